@@ -1,0 +1,191 @@
+"""The bank of stamps: one HDF5 file with pixels and catalogue of each class and split.
+
+    /lrg/train/pixels        float16 (n, 101, 101), normalised by Eq. 4.1
+    /lrg/train/catalogue     a row an object: id, measured noise, minimum, maximum, and what is known of it
+
+and so on for ``lrg``, ``source``, ``contaminant`` in ``train``, ``validation``, ``calibration``, ``test``.  Sixteen bits
+round a pixel by at most 2.4e-4 of the peak, a thirtieth of the sky noise.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+from astropy.stats import mad_std
+from filelock import FileLock
+from joblib import Parallel, delayed
+from tqdm.auto import tqdm
+
+from lensdet import results, stamps
+from lensdet.parameters import Sampling
+
+CLASSES = ("lrg", "source", "contaminant")
+SPLITS = ("train", "validation", "calibration", "test")
+BATCH = 64  # stamps that a worker makes at once
+READ = 8192  # files read at once: 330 MB
+
+
+@dataclass(frozen=True)
+class Bank:
+    """An open bank: where it lies, and the key of its data."""
+
+    path: Path
+    data_key: str
+
+    def pixels(self, cls, split):
+        """Normalised stamps, float16 (n, 101, 101)."""
+        with h5py.File(self.path) as file:
+            return file[cls][split]["pixels"][:]
+
+    def catalogue(self, cls, split):
+        """Catalogue of a class and split, a pandas data frame with a row a stamp."""
+        with h5py.File(self.path) as file:
+            table = pd.DataFrame.from_records(file[cls][split]["catalogue"][:])
+        for column in table.columns[table.dtypes == object]:
+            table[column] = table[column].str.decode("utf-8")
+        return table
+
+    def count(self, cls, split):
+        """Number of stamps."""
+        with h5py.File(self.path) as file:
+            return file[cls][split]["pixels"].shape[0]
+
+
+def open_bank(parameters):
+    """The bank of these parameters: opened if it is there, else built (once, whoever asks first).
+
+    Parameters
+    ----------
+    parameters : lensdet.parameters.Parameters
+        With ``data``, stamps are read from that folder; without, they are simulated.
+
+    Returns
+    -------
+    Bank
+    """
+    source = _Folder(parameters) if parameters.data else _Survey(parameters)
+    path = results.build_dir() / "banks" / source.name / "bank.h5"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        if not path.exists():
+            with results.atomic(path) as beside, h5py.File(beside, "w") as file:
+                source.fill(file, path.with_name("rejected.csv"))
+                file.attrs["parameters"] = json.dumps(parameters.model_dump(mode="json"))
+        with h5py.File(path) as file:
+            return Bank(path, file.attrs["data_key"])
+
+
+def data_key(parameters):
+    """The key of the data: of a simulated survey without building it, of a folder by opening its bank."""
+    return open_bank(parameters).data_key if parameters.data else parameters.survey_key()
+
+
+def split_sizes(n_train):
+    """Stamps in each split: 80/10/10, and as many again as validation for calibration."""
+    return {split: n_train if split == "train" else max(1, round(n_train / 8)) for split in SPLITS}
+
+
+class _Survey:
+    """Stamps from `lensdet.simulation`."""
+
+    def __init__(self, parameters):
+        self.parameters, self.name = parameters, f"survey-{parameters.survey_key()}"
+
+    def fill(self, file, _rejected):
+        p = self.parameters
+        file.attrs["data_key"] = p.survey_key()
+        for cls, n_train in zip(CLASSES, (p.n_lrg, p.n_source, p.n_contaminant), strict=True):
+            first = 0
+            for split, n in split_sizes(n_train).items():
+                ids = range(first, first + n)
+                batches = [ids[i : i + BATCH] for i in range(0, n, BATCH)]
+                make = Parallel(n_jobs=p.workers, return_as="generator")(
+                    delayed(_simulate)(cls, batch, p) for batch in batches
+                )
+                _write(file.create_group(f"{cls}/{split}"), make, n, f"{cls}, {split}")
+                first += n
+
+
+class _Folder:
+    """Stamps from a folder in the thesis' layout.
+
+    A bank is found again by names, sizes and times of the files; the key of the data is that of the pixels themselves.
+    Without a folder ``calibration``, that set is drawn from the validation stamps, in other pairs.
+    """
+
+    def __init__(self, parameters):
+        self.parameters, self.files = parameters, stamps.find_stamps(parameters.data)
+        listing = [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for files in self.files.values() for f in files]
+        listing.append(json.dumps(parameters.section(Sampling), sort_keys=True))
+        self.name = f"folder-{hashlib.sha256(repr(listing).encode()).hexdigest()[:8]}"
+
+    def fill(self, file, rejected):
+        p, digest, rejections = self.parameters, hashlib.sha256(), []
+        for (split, cls), files in sorted(self.files.items()):
+            blocks, tables = [], []
+            for i in range(0, len(files), READ):
+                read = stamps.read_stamps(files[i : i + READ], p.on_bad, p.workers, description=f"{cls}, {split}")
+                rejections += read.rejections
+                blocks.append(stamps.normalise(read.pixels).astype(np.float16))
+                table = pd.DataFrame({"id": i + np.arange(len(read.paths)), "file": [Path(f).name for f in read.paths]})
+                if cls == "source":
+                    table = pd.concat([table, pd.DataFrame(read.catalogue)], axis=1)
+                tables.append(table.assign(**measured(read.pixels)))
+                digest.update(blocks[-1])
+            if not sum(map(len, blocks)):
+                stamps.write_rejections(rejected, rejections)
+                raise stamps.StampError(files[0].parent, "empty class", f"no file can be used; see {rejected}")
+            group = file.create_group(f"{cls}/{split}")
+            group.create_dataset("pixels", data=np.concatenate(blocks))
+            group.create_dataset("catalogue", data=_records(pd.concat(tables)))
+        stamps.write_rejections(rejected, rejections)
+        if rejections:
+            print(f"{len(rejections)} of {sum(map(len, self.files.values()))} files cannot be used; see {rejected}")
+        for cls in CLASSES:
+            if "calibration" not in file[cls]:
+                file[cls]["calibration"] = file[cls]["validation"]
+        digest.update(json.dumps(p.section(Sampling), sort_keys=True).encode())
+        file.attrs["data_key"] = digest.hexdigest()[:8]
+
+
+def _simulate(cls, ids, parameters):
+    from lensdet import simulation  # lenstronomy takes seconds to import: in the workers, where it is needed
+
+    make = simulation.render_source if cls == "source" else partial(simulation.render, cls)
+    drawn = [make(i, parameters=parameters) for i in ids]
+    pixels = np.stack([pixels for pixels, _ in drawn])
+    return pixels, pd.DataFrame({"id": ids, **pd.DataFrame([truth for _, truth in drawn])})
+
+
+def measured(pixels):
+    """Noise (sigma from the median absolute deviation), minimum and maximum of each stamp, in its own units."""
+    return {
+        "noise": mad_std(pixels, axis=(1, 2)),
+        "minimum": pixels.min((1, 2)),
+        "maximum": pixels.max((1, 2)),
+    }
+
+
+def _write(group, batches, n, label):
+    data = group.create_dataset("pixels", (n, *stamps.SHAPE), np.float16, chunks=(1, *stamps.SHAPE))
+    tables, done = [], 0
+    with tqdm(total=n, desc=label, unit="stamp", disable=n < 200, leave=False, mininterval=0.5) as bar:
+        for pixels, table in batches:
+            data[done : done + len(pixels)] = stamps.normalise(pixels)
+            tables.append(table.assign(**measured(pixels)))
+            done += len(pixels)
+            bar.update(len(pixels))
+    group.create_dataset("catalogue", data=_records(pd.concat(tables)))
+
+
+def _records(table):
+    strings = {c: f"S{max(1, table[c].str.len().max())}" for c in table.columns[table.dtypes == object]}
+    strings |= {
+        c: f"S{max(1, table[c].str.len().max())}" for c in table.columns if str(table[c].dtype).startswith("str")
+    }
+    return table.to_records(index=False, column_dtypes=strings)

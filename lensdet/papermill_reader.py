@@ -1,0 +1,66 @@
+"""Lets papermill read the percent scripts of ``notebooks/`` as notebooks.
+
+Papermill chooses a reader by the *prefix* of a path, so that no entry point can stand for "ends in .py".  It imports
+this module when it starts (entry point in the group ``papermill.io``), and the import wraps the one handler that serves
+all plain local paths.  What does not end in ``.py`` passes through untouched.
+"""
+
+import re
+import warnings
+
+KERNELSPEC = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
+_CELL = re.compile(r"^# %%", re.MULTILINE)
+
+
+def to_ipynb(source, path):
+    """A percent script as the JSON text of a notebook.
+
+    Parameters
+    ----------
+    source : str
+        Text of the script.
+    path : str
+        Where it came from, for the message.
+
+    Raises
+    ------
+    papermill.exceptions.PapermillException
+        If the text has no cell: a module given by mistake would run as a single one.
+    """
+    import jupytext
+    from papermill.exceptions import PapermillException
+
+    if not _CELL.search(source):
+        raise PapermillException(f"{path} is not a notebook: it has no '# %%' cell (jupytext's percent format)")
+    notebook = jupytext.reads(source, fmt="py:percent")
+    # Papermill stops without a kernel's name and language.
+    notebook.metadata["kernelspec"] = {**KERNELSPEC, **notebook.metadata.get("kernelspec", {})}
+    # The executed copy is paired with nothing.
+    notebook.metadata.pop("jupytext", None)
+    return jupytext.writes(notebook, fmt="ipynb")
+
+
+def install():
+    """Teach papermill's local handler to read scripts and never to write them; a second call does nothing."""
+    from papermill.exceptions import PapermillException
+    from papermill.iorw import papermill_io
+
+    local = papermill_io.get_handler("local")
+    if hasattr(local, "reads_scripts"):
+        return
+    read, write = local.read, local.write
+
+    def read_script(path):
+        text = read(path)
+        return to_ipynb(text, path) if path.endswith(".py") else text
+
+    def write_notebook(text, path):
+        if path.endswith(".py"):
+            raise PapermillException(f"{path} is a script, not overwritten with a notebook: name an .ipynb output")
+        write(text, path)
+
+    local.read, local.write, local.reads_scripts = read_script, write_notebook, True
+    warnings.filterwarnings("ignore", r"The specified file \(.*\.py\) does not end in one of", UserWarning)
+
+
+install()

@@ -1,0 +1,219 @@
+"""Every parameter: typed, in units, validated, with the thesis' values as defaults.
+
+A value comes from the defaults below, then the profile, then a YAML file, then ``papermill -p``: the last wins.
+In a notebook's parameter cell ``None`` means "the profile decides".
+"""
+
+import difflib
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+LOSSES = ("bce", "fbeta", "f1", "f1_double")
+Loss = Literal["bce", "fbeta", "f1", "f1_double"]
+Count = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Range = tuple[float, float]
+
+
+class ParameterError(ValueError):
+    """A parameter that does not exist or has a value that it cannot have; the message names it and the remedy."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Simulation(_Section):
+    """The embedded survey.  Counts are of the training split; validation, calibration and test have an eighth each.
+
+    The ranges of the lensed sources are those of Petrillo et al. (2019a) *as recalled*, not as read (the generator of
+    the thesis' sources is not public): treat them as a choice.
+    """
+
+    n_lrg: Count = Field(4411, description="luminous red galaxies (section 4.2)")
+    n_source: Count = Field(80_000, description="lensed sources (section 4.2)")
+    n_contaminant: Count = Field(4867, description="contaminants (section 4.2)")
+    hardness: Fraction = Field(0.5, description="how much contaminants look like lenses: 0 plainly not, 1 as arcs do")
+    einstein_radius: Range = Field((1.0, 5.0), description="arcsec, log-uniform")
+    lens_axis_ratio: Range = Field((0.3, 1.0), description="of the lens' mass (SIE)")
+    shear: Range = Field((0.0, 0.05), description="external shear")
+    source_radius: Range = Field((0.2, 0.6), description="arcsec, effective radius, log-uniform")
+    source_axis_ratio: Range = Field((0.3, 1.0), description="of the source")
+    source_sersic: Range = Field((0.5, 5.0), description="Sersic index of the source and its clumps")
+    source_clumps: tuple[int, int] = Field((1, 5), description="number of clumps in the source, inclusive")
+    supersampling: Count = Field(4, description="sub-pixels a side where a lensed image is bright")
+
+
+class Sampling(_Section):
+    """Mock lenses and negatives (Eq. 4.2), and the frozen sets."""
+
+    data_seed: int = Field(0, ge=0, description="of the survey and of the frozen sets")
+    alpha: Range = Field((0.02, 0.30), description="source peak over lens peak, uniform (section 4.2)")
+    contaminant_fraction: Fraction = Field(0.8, description="of the negatives; the others are LRGs")
+    frozen_size: Count = Field(551, description="positives, and as many negatives, in each frozen set")
+    information_size: Count = Field(20_000, description="mock lenses of the test split in the information set")
+
+
+class Training(_Section):
+    """One training: what decides its result, beside the loss and the data."""
+
+    seed: int = Field(0, ge=0, description="of initial weights and training rows, with the number of the run")
+    width: Count = Field(64, description="channels of the first stage of ResNet18")
+    momentum: float = Field(0.99, gt=0, lt=1, description="of the moving averages of batch normalisation")
+    l2: float = Field(1e-4, ge=0, description="weight decay of the convolutions")
+    learning_rate: float = Field(1e-4, gt=0, description="of Adam")
+    chunks: Count = Field(8000, description="at the most; a chunk is drawn anew each time")
+    chunk_size: Count = Field(4096, description="images in a chunk, half of them positive")
+    batch_size: Count = Field(64, description="images in a step")
+    patience: Count = Field(1200, description="chunks without a better validation loss before a run stops")
+    shift: float = Field(4.0, ge=0, description="pixels, the most that an image is shifted along each axis")
+    zoom: Range = Field((1.0, 1.05), description="enlargement, uniform")
+    zoom_direction: Literal["in", "out"] = Field("in", description="out: the published runs shrank, each axis apart")
+    interpolation: Literal["bilinear", "nearest"] = Field("bilinear", description="of the augmentation")
+    selection_beta: float = Field(0.17, gt=0, description="beta of the selectors and of the tables")
+    redraw_validation: bool = Field(False, description="code selectors on a validation set drawn anew every chunk")
+
+    @model_validator(mode="after")
+    def _whole_batches(self):
+        if self.chunk_size % self.batch_size or self.chunk_size % 2:
+            raise ValueError(
+                f"chunk_size {self.chunk_size} must be even and a multiple of batch_size {self.batch_size}"
+            )
+        return self
+
+
+class Parameters(Simulation, Sampling, Training):
+    """All parameters of a notebook.  Make one with `resolve`, which knows the profiles."""
+
+    profile: Literal["smoke", "quick", "lite", "thesis"] = Field("quick", description="how much is computed")
+    protocol: Literal["text", "code"] = Field(
+        "text", description="text: what the thesis describes; code: what its published runs computed"
+    )
+    experiments: tuple[Loss, ...] = Field(LOSSES, description="losses to train and show")
+    runs: Count = Field(10, description="runs of each experiment, paired: run i has the same weights and rows in all")
+    beta: float = Field(0.17, gt=0, description="of the soft F_beta loss (Eq. 3.19)")
+    data: Path | None = Field(None, description="folder in the thesis' layout; without it the embedded survey")
+    real_stamps: Path | None = Field(
+        None, description="folder of FITS stamps that 02 scores; default ../shared/data/cutouts"
+    )
+    on_bad: Literal["quarantine", "raise"] = Field("quarantine", description="what to do with an unusable FITS file")
+    workers: int = Field(-1, description="processes that simulate or read stamps; -1: all cores")
+
+    @field_validator("experiments", mode="before")
+    @classmethod
+    def _split(cls, value):
+        return tuple(v.strip() for v in value.split(",")) if isinstance(value, str) else value
+
+    @field_validator("data", "real_stamps", mode="after")
+    @classmethod
+    def _absolute(cls, value):
+        return None if value is None else value.expanduser().resolve()
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _ordered(cls, value):
+        pair = isinstance(value, tuple) and len(value) == 2 and not isinstance(value[0], str)
+        if pair and not value[0] <= value[1]:
+            raise ValueError(f"a range goes from low to high, not {value}")
+        return value
+
+    def section(self, cls):
+        """The values of one section (`Simulation`, `Sampling` or `Training`), as a JSON-ready dictionary."""
+        return {name: value for name, value in self.model_dump(mode="json").items() if name in cls.model_fields}
+
+    def survey_key(self):
+        """Eight hexadecimal digits that name the embedded survey and its frozen sets."""
+        from lensdet.simulation import VERSION
+
+        return _digest({"version": VERSION, **self.section(Simulation), **self.section(Sampling)})
+
+    def experiment(self, loss, data_key):
+        """What decides the result of an experiment, as a dictionary; its hash names the run folder."""
+        beta = {"beta": self.beta} if loss == "fbeta" else {}
+        return {"loss": loss, **beta, **self.section(Training), "data": data_key}
+
+    def experiment_name(self, loss, data_key):
+        """Name of the experiment's folder: the loss and eight hexadecimal digits of what decides its result."""
+        return f"{loss}-{_digest(self.experiment(loss, data_key))}"
+
+
+def _digest(content):
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+
+
+# What each profile changes from the thesis' values.
+PROFILES = {
+    # CI: every code path, nothing learned.
+    "smoke": dict(
+        n_lrg=48, n_source=48, n_contaminant=48, frozen_size=24, information_size=32, supersampling=2, width=4,
+        momentum=0.9, learning_rate=1e-3, chunks=2, chunk_size=64, batch_size=16, patience=2, runs=2,
+    ),
+    # A laptop without a GPU.  Tuned on BCE alone: see benchmarks/tuning.md.
+    "quick": dict(
+        n_source=8000, information_size=2000, width=16, momentum=0.9, learning_rate=1e-3, chunks=60, chunk_size=1024,
+        patience=60, runs=3,
+    ),
+    # One GPU, a tenth of the thesis' chunks.
+    "lite": dict(chunks=800, patience=800),
+    # One GPU, the thesis' own numbers.
+    "thesis": {},
+}  # fmt: skip
+
+
+def resolve(given):
+    """Parameters from what was given, over the profile, over the defaults.
+
+    Parameters
+    ----------
+    given : dict
+        Values by name; ``None`` counts as not given.
+
+    Raises
+    ------
+    ParameterError
+        Naming each unknown parameter with the nearest valid name, and each bad value with what is allowed.
+    """
+    given = {name: value for name, value in given.items() if value is not None}
+    for name in given:
+        if name not in Parameters.model_fields:
+            near = difflib.get_close_matches(name, Parameters.model_fields, 1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise ParameterError(f"unknown parameter {name!r}; {hint}(known: {', '.join(Parameters.model_fields)})")
+    profile = given.get("profile", Parameters.model_fields["profile"].default)
+    try:
+        return Parameters(**{**PROFILES.get(profile if isinstance(profile, str) else "", {}), **given})
+    except ValidationError as error:
+        raise ParameterError("; ".join(_explain(e) for e in error.errors())) from None
+
+
+def _explain(error):
+    name = str(error["loc"][0]) if error["loc"] else "parameters"
+    field = Parameters.model_fields.get(name)
+    about = f" ({field.description})" if field else ""
+    near = ""
+    if error["type"] == "literal_error":
+        near = difflib.get_close_matches(str(error["input"]), error["ctx"]["expected"].replace("'", "").split(), 1)
+        near = f"; did you mean {near[0].strip(',')!r}?" if near else ""
+    return f"parameter {name!r}{about}: {error['msg']}, not {error['input']!r}{near}"
+
+
+def from_notebook(namespace):
+    """Parameters from the ``globals()`` of a notebook, after its parameter cell and papermill's.
+
+    Names that are no parameters (imports, loop variables) are passed over here; papermill's own are checked before
+    a kernel starts (see `lensdet.papermill_engine`).
+    """
+    return resolve({name: namespace[name] for name in Parameters.model_fields if name in namespace})
+
+
+def markdown_table():
+    """Every parameter with its default, its value in each profile, and what it is, as a Markdown table."""
+    rows = [f"| parameter | default | {' | '.join(PROFILES)} | meaning |", "|---" * (len(PROFILES) + 3) + "|"]
+    for name, field in Parameters.model_fields.items():
+        values = [str(p.get(name, "")) for p in PROFILES.values()]
+        rows.append(f"| `{name}` | {field.default} | {' | '.join(values)} | {field.description} |")
+    return "\n".join(rows)

@@ -1,0 +1,195 @@
+"""Run folders, provenance, atomic writes."""
+
+import contextlib
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import tempfile
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+
+VERSIONS_OF = ("lensdet", "tensorflow", "keras", "jax", "numpy", "scipy", "astropy", "lenstronomy", "h5py")
+
+
+def root():
+    """The repository: ``LENSDET_ROOT``, or the folder with ``notebooks`` and ``pyproject.toml`` above this one.
+
+    A notebook runs in its own folder under JupyterLab and in the caller's under papermill; nothing in lensdet depends
+    on which.
+
+    Raises
+    ------
+    FileNotFoundError
+        Outside the repository, without ``LENSDET_ROOT``.
+    """
+    if "LENSDET_ROOT" in os.environ:
+        return Path(os.environ["LENSDET_ROOT"]).resolve()
+    here = Path.cwd().resolve()
+    for folder in (here, *here.parents, Path(__file__).resolve().parents[1]):
+        if (folder / "notebooks").is_dir() and (folder / "pyproject.toml").is_file():
+            return folder
+    raise FileNotFoundError("run lensdet inside its repository, or set LENSDET_ROOT to the repository's folder")
+
+
+def results_dir():
+    """Where run folders lie: ``LENSDET_RESULTS`` or ``results/`` in the repository."""
+    return Path(os.environ.get("LENSDET_RESULTS", root() / "results"))
+
+
+def build_dir():
+    """Where what can be made again lies (banks of stamps, executed notebooks): ``LENSDET_BUILD`` or ``build/``."""
+    return Path(os.environ.get("LENSDET_BUILD", root() / "build"))
+
+
+@contextlib.contextmanager
+def atomic(path):
+    """A temporary path beside ``path``, renamed to it when the block ends well and removed when it does not."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, beside = tempfile.mkstemp(prefix=".", suffix=f".{path.name}", dir=path.parent)
+    os.close(handle)
+    beside = Path(beside)
+    try:
+        yield beside
+        beside.chmod(0o644)
+        with open(beside, "rb") as file:
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_json(path, content):
+    """Write ``content`` as indented JSON, atomically."""
+    with atomic(path) as beside:
+        beside.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+
+
+def write_csv(path, frame):
+    """Write a data frame as CSV, atomically, with enough digits to read the same floats back."""
+    with atomic(path) as beside:
+        frame.to_csv(beside, index=False)
+
+
+def device():
+    """What the network runs on: the GPUs that the backend sees, or the CPU and its number of cores."""
+    import keras
+
+    gpus = keras.distribution.list_devices("gpu")
+    return ", ".join(gpus) if gpus else f"CPU, {os.cpu_count()} cores"
+
+
+def provenance():
+    """What made a result: versions, backend, device, system, and the commit where there is one."""
+    import keras
+
+    versions = {}
+    for name in VERSIONS_OF:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return {
+        "versions": versions,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "backend": keras.backend.backend(),
+        "device": device(),
+        "commit": commit(),
+    }
+
+
+def real_stamps(parameters):
+    """The folder of real stamps to score; it may not exist."""
+    return parameters.real_stamps or root().parent / "shared" / "data" / "cutouts"
+
+
+def commit():
+    """The commit of the repository, with ``+`` where tracked files differ from it; None outside git."""
+    git = ["git", "-C", str(root())]
+    try:
+        head = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
+        dirty = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head.stdout.strip() + ("+" if dirty.stdout.strip() else "")
+
+
+def run_folder(parameters, loss, run, data_key):
+    """``results/<profile>/<experiment>-<hash>/run_03``: the place of a run, decided by all that decides its result."""
+    return results_dir() / parameters.profile / parameters.experiment_name(loss, data_key) / f"run_{run:02d}"
+
+
+def is_complete(folder):
+    """Whether a run has ended: its logits are written last."""
+    return (folder / "logits.h5").exists()
+
+
+def complete_runs(parameters, loss, data_key):
+    """Folders of the complete runs among 1 ... ``runs`` of an experiment, each checked to be what it is named for."""
+    folders = [run_folder(parameters, loss, run, data_key) for run in range(1, parameters.runs + 1)]
+    complete = [folder for folder in folders if is_complete(folder)]
+    for folder in complete:
+        check_run(folder, parameters, loss, int(folder.name[4:]), data_key)
+    return complete
+
+
+def median_run(folders, selector="loss"):
+    """The folder of the run of median best validation loss (the lower one of two in the middle)."""
+    best = sorted((load_history(folder)[selector].min(), folder) for folder in folders)
+    return best[(len(best) - 1) // 2][1]
+
+
+def write_logits(path, logits, rows):
+    """Write logits by selector and set, and the rows of each set, as one HDF5 file, atomically.
+
+    Parameters
+    ----------
+    logits : dict of dict of float32 array (N,)
+        ``logits[selector][set]``.  Logits and not probabilities: those tie where they saturate.
+    rows : dict of structured array (N,)
+        ``rows[set]``, of dtype `lensdet.mocklens.ROW`.
+    """
+    with atomic(path) as beside, h5py.File(beside, "w") as file:
+        for name, array in rows.items():
+            file.create_dataset(f"rows/{name}", data=array, compression="gzip")
+        for selector, sets in logits.items():
+            for name, array in sets.items():
+                file.create_dataset(f"logits/{selector}/{name}", data=array.astype(np.float32))
+
+
+def load_logits(folder, selector, name):
+    """Labels and logits of a set by a selector's checkpoint: two float32 arrays (N,).
+
+    Raises
+    ------
+    FileNotFoundError
+        Where the run is not complete.
+    """
+    if not is_complete(folder):
+        raise FileNotFoundError(f"{folder}: no complete run; train it with notebooks/02_losses.py")
+    with h5py.File(folder / "logits.h5") as file:
+        return file[f"rows/{name}"]["label"], file[f"logits/{selector}/{name}"][:]
+
+
+def load_history(folder):
+    """History of a run, a pandas data frame with a row a chunk."""
+    return pd.read_csv(folder / "history.csv", float_precision="round_trip")
+
+
+def check_run(folder, parameters, loss, run, data_key):
+    """Make sure that a folder holds the run it is named for.
+
+    Raises
+    ------
+    ValueError
+        Where its ``parameters.json`` differs, naming what.
+    """
+    found = json.loads((folder / "parameters.json").read_text())
+    wanted = parameters.experiment(loss, data_key) | {"run": run}
+    differs = sorted(k for k in wanted.keys() | found.keys() if wanted.get(k) != found.get(k))
+    if differs:
+        raise ValueError(f"{folder} holds another run: {', '.join(differs)} differ; remove the folder to train it anew")

@@ -1,0 +1,140 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 1. The data
+#
+# Stamps of 101 x 101 pixels at 0.2 arcsec: luminous red galaxies (LRGs), lensed sources, contaminants; and the mock
+# lenses that Eq. 4.2 makes of the first two (van Lohuizen 2021, section 4.2).  By default they come from the embedded
+# survey; point `data` at a folder in the thesis' layout and everything below is drawn from that.
+#
+# Draws Figures 4.1 and 4.2, contact sheets of each class, parameter distributions, and counts.  The first time the bank
+# of stamps is built: some three minutes on two cores for `quick`.
+
+# %% tags=["parameters"]
+profile: str = None  # smoke, quick (default), lite, thesis
+data: str = None  # folder in the thesis' layout; None: the embedded survey
+on_bad: str = None  # quarantine (default) or raise, at a FITS file that cannot be used
+data_seed: int = None  # of the survey
+hardness: float = None  # how much contaminants look like lenses, 0 to 1
+workers: int = None  # processes; None: all cores
+
+# %%
+import numpy as np
+import pandas as pd
+
+from lensdet import figures, mocklens, parameters, stamps
+from lensdet.bank import CLASSES, SPLITS, open_bank
+from lensdet.results import real_stamps
+
+p = parameters.from_notebook(globals())
+figures.plt.rcParams.update(figures.STYLE)
+bank = open_bank(p)
+bank
+
+# %% [markdown]
+# ## Counts
+#
+# The thesis: 4,411 LRGs, 80,000 sources and 4,867 contaminants to train on, 80/10/10.  Calibration is ours: thresholds and
+# temperatures are fitted on it, never on validation or test.
+
+# %%
+counts = pd.DataFrame({cls: {split: bank.count(cls, split) for split in SPLITS} for cls in CLASSES}).rename_axis("split")
+figures.save_table(counts.reset_index(), "01_counts", p, counts)
+counts
+
+# %% [markdown]
+# ## Figure 4.1: an LRG, a lensed source, a mock lens
+
+# %%
+rows = mocklens.frozen_rows(p, "test", mocklens.sizes(bank, "test"))
+truth = mocklens.truth(bank, "test", rows)
+mocks = mocklens.images(bank, "test", rows)[..., 0]
+positive, negative = np.flatnonzero(rows["label"] == 1), np.flatnonzero(rows["label"] == 0)
+# a clear case: the largest area above the noise among Einstein radii between 1.5 and 2.5 arcsec
+clear = truth[(truth.label == 1) & truth.einstein_radius.between(1.5, 2.5)]
+i = (clear if len(clear) else truth[truth.label == 1]).area_fraction.idxmax()
+lrg, source = bank.pixels("lrg", "test")[rows["stamp"][i]], bank.pixels("source", "test")[rows["source"][i]]
+figure = figures.mock_lens(lrg.astype(float), source.astype(float), mocks[i])
+figures.face(figure, p)
+figures.save(figure, "fig_4_1", p)
+truth.loc[i, [c for c in ("alpha", "einstein_radius", "area_fraction") if c in truth]]
+
+# %% [markdown]
+# ## Figure 4.2: three contaminants
+
+# %%
+contaminant = np.flatnonzero(truth.host == "contaminant")
+kinds = truth.kind if "kind" in truth else truth.host
+chosen = [contaminant[(kinds[contaminant] == kind).to_numpy()][0] for kind in kinds[contaminant].unique()[:3]]
+figure = figures.stamps(mocks[chosen], [kinds[c] for c in chosen], columns=3, size=2.2)
+figures.face(figure, p)
+figures.save(figure, "fig_4_2", p)
+
+# %% [markdown]
+# ## Contact sheets
+#
+# As the network sees them: normalised (Eq. 4.1), merged (Eq. 4.2), square root.
+
+# %%
+figure = figures.stamps(mocks[positive[:30]], [f"α {truth.alpha[j]:.2f}, θ {truth.einstein_radius[j]:.1f}″" for j in positive[:30]])
+figures.face(figure, p)
+figures.save(figure, "01_mock_lenses", p)
+
+# %%
+figure = figures.stamps(mocks[contaminant[:30]], list(kinds[contaminant[:30]]))
+figures.face(figure, p)
+figures.save(figure, "01_contaminants", p)
+
+# %%
+lrgs = np.sqrt(bank.pixels("lrg", "test")[:30].astype(float))
+figure = figures.stamps(lrgs)
+figures.face(figure, p)
+figures.save(figure, "01_lrgs", p)
+
+# %% [markdown]
+# ### Real galaxies beside them
+#
+# KiDS and DES galaxies from public test data (credit: KiDS/ESO, DES).  They were not used to draw the survey; the eye
+# should need a second look to tell them from the LRGs and contaminants above.
+
+# %%
+folder = real_stamps(p) / "galaxies"
+files = sorted(folder.glob("*.fits"))[:30]
+if files:
+    real = np.sqrt(stamps.normalise(stamps.read_stamps(files, description=None).pixels))
+    figure = figures.stamps(real, [f.stem[:12] for f in files])
+else:
+    figure = figures.empty(f"no real stamps in {folder.name}/: set real_stamps to a folder with galaxies/*.fits")
+figures.save(figure, "01_real_galaxies", p)
+
+# %% [markdown]
+# ## Distributions
+#
+# Noise and the ratio of peak to noise are measured on the stamps, alike for simulated and real ones.
+
+# %%
+catalogues = {cls: bank.catalogue(cls, "train") for cls in CLASSES}
+for cls in ("lrg", "contaminant"):
+    table = catalogues[cls]
+    table["peak_over_noise"] = np.log10((table.maximum / table.noise).clip(1))
+    table["sky"] = -table.minimum / (table.maximum - table.minimum)
+stamp_columns = {"peak_over_noise": "log10 of peak over noise", "sky": "normalised zero level", "neighbours": "bright neighbours",
+                 "seeing": "seeing [arcsec]"}
+figure = figures.distributions({cls: catalogues[cls] for cls in ("lrg", "contaminant")}, stamp_columns)
+figures.face(figure, p)
+figures.save(figure, "01_stamp_parameters", p)
+
+# %%
+units = {"einstein_radius": "Einstein radius [arcsec]", "lens_axis_ratio": "axis ratio of the lens", "lens_angle": "angle of the lens [deg]",
+         "shear": "external shear", "shear_angle": "angle of the shear [deg]", "source_radius": "source radius [arcsec]",
+         "source_axis_ratio": "axis ratio of the source", "source_angle": "angle of the source [deg]", "source_sersic": "Sérsic index",
+         "source_x": "source x [arcsec]", "source_y": "source y [arcsec]"}
+figure = figures.distributions({"source": catalogues["source"]}, units)
+figures.face(figure, p)
+figures.save(figure, "01_source_parameters", p)

@@ -1,0 +1,125 @@
+"""Parameters: which value wins, what is refused and with what words, and what names a run folder."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from lensdet.parameters import LOSSES, PROFILES, ParameterError, Parameters, from_notebook, markdown_table, resolve
+
+FILES = sorted((Path(__file__).parents[1] / "params").rglob("*.yaml"))
+
+
+def test_defaults_then_profile_then_given():
+    assert Parameters().chunks == 8000  # the thesis' value
+    assert resolve({"profile": "thesis"}).chunks == 8000
+    assert resolve({"profile": "smoke"}).chunks == PROFILES["smoke"]["chunks"]
+    assert resolve({"profile": "smoke", "chunks": 5}).chunks == 5
+
+
+def test_without_a_profile_it_is_quick():
+    assert resolve({}) == resolve({"profile": "quick"}) == resolve(PROFILES["quick"])
+
+
+def test_a_notebook_gives_what_is_typed_or_injected():
+    cell = {"profile": "smoke", "experiments": None, "beta": 0.5, "chunks": None}
+    assert from_notebook(cell).beta == 0.5
+    assert from_notebook(cell).chunks == PROFILES["smoke"]["chunks"]  # None: the profile decides
+    # YAML and then -p are injected after the parameter cell, as later assignments
+    injected = {**cell, "beta": 2, "experiments": "fbeta, bce", "np": object(), "__name__": "__main__"}
+    assert from_notebook(injected).beta == 2
+    assert from_notebook(injected).experiments == ("fbeta", "bce")
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_profiles_are_valid(profile):
+    assert resolve({"profile": profile}).profile == profile
+    assert set(PROFILES[profile]) <= set(Parameters.model_fields)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_parameter_files_resolve(path):
+    resolve(yaml.safe_load(path.read_text()))
+
+
+def test_text_from_yaml_is_read_as_a_number():
+    assert resolve({"learning_rate": "1e-3"}).learning_rate == 1e-3
+    assert resolve({"seed": 1000.0}).seed == 1000
+
+
+@pytest.mark.parametrize(
+    "given, words",
+    [
+        ({"betta": 3}, ["unknown parameter 'betta'", "did you mean 'beta'?", "known: ", "learning_rate"]),
+        ({"zzzz": 3}, ["unknown parameter 'zzzz'", "known: "]),
+        ({"beta": "abc"}, ["'beta'", "Eq. 3.19", "valid number", "'abc'"]),
+        ({"beta": 0}, ["'beta'", "greater than 0"]),
+        ({"chunks": 1.5}, ["'chunks'", "1.5"]),
+        ({"profile": "quik"}, ["'profile'", "'smoke', 'quick', 'lite' or 'thesis'", "did you mean 'quick'"]),
+        ({"profile": ["smoke"]}, ["'profile'"]),
+        ({"experiments": "fbta"}, ["'experiments'", "'bce'", "did you mean 'fbeta'"]),
+        ({"alpha": [0.3, 0.1]}, ["'alpha'", "from low to high"]),
+        ({"chunk_size": 100, "batch_size": 64}, ["chunk_size 100", "batch_size 64"]),
+        ({"beta": -1, "chunks": 0}, ["'beta'", "'chunks'"]),
+    ],
+)
+def test_what_is_wrong_is_said(given, words):
+    with pytest.raises(ParameterError) as error:
+        resolve(given)
+    assert [word for word in words if word not in str(error.value)] == []
+
+
+def test_parameters_do_not_change():
+    with pytest.raises(ValidationError):
+        resolve({}).beta = 2
+
+
+def test_beta_matters_to_the_soft_loss_that_has_one():
+    a, b = resolve({"beta": 0.17}), resolve({"beta": 1})
+    for loss in LOSSES:
+        assert (a.experiment_name(loss, "key") == b.experiment_name(loss, "key")) == (loss != "fbeta")
+
+
+@pytest.mark.parametrize(
+    "given", [{"runs": 2}, {"workers": 3}, {"experiments": ["bce"]}, {"on_bad": "raise"}, {"data_seed": 5}]
+)
+def test_what_does_not_decide_a_result_is_not_in_its_name(given):
+    # the data seed is part of the data's key
+    assert resolve(given).experiment_name("bce", "key") == resolve({}).experiment_name("bce", "key")
+
+
+def test_the_profile_names_no_experiment():
+    same = resolve({"profile": "lite", **PROFILES["quick"]})
+    assert same.experiment_name("bce", "key") == resolve({"profile": "quick"}).experiment_name("bce", "key")
+
+
+@pytest.mark.parametrize("given", [{"seed": 1}, {"width": 8}, {"interpolation": "nearest"}, {"chunks": 3}])
+def test_what_decides_a_result_is_in_its_name(given):
+    names = {resolve(given).experiment_name("bce", "key"), resolve({}).experiment_name("bce", "key")}
+    assert len(names) == 2
+    assert resolve(given).experiment_name("bce", "key") != resolve(given).experiment_name("bce", "other")
+
+
+def test_the_same_values_have_the_same_name_however_they_are_written():
+    names = {resolve({"zoom": zoom}).experiment_name("f1", "key") for zoom in [(1, 1.05), [1.0, 1.05], ["1", "1.05"]]}
+    assert len(names) == 1
+    assert next(iter(names)).startswith("f1-")
+
+
+def test_the_survey_key_follows_the_survey():
+    key = resolve({}).survey_key()
+    assert key == resolve({"seed": 3, "runs": 1, "beta": 2}).survey_key()
+    assert key != resolve({"hardness": 0.6}).survey_key() != resolve({"data_seed": 1}).survey_key()
+
+
+def test_data_is_an_absolute_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert resolve({"data": "stamps"}).data == tmp_path.resolve() / "stamps"
+    assert resolve({}).data is None
+
+
+def test_the_table_has_every_parameter():
+    rows = markdown_table().splitlines()
+    assert len(rows) == 2 + len(Parameters.model_fields)
+    assert len({row.count("|") for row in rows if "data" not in row}) == 1

@@ -1,0 +1,127 @@
+"""What lies around the package: declared dependencies, the lock file, and the JupyterLab extension."""
+
+import ast
+import importlib.metadata
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from jupyter_core.paths import jupyter_path
+from jupyterlab_server.config import get_federated_extensions
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
+EXTENSION = ROOT / "lensdet" / "labextension"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+RUNTIME = [Requirement(line) for line in PROJECT["dependencies"]]
+
+
+def names(requirements):
+    return {canonicalize_name(requirement.name) for requirement in requirements}
+
+
+@pytest.fixture(scope="module")
+def lock():
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    return [Requirement(line) for line in lines if line and not line.startswith("#")]
+
+
+def test_runtime_dependencies_have_lower_bounds_only():
+    for requirement in RUNTIME:
+        assert {specifier.operator for specifier in requirement.specifier} == {">="}, requirement
+
+
+def test_what_is_imported_is_declared():
+    optional = {"jax"}  # the second backend
+    imported = set()
+    for path in (ROOT / "lensdet").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                imported.add(node.module.split(".")[0])
+    distributions = importlib.metadata.packages_distributions()
+    for module in imported - set(sys.stdlib_module_names) - {"lensdet"} - optional:
+        assert {canonicalize_name(name) for name in distributions[module]} & names(RUNTIME), module
+
+
+def test_environment_is_a_thin_shell():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    assert environment["name"] == PROJECT["name"]
+    *conda, pip = environment["dependencies"]
+    assert {re.split("[=<>]", name)[0] for name in conda} == {"python", "pip"}
+    editable, *others = pip["pip"]
+    extras = re.fullmatch(r"-e \.\[(.*)\]", editable)[1].split(",")
+    dev = [Requirement(line) for line in PROJECT["optional-dependencies"]["dev"]]
+    assert set(extras) <= set(PROJECT["optional-dependencies"])
+    assert names(map(Requirement, others)) <= names(dev)
+
+
+def test_lock_has_exact_versions_and_no_places(lock):
+    for requirement in lock:
+        assert requirement.url is None
+        assert [specifier.operator for specifier in requirement.specifier] == ["=="]
+
+
+def test_lock_agrees_with_the_lower_bounds(lock):
+    locked = {canonicalize_name(requirement.name): requirement for requirement in lock}
+    for requirement in RUNTIME:
+        (specifier,) = locked[canonicalize_name(requirement.name)].specifier
+        assert specifier.version in requirement.specifier, requirement
+
+
+def test_lock_covers_all_that_the_runtime_needs(lock):
+    here = names(requirement for requirement in lock if not requirement.marker or requirement.marker.evaluate())
+    todo, done = list(RUNTIME), set()
+    while todo:
+        requirement = todo.pop()
+        key = (canonicalize_name(requirement.name), *sorted(requirement.extras))
+        if key in done:
+            continue
+        done.add(key)
+        for line in importlib.metadata.requires(requirement.name) or []:
+            needed = Requirement(line)
+            extras = requirement.extras or {""}
+            if not needed.marker or any(needed.marker.evaluate({"extra": extra}) for extra in extras):
+                todo.append(needed)
+    assert {name for name, *_ in done} - here == set()
+
+
+def test_versions_agree():
+    assert json.loads((EXTENSION / "package.json").read_text())["version"] == PROJECT["version"]
+    assert str(yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"]) == PROJECT["version"]
+    assert f"## [{PROJECT['version']}]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_extension_is_installed_in_jupyterlab():
+    extension = get_federated_extensions(jupyter_path("labextensions"))["lensdet"]
+    assert extension["version"] == PROJECT["version"]
+    assert (Path(extension["ext_path"]) / extension["jupyterlab"]["_build"]["load"]).is_file()
+
+
+def test_extension_opens_numbered_scripts_only():
+    script = (EXTENSION / "static" / "remoteEntry.js").read_text()
+    assert "__esModule: true" in script  # without it JupyterLab shows a blank page
+    assert f"_JUPYTERLAB || {{}})['{PROJECT['name']}']" in script
+    pattern = re.compile(re.search(r"pattern: '(.*)'", script)[1].replace(r"\\", "\\"))
+    assert pattern.search("02_losses.py")
+    for name in ("losses.py", "2_losses.py", "test_02_losses.py", "02_losses.ipynb", "02_losses.pyc"):
+        assert not pattern.search(name)
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="no Node.js to parse the extension with")
+def test_extension_is_javascript():
+    subprocess.run(["node", "--check", EXTENSION / "static" / "remoteEntry.js"], check=True)
+
+
+def test_continuous_integration_runs_the_readme_command():
+    script = ROOT / ".ci" / "run"
+    assert script.stat().st_mode & 0o111
+    assert "pip install tox" in script.read_text()
