@@ -3,8 +3,8 @@
     /lrg/train/pixels        float16 (n, 101, 101), normalised by Eq. 4.1
     /lrg/train/catalogue     a row an object: id, measured noise, minimum, maximum, and what is known of it
 
-and so on for ``lrg``, ``source``, ``contaminant`` in ``train``, ``validation``, ``calibration``, ``test``.  Sixteen bits
-round a pixel by at most 2.4e-4 of the peak, a thirtieth of the sky noise.
+and so on for ``lrg``, ``source``, ``contaminant`` in ``train``, ``validation``, ``calibration``, ``test``.  Sixteen
+bits round a pixel by at most 2.4e-4 of the peak, a thirtieth of the sky noise.
 """
 
 import hashlib
@@ -46,7 +46,7 @@ class Bank:
         """Catalogue of a class and split, a pandas data frame with a row a stamp."""
         with h5py.File(self.path) as file:
             table = pd.DataFrame.from_records(file[cls][split]["catalogue"][:])
-        for column in table.columns[table.dtypes == object]:
+        for column in (c for c in table if isinstance(table[c].iloc[0], bytes)):
             table[column] = table[column].str.decode("utf-8")
         return table
 
@@ -184,8 +184,6 @@ def _write(group, batches, n, label):
 
 
 def _records(table):
-    strings = {c: f"S{max(1, table[c].str.len().max())}" for c in table.columns[table.dtypes == object]}
-    strings |= {
-        c: f"S{max(1, table[c].str.len().max())}" for c in table.columns if str(table[c].dtype).startswith("str")
-    }
-    return table.to_records(index=False, column_dtypes=strings)
+    strings = [c for c in table if pd.api.types.is_string_dtype(table[c])]
+    table = table.assign(**{c: table[c].str.encode("utf-8") for c in strings})  # HDF5 has bytes, not Python's strings
+    return table.to_records(index=False, column_dtypes={c: f"S{table[c].str.len().max()}" for c in strings})

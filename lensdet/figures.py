@@ -43,8 +43,8 @@ LABELS = {
 def folder(parameters):
     """Where the figures of these parameters go: ``figures/<profile>``, or beside it where they are not the profile's.
 
-    ``papermill -f params/fbeta.yaml`` draws one experiment: its figures go to ``figures/quick-fbeta`` and leave those of
-    the whole profile alone.  ``LENSDET_FIGURES`` moves them all.
+    ``papermill -f params/fbeta.yaml`` draws one experiment: its figures go to ``figures/quick-fbeta`` and leave those
+    of the whole profile alone.  ``LENSDET_FIGURES`` moves them all.
     """
     plain = resolve({"profile": parameters.profile})
     ignored = {"workers", "on_bad", "real_stamps"}
@@ -88,8 +88,9 @@ def face(figure, parameters, runs=None):
 def stamps(images, titles=None, columns=6, size=1.25, vmin=0.0, vmax=1.0):
     """A contact sheet of stamps (n, 101, 101), grey, origin below, 20 arcsec a side."""
     rows = max(1, -(-len(images) // columns))
-    figure, axes = plt.subplots(rows, columns, figsize=(columns * size, rows * (size + 0.2 * (titles is not None)) + 0.3),
-                                squeeze=False)  # fmt: skip
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(columns * size, rows * (size + 0.2 * (titles is not None)) + 0.3), squeeze=False
+    )
     for axis in axes.flat:
         axis.axis("off")
     for i, (axis, image) in enumerate(zip(axes.flat, images, strict=False)):
@@ -100,12 +101,13 @@ def stamps(images, titles=None, columns=6, size=1.25, vmin=0.0, vmax=1.0):
 
 
 def mock_lens(lrg, source, mock):
-    """Figure 4.1: an LRG, a lensed source convolved with the PSF, and the mock lens they make; (101, 101) each."""
+    """Figure 4.1: an LRG, a lensed source (PSF-convolved), and the mock lens they make; (101, 101) each."""
     figure, axes = plt.subplots(1, 3, figsize=(7.2, 2.9))
     titles = ("luminous red galaxy", "lensed source", "mock lens (square root)")
     for axis, image, title in zip(axes, (lrg, source, mock), titles, strict=True):
-        shown = axis.imshow(image, cmap="gray", origin="lower", vmin=0, vmax=1, interpolation="none",
-                            extent=(-10.1, 10.1, -10.1, 10.1))  # fmt: skip
+        shown = axis.imshow(
+            image, cmap="gray", origin="lower", vmin=0, vmax=1, interpolation="none", extent=(-10.1, 10.1, -10.1, 10.1)
+        )
         axis.set(title=title, xlabel="x [arcsec]", ylabel="y [arcsec]" if axis is axes[0] else "")
         axis.grid(False)
     figure.colorbar(shown, ax=axes, label="normalised flux", shrink=0.8)
@@ -140,7 +142,7 @@ def distributions(catalogues, columns):
 
 
 def f_beta_curves(rows, beta):
-    """Figure 5.1: F_beta with its band of one seed spread, precision (dotted) and recall (dashed) against the threshold.
+    """Figure 5.1: F_beta with a band of one seed spread, precision (dotted) and recall (dashed) against the threshold.
 
     Parameters
     ----------
@@ -179,8 +181,13 @@ def histograms(rows):
     lens, negative = sns.color_palette("colorblind")[:2]
     for axis, (row, (labels, logits, run)) in zip(axes.flat, rows.items(), strict=False):
         p = metrics.probability(logits)
-        axis.hist([p[labels == 1], p[labels == 0]], bins=np.linspace(0, 1, 41), stacked=True, color=[lens, negative],
-                  label=["mock lenses", "negatives"])  # fmt: skip
+        axis.hist(
+            [p[labels == 1], p[labels == 0]],
+            bins=np.linspace(0, 1, 41),
+            stacked=True,
+            color=[lens, negative],
+            label=["mock lenses", "negatives"],
+        )
         beyond = ((p < 0.01) | (p > 0.99)).mean()
         axis.set_title(f"{LABELS[row]}, run {run}\n{beyond:.0%} beyond 0.01 or 0.99")
         axis.set(xlabel="prediction", ylabel="images")
@@ -198,8 +205,12 @@ def training_curves(histories):
     histories : dict of list of pandas.DataFrame
         Of the runs, by loss.
     """
-    shown = {"training_loss": "training loss (with L2)", "loss": "validation loss", "f_beta": r"mean $F_\beta$ (Eq. 3.21)",
-             "soft_f_beta": r"soft $F_\beta$"}  # fmt: skip
+    shown = {
+        "training_loss": "training loss (with L2)",
+        "loss": "validation loss",
+        "f_beta": r"mean $F_\beta$ (Eq. 3.21)",
+        "soft_f_beta": r"soft $F_\beta$",
+    }
     figure, axes = plt.subplots(
         len(histories), 4, figsize=(9.5, 1.8 * len(histories) + 0.4), squeeze=False, sharex=True
     )
@@ -250,8 +261,9 @@ def main(arguments=None):
         executed.parent.mkdir(parents=True, exist_ok=True)
         began = time.monotonic()
         try:
-            papermill.execute_notebook(str(notebook), str(executed), {"profile": options.profile}, log_output=True,
-                                       stderr_file=sys.stderr)  # fmt: skip
+            papermill.execute_notebook(
+                str(notebook), str(executed), {"profile": options.profile}, log_output=True, stderr_file=sys.stderr
+            )
         except Exception as error:
             failed.append(notebook.stem)
             print(f"{notebook.stem}: FAILED, see {executed}\n{error}", flush=True)

@@ -127,7 +127,7 @@ def _identity(n):
 def truth(bank, split, rows):
     """What is known of each row, a pandas data frame: class, ids, label, alpha, and the stamps' catalogue columns.
 
-    ``area_fraction`` is the fraction of the stamp where the source is above twice the noise of its lens image, the noise
+    ``area_fraction`` is the fraction of the stamp where the source is above twice the noise of its lens image, which is
     measured from the median absolute deviation (section 5.3; the published runs took 1.66 times as much).
     """
     lrg, contaminant, source = (bank.catalogue(cls, split) for cls in ("lrg", "contaminant", "source"))

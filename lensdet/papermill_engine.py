@@ -80,15 +80,11 @@ def stamp():
     """Version, commit (with ``+`` where tracked files differ from it) and versions of the packages that matter."""
     from lensdet import results
 
-    versions = {}
-    for name in results.VERSIONS_OF:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[name] = importlib.metadata.version(name)
     try:
         commit = results.commit()
     except FileNotFoundError:  # installed from a wheel, and run outside a clone
         commit = None
-    return {"version": importlib.metadata.version("lensdet"), "commit": commit, "versions": versions}
+    return {"version": importlib.metadata.version("lensdet"), "commit": commit, "versions": results.versions()}
 
 
 # None is the engine used without --engine.

@@ -217,3 +217,7 @@ def markdown_table():
         values = [str(p.get(name, "")) for p in PROFILES.values()]
         rows.append(f"| `{name}` | {field.default} | {' | '.join(values)} | {field.description} |")
     return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    print(markdown_table())

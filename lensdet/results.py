@@ -84,16 +84,21 @@ def device():
     return ", ".join(gpus) if gpus else f"CPU, {os.cpu_count()} cores"
 
 
+def versions():
+    """Versions of the packages that matter to a result, by name, of those that are there."""
+    found = {}
+    for name in VERSIONS_OF:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
 def provenance():
     """What made a result: versions, backend, device, system, and the commit where there is one."""
     import keras
 
-    versions = {}
-    for name in VERSIONS_OF:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[name] = importlib.metadata.version(name)
     return {
-        "versions": versions,
+        "versions": versions(),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "backend": keras.backend.backend(),

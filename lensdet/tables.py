@@ -73,8 +73,7 @@ def readable(table):
         return table
     wide = {
         model: {
-            "n": f"{rows.runs.iloc[0]} runs"
-            + (f", {rows.collapsed_runs.iloc[0]} collapsed" if rows.collapsed_runs.iloc[0] else ""),
+            "n": f"{rows.runs.iloc[0]} runs, {rows.collapsed_runs.iloc[0]} collapsed",
             **{r.metric: cell(r) for _, r in rows.iterrows()},
             "beyond 0.01 or 0.99": f"{rows.polarised.iloc[0]:.0%}",
         }

@@ -224,8 +224,8 @@ def train(parameters, loss_name, run, bank, progress=True):
     """Train one run, or take it up where it was left, and leave its folder complete.
 
     The folder then holds ``parameters.json``, ``provenance.json``, ``history.csv``, ``<selector>.weights.h5`` and, last
-    of all, ``logits.h5``; see `lensdet.results`.  A run that is killed at any moment and started again ends with the same
-    history and weights as one that was not (on a CPU, bit for bit).
+    of all, ``logits.h5``; see `lensdet.results`.  A run that is killed at any moment and started again ends with the
+    same history and weights as one that was not (on a CPU, bit for bit).
 
     Parameters
     ----------

@@ -40,11 +40,13 @@ bank
 # %% [markdown]
 # ## Counts
 #
-# The thesis: 4,411 LRGs, 80,000 sources and 4,867 contaminants to train on, 80/10/10.  Calibration is ours: thresholds and
-# temperatures are fitted on it, never on validation or test.
+# The thesis: 4,411 LRGs, 80,000 sources and 4,867 contaminants to train on, 80/10/10.  Calibration is ours: thresholds
+# and temperatures are fitted on it, never on validation or test.
 
 # %%
-counts = pd.DataFrame({cls: {split: bank.count(cls, split) for split in SPLITS} for cls in CLASSES}).rename_axis("split")
+counts = pd.DataFrame({cls: {split: bank.count(cls, split) for split in SPLITS} for cls in CLASSES}).rename_axis(
+    "split"
+)
 figures.save_table(counts.reset_index(), "01_counts", p, counts)
 counts
 
@@ -82,7 +84,9 @@ figures.save(figure, "fig_4_2", p)
 # As the network sees them: normalised (Eq. 4.1), merged (Eq. 4.2), square root.
 
 # %%
-figure = figures.stamps(mocks[positive[:30]], [f"α {truth.alpha[j]:.2f}, θ {truth.einstein_radius[j]:.1f}″" for j in positive[:30]])
+figure = figures.stamps(
+    mocks[positive[:30]], [f"α {truth.alpha[j]:.2f}, θ {truth.einstein_radius[j]:.1f}″" for j in positive[:30]]
+)
 figures.face(figure, p)
 figures.save(figure, "01_mock_lenses", p)
 
@@ -124,17 +128,30 @@ for cls in ("lrg", "contaminant"):
     table = catalogues[cls]
     table["peak_over_noise"] = np.log10((table.maximum / table.noise).clip(1))
     table["sky"] = -table.minimum / (table.maximum - table.minimum)
-stamp_columns = {"peak_over_noise": "log10 of peak over noise", "sky": "normalised zero level", "neighbours": "bright neighbours",
-                 "seeing": "seeing [arcsec]"}
+stamp_columns = {
+    "peak_over_noise": "log10 of peak over noise",
+    "sky": "normalised zero level",
+    "neighbours": "bright neighbours",
+    "seeing": "seeing [arcsec]",
+}
 figure = figures.distributions({cls: catalogues[cls] for cls in ("lrg", "contaminant")}, stamp_columns)
 figures.face(figure, p)
 figures.save(figure, "01_stamp_parameters", p)
 
 # %%
-units = {"einstein_radius": "Einstein radius [arcsec]", "lens_axis_ratio": "axis ratio of the lens", "lens_angle": "angle of the lens [deg]",
-         "shear": "external shear", "shear_angle": "angle of the shear [deg]", "source_radius": "source radius [arcsec]",
-         "source_axis_ratio": "axis ratio of the source", "source_angle": "angle of the source [deg]", "source_sersic": "Sérsic index",
-         "source_x": "source x [arcsec]", "source_y": "source y [arcsec]"}
+units = {
+    "einstein_radius": "Einstein radius [arcsec]",
+    "lens_axis_ratio": "axis ratio of the lens",
+    "lens_angle": "angle of the lens [deg]",
+    "shear": "external shear",
+    "shear_angle": "angle of the shear [deg]",
+    "source_radius": "source radius [arcsec]",
+    "source_axis_ratio": "axis ratio of the source",
+    "source_angle": "angle of the source [deg]",
+    "source_sersic": "Sérsic index",
+    "source_x": "source x [arcsec]",
+    "source_y": "source y [arcsec]",
+}
 figure = figures.distributions({"source": catalogues["source"]}, units)
 figures.face(figure, p)
 figures.save(figure, "01_source_parameters", p)

@@ -9,9 +9,10 @@
 # %% [markdown]
 # # 2. Loss functions
 #
-# Which loss performs best in precision or recall?  (Van Lohuizen 2021, sections 3.4, 3.5 and 5.1.)  This notebook trains
-# what is missing, or loads it, and draws the rows of Table 5.1 with the thesis' beside them, Figure 5.1 (F_beta, precision
-# and recall against the threshold), Figure 5.2 (predictions), and the training curves.  At the end it scores real stamps.
+# Which loss performs best in precision or recall?  (Van Lohuizen 2021, sections 3.4, 3.5 and 5.1.)  This notebook
+# trains what is missing, or loads it, and draws the rows of Table 5.1 with the thesis' beside them, Figure 5.1 (F_beta,
+# precision and recall against the threshold), Figure 5.2 (predictions), and the training curves.  At the end it scores
+# real stamps.
 #
 #     papermill notebooks/02_losses.py out.ipynb -f params/fbeta.yaml
 #
@@ -75,7 +76,7 @@ figures.save(figure, "fig_5_1", p)
 
 # %%
 shown = {}
-for row, (labels, logits) in rows.items():
+for row, (labels, _) in rows.items():
     median = results.median_run(folders[thesis.ROWS[row][0]])
     run = int(median.name[4:])
     shown[row] = labels, results.load_logits(median, thesis.ROWS[row][1][p.protocol], "test")[1], run
@@ -105,8 +106,12 @@ figures.save(figure, "02_training", p)
 folder = results.real_stamps(p)
 files = sorted(folder.rglob("*.fits"))
 if files:
-    real = stamps.read_stamps(files, p.on_bad, p.workers, rejected=results.build_dir() / "real_rejected.csv", description=None)
-    scores = {loss: training.score_stamps(results.median_run(f), real.paths, real.pixels) for loss, f in folders.items()}
+    real = stamps.read_stamps(
+        files, p.on_bad, p.workers, rejected=results.build_dir() / "real_rejected.csv", description=None
+    )
+    scores = {
+        loss: training.score_stamps(results.median_run(f), real.paths, real.pixels) for loss, f in folders.items()
+    }
     scores = {loss: metrics.probability(logits) for loss, logits in scores.items() if logits is not None}
 if not files:
     figure = figures.empty("No real stamps found: set the parameter real_stamps to a folder of FITS stamps.")
@@ -116,8 +121,14 @@ else:
     first = next(iter(scores))
     order = np.argsort(-scores[first], kind="stable")[:48]
     images = np.sqrt(stamps.normalise(real.pixels[order]))
-    titles = ["candidate" * ("lens_candidates" in str(real.paths[i])) + f"\n{' '.join(f'{s[i]:.2f}' for s in scores.values())}" for i in order]
+    titles = [
+        "candidate" * ("lens_candidates" in str(real.paths[i]))
+        + f"\n{' '.join(f'{s[i]:.2f}' for s in scores.values())}"
+        for i in order
+    ]
     figure = figures.stamps(images, titles, columns=8, size=1.15)
-    figure.suptitle(f"48 of {len(real.paths)} real stamps, by the probability of {first}; below: {', '.join(scores)}", fontsize=9)
+    figure.suptitle(
+        f"48 of {len(real.paths)} real stamps, by the probability of {first}; below: {', '.join(scores)}", fontsize=9
+    )
 figures.face(figure, p, p.runs)
 figures.save(figure, "02_real_stamps", p)

@@ -18,6 +18,7 @@ import pytest
 from papermill.clientwrap import PapermillNotebookClient
 
 from lensdet.papermill_engine import is_ours, typed_values
+from lensdet.papermill_reader import KERNELSPEC
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.py"))
@@ -115,9 +116,6 @@ def test_a_foreign_notebook_runs_as_ever(folder):
     notebook = run("foreign.ipynb", a="x", betta=2, b=3)
     assert notebook.cells[-1].outputs[0]["data"]["text/plain"] == "('x', 3)"
     assert "lensdet" not in notebook.metadata
-
-
-KERNELSPEC = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 
 @pytest.mark.parametrize("prefix", ["", "./", "{}/"], ids=["relative", "dot", "absolute"])
