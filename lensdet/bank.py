@@ -131,7 +131,9 @@ class _Folder:
             for i in range(0, len(files), READ):
                 read = stamps.read_stamps(files[i : i + READ], p.on_bad, p.workers, description=f"{cls}, {split}")
                 rejections += read.rejections
-                blocks.append(stamps.normalise(read.pixels).astype(np.float16))
+                if not read.paths:
+                    continue
+                blocks.append(_sixteen_bits(read.pixels))
                 table = pd.DataFrame({"id": i + np.arange(len(read.paths)), "file": [Path(f).name for f in read.paths]})
                 if cls == "source":
                     table = pd.concat([table, pd.DataFrame(read.catalogue)], axis=1)
@@ -140,6 +142,7 @@ class _Folder:
             if not sum(map(len, blocks)):
                 stamps.write_rejections(rejected, rejections)
                 raise stamps.StampError(files[0].parent, "empty class", f"no file can be used; see {rejected}")
+            digest.update(f"{cls}/{split}/{sum(map(len, blocks))}".encode())  # moving a file to another class counts
             group = file.create_group(f"{cls}/{split}")
             group.create_dataset("pixels", data=np.concatenate(blocks))
             group.create_dataset("catalogue", data=_records(pd.concat(tables)))
@@ -162,6 +165,11 @@ def _simulate(cls, ids, parameters):
     return pixels, pd.DataFrame({"id": ids, **pd.DataFrame([truth for _, truth in drawn])})
 
 
+def _sixteen_bits(pixels):
+    # by NumPy: HDF5's own conversion (1.14.6) halves values that round up to a power of two
+    return stamps.normalise(pixels).astype(np.float16)
+
+
 def measured(pixels):
     """Noise (sigma from the median absolute deviation), minimum and maximum of each stamp, in its own units."""
     return {
@@ -176,7 +184,7 @@ def _write(group, batches, n, label):
     tables, done = [], 0
     with tqdm(total=n, desc=label, unit="stamp", disable=n < 200, leave=False, mininterval=0.5) as bar:
         for pixels, table in batches:
-            data[done : done + len(pixels)] = stamps.normalise(pixels)
+            data[done : done + len(pixels)] = _sixteen_bits(pixels)
             tables.append(table.assign(**measured(pixels)))
             done += len(pixels)
             bar.update(len(pixels))

@@ -116,12 +116,8 @@ def merge(hosts, sources, stamp, source, alpha):
 def images(bank, split, rows):
     """The merged stamps of some rows as a float32 array (N, 101, 101, 1): for a look, not for training."""
     hosts, sources = device_bank(bank, split)
-    mock = merge(hosts[rows["stamp"]], sources[rows["source"]], *_identity(len(rows)), rows["alpha"])
-    return keras.ops.convert_to_numpy(mock)
-
-
-def _identity(n):
-    return np.arange(n), np.arange(n)
+    each = np.arange(len(rows))
+    return keras.ops.convert_to_numpy(merge(hosts[rows["stamp"]], sources[rows["source"]], each, each, rows["alpha"]))
 
 
 def truth(bank, split, rows):

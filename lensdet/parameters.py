@@ -37,7 +37,7 @@ class Simulation(_Section):
     n_lrg: Count = Field(4411, description="luminous red galaxies (section 4.2)")
     n_source: Count = Field(80_000, description="lensed sources (section 4.2)")
     n_contaminant: Count = Field(4867, description="contaminants (section 4.2)")
-    hardness: Fraction = Field(0.5, description="how much contaminants look like lenses: 0 plainly not, 1 as arcs do")
+    hardness: Fraction = Field(0.2, description="how much contaminants look like lenses: 0 plainly not, 1 as arcs do")
     einstein_radius: Range = Field((1.0, 5.0), description="arcsec, log-uniform")
     lens_axis_ratio: Range = Field((0.3, 1.0), description="of the lens' mass (SIE)")
     shear: Range = Field((0.0, 0.05), description="external shear")
@@ -154,8 +154,8 @@ PROFILES = {
     ),
     # A laptop without a GPU.  Tuned on BCE alone: see benchmarks/tuning.md.
     "quick": dict(
-        n_source=8000, information_size=2000, width=16, momentum=0.9, learning_rate=1e-3, chunks=60, chunk_size=1024,
-        patience=60, runs=3,
+        n_source=8000, information_size=2000, width=16, momentum=0.75, learning_rate=1e-3, chunks=100, chunk_size=1024,
+        patience=100, runs=2,
     ),
     # One GPU, a tenth of the thesis' chunks.
     "lite": dict(chunks=800, patience=800),

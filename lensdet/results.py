@@ -182,7 +182,7 @@ def load_logits(folder, selector, name):
 
 def load_history(folder):
     """History of a run, a pandas data frame with a row a chunk."""
-    return pd.read_csv(folder / "history.csv", float_precision="round_trip")
+    return pd.read_csv(folder / "history.csv")
 
 
 def check_run(folder, parameters, loss, run, data_key):

@@ -31,7 +31,7 @@ NOISE_CORRELATION = 0.104  # weight of each neighbour in a row or column: lag-1 
 NEIGHBOUR_COUNTS = np.array([101, 53, 28, 17, 8, 1]) / 208  # of 0 ... 5 bright neighbours
 SOURCE_SEEING = 0.598  # arcsec, the survey's mean r-band PSF
 KINDS = ("spiral", "ring", "merger", "edge-on", "star", "blend")
-_KIND_SHARES = (0.30, 0.18, 0.15, 0.12, 0.07, 0.18)
+_KIND_SHARES = (0.36, 0.18, 0.17, 0.13, 0.05, 0.11)
 
 _AXIS = (np.arange(SIZE) - CENTRE) * SCALE
 _X, _Y = np.meshgrid(_AXIS, _AXIS)  # arcsec from the centre of the stamp, (101, 101)
@@ -249,7 +249,8 @@ def render_source(ident, parameters):
 
     Rays are shot with lenstronomy through pixel centres, and through ``supersampling`` x ``supersampling`` points of
     each pixel that the galaxy's light reaches.  The source lies in the disc that the tangential caustic spans, plus
-    one effective radius, so that it is strongly lensed.  Clumps below 0.02 arcsec are not resolved and not made.
+    one effective radius, so that most (about 15 of 16) have more than one image.  Clumps below 0.02 arcsec are not
+    resolved and not made.
 
     Returns
     -------
@@ -282,8 +283,8 @@ def render_source(ident, parameters):
     for _ in range(truth["source_clumps"]):
         radius = max(0.02, truth["source_radius"] * rng.uniform(0.01, 0.1))
         x, y = rng.normal(0, 0.6 * truth["source_radius"], 2)
-        share = rng.uniform(0.01, 0.06)  # of the galaxy's flux, about (exact where both indices agree)
-        amplitude = share * truth["source_axis_ratio"] * (truth["source_radius"] / radius) ** 2
+        share = rng.uniform(0.01, 0.06)  # of the galaxy's flux, exact where both Sersic indices agree
+        amplitude = share * (truth["source_radius"] / radius) ** 2
         lights.append(_light(radius, rng.uniform(*p.source_sersic), 1.0, 0.0, truth["source_x"] + x,
                              truth["source_y"] + y, amplitude))  # fmt: skip
     image = lensed_image(lens, lights, p.supersampling, 4 * truth["source_radius"])

@@ -22,5 +22,5 @@ def stream(seed, purpose, *key):
     numpy.random.Generator
         On Philox 4x64 (Salmon et al. 2011), a counter-based generator.
     """
-    words = [seed, zlib.crc32(purpose.encode()), *(int(k) for k in key)]
+    words = [seed, zlib.crc32(purpose.encode()), len(key), *(int(k) for k in key)]  # SeedSequence drops trailing zeros
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(words)))

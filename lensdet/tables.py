@@ -15,6 +15,9 @@ def test_logits(parameters, data_key, row):
     if not folders:
         return None
     pairs = [results.load_logits(folder, selector[parameters.protocol], "test") for folder in folders]
+    for folder, (_, logits) in zip(folders, pairs, strict=True):
+        if np.isnan(logits).any():
+            raise ValueError(f"{folder} has diverged: its logits are not numbers; remove it or leave its run out")
     return pairs[0][0], np.stack([logits for _, logits in pairs])
 
 
@@ -56,7 +59,8 @@ def table_5_1(parameters, data_key):
             published = thesis.TABLE_5_1[row][metric]
             found.append({
                 "model": row, "metric": METRICS[metric], "mean": s.mean, "seed_spread": s.spread, "test_low": s.low,
-                "test_high": s.high, "runs": s.n_runs, "images": len(pair[0]), "collapsed_runs": int(collapsed(pair[1]).sum()),
+                "test_high": s.high, "runs": s.n_runs, "images": len(pair[0]),
+                "collapsed_runs": int(collapsed(pair[1]).sum()),
                 "polarised": float(polarised(pair[1]).mean()), "thesis": published[0], "thesis_spread": published[1],
             })  # fmt: skip
     return pd.DataFrame(found)

@@ -40,13 +40,10 @@ class Learner:
         """All that a training changes: weights, moving averages, the optimiser's moments and step."""
         return [*self.network.variables, *self.optimizer.variables]
 
-    def images(self, bank, batch):
-        """Merged stamps (N, 101, 101, 1) of a batch of rows, on the device."""
-        return mocklens.merge(*bank, batch["stamp"], batch["source"], batch["alpha"])
-
-    def augmented(self, batch):
-        """Merged and warped stamps of a training batch, on the device."""
-        return augmentation.warp(self.images(self.bank, batch), batch["warp"], self.parameters.interpolation)
+    def augmented(self, bank, batch):
+        """Merged and warped stamps (N, 101, 101, 1) of a training batch, on the device."""
+        images = mocklens.merge(*bank, batch["stamp"], batch["source"], batch["alpha"])
+        return augmentation.warp(images, batch["warp"], self.parameters.interpolation)
 
     def penalty(self):
         """The L2 penalty, a float."""
@@ -58,26 +55,19 @@ class Learner:
         size = self.parameters.batch_size
         return np.asarray(self._train({name: a.reshape(-1, size, *a.shape[1:]) for name, a in batch.items()}))
 
-    def logits(self, rows, bank=None):
+    def logits(self, rows, bank):
         """Logits of rows without augmentation, float32 (N,); ``bank`` as from `mocklens.device_bank`."""
-        bank = self.bank if bank is None else bank
-        return self._in_batches(
-            [rows[name] for name in ("stamp", "source", "alpha")],
-            lambda stamp, source, alpha: mocklens.merge(*bank, stamp, source, alpha),
-        )
-
-    def _in_batches(self, arrays, make):
-        n, found = len(arrays[0]), []
+        n, found = len(rows), []
         for i in range(0, n, PREDICT_BATCH):
-            part = [np.ascontiguousarray(a[i : i + PREDICT_BATCH]) for a in arrays]
             # always the same shape: one compilation, and the same sums whatever the number of rows
-            part = [np.concatenate([a, np.repeat(a[:1], PREDICT_BATCH - len(a), 0)]) for a in part]
-            found.append(np.asarray(self._score(make(*part)))[:, 0])
+            part = rows[np.minimum(np.arange(i, i + PREDICT_BATCH), n - 1)]
+            images = mocklens.merge(*bank, *(np.ascontiguousarray(part[name]) for name in ("stamp", "source", "alpha")))
+            found.append(np.asarray(self._score(images))[:, 0])
         return np.concatenate(found)[:n]
 
     def get(self):
         """Copies of the network's variables."""
-        return [np.array(v) for v in self.network.variables]
+        return [np.asarray(v).copy() for v in self.network.variables]
 
     def set(self, values):
         """Set the network's variables."""
@@ -98,7 +88,7 @@ def _compile_tensorflow(learner):
         found = tf.TensorArray(tf.float32, steps)
         for i in tf.range(steps):
             batch = {name: array[i] for name, array in chunk.items()}
-            images = learner.augmented(batch)
+            images = learner.augmented(learner.bank, batch)
             with tf.GradientTape() as tape:
                 total = loss(batch["label"], network(images, training=True)[:, 0])
                 total += tf.add_n(network.losses) if network.losses else 0.0
@@ -114,25 +104,25 @@ def _compile_jax(learner):
 
     network, optimizer, loss = learner.network, learner.optimizer, learner.loss
 
-    def objective(trainable, rest, batch):
-        images = learner.augmented(batch)
+    def objective(trainable, rest, bank, batch):
+        images = learner.augmented(bank, batch)
         logits, rest, penalties = network.stateless_call(trainable, rest, images, training=True, return_losses=True)
         return loss(batch["label"], logits[:, 0]) + sum(penalties), rest
 
-    def step(state, batch):
-        trainable, rest, moments = state
-        (total, rest), gradient = jax.value_and_grad(objective, has_aux=True)(trainable, rest, batch)
-        trainable, moments = optimizer.stateless_apply(moments, gradient, trainable)
-        return (trainable, rest, moments), total
-
     @jax.jit
-    def scan(state, chunk):
+    def scan(state, bank, chunk):  # the bank as an argument: closed over, it would become a constant of the program
+        def step(state, batch):
+            trainable, rest, moments = state
+            (total, rest), gradient = jax.value_and_grad(objective, has_aux=True)(trainable, rest, bank, batch)
+            trainable, moments = optimizer.stateless_apply(moments, gradient, trainable)
+            return (trainable, rest, moments), total
+
         return jax.lax.scan(step, state, chunk)
 
     groups = (network.trainable_variables, network.non_trainable_variables, optimizer.variables)
 
     def train(chunk):
-        state, found = scan(tuple([v.value for v in group] for group in groups), chunk)
+        state, found = scan(tuple([v.value for v in group] for group in groups), learner.bank, chunk)
         for group, values in zip(groups, state, strict=True):
             for variable, value in zip(group, values, strict=True):
                 variable.assign(value)
@@ -144,9 +134,9 @@ def _compile_jax(learner):
 
 def banner(parameters):
     """What will run, and on what: a line to print first; warns where a CPU would need days."""
-    runs = parameters.runs * len(parameters.experiments)
+    runs = len(_missing(parameters, bank_room.data_key(parameters)))
     images = runs * parameters.chunks * parameters.chunk_size
-    lines = [f"profile {parameters.profile}, {runs} runs of up to {parameters.chunks} chunks, on {results.device()}"]
+    lines = [f"profile {parameters.profile}: {runs} runs to train, {parameters.chunks} chunks each; {results.device()}"]
     # measured on 2 cores: 50 images a second at full width; the cost goes with the square of the width, slower below
     hours = images / (50 * min(8.0, (64 / parameters.width) ** 2)) / 3600
     if "CPU" in results.device() and hours > 24:
@@ -157,19 +147,22 @@ def banner(parameters):
 def train_missing(parameters, progress=True):
     """Train the runs that are not there yet, the first run of every experiment first; returns the key of the data."""
     key = bank_room.data_key(parameters)
-    todo = [
-        (run, loss)
-        for run in range(1, parameters.runs + 1)
-        for loss in parameters.experiments
-        if not results.is_complete(results.run_folder(parameters, loss, run, key))
-    ]
-    if todo:
+    if todo := _missing(parameters, key):
         bank = bank_room.open_bank(parameters)
         mocklens.write_truth(parameters, bank)
         for run, loss in todo:
             train(parameters, loss, run, bank, progress)
             keras.backend.clear_session()
     return key
+
+
+def _missing(parameters, key):
+    return [
+        (run, loss)
+        for run in range(1, parameters.runs + 1)
+        for loss in parameters.experiments
+        if not results.is_complete(results.run_folder(parameters, loss, run, key))
+    ]
 
 
 def load_network(folder, selector="loss"):
@@ -191,13 +184,15 @@ def load_network(folder, selector="loss"):
     return model
 
 
-def score_stamps(folder, paths, pixels):
+def score_stamps(run_folder, folder, paths, pixels):
     """Logits of real stamps by a run, kept in its folder (``real.csv``) so that they can be shown without its weights.
 
     Parameters
     ----------
+    run_folder : Path
+        The checkpoint of lowest validation loss is used.
     folder : Path
-        Of the run; the checkpoint of lowest validation loss is used.
+        Of the stamps; they are known by their path in it.
     paths : list of Path
     pixels : float32 array (n, 101, 101)
         As read; normalised (Eq. 4.1) and stretched here.
@@ -206,13 +201,13 @@ def score_stamps(folder, paths, pixels):
     -------
     float array (n,), or None where there are neither weights nor kept scores of these files
     """
-    names, kept = [path.name for path in paths], folder / "real.csv"
-    if not (folder / "loss.weights.h5").exists():
+    names, kept = [path.relative_to(folder).as_posix() for path in paths], run_folder / "real.csv"
+    if not (run_folder / "loss.weights.h5").exists():
         if not kept.exists():
             return None
         table = pd.read_csv(kept).set_index("file")["logit"]
         return table[names].to_numpy() if set(names) <= set(table.index) else None
-    network = resnet.logit_model(load_network(folder))
+    network = resnet.logit_model(load_network(run_folder))
     images = np.sqrt(stamps.normalise(pixels))[..., None]
     batches = [images[i : i + PREDICT_BATCH] for i in range(0, len(images), PREDICT_BATCH)]
     logits = np.concatenate([np.asarray(network(batch, training=False))[:, 0] for batch in batches])
@@ -248,6 +243,8 @@ def train(parameters, loss_name, run, bank, progress=True):
     try:
         with FileLock(folder / ".lock", timeout=0):
             if not results.is_complete(folder):
+                for half in folder.glob(".????????.*"):  # left by a process that was killed in the middle of a save
+                    half.unlink()
                 _train(parameters, loss_name, run, bank, folder, progress)
     except Timeout:
         raise RuntimeError(f"{folder}: another process is training this run; wait for it or stop it") from None
@@ -259,6 +256,11 @@ def _train(p, loss_name, run, bank, folder, progress):
     validation = tuple(keras.ops.convert_to_tensor(x) for x in mocklens.device_bank(bank, "validation"))
     frozen_size = mocklens.sizes(bank, "validation")
     frozen = mocklens.frozen_rows(p, "validation", frozen_size)
+
+    def select(rows):
+        logits = learner.logits(rows, validation)
+        return metrics.selectors(rows["label"], logits, loss_name, p.selection_beta, p.beta, learner.penalty())
+
     results.write_json(folder / "parameters.json", p.experiment(loss_name, bank.data_key) | {"run": run})
     state = _State.load(folder / "state.npz", learner)
     saved = began = time.monotonic()
@@ -267,24 +269,9 @@ def _train(p, loss_name, run, bank, folder, progress):
         while len(state.history) < p.chunks and not state.stopped(p.patience):
             chunk = len(state.history)
             steps = learner.train_chunk(*mocklens.training_rows(p, run, chunk, size))
-            scores = metrics.selectors(
-                frozen["label"],
-                learner.logits(frozen, validation),
-                loss_name,
-                p.selection_beta,
-                p.beta,
-                learner.penalty(),
-            )
+            scores = select(frozen)
             if p.redraw_validation:
-                rows = mocklens.frozen_rows(p, "validation", frozen_size, (p.seed, run, chunk + 1))
-                again = metrics.selectors(
-                    rows["label"],
-                    learner.logits(rows, validation),
-                    loss_name,
-                    p.selection_beta,
-                    p.beta,
-                    learner.penalty(),
-                )
+                again = select(mocklens.frozen_rows(p, "validation", frozen_size, (p.seed, run, chunk + 1)))
                 scores |= {name: value for name, value in again.items() if name.startswith("code_")}
             state.add({"chunk": chunk, "training_loss": float(steps.mean()), **scores}, learner)
             now = time.monotonic()
@@ -346,8 +333,9 @@ class _State:
         self.history.append(row)
         for selector, direction in metrics.SELECTORS.items():
             sign = 1 if direction == "max" else -1
-            value, _ = self.best.get(selector, (np.nan, -1))
-            if np.isnan(value) or sign * row[selector] > sign * value:
+            value, _ = self.best.get(selector, (None, -1))
+            # a number is better than none; of several that are none the first is kept, and patience runs out
+            if value is None or np.isnan(value) > np.isnan(row[selector]) or sign * row[selector] > sign * value:
                 self.best[selector] = (row[selector], row["chunk"])
                 self.kept[row["chunk"]] = learner.get()
         wanted = {chunk for _, chunk in self.best.values()}
@@ -358,7 +346,7 @@ class _State:
         return bool(self.history) and len(self.history) - 1 - self.best["loss"][1] >= patience
 
     def save(self, path, learner, seconds):
-        arrays = {f"now/{i}": np.array(v) for i, v in enumerate(learner.variables)}
+        arrays = {f"now/{i}": np.asarray(v) for i, v in enumerate(learner.variables)}
         arrays |= {f"kept/{chunk}/{i}": w for chunk, weights in self.kept.items() for i, w in enumerate(weights)}
         text = json.dumps({"history": self.history, "best": self.best, "seconds": seconds})
         with results.atomic(path) as beside:

@@ -20,6 +20,7 @@
 profile: str = None  # smoke, quick (default), lite, thesis
 data: str = None  # folder in the thesis' layout; None: the embedded survey
 on_bad: str = None  # quarantine (default) or raise, at a FITS file that cannot be used
+real_stamps: str = None  # folder whose galaxies/ are shown beside the simulated ones
 data_seed: int = None  # of the survey
 hardness: float = None  # how much contaminants look like lenses, 0 to 1
 workers: int = None  # processes; None: all cores
@@ -28,9 +29,8 @@ workers: int = None  # processes; None: all cores
 import numpy as np
 import pandas as pd
 
-from lensdet import figures, mocklens, parameters, stamps
+from lensdet import figures, mocklens, parameters, results, stamps
 from lensdet.bank import CLASSES, SPLITS, open_bank
-from lensdet.results import real_stamps
 
 p = parameters.from_notebook(globals())
 figures.plt.rcParams.update(figures.STYLE)
@@ -73,8 +73,10 @@ truth.loc[i, [c for c in ("alpha", "einstein_radius", "area_fraction") if c in t
 # %%
 contaminant = np.flatnonzero(truth.host == "contaminant")
 kinds = truth.kind if "kind" in truth else truth.host
-chosen = [contaminant[(kinds[contaminant] == kind).to_numpy()][0] for kind in kinds[contaminant].unique()[:3]]
-figure = figures.stamps(mocks[chosen], [kinds[c] for c in chosen], columns=3, size=2.2)
+# of three kinds where kinds are known
+different = (~kinds[contaminant].duplicated()).to_numpy()
+chosen = contaminant[np.argsort(~different, kind="stable")[:3]]
+figure = figures.stamps(mocks[chosen], list(kinds[chosen]), columns=3, size=2.2)
 figures.face(figure, p)
 figures.save(figure, "fig_4_2", p)
 
@@ -108,7 +110,7 @@ figures.save(figure, "01_lrgs", p)
 # should need a second look to tell them from the LRGs and contaminants above.
 
 # %%
-folder = real_stamps(p) / "galaxies"
+folder = results.real_stamps(p) / "galaxies"
 files = sorted(folder.glob("*.fits"))[:30]
 if files:
     real = np.sqrt(stamps.normalise(stamps.read_stamps(files, description=None).pixels))
@@ -128,13 +130,14 @@ for cls in ("lrg", "contaminant"):
     table = catalogues[cls]
     table["peak_over_noise"] = np.log10((table.maximum / table.noise).clip(1))
     table["sky"] = -table.minimum / (table.maximum - table.minimum)
-stamp_columns = {
+labels = {
     "peak_over_noise": "log10 of peak over noise",
     "sky": "normalised zero level",
     "neighbours": "bright neighbours",
     "seeing": "seeing [arcsec]",
 }
-figure = figures.distributions({cls: catalogues[cls] for cls in ("lrg", "contaminant")}, stamp_columns)
+known = {column: label for column, label in labels.items() if column in catalogues["lrg"]}
+figure = figures.distributions({cls: catalogues[cls] for cls in ("lrg", "contaminant")}, known)
 figures.face(figure, p)
 figures.save(figure, "01_stamp_parameters", p)
 

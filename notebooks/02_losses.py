@@ -110,7 +110,8 @@ if files:
         files, p.on_bad, p.workers, rejected=results.build_dir() / "real_rejected.csv", description=None
     )
     scores = {
-        loss: training.score_stamps(results.median_run(f), real.paths, real.pixels) for loss, f in folders.items()
+        loss: training.score_stamps(results.median_run(f), folder, real.paths, real.pixels)
+        for loss, f in folders.items()
     }
     scores = {loss: metrics.probability(logits) for loss, logits in scores.items() if logits is not None}
 if not files:

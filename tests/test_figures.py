@@ -1,0 +1,269 @@
+"""Figures on made-up input: what is drawn, what is written on it, and that the same figure has the same bytes."""
+
+import os
+import subprocess
+import sys
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import fbeta_score, precision_score, recall_score
+
+from lensdet import figures, parameters
+
+matplotlib.use("Agg")  # in this process alone: kernels have their own
+plt = figures.plt
+ROWS = ("Binary Cross Entropy", "F_beta Soft Loss")
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """Figures of each test in a folder of their own, in the style of the notebooks."""
+    monkeypatch.setenv("LENSDET_FIGURES", str(tmp_path / "figures"))
+    with plt.rc_context(figures.STYLE):
+        yield tmp_path / "figures"
+    plt.close("all")
+
+
+def predictions(runs=3, n=60):
+    rng = np.random.default_rng(1)
+    labels = np.repeat([1.0, 0.0], n // 2)
+    return {row: (labels, 2 * labels - 1 + rng.normal(size=(runs, n))) for row in ROWS}
+
+
+def images(n):
+    return np.random.default_rng(2).random((n, 101, 101))
+
+
+def history(n, seed=0):
+    values = np.random.default_rng(seed).random((n, 4))
+    return pd.DataFrame(values, columns=["training_loss", "loss", "f_beta", "soft_f_beta"]).assign(chunk=range(n))
+
+
+DRAW = {
+    "stamps": lambda: figures.stamps(images(7), list("abcdefg")),
+    "mock_lens": lambda: figures.mock_lens(*images(3)),
+    "distributions": lambda: figures.distributions(
+        {"lrg": history(50), "contaminant": history(40, 1)}, {"loss": "loss [arcsec]", "f_beta": "a ratio"}
+    ),
+    "f_beta_curves": lambda: figures.f_beta_curves(predictions(), 0.17),
+    "histograms": lambda: figures.histograms({row: (y, z[0], 1) for row, (y, z) in predictions().items()}),
+    "training_curves": lambda: figures.training_curves({"bce": [history(5), history(3, 1)], "f1": [history(4)]}),
+    "empty": lambda: figures.empty("there is nothing"),
+}
+
+
+def shown(figure):
+    """The axes with something in them."""
+    return [a for a in figure.axes if a.axison and (a.lines or a.patches or a.images)]
+
+
+@pytest.mark.parametrize("name", DRAW)
+def test_the_same_figure_has_the_same_bytes(here, smoke, name):
+    found = []
+    for _ in range(2):
+        figure = DRAW[name]()
+        figures.face(figure, smoke, 2)
+        figures.save(figure, name, smoke)
+        files = sorted((here / "smoke").iterdir())
+        assert [f.name for f in files] == [f"{name}.pdf", f"{name}.png"]
+        found.append([f.read_bytes() for f in files])
+    assert found[0] == found[1]
+    pdf, png = found[0]
+    assert pdf.startswith(b"%PDF") and png.startswith(b"\x89PNG")
+    assert b"CreationDate" not in pdf and b"Software" not in png
+
+
+CURVES = """
+from lensdet import figures, parameters
+import numpy as np
+
+with figures.plt.rc_context(figures.STYLE):
+    z = np.random.default_rng(0).normal(size=(2, 20))
+    figure = figures.f_beta_curves({"F_1 Soft loss": (np.repeat([1.0, 0.0], 10), z)}, 0.17)
+    figures.save(figure, "curves", parameters.resolve({"profile": "smoke"}))
+"""
+
+
+def test_and_in_another_process(here):
+    exec(CURVES, {})
+    found = [f.read_bytes() for f in sorted((here / "smoke").iterdir())]
+    environment = {**os.environ, "PYTHONHASHSEED": "17"}
+    subprocess.run([sys.executable, "-c", CURVES], env=environment, check=True)
+    assert found == [f.read_bytes() for f in sorted((here / "smoke").iterdir())]
+
+
+@pytest.mark.parametrize("name", ["f_beta_curves", "histograms"])
+def test_both_axes_have_labels(name):
+    axes = shown(DRAW[name]())
+    assert len(axes) == (1 if name == "f_beta_curves" else 2)
+    assert all(a.get_xlabel() and a.get_ylabel() for a in axes)
+    assert any(a.get_legend() for a in axes)
+
+
+def test_labels_that_are_shared():
+    axes = shown(DRAW["distributions"]())
+    assert [a.get_xlabel() for a in axes] == ["loss [arcsec]", "a ratio"]
+    assert axes[0].get_ylabel() == "density"
+    assert [t.get_text() for t in axes[0].get_legend().get_texts()] == ["lrg", "contaminant"]
+    axes = shown(DRAW["mock_lens"]())
+    assert [a.get_xlabel() for a in axes[:3]] == ["x [arcsec]"] * 3 and axes[0].get_ylabel() == "y [arcsec]"
+    assert all(a.get_images()[0].get_extent() == [-10.1, 10.1, -10.1, 10.1] for a in axes[:3])
+    axes = shown(DRAW["training_curves"]())
+    assert len(axes) == 8
+    assert all(a.get_title() for a in axes) and all(a.get_xlabel() == "chunk" for a in axes[4:])
+
+
+def test_curves_show_what_scikit_learn_finds():
+    axis = shown(figures.f_beta_curves(predictions(), 0.17))[0]
+    lines = {line.get_linestyle(): line for line in axis.lines if line.get_color() == "blue"}
+    labels, logits = predictions()["F_beta Soft Loss"]
+    p = 1 / (1 + np.exp(-logits))
+    for style, score in (
+        ("-", lambda y, a: fbeta_score(y, a, beta=0.17)),
+        (":", precision_score),
+        ("--", recall_score),
+    ):
+        for k in (4, 49, 79):
+            threshold = lines[style].get_xdata()[k]
+            expected = np.mean([score(labels, run >= threshold) for run in p])
+            assert lines[style].get_ydata()[k] == pytest.approx(expected)
+    assert len(axis.collections) == 2  # a band a row
+    assert not shown(figures.f_beta_curves(predictions(runs=1), 0.17))[0].collections  # one run has no spread
+
+
+def test_histograms_count_every_image():
+    for axis in shown(DRAW["histograms"]()):
+        assert sum(patch.get_height() for patch in axis.patches) == 60
+        assert "run 1" in axis.get_title() and "beyond 0.01 or 0.99" in axis.get_title()
+
+
+def test_training_curves_are_means_of_the_chunks_that_all_have():
+    bold = [line for line in figures.training_curves({"bce": [history(5), history(3, 1)]}).axes[0].lines][-1]
+    np.testing.assert_array_equal(bold.get_xdata(), [1, 2, 3])
+    expected = (history(5).training_loss[:3] + history(3, 1).training_loss) / 2
+    np.testing.assert_allclose(bold.get_ydata(), expected)
+
+
+@pytest.mark.parametrize("n", [0, 1, 6, 7])
+def test_every_stamp_has_its_panel(n):
+    figure = figures.stamps(images(n))
+    assert sum(bool(a.images) for a in figure.axes) == n
+    for axis in figure.axes[:n]:
+        assert axis.images[0].origin == "lower" and axis.images[0].get_clim() == (0, 1)
+
+
+# ---- what is written on a figure
+
+
+@pytest.mark.parametrize("profile", parameters.PROFILES)
+def test_an_unconverged_figure_says_so(profile, tmp_path):
+    p = parameters.resolve({"profile": profile, "protocol": "code", "data": tmp_path / "kids"})
+    figure = figures.empty("")
+    figures.face(figure, p, 3)
+    face = figure.get_supxlabel()
+    assert ("NOT CONVERGED" in face) == (profile in ("smoke", "quick"))
+    for words in (f"profile {profile}", "protocol code", "stamps of kids", "3 runs", f"{p.chunks} chunks"):
+        assert words in face
+    figures.face(figure, parameters.resolve({"profile": profile}), 1)
+    assert "simulated survey" in figure.get_supxlabel() and "1 run ·" in figure.get_supxlabel()
+    figures.face(figure, p)  # of the data alone: nothing was trained
+    assert "run" not in figure.get_supxlabel() and "CONVERGED" not in figure.get_supxlabel()
+
+
+# ---- where it goes
+
+
+def test_a_selection_goes_beside_the_whole(here, tmp_path):
+    def name(**given):
+        folder = figures.folder(parameters.resolve(given))
+        assert folder.parent == here
+        return folder.name
+
+    assert name() == name(profile="quick") == "quick"
+    assert name(profile="smoke") == "smoke"
+    assert name(experiments=["fbeta"]) == name(experiments="fbeta", beta=0.17) == "quick-fbeta"
+    assert name(experiments=["bce", "f1"]) == "quick-bce-f1"
+    assert name(experiments=list(parameters.LOSSES)) == "quick"
+    # where it runs does not change what is drawn
+    assert name(workers=1, on_bad="raise", real_stamps=tmp_path) == "quick"
+    others = {name(runs=1), name(protocol="code"), name(beta=1), name(data=tmp_path), name(experiments="f1", beta=1)}
+    assert len(others) == 5 and all(other.startswith("quick-") for other in others)
+
+
+def test_figures_are_in_the_repository_unless_moved(tmp_path, monkeypatch, smoke):
+    monkeypatch.delenv("LENSDET_FIGURES")
+    monkeypatch.setenv("LENSDET_ROOT", str(tmp_path))
+    assert figures.folder(parameters.resolve({})) == tmp_path / "figures" / "quick"
+
+
+def test_tables_are_written_three_times(here, smoke):
+    table = pd.DataFrame({"model": ["F_1"], "mean": [1 / 3]})
+    readable = pd.DataFrame({"F_beta": ["0.333; 50 %"]}, index=pd.Index(["F_1"], name="model"))
+    figures.save_table(table, "t", smoke, readable)
+    found = {f.suffix: f.read_text() for f in (here / "smoke").iterdir()}
+    assert set(found) == {".csv", ".md", ".tex"}
+    assert pd.read_csv(here / "smoke" / "t.csv")["mean"][0] == 1 / 3
+    assert "| F_1     | 0.333; 50 % |" in found[".md"]
+    assert r"F\_1 & 0.333; 50 \% \\" in found[".tex"] and r"\toprule" in found[".tex"]
+    figures.save_table(table, "plain", smoke)
+    assert "model" in (here / "smoke" / "plain.md").read_text().splitlines()[0]
+
+
+# ---- the command
+
+
+GOOD = """# %% tags=["parameters"]
+profile = None
+
+# %%
+from pathlib import Path
+
+Path("good").write_text(profile)
+"""
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """Two notebooks, of which the first fails; neither imports lensdet, so that their kernels start fast."""
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "01_bad.py").write_text("# %%\nraise ValueError('unlucky')\n")
+    (tmp_path / "notebooks" / "02_good.py").write_text(GOOD)
+    (tmp_path / "notebooks" / "other.py").write_text("# %%\nraise ValueError('no notebook of ours')\n")
+    monkeypatch.setenv("LENSDET_ROOT", str(tmp_path))
+    monkeypatch.setenv("LENSDET_BUILD", str(tmp_path / "build"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["03"], ["no notebook 03", "there are 01, 02"]),
+        (["02", "7", "8"], ["no notebook 7, 8"]),
+        (["--profile", "quik"], ["'quik'", "'smoke', 'quick', 'lite' or 'thesis'", "did you mean 'quick'"]),
+    ],
+)
+def test_what_cannot_be_run_is_said(repository, capsys, arguments, words):
+    with pytest.raises(SystemExit) as stopped:
+        figures.main(arguments)
+    assert stopped.value.code == 2
+    said = capsys.readouterr().err
+    assert [word for word in words if word not in said] == []
+    assert not (repository / "build").exists()
+
+
+def test_a_notebook_that_fails_does_not_stop_the_others(repository, capfd):
+    assert figures.main(["--profile", "smoke"]) == 1
+    assert (repository / "good").read_text() == "smoke"
+    said = capfd.readouterr()
+    assert "01_bad: FAILED" in said.out and "unlucky" in said.out
+    assert "02_good: " in said.out and "failed: 01_bad\n" in said.err
+    assert (repository / "build" / "smoke" / "02_good.ipynb").exists()
+
+
+def test_one_notebook_by_its_number(repository):
+    assert figures.main(["02", "--profile", "lite"]) == 0
+    assert (repository / "good").read_text() == "lite"
+    assert not (repository / "build" / "lite" / "01_bad.ipynb").exists()

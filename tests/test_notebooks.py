@@ -1,0 +1,136 @@
+"""Every notebook runs, as a user starts it, and leaves what it promises; a second time it trains nothing."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+
+from lensdet import parameters, simulation, stamps
+
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+LOSSES = NOTEBOOKS / "02_losses.py"
+# less than the profile has, to be quick: one run of two losses
+FEW = {"profile": "smoke", "experiments": ["bce", "fbeta"], "runs": 1, "width": 2, "workers": 1}
+DRAWN = {
+    "01": ["fig_4_1", "fig_4_2", "01_mock_lenses", "01_contaminants", "01_lrgs", "01_real_galaxies",
+           "01_stamp_parameters", "01_source_parameters"],
+    "02": ["fig_5_1", "fig_5_2", "02_training", "02_real_stamps"],
+}  # fmt: skip
+TABLES = {"01": "01_counts", "02": "table_5_1"}
+
+
+def write_stamps(folder, cls, ids, p, nested=False):
+    """Simulated stamps as FITS files; the sources with their keywords."""
+    for i in ids:
+        if cls == "source":
+            pixels, truth = simulation.render_source(i, parameters=p)
+            truth = {column: truth[column] for column in stamps.KEYWORDS.values()}
+        else:
+            (pixels, _), truth = simulation.render(cls, i, parameters=p), {}
+        stamps.write_stamp(folder / f"{i}" / f"{i}.fits" if nested else folder / f"{cls}_{i}.fits", pixels, truth)
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory, smoke):
+    """What stands for real stamps here: nobody need have those, and the folder's layout is all that matters."""
+    folder = tmp_path_factory.mktemp("real")
+    write_stamps(folder / "galaxies", "lrg", range(900, 904), smoke)
+    write_stamps(folder / "lens_candidates", "contaminant", range(900, 903), smoke)
+    (folder / "galaxies" / "spoilt.fits").write_text("not FITS")
+    return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def places(tmp_path_factory):
+    """Results and figures of this module; kernels inherit them."""
+    folder = tmp_path_factory.mktemp("notebooks")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("results", "figures"):
+            patch.setenv(f"LENSDET_{name.upper()}", str(folder / name))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def few(places, real):
+    """``papermill notebooks/02_losses.py out.ipynb -f few.yaml``, run twice; the files in results after each."""
+    (places / "few.yaml").write_text("\n".join(f"{k}: {v}" for k, v in {**FEW, "real_stamps": real}.items()))
+    command = [sys.executable, "-m", "papermill", LOSSES, "out.ipynb", "-f", "few.yaml"]
+    found = []
+    for _ in range(2):
+        done = subprocess.run(command, cwd=places, env={**os.environ, "LENSDET_ROOT": str(NOTEBOOKS.parent)},
+                              capture_output=True, text=True, timeout=300)  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        files = (f for f in (places / "results").rglob("*") if f.is_file() and f.name != ".lock")
+        found.append({f: (f.read_bytes(), f.stat().st_mtime_ns) for f in files})
+    return found
+
+
+def execute(notebook, folder, **given):
+    return papermill.execute_notebook(str(notebook), str(folder / "out.ipynb"), given, progress_bar=False)
+
+
+def printed(path):
+    cells = nbformat.read(path, as_version=4).cells
+    return "".join(str(o.get("text", o.get("data", {}))) for cell in cells for o in cell.get("outputs", []))
+
+
+def check_drawn(number, p):
+    """Every figure and table of a notebook is in its folder, not empty."""
+    from lensdet import figures
+
+    files = {f.name for f in figures.folder(p).iterdir() if f.stat().st_size}
+    expected = {f"{name}{suffix}" for name in DRAWN[number] for suffix in (".png", ".pdf")}
+    expected |= {f"{TABLES[number]}{suffix}" for suffix in (".csv", ".md", ".tex")}
+    assert expected - files == set()
+
+
+def test_losses_by_the_command_of_the_readme(few, places, real):
+    p = parameters.resolve({**FEW, "real_stamps": real})
+    check_drawn("02", p)
+    said = printed(places / "out.ipynb")
+    assert "profile smoke, 2 runs of up to 2 chunks, on " in said
+    for row in ("Binary Cross Entropy", "F_beta metric", "Soft F_beta metric", "F_beta Soft Loss", "thesis 0.937"):
+        assert row in said
+    assert "F_1 Soft loss" not in said
+    assert "1 not FITS" in said  # a spoilt stamp is left out, and counted
+
+
+def test_the_second_time_nothing_is_trained(few):
+    first, second = few
+    assert {f: text for f, (text, _) in first.items()} == {f: text for f, (text, _) in second.items()}
+    written = {f.name for f in first if first[f][1] != second[f][1]}
+    assert written <= {"real.csv"}
+    assert {f.name for f in first} >= {"logits.h5", "loss.weights.h5", "history.csv", "test.csv", "real.csv"}
+
+
+@pytest.mark.parametrize("notebook", sorted(NOTEBOOKS.glob("[0-9][0-9]_*.py")), ids=lambda path: path.stem)
+def test_notebook_in_the_smoke_profile(notebook, tmp_path, real):
+    if notebook == LOSSES:
+        pytest.skip("run by the command of the README")
+    execute(notebook, tmp_path, profile="smoke", workers=1, real_stamps=str(real))
+    number = notebook.name[:2]
+    if number in DRAWN:
+        check_drawn(number, parameters.resolve({"profile": "smoke"}))
+
+
+def test_a_folder_in_the_layout_of_the_thesis(tmp_path, smoke):
+    """Who has the stamps of the thesis points one parameter at them."""
+    data, first = tmp_path / "kids", 0
+    for split, n in (("train", 24), ("validation", 8), ("test", 9)):
+        for name, cls in stamps.FOLDERS.items():
+            write_stamps(data / split / name, cls, range(first, first + n), smoke, nested=cls == "source")
+        first += n
+    (data / "train" / "negatives" / "contaminant_3.fits").write_bytes(b"SIMPLE")
+    given = {"data": str(data), "profile": "smoke", "workers": 1}
+    execute(NOTEBOOKS / "01_data.py", tmp_path, **given)
+    check_drawn("01", parameters.resolve(given))
+    counts = printed(tmp_path / "out.ipynb")
+    assert "1 of 123 files cannot be used" in counts
+    few = {"experiments": ["f1"], "runs": 1, "width": 2, "real_stamps": str(tmp_path / "none")}
+    execute(LOSSES, tmp_path, **given, **few)
+    check_drawn("02", parameters.resolve(given | few))
+    assert "F_1 Soft loss" in printed(tmp_path / "out.ipynb")

@@ -1,0 +1,210 @@
+"""Run folders: nothing half-written, nothing taken for what it is not, no digit lost."""
+
+import json
+import subprocess
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+
+from lensdet import metrics, mocklens, parameters, results
+
+KEY = "0123abcd"
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.setenv("LENSDET_RESULTS", str(tmp_path))
+    return tmp_path
+
+
+def write_run(p, loss, run, best=1.0):
+    """A complete run folder with three test images."""
+    folder = results.run_folder(p, loss, run, KEY)
+    results.write_json(folder / "parameters.json", p.experiment(loss, KEY) | {"run": run})
+    results.write_csv(folder / "history.csv", pd.DataFrame({"chunk": [0, 1], "loss": [best + 1, best]}))
+    rows = np.zeros(3, mocklens.ROW)
+    rows["label"] = [1, 1, 0]
+    logits = {selector: {"test": np.arange(3, dtype=np.float32) + run} for selector in metrics.SELECTORS}
+    results.write_logits(folder / "logits.h5", logits, {"test": rows})
+    return folder
+
+
+# ---- atomic writes
+
+
+def test_atomic_makes_folders_and_replaces(tmp_path):
+    path = tmp_path / "a" / "b.txt"
+    for text in ("first", "second"):
+        with results.atomic(path) as beside:
+            assert beside.parent == path.parent and beside != path
+            assert beside.name.endswith(".b.txt")  # h5py, NumPy and Keras go by the end of a name
+            beside.write_text(text)
+        assert path.read_text() == text
+    assert [f.name for f in path.parent.iterdir()] == ["b.txt"]
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_atomic_leaves_nothing_behind(tmp_path, error):
+    path = tmp_path / "b.txt"
+    path.write_text("old")
+    with pytest.raises(error), results.atomic(path) as beside:
+        beside.write_text("half")
+        raise error
+    assert [f.name for f in tmp_path.iterdir()] == ["b.txt"]
+    assert path.read_text() == "old"
+
+
+@pytest.mark.parametrize("write", [results.write_json, results.write_csv, results.write_logits])
+def test_no_half_file(tmp_path, write):
+    broken = {
+        results.write_json: ({"fine": 1, "not JSON": object()},),
+        results.write_csv: ("no data frame",),
+        results.write_logits: ({"loss": {"test": np.zeros(2)}, "other": None}, {}),
+    }[write]
+    with pytest.raises((TypeError, AttributeError)):
+        write(tmp_path / "file", *broken)
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---- round trips
+
+
+def test_floats_come_back_exactly(tmp_path):
+    rng = np.random.default_rng(0)
+    values = np.concatenate([rng.normal(size=50) * 10.0 ** rng.integers(-300, 300, 50), [0.1, 1 / 3, 5e-324, np.nan]])
+    frame = pd.DataFrame({"chunk": np.arange(len(values)), "loss": values})
+    results.write_csv(tmp_path / "history.csv", frame)
+    read = results.load_history(tmp_path)
+    assert read["loss"].to_numpy().tobytes() == values.tobytes()
+    assert read["chunk"].dtype == int
+    content = {"b": list(values[:-1]), "a": None}
+    results.write_json(tmp_path / "a.json", content)
+    assert json.loads((tmp_path / "a.json").read_text()) == content
+    assert (tmp_path / "a.json").read_text().endswith("\n")
+
+
+def test_logits_come_back_exactly(here, smoke):
+    folder = write_run(smoke, "bce", 3)
+    labels, logits = results.load_logits(folder, "code_loss", "test")
+    assert labels.dtype == logits.dtype == np.float32
+    np.testing.assert_array_equal(labels, [1, 1, 0])
+    np.testing.assert_array_equal(logits, [3, 4, 5])
+    with h5py.File(folder / "logits.h5") as file:
+        assert file["rows/test"].dtype == mocklens.ROW
+
+
+# ---- whose run it is
+
+
+def test_the_folder_says_what_is_in_it(here, smoke):
+    folder = results.run_folder(smoke, "fbeta", 3, KEY)
+    assert folder == here / "smoke" / smoke.experiment_name("fbeta", KEY) / "run_03"
+    assert folder.parent.name.startswith("fbeta-")
+
+
+def test_only_complete_runs_count(here, smoke):
+    p = smoke.model_copy(update={"runs": 3})
+    folders = [write_run(p, "bce", run) for run in (1, 2, 3, 4)]
+    (folders[1] / "logits.h5").unlink()
+    assert not results.is_complete(folders[1])
+    assert results.complete_runs(p, "bce", KEY) == [folders[0], folders[2]]
+    assert results.complete_runs(p, "f1", KEY) == []
+    with pytest.raises(FileNotFoundError, match="run_02.*no complete run; train it"):
+        results.load_logits(folders[1], "loss", "test")
+
+
+def test_another_hash_is_never_loaded(here, smoke):
+    write_run(smoke, "fbeta", 1)
+    for given in ({"beta": 0.5}, {"seed": 1}, {"width": 2}, {"momentum": 0.99}, {"zoom": (1.0, 1.1)}):
+        other = parameters.resolve({**smoke.model_dump(), **given})
+        assert results.complete_runs(other, "fbeta", KEY) == []
+    assert results.complete_runs(smoke, "fbeta", "another0") == []
+    assert len(results.complete_runs(smoke, "fbeta", KEY)) == 1
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"width": 8}, "width differ"),
+        ({"run": 2}, "run differ"),
+        ({"data": "another0", "learning_rate": 5.0}, "data, learning_rate differ"),
+        ({"added": 1}, "added differ"),
+    ],
+)
+def test_what_differs_is_named(here, smoke, change, words):
+    folder = write_run(smoke, "bce", 1)
+    results.check_run(folder, smoke, "bce", 1, KEY)
+    found = json.loads((folder / "parameters.json").read_text())
+    results.write_json(folder / "parameters.json", found | change)
+    with pytest.raises(ValueError, match=f"{folder} holds another run: {words}"):
+        results.complete_runs(smoke, "bce", KEY)
+
+
+def test_a_missing_parameter_differs_too(here, smoke):
+    folder = write_run(smoke, "bce", 1)
+    found = json.loads((folder / "parameters.json").read_text())
+    del found["patience"]
+    results.write_json(folder / "parameters.json", found)
+    with pytest.raises(ValueError, match="patience differ"):
+        results.check_run(folder, smoke, "bce", 1, KEY)
+
+
+@pytest.mark.parametrize("best, median", [([3.0], 1), ([3.0, 1.0], 2), ([3.0, 1.0, 2.0], 3), ([4.0, 1.0, 3.0, 2.0], 4)])
+def test_median_run(here, smoke, best, median):
+    folders = [write_run(smoke, "bce", run, value) for run, value in enumerate(best, 1)]
+    assert results.median_run(folders).name == f"run_{median:02d}"
+
+
+# ---- places and provenance
+
+
+def test_root(tmp_path, monkeypatch):
+    monkeypatch.delenv("LENSDET_ROOT", raising=False)
+    (tmp_path / "clone" / "notebooks").mkdir(parents=True)
+    (tmp_path / "clone" / "pyproject.toml").touch()
+    monkeypatch.chdir(tmp_path / "clone" / "notebooks")  # where JupyterLab runs a notebook
+    assert results.root() == (tmp_path / "clone").resolve()
+    monkeypatch.setenv("LENSDET_ROOT", str(tmp_path))
+    assert results.root() == tmp_path.resolve()
+
+
+@pytest.mark.parametrize("name", ["RESULTS", "BUILD"])
+def test_folders_can_be_moved(tmp_path, monkeypatch, name):
+    place = {"RESULTS": results.results_dir, "BUILD": results.build_dir}[name]
+    monkeypatch.setenv(f"LENSDET_{name}", str(tmp_path / "x"))
+    assert place() == tmp_path / "x"
+    monkeypatch.delenv(f"LENSDET_{name}")
+    monkeypatch.setenv("LENSDET_ROOT", str(tmp_path))
+    assert place() == tmp_path / name.lower()
+
+
+def test_real_stamps(tmp_path, monkeypatch):
+    monkeypatch.setenv("LENSDET_ROOT", str(tmp_path / "clone"))
+    assert results.real_stamps(parameters.resolve({})) == tmp_path / "shared" / "data" / "cutouts"
+    assert results.real_stamps(parameters.resolve({"real_stamps": str(tmp_path)})) == tmp_path
+
+
+def test_commit(tmp_path, monkeypatch):
+    monkeypatch.setenv("LENSDET_ROOT", str(tmp_path))
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert results.commit() is None
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    (tmp_path / "a").write_text("1")
+    for words in (["init", "-q"], ["add", "a"], ["-c", "core.hooksPath=/dev/null", "commit", "-qm", "a"]):
+        subprocess.run([*git, *words], check=True)
+    head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout
+    assert results.commit() == head[:12]
+    (tmp_path / "untracked").touch()
+    assert results.commit() == head[:12]
+    (tmp_path / "a").write_text("2")
+    assert results.commit() == head[:12] + "+"
+
+
+def test_provenance_can_be_written(tmp_path):
+    results.write_json(tmp_path / "provenance.json", results.provenance())
+    found = json.loads((tmp_path / "provenance.json").read_text())
+    assert found["versions"]["numpy"] == np.__version__
+    assert found["backend"] and found["device"] and found["python"]

@@ -1,0 +1,133 @@
+"""Table 5.1 from run folders that are written here, against scikit-learn and the numbers of the thesis."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import expit
+from sklearn.metrics import accuracy_score, fbeta_score, precision_score, recall_score
+
+from lensdet import metrics, mocklens, parameters, results, tables, thesis
+
+KEY = "0123abcd"
+ROWS = ["Binary Cross Entropy", "F_beta metric", "Soft F_beta metric", "F_beta Soft Loss", "F_1 Soft loss",
+        "F_1 Double Soft loss"]  # fmt: skip
+
+
+@pytest.fixture
+def p(tmp_path, monkeypatch):
+    monkeypatch.setenv("LENSDET_RESULTS", str(tmp_path))
+    return parameters.resolve({"profile": "smoke", "runs": 3, "selection_beta": 0.5})
+
+
+def write_runs(p, loss, n, collapse=()):
+    """Complete run folders on 80 test images; the logits of each run and selector differ."""
+    rows = np.zeros(80, mocklens.ROW)
+    rows["label"][:40] = 1
+    for run in range(1, n + 1):
+        folder = results.run_folder(p, loss, run, KEY)
+        rng = np.random.default_rng(run)
+        logits = {s: {"test": (rows["label"] - 0.4 + rng.normal(size=80)).astype("f4")} for s in metrics.SELECTORS}
+        if run in collapse:
+            logits = {s: {"test": np.full(80, 3, np.float32)} for s in metrics.SELECTORS}
+        results.write_json(folder / "parameters.json", p.experiment(loss, KEY) | {"run": run})
+        results.write_logits(folder / "logits.h5", logits, {"test": rows})
+
+
+def found(table, row, metric):
+    (line,) = table[(table.model == row) & (table.metric == metric)].itertuples()
+    return line
+
+
+@pytest.mark.parametrize("protocol, threshold, beta", [("text", 0.5, 0.5), ("code", 0.49, 0.03**0.5)])
+def test_against_scikit_learn(p, protocol, threshold, beta):
+    p = parameters.resolve({**p.model_dump(), "protocol": protocol})
+    for loss in ("bce", "f1"):
+        write_runs(p, loss, 3)
+    table = tables.table_5_1(p, KEY)
+    assert list(table.model.unique()) == [*ROWS[:3], ROWS[4]]  # those that were trained, in the thesis' order
+    oracles = {
+        "accuracy": lambda y, q: accuracy_score(y, q >= 0.5),
+        "F_beta": lambda y, q: fbeta_score(y, q >= threshold, beta=beta),
+        "precision": lambda y, q: precision_score(y, q >= threshold),
+        "recall": lambda y, q: recall_score(y, q >= threshold),
+    }
+    for row in table.model.unique():
+        loss, selector = thesis.ROWS[row]
+        runs = [results.load_logits(f, selector[protocol], "test") for f in results.complete_runs(p, loss, KEY)]
+        for metric, oracle in oracles.items():
+            values = [oracle(labels, expit(logits.astype(float))) for labels, logits in runs]
+            line = found(table, row, metric)
+            assert line.mean == pytest.approx(np.mean(values))
+            assert line.seed_spread == pytest.approx(np.std(values, ddof=1))
+            assert line.test_low < line.mean < line.test_high
+            assert (line.runs, line.images, line.collapsed_runs) == (3, 80, 0)
+    # the first three rows are three checkpoints of one training: not the same numbers
+    assert table[table.metric == "accuracy"]["mean"].nunique() >= 3
+
+
+def test_the_thesis_stands_beside(p):
+    for loss in parameters.LOSSES:
+        write_runs(p, loss, 1)
+    table = tables.table_5_1(p, KEY)
+    published = [(0.937, 0.947, 0.948, 0.924), (0.929, 0.930, 0.930, 0.927), (0.935, 0.947, 0.948, 0.921),
+                 (0.849, 0.969, 0.979, 0.713), (0.892, 0.854, 0.852, 0.951), (0.917, 0.927, 0.927, 0.904)]  # fmt: skip
+    for row, numbers in zip(ROWS, published, strict=True):
+        for metric, number in zip(("accuracy", "F_beta", "precision", "recall"), numbers, strict=True):
+            assert found(table, row, metric).thesis == number
+    assert found(table, "F_1 Soft loss", "precision").thesis_spread == 0.030
+    assert table.seed_spread.isna().all()  # one run has none
+
+
+def test_collapsed_runs_stay_and_are_marked(p):
+    write_runs(p, "f1", 3, collapse=[2])
+    table = tables.table_5_1(parameters.resolve({**p.model_dump(), "experiments": ["f1"]}), KEY)
+    line = found(table, "F_1 Soft loss", "recall")
+    assert (line.runs, line.collapsed_runs) == (3, 1)
+    pairs = [results.load_logits(f, "loss", "test") for f in results.complete_runs(p, "f1", KEY)]
+    recalls = [recall_score(labels, logits >= 0) for labels, logits in pairs]
+    assert recalls[1] == 1
+    assert line.mean == pytest.approx(np.mean(recalls))
+    shown = tables.readable(table)
+    assert shown.loc["F_1 Soft loss", "n"] == "3 runs, 1 collapsed"
+
+
+def test_collapsed():
+    logits = np.array([[3, 0, 1], [-1, -2, -3], [1, -1, 0], [0, 0, -1e-7]])
+    np.testing.assert_array_equal(tables.collapsed(logits), [True, True, False, False])
+
+
+def test_polarised():
+    low, high = np.log(0.01 / 0.99), np.log(0.99 / 0.01)
+    logits = np.array([[low - 0.01, high + 0.01, 40, -40], [low + 0.01, high - 0.01, 0, 40]])
+    np.testing.assert_array_equal(tables.polarised(logits), [1, 0.25])
+
+
+def test_experiments_choose_rows(p):
+    def rows(*losses):
+        return tables.rows_of(parameters.resolve({"experiments": losses}))
+
+    assert rows("f1", "bce") == [*ROWS[:3], ROWS[4]]
+    assert rows("fbeta") == [ROWS[3]]
+    write_runs(p, "bce", 1)
+    write_runs(p, "f1", 1)
+    assert set(tables.table_5_1(parameters.resolve({**p.model_dump(), "experiments": ["f1"]}), KEY).model) == {ROWS[4]}
+
+
+def test_readable(p):
+    write_runs(p, "fbeta", 2)
+    table = tables.table_5_1(p, KEY)
+    shown = tables.readable(table)
+    assert list(shown) == ["n", "accuracy", "F_beta", "precision", "recall", "beyond 0.01 or 0.99"]
+    line = found(table, "F_beta Soft Loss", "recall")
+    cell = shown.loc["F_beta Soft Loss", "recall"]
+    assert cell == (f"{line.mean:.3f}; seeds {line.seed_spread:.3f}; test {line.test_low:.3f}–{line.test_high:.3f}; "
+                    "thesis 0.713")  # fmt: skip
+    assert shown.loc["F_beta Soft Loss", "n"] == "2 runs, 0 collapsed"
+    single = tables.readable(table.assign(seed_spread=np.nan))
+    assert "seeds –;" in single.loc["F_beta Soft Loss", "recall"]
+
+
+def test_without_a_run(p):
+    table = tables.table_5_1(p, KEY)
+    assert isinstance(table, pd.DataFrame) and table.empty and tables.readable(table).empty
+    assert tables.test_logits(p, KEY, "Binary Cross Entropy") is None

@@ -1,0 +1,546 @@
+"""Training: plain Keras is the oracle of the compiled loop, an undisturbed run that of one that was killed.
+
+The network is two channels wide and a chunk has two steps: what is tested is the machinery, not what is learnt.
+"""
+
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import h5py
+import keras
+import numpy as np
+import pytest
+from filelock import FileLock
+from scipy.special import expit
+from sklearn.metrics import accuracy_score, fbeta_score, log_loss
+
+from lensdet import augmentation, metrics, mocklens, parameters, resnet, results, stamps, thesis, training
+
+TINY = {"profile": "smoke", "workers": 1, "width": 2, "chunk_size": 32, "batch_size": 16, "chunks": 6, "patience": 6,
+        "learning_rate": 0.01, "runs": 1}  # fmt: skip
+SETS = {"validation", "calibration", "test", "information", "training"}
+
+pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="bit for bit under TensorFlow only")
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return parameters.resolve(TINY)
+
+
+@pytest.fixture(scope="module")
+def reference(tiny, smoke_bank, tmp_path_factory):
+    """The folder of a run that nothing disturbed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LENSDET_RESULTS", str(tmp_path_factory.mktemp("undisturbed")))
+        training.train(tiny, "bce", 1, smoke_bank, progress=False)
+        return results.run_folder(tiny, "bce", 1, smoke_bank.data_key)
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch, tiny, smoke_bank):
+    """The folder of the same run in other results."""
+    monkeypatch.setenv("LENSDET_RESULTS", str(tmp_path))
+    return results.run_folder(tiny, "bce", 1, smoke_bank.data_key)
+
+
+def changed(p, **given):
+    return parameters.resolve({**p.model_dump(), **given})
+
+
+def learner(p, bank, loss="bce", run=1):
+    return training.Learner(p, loss, run, *mocklens.device_bank(bank, "train"))
+
+
+def contents(path):
+    """Every dataset of an HDF5 file as bytes, by its name."""
+    found = {}
+    with h5py.File(path) as file:
+        file.visititems(lambda name, x: found.update({name: x[()].tobytes()}) if isinstance(x, h5py.Dataset) else None)
+    return found
+
+
+def assert_same_run(folder, reference):
+    assert (folder / "history.csv").read_bytes() == (reference / "history.csv").read_bytes()
+    for name in ("logits.h5", *(f"{selector}.weights.h5" for selector in metrics.SELECTORS)):
+        assert contents(folder / name) == contents(reference / name), name
+
+
+# ---- the loop against plain Keras
+
+
+def keras_steps(p, learner, rows, warps, loss):
+    """Losses of the steps and the network after them, by `keras.Model.train_on_batch`."""
+    model = resnet.resnet18(p.width, p.momentum, p.l2)
+    resnet.initialise(model, p.seed, 1)
+    model.compile(keras.optimizers.Adam(p.learning_rate), loss, run_eagerly=True)
+    images = mocklens.merge(*learner.bank, *(rows[name] for name in ("stamp", "source", "alpha")))
+    images = augmentation.warp(images, warps, p.interpolation).numpy()
+    found = []
+    for i in range(0, len(rows), p.batch_size):
+        model.reset_metrics()  # what train_on_batch returns is a running mean
+        batch = slice(i, i + p.batch_size)
+        found.append(model.train_on_batch(images[batch], rows["label"][batch, None]))
+    return found, model
+
+
+@pytest.mark.parametrize("name", ["bce", "fbeta"])
+def test_a_chunk_is_what_keras_makes_of_it(tiny, smoke_bank, name):
+    b2 = tiny.beta**2
+    # what Keras calls a false positive here is a false negative
+    tversky = keras.losses.Tversky(alpha=b2 / (1 + b2), beta=1 / (1 + b2))
+    loss = {"bce": keras.losses.BinaryCrossentropy(), "fbeta": tversky}[name]
+    ours = learner(tiny, smoke_bank, name)
+    rows, warps = mocklens.training_rows(tiny, 1, 0, mocklens.sizes(smoke_bank, "train"))
+    start = [w.numpy() for w in ours.model.weights]
+    expected, model = keras_steps(tiny, ours, rows, warps, loss)
+    np.testing.assert_allclose(ours.train_chunk(rows, warps), expected, rtol=1e-4)
+    for before, mine, theirs in zip(start, ours.model.weights, model.weights, strict=True):
+        # The gradient of a bias before batch normalisation is nothing but rounding, and Adam makes steps of it.
+        if "conv2d" in mine.path and mine.name == "bias":
+            continue
+        moved = np.linalg.norm(theirs.numpy() - before)
+        assert np.linalg.norm(mine.numpy() - theirs.numpy()) < 0.02 * moved, mine.path
+
+
+def test_the_penalty_is_in_the_training_loss(tiny, reference):
+    """At the start the loss is about log 2 or more, and the penalty of a narrow network is small: taken apart here."""
+    history = results.load_history(reference)
+    model = training.load_network(reference, "code_loss")
+    kernels = [x.kernel.numpy() for x in model.layers if isinstance(x, keras.layers.Conv2D)]
+    penalty = tiny.l2 * sum(np.sum(np.square(k, dtype=float)) for k in kernels)
+    labels, logits = results.load_logits(reference, "code_loss", "validation")
+    batches = [slice(i, i + 64) for i in range(0, len(labels), 64)]
+    plain = np.mean([log_loss(labels[b], expit(logits[b].astype(float)), labels=[0, 1]) for b in batches])
+    np.testing.assert_allclose(history["code_loss"].min(), plain + penalty, rtol=1e-5)
+    assert penalty > 1e-3
+
+
+# ---- a run that was disturbed
+
+
+DRIVER = """
+import json, os, signal, sys, time
+from pathlib import Path
+import numpy as np
+from lensdet import bank, parameters, training
+
+given, how = json.loads(sys.argv[1]), sys.argv[2]
+training.SAVE_SECONDS = -1  # after every chunk
+save, savez = training._State.save, np.savez
+
+def save_and_wait(self, *words):
+    save(self, *words)
+    time.sleep(0.5)  # so that the kill from outside finds a run that goes on
+
+def half_a_save(path, **arrays):
+    savez(path, **arrays)
+    if len(json.loads(str(arrays["text"]))["history"]) == 4:
+        whole = Path(path).read_bytes()
+        Path(path).write_bytes(whole[: len(whole) // 2])
+        os.kill(os.getpid(), signal.SIGKILL)
+
+if how == "outside":
+    training._State.save = save_and_wait
+else:
+    np.savez = half_a_save
+p = parameters.resolve(given)
+training.train(p, "bce", 1, bank.open_bank(p), progress=False)
+"""
+
+
+def drive(how):
+    return subprocess.Popen([sys.executable, "-c", DRIVER, json.dumps(TINY), how])
+
+
+def saved_chunks(folder):
+    with np.load(folder / "state.npz", allow_pickle=False) as file:
+        return len(json.loads(str(file["text"]))["history"])
+
+
+def test_a_run_that_was_killed_ends_the_same(tiny, smoke_bank, reference, elsewhere, monkeypatch):
+    # killed from outside, after its first save
+    process, state = drive("outside"), elsewhere / "state.npz"
+    patience = time.monotonic() + 120
+    while not state.exists():
+        assert process.poll() is None and time.monotonic() < patience
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert 1 <= saved_chunks(elsewhere) < 4
+    # killed in the middle of a save
+    assert drive("in a save").wait(timeout=120) == -signal.SIGKILL
+    assert saved_chunks(elsewhere) == 3
+    assert not (elsewhere / "history.csv").exists()
+
+    # stopped while it leaves its results
+    def full_disk(*_):
+        raise OSError("no space left")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="no space left"):
+        patch.setattr(results, "write_logits", full_disk)
+        training.train(tiny, "bce", 1, smoke_bank, progress=False)
+    assert not results.is_complete(elsewhere) and state.exists()
+    # and at last let be
+    training.train(tiny, "bce", 1, smoke_bank, progress=False)
+    assert_same_run(elsewhere, reference)
+    assert {f.name for f in elsewhere.iterdir()} == {f.name for f in reference.iterdir()}
+
+
+def test_a_run_that_failed_ends_the_same(tiny, smoke_bank, reference, elsewhere, monkeypatch):
+    train_chunk, done = training.Learner.train_chunk, []
+
+    def fails(self, *chunk):
+        if len(done) == 3:
+            raise KeyboardInterrupt
+        done.append(chunk)
+        return train_chunk(self, *chunk)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(training, "SAVE_SECONDS", -1)
+        patch.setattr(training.Learner, "train_chunk", fails)
+        training.train(tiny, "bce", 1, smoke_bank, progress=False)
+    assert saved_chunks(elsewhere) == 3
+    again = []
+    monkeypatch.setattr(
+        training.Learner, "train_chunk", lambda self, *chunk: (again.append(chunk), train_chunk(self, *chunk))[1]
+    )
+    training.train(tiny, "bce", 1, smoke_bank, progress=False)
+    assert len(again) == tiny.chunks - 3  # taken up, not begun anew
+    assert_same_run(elsewhere, reference)
+
+
+# ---- one process a folder
+
+
+HOLD = """
+import sys
+from filelock import FileLock
+
+with FileLock(sys.argv[1]):
+    print("held", flush=True)
+    input()
+"""
+
+
+def test_two_processes_never_share_a_folder(tiny, smoke_bank, elsewhere, monkeypatch):
+    monkeypatch.setattr(training, "_train", lambda *_: pytest.fail("two processes in a folder"))
+    elsewhere.mkdir(parents=True)
+    command = [sys.executable, "-c", HOLD, str(elsewhere / ".lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(RuntimeError, match=f"{elsewhere}: another process is training this run"):
+            training.train(tiny, "bce", 1, smoke_bank, progress=False)
+        other.kill()
+    # the lock of a process that was killed goes with it
+    reached = []
+    monkeypatch.setattr(training, "_train", lambda *words: reached.append(words))
+    training.train(tiny, "bce", 1, smoke_bank, progress=False)
+    assert len(reached) == 1
+
+
+def test_nor_do_two_threads_of_one(tiny, smoke_bank, elsewhere):
+    elsewhere.mkdir(parents=True)
+    with FileLock(elsewhere / ".lock"), pytest.raises(RuntimeError, match="another process is training this run"):
+        training.train(tiny, "bce", 1, smoke_bank, progress=False)
+
+
+def test_a_complete_run_is_left_alone(tiny, smoke_bank, reference, monkeypatch):
+    monkeypatch.setenv("LENSDET_RESULTS", str(reference.parents[2]))
+    monkeypatch.setattr(training, "_train", lambda *_: pytest.fail("trained again"))
+    before = {f.name: f.stat().st_mtime_ns for f in reference.iterdir() if f.name != ".lock"}
+    training.train(tiny, "bce", 1, smoke_bank, progress=False)
+    assert {f.name: f.stat().st_mtime_ns for f in reference.iterdir() if f.name != ".lock"} == before
+
+
+# ---- pairing
+
+
+def test_run_i_is_paired_in_every_experiment(tiny, smoke_bank):
+    """The same weights to begin with, and the same images in the same order; another run has others."""
+    start, seen = {}, {}
+    for loss, run in (("bce", 1), ("f1", 1), ("fbeta", 1), ("bce", 2)):
+        start[loss, run] = [w.tobytes() for w in learner(tiny, smoke_bank, loss, run).get()]
+        rows, warps = mocklens.training_rows(tiny, run, 0, mocklens.sizes(smoke_bank, "train"))
+        seen[loss, run] = rows.tobytes() + warps.tobytes()
+    for found in (start, seen):
+        assert found["bce", 1] == found["f1", 1] == found["fbeta", 1] != found["bce", 2]
+
+
+def test_every_experiment_is_given_the_same_rows(tiny, smoke_bank, elsewhere, monkeypatch):
+    chunks = {}
+    for loss in parameters.LOSSES:
+        seen = chunks[loss] = []
+
+        def record(self, rows, warps, seen=seen):
+            seen.append(rows.tobytes() + warps.tobytes())
+            return np.zeros(2, np.float32)
+
+        monkeypatch.setattr(training.Learner, "train_chunk", record)
+        monkeypatch.setattr(training.Learner, "logits", lambda self, rows, bank=None: np.zeros(len(rows), np.float32))
+        training.train(changed(tiny, chunks=2), loss, 1, smoke_bank, progress=False)
+    assert len(set(chunks["bce"])) == 2
+    assert chunks["bce"] == chunks["fbeta"] == chunks["f1"] == chunks["f1_double"]
+
+
+# ---- selection and stopping
+
+
+def test_each_checkpoint_is_the_best_by_its_selector(reference):
+    history = results.load_history(reference)
+    chosen = json.loads((reference / "provenance.json").read_text())["chosen"]
+    assert set(chosen) == set(metrics.SELECTORS)
+    thresholds = (np.arange(50) + 1e-4) / 50
+    for selector, direction in metrics.SELECTORS.items():
+        values = history[selector]
+        assert chosen[selector] == (values.idxmin() if direction == "min" else values.idxmax())
+        labels, logits = results.load_logits(reference, selector, "validation")
+        again = metrics.selectors(labels, logits, "bce")
+        if selector != "code_loss":  # has the L2 penalty in it
+            assert again[selector] == values[chosen[selector]]
+        p = expit(logits.astype(float))
+        oracle = {
+            "loss": lambda y, p: log_loss(y, p),
+            "f_beta": lambda y, p: np.mean([fbeta_score(y, p >= t, beta=0.17, zero_division=0) for t in thresholds]),
+            "code_accuracy": lambda y, p: accuracy_score(y, p > 0.5),  # 48 images are one batch
+        }
+        if selector in oracle:
+            np.testing.assert_allclose(values[chosen[selector]], oracle[selector](labels, p), rtol=1e-9)
+
+
+def test_each_selector_has_its_own_checkpoint(tiny, smoke_bank, elsewhere, monkeypatch):
+    """Selectors that each choose another chunk: what they leave are the logits that were validated in that chunk."""
+    seen = []
+
+    def choose_in_turn(labels, logits, *_):
+        seen.append(logits)
+        best = {"min": -1.0, "max": 1.0}
+        return {name: best[way] * (len(seen) == turn) for turn, (name, way) in enumerate(metrics.SELECTORS.items(), 1)}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(metrics, "selectors", choose_in_turn)
+        training.train(tiny, "bce", 1, smoke_bank, progress=False)
+    assert len(seen) == len(metrics.SELECTORS) == len({logits.tobytes() for logits in seen})
+    for turn, selector in enumerate(metrics.SELECTORS):
+        np.testing.assert_array_equal(results.load_logits(elsewhere, selector, "validation")[1], seen[turn])
+    assert len({(elsewhere / f"{s}.weights.h5").read_bytes() for s in metrics.SELECTORS}) == len(seen)
+
+
+def test_three_rows_of_the_table_are_one_training(reference):
+    first = list(thesis.ROWS.values())[:3]
+    assert {loss for loss, _ in first} == {"bce"}
+    for protocol in ("text", "code"):
+        assert len({selector[protocol] for _, selector in first}) == 3
+        for _, selector in first:
+            assert len(results.load_logits(reference, selector[protocol], "test")[0]) == 48
+
+
+def fake_training(monkeypatch, losses):
+    """Trainings that learn nothing, with these validation losses."""
+    values = iter(losses)
+    monkeypatch.setattr(training.Learner, "train_chunk", lambda *_: np.zeros(2, np.float32))
+    monkeypatch.setattr(training.Learner, "logits", lambda self, rows, bank=None: np.zeros(len(rows), np.float32))
+    monkeypatch.setattr(metrics, "selectors", lambda *_: dict.fromkeys(metrics.SELECTORS, next(values)))
+
+
+@pytest.mark.parametrize(
+    "losses, patience, chunks",
+    [
+        ([3, 2, 2, 4, 1, 0], 2, 4),  # as good as the best is not better
+        ([3, 2, 2, 1, 5, 5, 0], 2, 6),
+        ([1, 2, 3, 4, 5, 6, 7], 1, 2),
+        ([7, 6, 5, 4, 3, 2, 1], 1, 7),
+        ([np.nan, 3, np.nan, np.nan, np.nan, 1, 1], 3, 5),
+        ([np.nan] * 7, 3, 4),  # diverged from the first chunk: no reason to go on for thousands
+    ],
+)
+def test_patience(tiny, smoke_bank, elsewhere, monkeypatch, losses, patience, chunks):
+    p = changed(tiny, patience=patience, chunks=7)
+    fake_training(monkeypatch, losses)
+    training.train(p, "bce", 1, smoke_bank, progress=False)
+    history = results.load_history(results.run_folder(p, "bce", 1, smoke_bank.data_key))
+    np.testing.assert_array_equal(history["loss"], losses[:chunks])
+
+
+class Weights:
+    """A learner whose weights say when they were kept."""
+
+    def get(self):
+        self.chunk = getattr(self, "chunk", -1) + 1
+        return [self.chunk]
+
+
+@pytest.mark.parametrize(
+    "values, best", [([np.nan, 2, np.nan, 3], 1), ([2, np.nan, 1, np.nan], 2), ([np.nan] * 3, 0), ([1, 1, 1], 0)]
+)
+def test_not_a_number_is_never_the_best_after_a_number(values, best):
+    state = training._State()
+    for chunk, value in enumerate(values):
+        row = {name: value if way == "min" else -value for name, way in metrics.SELECTORS.items()}
+        state.add({"chunk": chunk, **row}, Weights())
+    assert {chunk for _, chunk in state.best.values()} == {best}
+    assert list(state.kept) == [best]
+
+
+# ---- what a run leaves
+
+
+def test_the_run_folder(tiny, smoke_bank, reference):
+    files = {"parameters.json", "provenance.json", "history.csv", "logits.h5", ".lock"}
+    files |= {f"{selector}.weights.h5" for selector in metrics.SELECTORS}
+    assert {f.name for f in reference.iterdir()} == files
+    results.check_run(reference, tiny, "bce", 1, smoke_bank.data_key)
+    history = results.load_history(reference)
+    assert list(history) == ["chunk", "training_loss", *metrics.SELECTORS]
+    assert list(history["chunk"]) == list(range(tiny.chunks))
+    assert json.loads((reference / "provenance.json").read_text())["seconds"] > 0
+    with h5py.File(reference / "logits.h5") as file:
+        assert set(file) == {"rows", "logits"}
+        assert set(file["rows"]) == SETS
+        assert set(file["logits"]) == set(metrics.SELECTORS)
+        for selector, sets in file["logits"].items():
+            assert set(sets) == SETS - ({"information"} if selector != "loss" else set())
+            for name, logits in sets.items():
+                assert logits.dtype == np.float32 and logits.shape == file["rows"][name].shape
+                assert np.isfinite(logits[:]).all()
+        for name, split in mocklens.FROZEN.items():
+            rows = mocklens.frozen_rows(tiny, name, mocklens.sizes(smoke_bank, split))
+            np.testing.assert_array_equal(file["rows"][name][:], rows)
+        seen = [mocklens.training_rows(tiny, 1, c, mocklens.sizes(smoke_bank, "train"))[0] for c in range(tiny.chunks)]
+        assert not any(np.array_equal(file["rows/training"][:], rows) for rows in seen)
+    assert not list(reference.glob("*.npz"))
+
+
+def test_the_kept_weights_give_the_kept_logits(smoke_bank, reference):
+    for selector in metrics.SELECTORS:
+        network = training.load_network(reference, selector)
+        for name, split in (("test", "test"), ("training", "train")):
+            with h5py.File(reference / "logits.h5") as file:
+                rows, logits = file[f"rows/{name}"][:], file[f"logits/{selector}/{name}"][:]
+            images = mocklens.images(smoke_bank, split, rows)
+            assert images.shape == (len(rows), 101, 101, 1)
+            again = network(images, training=False).numpy()[:, 0]
+            np.testing.assert_allclose(again, expit(logits), atol=1e-5)
+
+
+def test_weights_that_are_not_there(reference, tmp_path):
+    shutil.copy(reference / "parameters.json", tmp_path)
+    with pytest.raises(FileNotFoundError, match=f"{tmp_path}/loss.weights.h5: no weights; remove the folder"):
+        training.load_network(tmp_path)
+
+
+def test_real_stamps_are_scored_and_their_scores_kept(reference, tmp_path):
+    folder = shutil.copytree(reference, tmp_path / "run_01")
+    pixels = np.random.default_rng(0).normal(5, 2, (4, 101, 101)).astype(np.float32)
+    paths = [tmp_path / "stamps" / f"{name}.fits" for name in "abcd"]
+    scores = training.score_stamps(folder, paths, pixels)
+    network = training.load_network(reference)
+    expected = network(np.sqrt(stamps.normalise(pixels))[..., None], training=False).numpy()[:, 0]
+    np.testing.assert_allclose(expit(scores), expected, atol=1e-6)
+    # each stamp has its own scale: units do not matter (Eq. 4.1)
+    np.testing.assert_allclose(training.score_stamps(folder, paths, 1e-11 * pixels), scores, atol=1e-3)
+    scores = training.score_stamps(folder, paths, pixels)
+    (folder / "loss.weights.h5").unlink()
+    np.testing.assert_array_equal(training.score_stamps(folder, paths, pixels).astype(np.float32), scores)
+    two = training.score_stamps(folder, paths[2:0:-1], pixels[2:0:-1])  # found by name, in any order
+    np.testing.assert_array_equal(two.astype(np.float32), scores[2:0:-1])
+    assert training.score_stamps(folder, [tmp_path / "unknown.fits"], pixels[:1]) is None
+    (folder / "real.csv").unlink()
+    assert training.score_stamps(folder, paths, pixels) is None
+
+
+# ---- switches
+
+
+def test_a_redrawn_validation_set_is_for_the_published_selectors_only(tiny, smoke_bank, reference, elsewhere):
+    p = changed(tiny, redraw_validation=True, chunks=2)
+    training.train(p, "bce", 1, smoke_bank, progress=False)
+    found = results.load_history(results.run_folder(p, "bce", 1, smoke_bank.data_key))
+    fixed = results.load_history(reference)[:2]
+    for column in found:
+        if not column.startswith("code_"):
+            assert found[column].equals(fixed[column]), column
+    assert (found["code_loss"] != fixed["code_loss"]).all()  # the other two are counts, and may tie
+
+
+@pytest.mark.parametrize("direction, sign", [("in", -1), ("out", 1)])
+def test_zoom_direction(tiny, direction, sign):
+    _, warps = mocklens.training_rows(changed(tiny, zoom_direction=direction), 1, 0, (40, 40, 40))
+    scales = np.linalg.svd(warps.reshape(-1, 2, 3)[:, :, :2].astype(float), compute_uv=False) ** sign
+    assert scales.min() >= 1 - 1e-6 and scales.max() <= 1.05 + 1e-6
+    assert (np.ptp(scales, axis=1) < 1e-6).all() == (direction == "in")  # the published runs drew each axis apart
+
+
+def test_what_is_missing_is_trained_in_turn(tiny, reference, smoke_bank, monkeypatch):
+    """First the first run of every experiment; and nothing is built or opened where nothing is missing."""
+    monkeypatch.setenv("LENSDET_RESULTS", str(reference.parents[2]))
+    p, trained = changed(tiny, runs=2, experiments=["bce", "f1"]), []
+    monkeypatch.setattr(training, "train", lambda p, loss, run, bank, progress: trained.append((loss, run)))
+    assert training.train_missing(p) == smoke_bank.data_key
+    assert trained == [("f1", 1), ("bce", 2), ("f1", 2)]
+    truth = reference.parents[1] / f"truth-{smoke_bank.data_key}"
+    assert {f.stem for f in truth.iterdir()} == set(mocklens.FROZEN)
+    monkeypatch.setattr(training.bank_room, "open_bank", lambda _: pytest.fail("a bank was opened"))
+    assert training.train_missing(changed(tiny, experiments=["bce"])) == smoke_bank.data_key
+
+
+def test_banner():
+    assert "WARNING" not in training.banner(parameters.resolve({"profile": "smoke"}))
+    line = training.banner(parameters.resolve({"profile": "quick", "experiments": "fbeta"}))
+    assert "profile quick, 3 runs of up to 60 chunks, on " in line and "WARNING" not in line
+    if "CPU" in results.device():
+        assert "WARNING: on this CPU that is about" in training.banner(parameters.resolve({"profile": "thesis"}))
+
+
+# ---- the second backend
+
+
+OTHER_BACKEND = """
+import json, sys
+from pathlib import Path
+import keras, numpy as np
+from lensdet import bank, mocklens, parameters, training
+
+p, folder = parameters.resolve(json.loads(sys.argv[1])), Path(sys.argv[2])
+assert keras.backend.backend() == "jax"
+stamps = bank.open_bank(p)
+learner = training.Learner(p, "fbeta", 1, *mocklens.device_bank(stamps, "train"))
+size = mocklens.sizes(stamps, "train")
+losses = learner.train_chunk(*mocklens.training_rows(p, 1, 0, size))
+logits = learner.logits(mocklens.training_rows(p, 1, 9, size)[0])
+state = training._State()
+state.add({"chunk": 0, **dict.fromkeys(training.metrics.SELECTORS, 1.0)}, learner)
+state.save(folder / "jax.npz", learner, 1.0)
+training._State.load(folder / "tensorflow.npz", learner)
+more = learner.train_chunk(*mocklens.training_rows(p, 1, 1, size))
+np.savez(folder / "found.npz", losses=losses, logits=logits, more=more)
+"""
+
+
+@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed")
+def test_jax_does_the_same(tiny, smoke_bank, tmp_path):
+    """The same losses over some steps, and each backend takes up the other's state."""
+    p = changed(tiny, learning_rate=1e-3)  # rounding grows with the step
+    ours, size = learner(p, smoke_bank, "fbeta"), mocklens.sizes(smoke_bank, "train")
+    losses = ours.train_chunk(*mocklens.training_rows(p, 1, 0, size))
+    logits = ours.logits(mocklens.training_rows(p, 1, 9, size)[0])
+    state = training._State()
+    state.add({"chunk": 0, **dict.fromkeys(metrics.SELECTORS, 1.0)}, ours)
+    state.save(tmp_path / "tensorflow.npz", ours, 1.0)
+    given = json.dumps({**TINY, "learning_rate": 1e-3})
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu",
+                   "XLA_FLAGS": "--xla_backend_optimization_level=0"}  # fmt: skip  # compiles in half the time
+    subprocess.run([sys.executable, "-c", OTHER_BACKEND, given, tmp_path], env=environment, check=True, timeout=200)
+    found = np.load(tmp_path / "found.npz")
+    np.testing.assert_allclose(found["losses"], losses, rtol=1e-4)
+    np.testing.assert_allclose(found["logits"], logits, atol=2e-2)
+    read = training._State.load(tmp_path / "jax.npz", ours)
+    assert read.best == state.best and len(read.kept[0]) == len(state.kept[0])
+    more = ours.train_chunk(*mocklens.training_rows(p, 1, 1, size))
+    np.testing.assert_allclose(found["more"], more, rtol=1e-3)
