@@ -102,7 +102,7 @@ def stamps(images, titles=None, columns=6, size=1.25, vmin=0.0, vmax=1.0):
 
 def mock_lens(lrg, source, mock):
     """Figure 4.1: an LRG, a lensed source (PSF-convolved), and the mock lens they make; (101, 101) each."""
-    figure, axes = plt.subplots(1, 3, figsize=(7.2, 2.9))
+    figure, axes = plt.subplots(1, 3, figsize=(7.2, 2.5))
     titles = ("luminous red galaxy", "lensed source", "mock lens (square root)")
     for axis, image, title in zip(axes, (lrg, source, mock), titles, strict=True):
         shown = axis.imshow(
@@ -137,7 +137,7 @@ def distributions(catalogues, columns):
         axis.axis("off")
     axes.flat[0].set_ylabel("density")
     if len(catalogues) > 1:
-        axes.flat[0].legend(fontsize=7)
+        axes.flat[1].legend(fontsize=7, loc="upper right")
     return figure
 
 

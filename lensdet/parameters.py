@@ -154,8 +154,8 @@ PROFILES = {
     ),
     # A laptop without a GPU.  Tuned on BCE alone: see benchmarks/tuning.md.
     "quick": dict(
-        n_source=8000, information_size=2000, width=16, momentum=0.75, learning_rate=1e-3, chunks=100, chunk_size=1024,
-        patience=100, runs=2,
+        n_source=8000, information_size=2000, width=16, momentum=0.75, learning_rate=1e-3, chunks=30, chunk_size=2048,
+        patience=30, runs=2,
     ),
     # One GPU, a tenth of the thesis' chunks.
     "lite": dict(chunks=800, patience=800),

@@ -253,7 +253,7 @@ def train(parameters, loss_name, run, bank, progress=True):
 def _train(p, loss_name, run, bank, folder, progress):
     size = mocklens.sizes(bank, "train")
     learner = Learner(p, loss_name, run, *mocklens.device_bank(bank, "train"))
-    validation = tuple(keras.ops.convert_to_tensor(x) for x in mocklens.device_bank(bank, "validation"))
+    validation = _on_device(bank, "validation")
     frozen_size = mocklens.sizes(bank, "validation")
     frozen = mocklens.frozen_rows(p, "validation", frozen_size)
 
@@ -276,9 +276,8 @@ def _train(p, loss_name, run, bank, folder, progress):
             state.add({"chunk": chunk, "training_loss": float(steps.mean()), **scores}, learner)
             now = time.monotonic()
             speed = (chunk + 1 - first) * p.chunk_size / (now - began)
-            bar.set_postfix(
-                loss=f"{steps.mean():.3f}", val=f"{scores['loss']:.3f}", images_s=f"{speed:.0f}", refresh=False
-            )
+            shown = {"loss": f"{steps.mean():.3f}", "val": f"{scores['loss']:.3f}", "images/s": f"{speed:.0f}"}
+            bar.set_postfix(shown, refresh=False)
             bar.update()
             if now - saved > SAVE_SECONDS:
                 state.save(folder / "state.npz", learner, state.seconds + now - began)
@@ -286,6 +285,10 @@ def _train(p, loss_name, run, bank, folder, progress):
     state.seconds += time.monotonic() - began
     state.save(folder / "state.npz", learner, state.seconds)
     _finish(p, run, bank, folder, learner, state)
+
+
+def _on_device(bank, split):
+    return tuple(keras.ops.convert_to_tensor(x) for x in mocklens.device_bank(bank, split))
 
 
 def _finish(p, run, bank, folder, learner, state):
@@ -298,17 +301,13 @@ def _finish(p, run, bank, folder, learner, state):
     sets["training"] = "train", mocklens.training_rows(p, run, p.chunks, mocklens.sizes(bank, "train"))[0]
     logits = {selector: {} for selector in metrics.SELECTORS}
     for name, (split, rows) in sets.items():
-        stamps = (
-            learner.bank
-            if split == "train"
-            else tuple(map(keras.ops.convert_to_tensor, mocklens.device_bank(bank, split)))
-        )
+        pixels = learner.bank if split == "train" else _on_device(bank, split)
         scored = {}  # by chunk: selectors that chose the same chunk share a checkpoint
         for selector in ("loss",) if name == "information" else metrics.SELECTORS:
             chunk = state.best[selector][1]
             if chunk not in scored:
                 learner.set(state.kept[chunk])
-                scored[chunk] = learner.logits(rows, stamps)
+                scored[chunk] = learner.logits(rows, pixels)
             logits[selector][name] = scored[chunk]
     for selector in metrics.SELECTORS:
         learner.set(state.kept[state.best[selector][1]])
