@@ -19,23 +19,24 @@ import pandas as pd
 from astropy.stats import mad_std
 from filelock import FileLock
 from joblib import Parallel, delayed
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from lensdet import results, stamps
-from lensdet.parameters import Sampling
 
 CLASSES = ("lrg", "source", "contaminant")
 SPLITS = ("train", "validation", "calibration", "test")
 BATCH = 64  # stamps that a worker makes at once
+_OF_CLASS = {cls: folder for folder, cls in stamps.FOLDERS.items()}
 READ = 8192  # files read at once: 330 MB
 
 
 @dataclass(frozen=True)
 class Bank:
-    """An open bank: where it lies, and the key of its data."""
+    """An open bank: where it lies, the key of its data, and how many files could not be used."""
 
     path: Path
     data_key: str
+    rejected: int = 0
 
     def pixels(self, cls, split):
         """Normalised stamps, float16 (n, 101, 101)."""
@@ -47,7 +48,7 @@ class Bank:
         with h5py.File(self.path) as file:
             table = pd.DataFrame.from_records(file[cls][split]["catalogue"][:])
         for column in (c for c in table if isinstance(table[c].iloc[0], bytes)):
-            table[column] = table[column].str.decode("utf-8")
+            table[column] = table[column].str.decode("utf-8", "replace")
         return table
 
     def count(self, cls, split):
@@ -67,17 +68,30 @@ def open_bank(parameters):
     Returns
     -------
     Bank
+
+    Raises
+    ------
+    lensdet.stamps.StampError
+        Of a folder: a class is empty, or (with ``on_bad="raise"``) a file cannot be used; names it.
     """
     source = _Folder(parameters) if parameters.data else _Survey(parameters)
     path = results.build_dir() / "banks" / source.name / "bank.h5"
     path.parent.mkdir(parents=True, exist_ok=True)
+    rejected = path.with_name("rejected.csv")
     with FileLock(path.with_suffix(".lock")):
         if not path.exists():
+            for half in path.parent.glob(".????????.bank.h5"):  # left by a build that was killed
+                half.unlink()
             with results.atomic(path) as beside, h5py.File(beside, "w") as file:
-                source.fill(file, path.with_name("rejected.csv"))
+                source.fill(file, rejected)
                 file.attrs["parameters"] = json.dumps(parameters.model_dump(mode="json"))
-        with h5py.File(path) as file:
-            return Bank(path, file.attrs["data_key"])
+    if not parameters.data:
+        return Bank(path, parameters.survey_key())
+    bad = pd.read_csv(rejected, dtype=str, keep_default_na=False, encoding_errors="surrogateescape")
+    if parameters.on_bad == "raise" and len(bad):  # the bank may have been built when they were left out
+        raise stamps.StampError(*bad.iloc[0])
+    with h5py.File(path) as file:
+        return Bank(path, parameters.folder_key(file.attrs["pixels"]), len(bad))
 
 
 def data_key(parameters):
@@ -94,11 +108,10 @@ class _Survey:
     """Stamps from `lensdet.simulation`."""
 
     def __init__(self, parameters):
-        self.parameters, self.name = parameters, f"survey-{parameters.survey_key()}"
+        self.parameters, self.name = parameters, f"survey-{parameters.bank_key()}"
 
     def fill(self, file, _rejected):
         p = self.parameters
-        file.attrs["data_key"] = p.survey_key()
         for cls, n_train in zip(CLASSES, (p.n_lrg, p.n_source, p.n_contaminant), strict=True):
             first = 0
             for split, n in split_sizes(n_train).items():
@@ -121,7 +134,6 @@ class _Folder:
     def __init__(self, parameters):
         self.parameters, self.files = parameters, stamps.find_stamps(parameters.data)
         listing = [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for files in self.files.values() for f in files]
-        listing.append(json.dumps(parameters.section(Sampling), sort_keys=True))
         self.name = f"folder-{hashlib.sha256(repr(listing).encode()).hexdigest()[:8]}"
 
     def fill(self, file, rejected):
@@ -141,7 +153,9 @@ class _Folder:
                 digest.update(blocks[-1])
             if not sum(map(len, blocks)):
                 stamps.write_rejections(rejected, rejections)
-                raise stamps.StampError(files[0].parent, "empty class", f"no file can be used; see {rejected}")
+                raise stamps.StampError(
+                    p.data / split / _OF_CLASS[cls], "empty class", f"no file can be used; see {rejected}"
+                )
             digest.update(f"{cls}/{split}/{sum(map(len, blocks))}".encode())  # moving a file to another class counts
             group = file.create_group(f"{cls}/{split}")
             group.create_dataset("pixels", data=np.concatenate(blocks))
@@ -152,8 +166,7 @@ class _Folder:
         for cls in CLASSES:
             if "calibration" not in file[cls]:
                 file[cls]["calibration"] = file[cls]["validation"]
-        digest.update(json.dumps(p.section(Sampling), sort_keys=True).encode())
-        file.attrs["data_key"] = digest.hexdigest()[:8]
+        file.attrs["pixels"] = digest.hexdigest()
 
 
 def _simulate(cls, ids, parameters):
@@ -193,5 +206,7 @@ def _write(group, batches, n, label):
 
 def _records(table):
     strings = [c for c in table if pd.api.types.is_string_dtype(table[c])]
-    table = table.assign(**{c: table[c].str.encode("utf-8") for c in strings})  # HDF5 has bytes, not Python's strings
+    table = table.assign(
+        **{c: table[c].str.encode("utf-8", "surrogateescape") for c in strings}
+    )  # HDF5 has bytes, not Python's strings
     return table.to_records(index=False, column_dtypes={c: f"S{table[c].str.len().max()}" for c in strings})

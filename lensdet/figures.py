@@ -80,7 +80,7 @@ def face(figure, parameters, runs=None):
     if runs is not None:
         words.append(f"{runs} run" + "s" * (runs != 1))
         words.append(f"{parameters.chunks} chunks of {parameters.chunk_size}, width {parameters.width}")
-        if parameters.profile in ("smoke", "quick"):
+        if parameters.chunks * parameters.chunk_size < 800 * 4096:  # less than `lite`
             words.append("NOT CONVERGED")
     figure.supxlabel(" · ".join(words), fontsize=7, color="0.35")
 

@@ -16,7 +16,9 @@ LOSSES = ("bce", "fbeta", "f1", "f1_double")
 Loss = Literal["bce", "fbeta", "f1", "f1_double"]
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Range = tuple[float, float]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+AxisRatio = Annotated[float, Field(gt=0, le=1)]
 
 
 class ParameterError(ValueError):
@@ -38,12 +40,14 @@ class Simulation(_Section):
     n_source: Count = Field(80_000, description="lensed sources (section 4.2)")
     n_contaminant: Count = Field(4867, description="contaminants (section 4.2)")
     hardness: Fraction = Field(0.2, description="how much contaminants look like lenses: 0 plainly not, 1 as arcs do")
-    einstein_radius: Range = Field((1.0, 5.0), description="arcsec, log-uniform")
-    lens_axis_ratio: Range = Field((0.3, 1.0), description="of the lens' mass (SIE)")
-    shear: Range = Field((0.0, 0.05), description="external shear")
-    source_radius: Range = Field((0.2, 0.6), description="arcsec, effective radius, log-uniform")
-    source_axis_ratio: Range = Field((0.3, 1.0), description="of the source")
-    source_sersic: Range = Field((0.5, 5.0), description="Sersic index of the source and its clumps")
+    einstein_radius: tuple[Positive, Positive] = Field((1.0, 5.0), description="arcsec, log-uniform")
+    lens_axis_ratio: tuple[AxisRatio, AxisRatio] = Field((0.3, 1.0), description="of the lens' mass (SIE)")
+    shear: tuple[NotNegative, NotNegative] = Field((0.0, 0.05), description="external shear")
+    source_radius: tuple[Positive, Positive] = Field((0.2, 0.6), description="arcsec, effective radius, log-uniform")
+    source_axis_ratio: tuple[AxisRatio, AxisRatio] = Field((0.3, 1.0), description="of the source")
+    source_sersic: tuple[Positive, Positive] = Field(
+        (0.5, 5.0), description="Sersic index of the source and its clumps"
+    )
     source_clumps: tuple[int, int] = Field((1, 5), description="number of clumps in the source, inclusive")
     supersampling: Count = Field(4, description="sub-pixels a side where a lensed image is bright")
 
@@ -52,7 +56,9 @@ class Sampling(_Section):
     """Mock lenses and negatives (Eq. 4.2), and the frozen sets."""
 
     data_seed: int = Field(0, ge=0, description="of the survey and of the frozen sets")
-    alpha: Range = Field((0.02, 0.30), description="source peak over lens peak, uniform (section 4.2)")
+    alpha: tuple[NotNegative, NotNegative] = Field(
+        (0.02, 0.30), description="source peak over lens peak, uniform (section 4.2)"
+    )
     contaminant_fraction: Fraction = Field(0.8, description="of the negatives; the others are LRGs")
     frozen_size: Count = Field(551, description="positives, and as many negatives, in each frozen set")
     information_size: Count = Field(20_000, description="mock lenses of the test split in the information set")
@@ -71,7 +77,7 @@ class Training(_Section):
     batch_size: Count = Field(64, description="images in a step")
     patience: Count = Field(1200, description="chunks without a better validation loss before a run stops")
     shift: float = Field(4.0, ge=0, description="pixels, the most that an image is shifted along each axis")
-    zoom: Range = Field((1.0, 1.05), description="enlargement, uniform")
+    zoom: tuple[Positive, Positive] = Field((1.0, 1.05), description="enlargement, uniform")
     zoom_direction: Literal["in", "out"] = Field("in", description="out: the published runs shrank, each axis apart")
     interpolation: Literal["bilinear", "nearest"] = Field("bilinear", description="of the augmentation")
     selection_beta: float = Field(0.17, gt=0, description="beta of the selectors and of the tables")
@@ -93,7 +99,7 @@ class Parameters(Simulation, Sampling, Training):
     protocol: Literal["text", "code"] = Field(
         "text", description="text: what the thesis describes; code: what its published runs computed"
     )
-    experiments: tuple[Loss, ...] = Field(LOSSES, description="losses to train and show")
+    experiments: tuple[Loss, ...] = Field(LOSSES, min_length=1, description="losses to train and show")
     runs: Count = Field(10, description="runs of each experiment, paired: run i has the same weights and rows in all")
     beta: float = Field(0.17, gt=0, description="of the soft F_beta loss (Eq. 3.19)")
     data: Path | None = Field(None, description="folder in the thesis' layout; without it the embedded survey")
@@ -107,6 +113,13 @@ class Parameters(Simulation, Sampling, Training):
     @classmethod
     def _split(cls, value):
         return tuple(v.strip() for v in value.split(",")) if isinstance(value, str) else value
+
+    @field_validator("workers", mode="after")
+    @classmethod
+    def _some(cls, value):
+        if value == 0:
+            raise ValueError("give a number of processes, or -1 for all cores")
+        return value
 
     @field_validator("data", "real_stamps", mode="after")
     @classmethod
@@ -124,6 +137,16 @@ class Parameters(Simulation, Sampling, Training):
     def section(self, cls):
         """The values of one section (`Simulation`, `Sampling` or `Training`), as a JSON-ready dictionary."""
         return {name: value for name, value in self.model_dump(mode="json").items() if name in cls.model_fields}
+
+    def bank_key(self):
+        """Eight hexadecimal digits that name the pixels of the embedded survey."""
+        from lensdet.simulation import VERSION
+
+        return _digest({"version": VERSION, "data_seed": self.data_seed, **self.section(Simulation)})
+
+    def folder_key(self, pixels):
+        """Eight hexadecimal digits that name a folder's stamps, by the digest of their pixels, and its frozen sets."""
+        return _digest({"pixels": pixels, **self.section(Sampling)})
 
     def survey_key(self):
         """Eight hexadecimal digits that name the embedded survey and its frozen sets."""

@@ -17,7 +17,7 @@ VERSIONS_OF = ("lensdet", "tensorflow", "keras", "jax", "numpy", "scipy", "astro
 
 
 def root():
-    """The repository: ``LENSDET_ROOT``, or the folder with ``notebooks`` and ``pyproject.toml`` above this one.
+    """The repository: ``LENSDET_ROOT``, or the folder above this one that has our notebooks.
 
     A notebook runs in its own folder under JupyterLab and in the caller's under papermill; nothing in lensdet depends
     on which.
@@ -31,7 +31,7 @@ def root():
         return Path(os.environ["LENSDET_ROOT"]).resolve()
     here = Path.cwd().resolve()
     for folder in (here, *here.parents, Path(__file__).resolve().parents[1]):
-        if (folder / "notebooks").is_dir() and (folder / "pyproject.toml").is_file():
+        if (folder / "notebooks" / "02_losses.py").is_file() and (folder / "lensdet").is_dir():
             return folder
     raise FileNotFoundError("run lensdet inside its repository, or set LENSDET_ROOT to the repository's folder")
 

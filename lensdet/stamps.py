@@ -9,7 +9,6 @@ import re
 import sys
 import warnings
 from collections import Counter
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +16,9 @@ import numpy as np
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 from joblib import Parallel, delayed, effective_n_jobs
-from tqdm.auto import tqdm
+from tqdm import tqdm
+
+from lensdet import results
 
 SHAPE = (101, 101)  # pixels, of 0.2 arcsec (section 4.2)
 SPLITS = ("train", "validation", "test")
@@ -245,11 +246,11 @@ def read_stamps(paths, on_bad="quarantine", workers=-1, rejected=None, descripti
     kept, rejections = [], []
     # loky, since a notebook run as a script has no importable __main__; one batch is not worth a second process.
     pool = Parallel(max(1, min(effective_n_jobs(workers), len(batches))), backend="loky", return_as="generator")
-    results = pool(delayed(_read_batch)(batch) for batch in batches)
+    batches_read = pool(delayed(_read_batch)(batch) for batch in batches)
     quiet = description is None or len(paths) < 200
     try:
         with tqdm(total=len(paths), desc=description, unit="file", file=sys.stderr, disable=quiet) as bar:
-            for some_pixels, some_rows, some_paths, bad in results:  # in the order of the batches
+            for some_pixels, some_rows, some_paths, bad in batches_read:  # in the order of the batches
                 if bad and on_bad == "raise":
                     raise StampError(*bad[0])
                 place = slice(len(kept), len(kept) + len(some_paths))
@@ -260,7 +261,7 @@ def read_stamps(paths, on_bad="quarantine", workers=-1, rejected=None, descripti
     finally:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # joblib's, of work that is given up
-            results.close()  # after an error or Ctrl-C no worker goes on reading
+            batches_read.close()  # after an error or Ctrl-C no worker goes on reading
     if rejected is not None:
         write_rejections(rejected, rejections)
     if rejections:
@@ -271,24 +272,11 @@ def read_stamps(paths, on_bad="quarantine", workers=-1, rejected=None, descripti
     return Stamps(pixels[: len(kept)], catalogue[: len(kept)], kept, rejections)
 
 
-@contextmanager
-def _replacing(path):
-    """A name beside `path` to write to, which takes its place when all went well: never half a file."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{os.getpid()}-{path.name}")  # same suffix: astropy compresses by name
-    try:
-        yield beside
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
 def write_rejections(path, rejections):
     """Write ``rejected.csv``: columns file, reason, detail; atomic.  Rejections of several reads can be joined."""
     # surrogateescape: a file name need not be valid Unicode.
     text = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
-    with _replacing(path) as beside, open(beside, "w", **text) as file:
+    with results.atomic(path) as beside, open(beside, "w", **text) as file:
         csv.writer(file, lineterminator="\n").writerows([Rejection._fields, *rejections])
 
 
@@ -307,8 +295,13 @@ def write_stamp(path, pixels, keywords=None):
     for column, value in (keywords or {}).items():
         if not math.isnan(value):
             header[names[column]] = (float(value), column.replace("_", " "))
-    with _replacing(path) as beside:
-        fits.PrimaryHDU(np.asarray(pixels, np.float32), header).writeto(beside)
+    with results.atomic(path) as beside:
+        fits.PrimaryHDU(np.asarray(pixels, np.float32), header).writeto(beside, overwrite=True)
+
+
+def fits_below(folder):
+    """Every FITS file (``.fits``, ``.fit``, ``.gz``, ``.fz``) in a folder and those below it, sorted by path."""
+    return sorted(path for path in Path(folder).rglob("*") if _FITS_NAME.fullmatch(path.name))
 
 
 def find_stamps(folder):

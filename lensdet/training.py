@@ -2,12 +2,14 @@
 
 import json
 import time
+import zlib
+from pathlib import Path
 
 import keras
 import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from lensdet import augmentation, losses, metrics, mocklens, resnet, results, stamps
 from lensdet import bank as bank_room
@@ -175,6 +177,7 @@ def load_network(folder, selector="loss"):
     FileNotFoundError
         Weights are not part of the packed results: train the run to have them.
     """
+    folder = Path(folder)
     path = folder / f"{selector}.weights.h5"
     if not path.exists():
         raise FileNotFoundError(f"{path}: no weights; remove the folder {folder} and run the notebook to train them")
@@ -192,7 +195,7 @@ def score_stamps(run_folder, folder, paths, pixels):
     run_folder : Path
         The checkpoint of lowest validation loss is used.
     folder : Path
-        Of the stamps; they are known by their path in it.
+        Of the stamps; they are known by their path in it and by their pixels.
     paths : list of Path
     pixels : float32 array (n, 101, 101)
         As read; normalised (Eq. 4.1) and stretched here.
@@ -201,17 +204,22 @@ def score_stamps(run_folder, folder, paths, pixels):
     -------
     float array (n,), or None where there are neither weights nor kept scores of these files
     """
-    names, kept = [path.relative_to(folder).as_posix() for path in paths], run_folder / "real.csv"
+    if not paths:
+        return None
+    sums = [zlib.crc32(np.ascontiguousarray(image)) for image in pixels]
+    names = [f"{path.relative_to(folder).as_posix()}#{crc:08x}" for path, crc in zip(paths, sums, strict=True)]
+    kept = run_folder / "real.csv"
+    known = pd.read_csv(kept).set_index("file")["logit"].to_dict() if kept.exists() else {}
+    if set(names) <= known.keys():
+        return np.array([known[name] for name in names])
     if not (run_folder / "loss.weights.h5").exists():
-        if not kept.exists():
-            return None
-        table = pd.read_csv(kept).set_index("file")["logit"]
-        return table[names].to_numpy() if set(names) <= set(table.index) else None
+        return None
     network = resnet.logit_model(load_network(run_folder))
     images = np.sqrt(stamps.normalise(pixels))[..., None]
     batches = [images[i : i + PREDICT_BATCH] for i in range(0, len(images), PREDICT_BATCH)]
     logits = np.concatenate([np.asarray(network(batch, training=False))[:, 0] for batch in batches])
-    results.write_csv(kept, pd.DataFrame({"file": names, "logit": logits}))
+    known |= dict(zip(names, logits.tolist(), strict=True))
+    results.write_csv(kept, pd.DataFrame({"file": known.keys(), "logit": known.values()}))
     return logits
 
 
@@ -259,7 +267,9 @@ def _train(p, loss_name, run, bank, folder, progress):
 
     def select(rows):
         logits = learner.logits(rows, validation)
-        return metrics.selectors(rows["label"], logits, loss_name, p.selection_beta, p.beta, learner.penalty())
+        return metrics.selectors(
+            rows["label"], logits, loss_name, p.selection_beta, p.beta, learner.penalty(), p.batch_size
+        )
 
     results.write_json(folder / "parameters.json", p.experiment(loss_name, bank.data_key) | {"run": run})
     state = _State.load(folder / "state.npz", learner)

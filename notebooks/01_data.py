@@ -115,14 +115,14 @@ figures.save(figure, "01_lrgs", p)
 
 # %%
 folder = results.real_stamps(p) / "galaxies"
-files = sorted(folder.glob("*.fits"))
+files = stamps.fits_below(folder)
 files = files[:: max(1, len(files) // 30)][:30]
-if files:
-    real = np.sqrt(stamps.normalise(stamps.read_stamps(files, description=None).pixels))
-    figure = figures.stamps(real, [f.stem[:12] for f in files])
+real = stamps.read_stamps(files, p.on_bad, p.workers, description=None)
+if real.paths:
+    figure = figures.stamps(np.sqrt(stamps.normalise(real.pixels)), [f.stem[:12] for f in real.paths])
     figure.supxlabel("real galaxies, not simulated; KiDS/ESO and DES", fontsize=7, color="0.35")
 else:
-    figure = figures.empty(f"no real stamps in {folder.name}/: set real_stamps to a folder with galaxies/*.fits")
+    figure = figures.empty("No real stamps here: set the parameter real_stamps to a folder with galaxies/*.fits")
 figures.save(figure, "01_real_galaxies", p)
 
 # %% [markdown]

@@ -62,9 +62,12 @@ wide.style.set_properties(**{"white-space": "normal", "text-align": "left"})
 
 # %% [markdown]
 # ## Figure 5.1
+#
+# Rows that chose the same checkpoint lie on top of each other.
 
 # %%
 rows = {row: tables.test_logits(p, key, row) for row in tables.rows_of(p)}
+rows = {row: pair for row, pair in rows.items() if pair is not None}
 figure = figures.f_beta_curves(rows, p.selection_beta)
 figures.face(figure, p, p.runs)
 figures.save(figure, "fig_5_1", p)
@@ -104,32 +107,29 @@ figures.save(figure, "02_training", p)
 
 # %%
 folder = results.real_stamps(p)
-files = sorted(folder.rglob("*.fits"))
+files = stamps.fits_below(folder)
+scores = {}
 if files:
-    real = stamps.read_stamps(
-        files, p.on_bad, p.workers, rejected=results.build_dir() / "real_rejected.csv", description=None
-    )
-    scores = {
-        loss: training.score_stamps(results.median_run(f), folder, real.paths, real.pixels)
-        for loss, f in folders.items()
-    }
-    scores = {loss: metrics.probability(logits) for loss, logits in scores.items() if logits is not None}
-if not files:
-    figure = figures.empty("No real stamps found: set the parameter real_stamps to a folder of FITS stamps.")
-elif not scores:
-    figure = figures.empty("The committed results have no scores of these stamps, and weights are not among them.")
-else:
+    left_out = results.build_dir() / "real_rejected.csv"
+    real = stamps.read_stamps(files, p.on_bad, p.workers, rejected=left_out, description=None)
+    for loss, found in folders.items():
+        logits = training.score_stamps(results.median_run(found), folder, real.paths, real.pixels)
+        if logits is not None:
+            scores[loss] = metrics.probability(logits)
+if scores:
     first = next(iter(scores))
     order = np.argsort(-scores[first], kind="stable")[:48]
-    images = np.sqrt(stamps.normalise(real.pixels[order]))
-    titles = [
-        "candidate" * ("lens_candidates" in str(real.paths[i]))
-        + f"\n{' '.join(f'{s[i]:.2f}' for s in scores.values())}"
-        for i in order
-    ]
-    figure = figures.stamps(images, titles, columns=8, size=1.15)
-    figure.suptitle(
-        f"48 of {len(real.paths)} real stamps, by the probability of {first}; below: {', '.join(scores)}", fontsize=9
+    candidate = ["lens_candidates" in path.relative_to(folder).parts for path in real.paths]
+    numbers = [" ".join(f"{s[i]:.2f}" for s in scores.values()) for i in order]
+    titles = [f"{'candidate' * candidate[i]}\n{text}" for i, text in zip(order, numbers, strict=True)]
+    figure = figures.stamps(np.sqrt(stamps.normalise(real.pixels[order])), titles, columns=8, size=1.15)
+    words = (
+        f"{len(order)} of {len(real.paths)} real stamps, by the probability of {first}; above each: {', '.join(scores)}"
     )
+    figure.suptitle(words, fontsize=9)
+elif files:
+    figure = figures.empty("No scores: none of these stamps can be used, or there are no weights to score them with.")
+else:
+    figure = figures.empty("No real stamps here: set the parameter real_stamps to a folder of FITS stamps.")
 figures.face(figure, p, p.runs)
 figures.save(figure, "02_real_stamps", p)

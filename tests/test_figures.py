@@ -106,7 +106,7 @@ def test_labels_that_are_shared():
     axes = shown(DRAW["distributions"]())
     assert [a.get_xlabel() for a in axes] == ["loss [arcsec]", "a ratio"]
     assert axes[0].get_ylabel() == "density"
-    assert [t.get_text() for t in axes[0].get_legend().get_texts()] == ["lrg", "contaminant"]
+    assert [t.get_text() for t in axes[1].get_legend().get_texts()] == ["lrg", "contaminant"]
     axes = shown(DRAW["mock_lens"]())
     assert [a.get_xlabel() for a in axes[:3]] == ["x [arcsec]"] * 3 and axes[0].get_ylabel() == "y [arcsec]"
     assert all(a.get_images()[0].get_extent() == [-10.1, 10.1, -10.1, 10.1] for a in axes[:3])

@@ -92,7 +92,7 @@ def test_losses_by_the_command_of_the_readme(few, places, real):
     p = parameters.resolve({**FEW, "real_stamps": real})
     check_drawn("02", p)
     said = printed(places / "out.ipynb")
-    assert "profile smoke, 2 runs of up to 2 chunks, on " in said
+    assert "profile smoke: 0 runs to train, 2 chunks each; " in said  # the second time
     for row in ("Binary Cross Entropy", "F_beta metric", "Soft F_beta metric", "F_beta Soft Loss", "thesis 0.937"):
         assert row in said
     assert "F_1 Soft loss" not in said

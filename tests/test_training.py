@@ -439,20 +439,20 @@ def test_real_stamps_are_scored_and_their_scores_kept(reference, tmp_path):
     folder = shutil.copytree(reference, tmp_path / "run_01")
     pixels = np.random.default_rng(0).normal(5, 2, (4, 101, 101)).astype(np.float32)
     paths = [tmp_path / "stamps" / f"{name}.fits" for name in "abcd"]
-    scores = training.score_stamps(folder, paths, pixels)
+    scores = training.score_stamps(folder, tmp_path, paths, pixels)
     network = training.load_network(reference)
     expected = network(np.sqrt(stamps.normalise(pixels))[..., None], training=False).numpy()[:, 0]
     np.testing.assert_allclose(expit(scores), expected, atol=1e-6)
     # each stamp has its own scale: units do not matter (Eq. 4.1)
-    np.testing.assert_allclose(training.score_stamps(folder, paths, 1e-11 * pixels), scores, atol=1e-3)
-    scores = training.score_stamps(folder, paths, pixels)
+    np.testing.assert_allclose(training.score_stamps(folder, tmp_path, paths, 1e-11 * pixels), scores, atol=1e-3)
+    scores = training.score_stamps(folder, tmp_path, paths, pixels)
     (folder / "loss.weights.h5").unlink()
-    np.testing.assert_array_equal(training.score_stamps(folder, paths, pixels).astype(np.float32), scores)
-    two = training.score_stamps(folder, paths[2:0:-1], pixels[2:0:-1])  # found by name, in any order
+    np.testing.assert_array_equal(training.score_stamps(folder, tmp_path, paths, pixels).astype(np.float32), scores)
+    two = training.score_stamps(folder, tmp_path, paths[2:0:-1], pixels[2:0:-1])  # found by name, in any order
     np.testing.assert_array_equal(two.astype(np.float32), scores[2:0:-1])
-    assert training.score_stamps(folder, [tmp_path / "unknown.fits"], pixels[:1]) is None
+    assert training.score_stamps(folder, tmp_path, [tmp_path / "unknown.fits"], pixels[:1]) is None
     (folder / "real.csv").unlink()
-    assert training.score_stamps(folder, paths, pixels) is None
+    assert training.score_stamps(folder, tmp_path, paths, pixels) is None
 
 
 # ---- switches
@@ -493,7 +493,7 @@ def test_what_is_missing_is_trained_in_turn(tiny, reference, smoke_bank, monkeyp
 def test_banner():
     assert "WARNING" not in training.banner(parameters.resolve({"profile": "smoke"}))
     line = training.banner(parameters.resolve({"profile": "quick", "experiments": "fbeta"}))
-    assert "profile quick, 3 runs of up to 60 chunks, on " in line and "WARNING" not in line
+    assert line.startswith("profile quick: 2 runs to train, 30 chunks each; ") and "WARNING" not in line
     if "CPU" in results.device():
         assert "WARNING: on this CPU that is about" in training.banner(parameters.resolve({"profile": "thesis"}))
 
@@ -513,7 +513,7 @@ stamps = bank.open_bank(p)
 learner = training.Learner(p, "fbeta", 1, *mocklens.device_bank(stamps, "train"))
 size = mocklens.sizes(stamps, "train")
 losses = learner.train_chunk(*mocklens.training_rows(p, 1, 0, size))
-logits = learner.logits(mocklens.training_rows(p, 1, 9, size)[0])
+logits = learner.logits(mocklens.training_rows(p, 1, 9, size)[0], learner.bank)
 state = training._State()
 state.add({"chunk": 0, **dict.fromkeys(training.metrics.SELECTORS, 1.0)}, learner)
 state.save(folder / "jax.npz", learner, 1.0)
@@ -529,7 +529,7 @@ def test_jax_does_the_same(tiny, smoke_bank, tmp_path):
     p = changed(tiny, learning_rate=1e-3)  # rounding grows with the step
     ours, size = learner(p, smoke_bank, "fbeta"), mocklens.sizes(smoke_bank, "train")
     losses = ours.train_chunk(*mocklens.training_rows(p, 1, 0, size))
-    logits = ours.logits(mocklens.training_rows(p, 1, 9, size)[0])
+    logits = ours.logits(mocklens.training_rows(p, 1, 9, size)[0], ours.bank)
     state = training._State()
     state.add({"chunk": 0, **dict.fromkeys(metrics.SELECTORS, 1.0)}, ours)
     state.save(tmp_path / "tensorflow.npz", ours, 1.0)
