@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 from lensdet import metrics, mocklens, parameters, results
 
 KEY = "0123abcd"
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
@@ -163,10 +166,15 @@ def test_median_run(here, smoke, best, median):
 
 def test_root(tmp_path, monkeypatch):
     monkeypatch.delenv("LENSDET_ROOT", raising=False)
-    (tmp_path / "clone" / "notebooks").mkdir(parents=True)
-    (tmp_path / "clone" / "pyproject.toml").touch()
+    for part in ("notebooks", "lensdet"):
+        (tmp_path / "clone" / part).mkdir(parents=True)
+    (tmp_path / "clone" / "notebooks" / "02_losses.py").touch()
     monkeypatch.chdir(tmp_path / "clone" / "notebooks")  # where JupyterLab runs a notebook
     assert results.root() == (tmp_path / "clone").resolve()
+    (tmp_path / "other" / "notebooks").mkdir(parents=True)  # somebody's own project
+    (tmp_path / "other" / "pyproject.toml").touch()
+    monkeypatch.chdir(tmp_path / "other")
+    assert results.root() == ROOT
     monkeypatch.setenv("LENSDET_ROOT", str(tmp_path))
     assert results.root() == tmp_path.resolve()
 

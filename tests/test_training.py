@@ -301,7 +301,8 @@ def test_each_checkpoint_is_the_best_by_its_selector(reference):
         values = history[selector]
         assert chosen[selector] == (values.idxmin() if direction == "min" else values.idxmax())
         labels, logits = results.load_logits(reference, selector, "validation")
-        again = metrics.selectors(labels, logits, "bce")
+        size = json.loads((reference / "parameters.json").read_text())["batch_size"]
+        again = metrics.selectors(labels, logits, "bce", batch_size=size)
         if selector != "code_loss":  # has the L2 penalty in it
             assert again[selector] == values[chosen[selector]]
         p = expit(logits.astype(float))
