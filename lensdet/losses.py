@@ -1,4 +1,4 @@
-"""Binary cross-entropy and the soft losses of section 3.4, for Keras.
+"""The losses of section 3.4, and two more, for Keras.
 
 A soft loss replaces the counts of the confusion matrix by sums of probabilities (Eqs. 3.9-3.12) and looks at a whole
 batch at once: its value is one number a batch, never a mean over images.  Plain losses, without warm-up or mixing.
@@ -124,17 +124,41 @@ class DoubleSoftF1(_SoftLoss):
         return f1_double_loss(tp, fp, fn, tn)
 
 
-def make_loss(name, beta=0.17, from_logits=True):
-    """The loss of an experiment.
+@keras.saving.register_keras_serializable(package="lensdet")
+class SigmoidF1(_SoftLoss):
+    """sigmoidF1 (Bénédict et al. 2022, arXiv:2108.10566): soft F1 of ``sigmoid(slope * (logit + offset))``.
+
+    With slope 1 and offset 0 it is `SoftF1`.  Predictions are logits.
+    """
+
+    def __init__(self, slope=2.0, offset=0.0, name=None, dtype="float32"):
+        super().__init__(True, name, dtype)
+        self.slope, self.offset = slope, offset
+
+    def call(self, y_true, y_pred, sample_weight=None):
+        return super().call(y_true, self.slope * (y_pred + self.offset), sample_weight)
+
+    def from_counts(self, tp, fp, fn, tn):
+        return f_beta_loss(tp, fp, fn, 1)
+
+    def get_config(self):
+        return {"name": self.name, "dtype": self.dtype, "slope": self.slope, "offset": self.offset}
+
+
+def make_loss(name, beta=0.17, slope=2.0, offset=0.0, gamma=2.0):
+    """The loss of an experiment, of labels and logits.
 
     Parameters
     ----------
-    name : {"bce", "fbeta", "f1", "f1_double"}
-        Binary cross-entropy (Eq. 3.5), soft F_beta (3.19), soft F1 (3.14), double soft F1 (3.17).
+    name : {"bce", "fbeta", "f1", "f1_double", "focal", "sigmoid_f1"}
+        Binary cross-entropy (Eq. 3.5), soft F_beta (3.19), soft F1 (3.14), double soft F1 (3.17); beyond the thesis,
+        Keras' focal loss (Lin et al. 2017) and `SigmoidF1`.
     beta : float
-        Of soft F_beta; the others have none.
-    from_logits : bool
-        Whether the network's last layer is the logit.
+        Of soft F_beta.
+    slope, offset : float
+        Of sigmoidF1.
+    gamma : float
+        Of the focal loss.
 
     Raises
     ------
@@ -142,14 +166,16 @@ def make_loss(name, beta=0.17, from_logits=True):
         If there is no loss of that name.
     """
     losses = {
-        "bce": keras.losses.BinaryCrossentropy,
-        "fbeta": partial(SoftFBeta, beta),
-        "f1": SoftF1,
-        "f1_double": DoubleSoftF1,
+        "bce": partial(keras.losses.BinaryCrossentropy, from_logits=True),
+        "fbeta": partial(SoftFBeta, beta, from_logits=True),
+        "f1": partial(SoftF1, from_logits=True),
+        "f1_double": partial(DoubleSoftF1, from_logits=True),
+        "focal": partial(keras.losses.BinaryFocalCrossentropy, gamma=gamma, from_logits=True),
+        "sigmoid_f1": partial(SigmoidF1, slope, offset),
     }
     if name not in losses:
         raise ValueError(f"no loss named {name!r}; there are {', '.join(losses)}")
-    return losses[name](from_logits=from_logits)
+    return losses[name]()
 
 
 def _vector(x):

@@ -10,10 +10,10 @@ import json
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-LOSSES = ("bce", "fbeta", "f1", "f1_double")
-Loss = Literal["bce", "fbeta", "f1", "f1_double"]
+LOSSES = ("bce", "fbeta", "f1", "f1_double")  # of the thesis
+FURTHER = ("focal", "sigmoid_f1")  # beyond it
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -23,6 +23,22 @@ AxisRatio = Annotated[float, Field(gt=0, le=1)]
 
 class ParameterError(ValueError):
     """A parameter that does not exist or has a value that it cannot have; the message names it and the remedy."""
+
+
+def _known_loss(experiment):
+    name, colon, beta = experiment.strip().partition(":")
+    try:
+        if name not in LOSSES + FURTHER or (colon and not (name == "fbeta" and 0 < float(beta) < float("inf"))):
+            raise ValueError
+    except ValueError:
+        near = difflib.get_close_matches(name, LOSSES + FURTHER, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        known = ", ".join(repr(loss) for loss in LOSSES + FURTHER)
+        raise ValueError(f"an experiment is one of {known}, or 'fbeta:0.5' for another beta{hint}") from None
+    return experiment.strip()
+
+
+Experiment = Annotated[str, AfterValidator(_known_loss)]
 
 
 class _Section(BaseModel):
@@ -71,7 +87,13 @@ class Training(_Section):
     width: Count = Field(64, description="channels of the first stage of ResNet18")
     momentum: float = Field(0.99, gt=0, lt=1, description="of the moving averages of batch normalisation")
     l2: float = Field(1e-4, ge=0, description="weight decay of the convolutions")
-    learning_rate: float = Field(1e-4, gt=0, description="of Adam")
+    learning_rate: float = Field(1e-4, gt=0, description="of Adam; the highest, where it is not constant")
+    schedule: Literal["constant", "cosine"] = Field(
+        "constant", description="of the learning rate; cosine: up over 2 % of all steps, then down to nothing"
+    )
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="of the convolutions; all that adds up or is kept is float32"
+    )
     chunks: Count = Field(8000, description="at the most; a chunk is drawn anew each time")
     chunk_size: Count = Field(4096, description="images in a chunk, half of them positive")
     batch_size: Count = Field(64, description="images in a step")
@@ -99,9 +121,14 @@ class Parameters(Simulation, Sampling, Training):
     protocol: Literal["text", "code"] = Field(
         "text", description="text: what the thesis describes; code: what its published runs computed"
     )
-    experiments: tuple[Loss, ...] = Field(LOSSES, min_length=1, description="losses to train and show")
+    experiments: tuple[Experiment, ...] = Field(
+        LOSSES, min_length=1, description="losses to train and show; fbeta:0.5 is soft F_beta with another beta"
+    )
     runs: Count = Field(10, description="runs of each experiment, paired: run i has the same weights and rows in all")
     beta: float = Field(0.17, gt=0, description="of the soft F_beta loss (Eq. 3.19)")
+    focal_gamma: float = Field(2.0, ge=0, description="of the focal loss; 0 is BCE")
+    sigmoid_slope: float = Field(2.0, gt=0, description="of sigmoidF1, which with 1 and no offset is soft F1; a choice")
+    sigmoid_offset: float = Field(0.0, description="of sigmoidF1, added to the logit")
     data: Path | None = Field(None, description="folder in the thesis' layout; without it the embedded survey")
     real_stamps: Path | None = Field(
         None, description="folder of FITS stamps that 02 scores; default ../shared/data/cutouts"
@@ -154,14 +181,24 @@ class Parameters(Simulation, Sampling, Training):
 
         return _digest({"version": VERSION, **self.section(Simulation), **self.section(Sampling)})
 
-    def experiment(self, loss, data_key):
-        """What decides the result of an experiment, as a dictionary; its hash names the run folder."""
-        beta = {"beta": self.beta} if loss == "fbeta" else {}
-        return {"loss": loss, **beta, **self.section(Training), "data": data_key}
+    def loss(self, experiment):
+        """The loss of an experiment: the arguments of `lensdet.losses.make_loss` that it depends on."""
+        name, _, beta = experiment.partition(":")
+        own = {
+            "fbeta": {"beta": float(beta or self.beta)},
+            "focal": {"gamma": self.focal_gamma},
+            "sigmoid_f1": {"slope": self.sigmoid_slope, "offset": self.sigmoid_offset},
+        }
+        return {"name": name, **own.get(name, {})}
 
-    def experiment_name(self, loss, data_key):
+    def experiment(self, experiment, data_key):
+        """What decides the result of an experiment, as a dictionary; its hash names the run folder."""
+        loss = self.loss(experiment)
+        return {"loss": loss.pop("name"), **loss, **self.section(Training), "data": data_key}
+
+    def experiment_name(self, experiment, data_key):
         """Name of the experiment's folder: the loss and eight hexadecimal digits of what decides its result."""
-        return f"{loss}-{_digest(self.experiment(loss, data_key))}"
+        return f"{experiment.partition(':')[0]}-{_digest(self.experiment(experiment, data_key))}"
 
 
 def _digest(content):

@@ -18,7 +18,7 @@ STAMP = 101  # pixels a side
 _TRUNCATED_STD = truncnorm.std(-2, 2)
 
 
-def resnet18(width=64, momentum=0.99, l2=1e-4, outputs=1, activation="sigmoid"):
+def resnet18(width=64, momentum=0.99, l2=1e-4, outputs=1, activation="sigmoid", precision="float32"):
     """ResNet18 on stamps (N, 101, 101, 1).
 
     Parameters
@@ -33,6 +33,9 @@ def resnet18(width=64, momentum=0.99, l2=1e-4, outputs=1, activation="sigmoid"):
         Outputs of the last layer: 1 for a finder, m for a DE_m (section 3.6.2).
     activation : str
         Of the last layer.
+    precision : {"float32", "bfloat16"}
+        What convolutions, sums and rectifiers compute in.  Weights, the statistics of batch normalisation, the global
+        average and the last layer are float32 either way.
 
     Returns
     -------
@@ -41,14 +44,17 @@ def resnet18(width=64, momentum=0.99, l2=1e-4, outputs=1, activation="sigmoid"):
         sums ``add`` ... ``add_7`` as in section 4.5.
     """
     counter = iter(range(8))
+    dtype = {"float32": "float32", "bfloat16": "mixed_bfloat16"}[precision]
 
     def conv(x, filters, size, stride=1, padding="same"):
         regularizer = keras.regularizers.L2(l2) if l2 else None
         return layers.Conv2D(filters, size, stride, padding, kernel_initializer="he_normal",
-                             kernel_regularizer=regularizer)(x)  # fmt: skip
+                             kernel_regularizer=regularizer, dtype=dtype)(x)  # fmt: skip
 
     def norm_relu(x):
-        return layers.ReLU()(layers.BatchNormalization(momentum=momentum, epsilon=1e-3)(x))
+        # Keras casts to float32 for the statistics and back, whatever comes in
+        norm = layers.BatchNormalization(momentum=momentum, epsilon=1e-3, dtype=dtype)
+        return layers.ReLU(dtype=dtype)(norm(x))
 
     def block(x, filters, stride, first):
         y = x if first else norm_relu(x)
@@ -57,16 +63,16 @@ def resnet18(width=64, momentum=0.99, l2=1e-4, outputs=1, activation="sigmoid"):
         if stride != 1 or x.shape[-1] != filters:
             x = conv(x, filters, 1, stride, "valid")
         n = next(counter)
-        return layers.Add(name=f"add_{n}" if n else "add")([x, y])
+        return layers.Add(name=f"add_{n}" if n else "add", dtype=dtype)([x, y])
 
     inputs = keras.Input((STAMP, STAMP, 1), name="stamp")
     x = norm_relu(conv(inputs, width, 7, 2))  # (N, 51, 51, width)
-    x = layers.MaxPooling2D(3, 2, "same")(x)  # (N, 26, 26, width)
+    x = layers.MaxPooling2D(3, 2, "same", dtype=dtype)(x)  # (N, 26, 26, width)
     for stage in range(4):  # 26, 13, 7, 4 pixels a side
         for i in range(2):
             x = block(x, width * 2**stage, 2 if stage and not i else 1, first=stage == i == 0)
-    x = layers.GlobalAveragePooling2D()(norm_relu(x))  # (N, 8 width)
-    logit = layers.Dense(outputs, kernel_initializer="he_normal", name="logit")(x)
+    x = layers.GlobalAveragePooling2D(dtype="float32")(norm_relu(x))  # (N, 8 width)
+    logit = layers.Dense(outputs, kernel_initializer="he_normal", name="logit", dtype="float32")(x)
     return keras.Model(inputs, layers.Activation(activation, name="probability")(logit), name="resnet18")
 
 

@@ -77,10 +77,18 @@ def write_csv(path, frame):
 
 
 def device():
-    """What the network runs on: the GPUs that the backend sees, or the CPU and its number of cores."""
+    """What the network runs on: the names of the GPUs that the backend sees, or the CPU and its number of cores."""
     import keras
 
-    gpus = keras.distribution.list_devices("gpu")
+    if keras.backend.backend() == "jax":
+        import jax
+
+        gpus = [d.device_kind for d in jax.devices() if d.platform != "cpu"]
+    else:
+        import tensorflow as tf
+
+        gpus = tf.config.list_physical_devices("GPU")
+        gpus = [tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name) for gpu in gpus]
     return ", ".join(gpus) if gpus else f"CPU, {os.cpu_count()} cores"
 
 

@@ -3,6 +3,7 @@
 import json
 import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import keras
@@ -11,127 +12,12 @@ import pandas as pd
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from lensdet import augmentation, losses, metrics, mocklens, resnet, results, stamps
 from lensdet import bank as bank_room
+from lensdet import mocklens, resnet, results, stamps
+from lensdet.engine import PREDICT_BATCH, Learner, on_device
+from lensdet.selection import SELECTORS
 
 SAVE_SECONDS = 60  # between two saves of the state; a run that was killed repeats at most this much
-PREDICT_BATCH = 128
-
-
-class Learner:
-    """A network with its optimiser and the stamps it learns from, all on the device.
-
-    One compiled call trains on a chunk, one scores rows.  Everything that differs between TensorFlow and JAX is in
-    `_compile_tensorflow` and `_compile_jax`.
-    """
-
-    def __init__(self, parameters, loss_name, run, hosts, sources):
-        p = self.parameters = parameters
-        self.model = resnet.resnet18(p.width, p.momentum, p.l2)
-        resnet.initialise(self.model, p.seed, run)
-        self.network = resnet.logit_model(self.model)
-        self.loss = losses.make_loss(loss_name, p.beta, from_logits=True)
-        self.optimizer = keras.optimizers.Adam(p.learning_rate, beta_1=0.9, beta_2=0.999, epsilon=1e-7)
-        self.optimizer.build(self.network.trainable_variables)
-        self.bank = tuple(keras.ops.convert_to_tensor(x) for x in (hosts, sources))
-        compile_ = {"tensorflow": _compile_tensorflow, "jax": _compile_jax}[keras.backend.backend()]
-        self._train, self._score = compile_(self)
-
-    @property
-    def variables(self):
-        """All that a training changes: weights, moving averages, the optimiser's moments and step."""
-        return [*self.network.variables, *self.optimizer.variables]
-
-    def augmented(self, bank, batch):
-        """Merged and warped stamps (N, 101, 101, 1) of a training batch, on the device."""
-        images = mocklens.merge(*bank, batch["stamp"], batch["source"], batch["alpha"])
-        return augmentation.warp(images, batch["warp"], self.parameters.interpolation)
-
-    def penalty(self):
-        """The L2 penalty, a float."""
-        return float(sum(self.network.losses)) if self.network.losses else 0.0
-
-    def train_chunk(self, rows, warps):
-        """Train on a chunk in batches; returns the losses of the steps, float32 (steps,), with the L2 penalty."""
-        batch = {name: np.ascontiguousarray(rows[name]) for name in rows.dtype.names} | {"warp": warps}
-        size = self.parameters.batch_size
-        return np.asarray(self._train({name: a.reshape(-1, size, *a.shape[1:]) for name, a in batch.items()}))
-
-    def logits(self, rows, bank):
-        """Logits of rows without augmentation, float32 (N,); ``bank`` as from `mocklens.device_bank`."""
-        n, found = len(rows), []
-        for i in range(0, n, PREDICT_BATCH):
-            # always the same shape: one compilation, and the same sums whatever the number of rows
-            part = rows[np.minimum(np.arange(i, i + PREDICT_BATCH), n - 1)]
-            images = mocklens.merge(*bank, *(np.ascontiguousarray(part[name]) for name in ("stamp", "source", "alpha")))
-            found.append(np.asarray(self._score(images))[:, 0])
-        return np.concatenate(found)[:n]
-
-    def get(self):
-        """Copies of the network's variables."""
-        return [np.asarray(v).copy() for v in self.network.variables]
-
-    def set(self, values):
-        """Set the network's variables."""
-        for variable, value in zip(self.network.variables, values, strict=True):
-            variable.assign(value)
-
-
-def _compile_tensorflow(learner):
-    import tensorflow as tf
-
-    tf.config.experimental.enable_op_determinism()
-    network, optimizer, loss = learner.network, learner.optimizer, learner.loss
-    trainable = network.trainable_variables
-
-    @tf.function
-    def train(chunk):
-        steps = len(chunk["label"])
-        found = tf.TensorArray(tf.float32, steps)
-        for i in tf.range(steps):
-            batch = {name: array[i] for name, array in chunk.items()}
-            images = learner.augmented(learner.bank, batch)
-            with tf.GradientTape() as tape:
-                total = loss(batch["label"], network(images, training=True)[:, 0])
-                total += tf.add_n(network.losses) if network.losses else 0.0
-            optimizer.apply(tape.gradient(total, trainable), trainable)
-            found = found.write(i, total)
-        return found.stack()
-
-    return train, tf.function(lambda images: network(images, training=False))
-
-
-def _compile_jax(learner):
-    import jax
-
-    network, optimizer, loss = learner.network, learner.optimizer, learner.loss
-
-    def objective(trainable, rest, bank, batch):
-        images = learner.augmented(bank, batch)
-        logits, rest, penalties = network.stateless_call(trainable, rest, images, training=True, return_losses=True)
-        return loss(batch["label"], logits[:, 0]) + sum(penalties), rest
-
-    @jax.jit
-    def scan(state, bank, chunk):  # the bank as an argument: closed over, it would become a constant of the program
-        def step(state, batch):
-            trainable, rest, moments = state
-            (total, rest), gradient = jax.value_and_grad(objective, has_aux=True)(trainable, rest, bank, batch)
-            trainable, moments = optimizer.stateless_apply(moments, gradient, trainable)
-            return (trainable, rest, moments), total
-
-        return jax.lax.scan(step, state, chunk)
-
-    groups = (network.trainable_variables, network.non_trainable_variables, optimizer.variables)
-
-    def train(chunk):
-        state, found = scan(tuple([v.value for v in group] for group in groups), learner.bank, chunk)
-        for group, values in zip(groups, state, strict=True):
-            for variable, value in zip(group, values, strict=True):
-                variable.assign(value)
-        return found
-
-    forward = jax.jit(lambda values, images: network.stateless_call(*values, images, training=False)[0])
-    return train, lambda images: forward(tuple([v.value for v in group] for group in groups[:2]), images)
 
 
 def banner(parameters):
@@ -182,7 +68,7 @@ def load_network(folder, selector="loss"):
     if not path.exists():
         raise FileNotFoundError(f"{path}: no weights; remove the folder {folder} and run the notebook to train them")
     p = json.loads((folder / "parameters.json").read_text())
-    model = resnet.resnet18(p["width"], p["momentum"], p["l2"])
+    model = resnet.resnet18(p["width"], p["momentum"], p["l2"], precision=p["precision"])
     model.load_weights(path)
     return model
 
@@ -223,7 +109,7 @@ def score_stamps(run_folder, folder, paths, pixels):
     return logits
 
 
-def train(parameters, loss_name, run, bank, progress=True):
+def train(parameters, experiment, run, bank, progress=True):
     """Train one run, or take it up where it was left, and leave its folder complete.
 
     The folder then holds ``parameters.json``, ``provenance.json``, ``history.csv``, ``<selector>.weights.h5`` and, last
@@ -233,8 +119,8 @@ def train(parameters, loss_name, run, bank, progress=True):
     Parameters
     ----------
     parameters : lensdet.parameters.Parameters
-    loss_name : str
-        One of `lensdet.parameters.LOSSES`.
+    experiment : str
+        One of ``experiments``: a loss.
     run : int
         From 1; run i has the same initial weights and training rows in every experiment.
     bank : lensdet.bank.Bank
@@ -246,48 +132,50 @@ def train(parameters, loss_name, run, bank, progress=True):
     RuntimeError
         Where another process is at work in the same folder.
     """
-    folder = results.run_folder(parameters, loss_name, run, bank.data_key)
+    folder = results.run_folder(parameters, experiment, run, bank.data_key)
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / ".lock", timeout=0):
             if not results.is_complete(folder):
                 for half in folder.glob(".????????.*"):  # left by a process that was killed in the middle of a save
                     half.unlink()
-                _train(parameters, loss_name, run, bank, folder, progress)
+                _train(parameters, experiment, run, bank, folder, progress)
     except Timeout:
         raise RuntimeError(f"{folder}: another process is training this run; wait for it or stop it") from None
 
 
-def _train(p, loss_name, run, bank, folder, progress):
+def _train(p, experiment, run, bank, folder, progress):
     size = mocklens.sizes(bank, "train")
-    learner = Learner(p, loss_name, run, *mocklens.device_bank(bank, "train"))
-    validation = _on_device(bank, "validation")
+    learner = Learner(p, experiment, run, *mocklens.device_bank(bank, "train"))
+    validation = on_device(*mocklens.device_bank(bank, "validation"))
     frozen_size = mocklens.sizes(bank, "validation")
     frozen = mocklens.frozen_rows(p, "validation", frozen_size)
 
     def select(rows):
-        logits = learner.logits(rows, validation)
-        return metrics.selectors(
-            rows["label"], logits, loss_name, p.selection_beta, p.beta, learner.penalty(), p.batch_size
-        )
+        return dict(zip(SELECTORS, np.asarray(learner.validate(rows, validation)).tolist(), strict=True))
 
-    results.write_json(folder / "parameters.json", p.experiment(loss_name, bank.data_key) | {"run": run})
+    draw = ThreadPoolExecutor(1)  # the host draws the next rows while the device trains
+
+    results.write_json(folder / "parameters.json", p.experiment(experiment, bank.data_key) | {"run": run})
     state = _State.load(folder / "state.npz", learner)
     saved = began = time.monotonic()
-    first = len(state.history)
-    with tqdm(total=p.chunks, initial=first, unit="chunk", desc=f"{loss_name} run {run}", disable=not progress) as bar:
-        while len(state.history) < p.chunks and not state.stopped(p.patience):
-            chunk = len(state.history)
-            steps = learner.train_chunk(*mocklens.training_rows(p, run, chunk, size))
+    first = chunk = len(state.history)
+    rows = draw.submit(mocklens.training_rows, p, run, chunk, size)
+    label = f"{experiment} run {run}"
+    with draw, tqdm(total=p.chunks, initial=first, unit="chunk", desc=label, disable=not progress) as bar:
+        while chunk < p.chunks and not state.stopped(p.patience):
+            drawn, rows = rows.result(), draw.submit(mocklens.training_rows, p, run, chunk + 1, size)
+            steps = learner.train_chunk(*drawn)
             scores = select(frozen)
             if p.redraw_validation:
                 again = select(mocklens.frozen_rows(p, "validation", frozen_size, (p.seed, run, chunk + 1)))
                 scores |= {name: value for name, value in again.items() if name.startswith("code_")}
-            state.add({"chunk": chunk, "training_loss": float(steps.mean()), **scores}, learner)
+            mean = float(np.asarray(steps).mean())
+            state.add({"chunk": chunk, "training_loss": mean, **scores}, learner)
+            chunk += 1
             now = time.monotonic()
-            speed = (chunk + 1 - first) * p.chunk_size / (now - began)
-            shown = {"loss": f"{steps.mean():.3f}", "val": f"{scores['loss']:.3f}", "images/s": f"{speed:.0f}"}
-            bar.set_postfix(shown, refresh=False)
+            speed = (chunk - first) * p.chunk_size / (now - began)
+            bar.set_postfix({"loss": f"{mean:.3f}", "val": f"{scores['loss']:.3f}", "images/s": f"{speed:.0f}"}, False)
             bar.update()
             if now - saved > SAVE_SECONDS:
                 state.save(folder / "state.npz", learner, state.seconds + now - began)
@@ -295,10 +183,6 @@ def _train(p, loss_name, run, bank, folder, progress):
     state.seconds += time.monotonic() - began
     state.save(folder / "state.npz", learner, state.seconds)
     _finish(p, run, bank, folder, learner, state)
-
-
-def _on_device(bank, split):
-    return tuple(keras.ops.convert_to_tensor(x) for x in mocklens.device_bank(bank, split))
 
 
 def _finish(p, run, bank, folder, learner, state):
@@ -309,17 +193,17 @@ def _finish(p, run, bank, folder, learner, state):
     }
     # a training chunk that was not trained on, not augmented: what the published ensembles were fitted on
     sets["training"] = "train", mocklens.training_rows(p, run, p.chunks, mocklens.sizes(bank, "train"))[0]
-    logits = {selector: {} for selector in metrics.SELECTORS}
+    logits = {selector: {} for selector in SELECTORS}
     for name, (split, rows) in sets.items():
-        pixels = learner.bank if split == "train" else _on_device(bank, split)
+        pixels = learner.bank if split == "train" else on_device(*mocklens.device_bank(bank, split))
         scored = {}  # by chunk: selectors that chose the same chunk share a checkpoint
-        for selector in ("loss",) if name == "information" else metrics.SELECTORS:
+        for selector in ("loss",) if name == "information" else SELECTORS:
             chunk = state.best[selector][1]
             if chunk not in scored:
                 learner.set(state.kept[chunk])
                 scored[chunk] = learner.logits(rows, pixels)
             logits[selector][name] = scored[chunk]
-    for selector in metrics.SELECTORS:
+    for selector in SELECTORS:
         learner.set(state.kept[state.best[selector][1]])
         with results.atomic(folder / f"{selector}.weights.h5") as beside:
             learner.model.save_weights(beside)
@@ -340,7 +224,7 @@ class _State:
 
     def add(self, row, learner):
         self.history.append(row)
-        for selector, direction in metrics.SELECTORS.items():
+        for selector, direction in SELECTORS.items():
             sign = 1 if direction == "max" else -1
             value, _ = self.best.get(selector, (None, -1))
             # a number is better than none; of several that are none the first is kept, and patience runs out
@@ -355,7 +239,7 @@ class _State:
         return bool(self.history) and len(self.history) - 1 - self.best["loss"][1] >= patience
 
     def save(self, path, learner, seconds):
-        arrays = {f"now/{i}": np.asarray(v) for i, v in enumerate(learner.variables)}
+        arrays = {f"now/{i}": np.asarray(v) for i, v in enumerate(learner.get(every=True))}
         arrays |= {f"kept/{chunk}/{i}": w for chunk, weights in self.kept.items() for i, w in enumerate(weights)}
         text = json.dumps({"history": self.history, "best": self.best, "seconds": seconds})
         with results.atomic(path) as beside:
@@ -371,8 +255,7 @@ class _State:
             text = json.loads(str(file["text"]))
             state.history, state.seconds = text["history"], text["seconds"]
             state.best = {selector: tuple(pair) for selector, pair in text["best"].items()}
-            for i, variable in enumerate(learner.variables):
-                variable.assign(file[f"now/{i}"])
+            learner.set([file[f"now/{i}"] for i in range(len(learner.variables))])
             n = len(learner.network.variables)
             for _, chunk in state.best.values():
                 state.kept[chunk] = [file[f"kept/{chunk}/{i}"] for i in range(n)]

@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lensdet.losses import DoubleSoftF1, SoftF1, SoftFBeta, make_loss
-from lensdet.metrics import training_loss
-from lensdet.parameters import LOSSES
+from lensdet import parameters
+from lensdet.losses import DoubleSoftF1, SigmoidF1, SoftF1, SoftFBeta, make_loss
+from lensdet.metrics import Counts, f_beta, probability, soft_counts
 
+LOSSES = parameters.LOSSES + parameters.FURTHER
 SOFT = [SoftF1, DoubleSoftF1, SoftFBeta]
 NAMES = {SoftF1: "f1", DoubleSoftF1: "f1_double", SoftFBeta: "fbeta"}
 N = 8  # images in a drawn batch: one shape, so that nothing is traced twice
@@ -17,6 +18,19 @@ N = 8  # images in a drawn batch: one shape, so that nothing is traced twice
 
 def value(loss, y, prediction, weight=None):
     return float(keras.ops.convert_to_numpy(loss(np.float32(y), np.float32(prediction), weight)))
+
+
+def training_loss(labels, logits, name, beta=0.17):
+    """The losses in NumPy and float64, of labels (N,) and logits (..., N)."""
+    labels, logits = np.asarray(labels, float), np.asarray(logits, float)
+    right = np.where(labels > 0, logits, -logits)
+    bce = np.logaddexp(0, -right)
+    if name in ("bce", "focal"):  # Lin et al. 2017, gamma 2
+        return (bce if name == "bce" else bce * probability(-right) ** 2).mean(-1)
+    counts = soft_counts(labels, probability(2 * logits if name == "sigmoid_f1" else logits))
+    if name == "f1_double":
+        return 1 - (f_beta(counts, 1) + f_beta(Counts(*counts[::-1]), 1)) / 2
+    return 1 - f_beta(counts, beta if name == "fbeta" else 1)
 
 
 def gradient(loss, y, prediction):
@@ -70,10 +84,20 @@ def test_by_hand():
 def test_numpy_agrees(batch, name):
     y, z = batch
     assert value(make_loss(name, 0.5), y, z) == pytest.approx(training_loss(y, z, name, 0.5), abs=1e-6)
-    p = 1 / (1 + np.exp(-z))
-    assert value(make_loss(name, 0.5, from_logits=False), y, p) == pytest.approx(
-        training_loss(y, z, name, 0.5), abs=1e-6
-    )
+
+
+@pytest.mark.parametrize("cls", SOFT)
+def test_probabilities_will_do(batch, cls):
+    y, z = batch
+    expected = training_loss(y, z, NAMES[cls])
+    assert value(cls(), y, 1 / (1 + np.exp(-z))) == pytest.approx(expected, abs=1e-6)
+
+
+def test_sigmoid_f1_with_slope_1_is_soft_f1(batch):
+    assert value(SigmoidF1(1.0, 0.0), *batch) == value(make_loss("f1"), *batch)
+    y, z = batch
+    shifted = value(make_loss("sigmoid_f1", slope=3, offset=0.5), y, z)
+    assert shifted == pytest.approx(value(make_loss("f1"), y, 3 * (z + 0.5)), abs=1e-6)
 
 
 @pytest.mark.parametrize("name", LOSSES)

@@ -54,6 +54,21 @@ def test_residual_sums(full, width):
     assert [s.output.shape[1:] for s in sums] == [(r, c, k * width) for r, c, k in STAGES for _ in range(2)]
 
 
+def test_sixteen_bits_where_it_is_meant(narrow):
+    model = resnet.resnet18(width=2, precision="bfloat16")
+    assert {v.dtype for v in model.variables} == {"float32"}
+    for layer in model.layers:
+        exact = layer.name in ("stamp", "logit", "probability") or isinstance(
+            layer, keras.layers.GlobalAveragePooling2D
+        )
+        assert layer.compute_dtype == ("float32" if exact else "bfloat16"), layer.name
+    for twin in (narrow, model):
+        resnet.initialise(twin, seed=0, run=1)
+    images = np.random.default_rng(0).random((4, 101, 101, 1), np.float32)
+    exact, rounded = (np.asarray(resnet.logit_model(m)(images, training=True)) for m in (narrow, model))
+    np.testing.assert_allclose(rounded, exact, atol=0.05 * np.ptp(exact))
+
+
 def test_the_names_do_not_depend_on_what_was_made_before():
     first, second = resnet.resnet18(width=2), resnet.resnet18(width=2)
     for name in ("add", "add_7", "logit", "probability"):

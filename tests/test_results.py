@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lensdet import metrics, mocklens, parameters, results
+from lensdet import mocklens, parameters, results
+from lensdet.selection import SELECTORS
 
 KEY = "0123abcd"
 
@@ -29,7 +30,7 @@ def write_run(p, loss, run, best=1.0):
     results.write_csv(folder / "history.csv", pd.DataFrame({"chunk": [0, 1], "loss": [best + 1, best]}))
     rows = np.zeros(3, mocklens.ROW)
     rows["label"] = [1, 1, 0]
-    logits = {selector: {"test": np.arange(3, dtype=np.float32) + run} for selector in metrics.SELECTORS}
+    logits = {selector: {"test": np.arange(3, dtype=np.float32) + run} for selector in SELECTORS}
     results.write_logits(folder / "logits.h5", logits, {"test": rows})
     return folder
 

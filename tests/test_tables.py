@@ -6,7 +6,8 @@ import pytest
 from scipy.special import expit
 from sklearn.metrics import accuracy_score, fbeta_score, precision_score, recall_score
 
-from lensdet import metrics, mocklens, parameters, results, tables, thesis
+from lensdet import mocklens, parameters, results, tables, thesis
+from lensdet.selection import SELECTORS
 
 KEY = "0123abcd"
 ROWS = ["Binary Cross Entropy", "F_beta metric", "Soft F_beta metric", "F_beta Soft Loss", "F_1 Soft loss",
@@ -26,9 +27,9 @@ def write_runs(p, loss, n, collapse=()):
     for run in range(1, n + 1):
         folder = results.run_folder(p, loss, run, KEY)
         rng = np.random.default_rng(run)
-        logits = {s: {"test": (rows["label"] - 0.4 + rng.normal(size=80)).astype("f4")} for s in metrics.SELECTORS}
+        logits = {s: {"test": (rows["label"] - 0.4 + rng.normal(size=80)).astype("f4")} for s in SELECTORS}
         if run in collapse:
-            logits = {s: {"test": np.full(80, 3, np.float32)} for s in metrics.SELECTORS}
+            logits = {s: {"test": np.full(80, 3, np.float32)} for s in SELECTORS}
         results.write_json(folder / "parameters.json", p.experiment(loss, KEY) | {"run": run})
         results.write_logits(folder / "logits.h5", logits, {"test": rows})
 

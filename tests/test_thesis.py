@@ -4,8 +4,8 @@ import matplotlib.colors
 import pytest
 
 from lensdet import thesis
-from lensdet.metrics import SELECTORS
 from lensdet.parameters import LOSSES
+from lensdet.selection import SELECTORS
 
 TABLES = [thesis.TABLE_5_1, thesis.TABLE_5_2, thesis.TABLE_5_3]
 ALL_ROWS = [(name, row) for table in TABLES for name, row in table.items()]

@@ -1,0 +1,229 @@
+"""The engine: a network, its optimiser and its stamps on the device; one compiled call a chunk, one a validation.
+
+The host sends rows of numbers, some 100 kB a chunk, and receives losses and selectors.  What must differ between
+TensorFlow and JAX stands in `_TensorFlow` and `_Jax`, and nowhere else.
+"""
+
+import keras
+import numpy as np
+
+from lensdet import augmentation, losses, mocklens, resnet, results, selection
+
+PREDICT_BATCH = 128
+WARM_UP = 0.02  # of all steps, with the cosine schedule
+
+
+class Learner:
+    """A network with its optimiser and the stamps it learns from, all on the device.
+
+    Parameters
+    ----------
+    parameters : lensdet.parameters.Parameters
+    experiment : str
+        As in `lensdet.parameters.Parameters.experiments`: which loss.
+    run : int
+        Decides the initial weights, with the seed.
+    hosts, sources : float16 arrays (n, 101, 101)
+        As from `lensdet.mocklens.device_bank`, of the training split.
+    """
+
+    def __init__(self, parameters, experiment, run, hosts, sources):
+        p = self.parameters = parameters
+        self.model = resnet.resnet18(p.width, p.momentum, p.l2, precision=p.precision)
+        resnet.initialise(self.model, p.seed, run)
+        self.network = resnet.logit_model(self.model)
+        self.loss = losses.make_loss(**p.loss(experiment))
+        self.optimizer = keras.optimizers.Adam(learning_rate(p), beta_1=0.9, beta_2=0.999, epsilon=1e-7)
+        self.optimizer.build(self.network.trainable_variables)
+        self.bank = on_device(hosts, sources)
+        self._backend = {"tensorflow": _TensorFlow, "jax": _Jax}[keras.backend.backend()](self)
+
+    @property
+    def variables(self):
+        """All that a training changes: weights, moving averages, the optimiser's moments and step."""
+        return [*self.network.variables, *self.optimizer.variables]
+
+    def augmented(self, bank, batch):
+        """Merged and warped stamps (N, 101, 101, 1) of a training batch, on the device."""
+        images = mocklens.merge(*bank, batch["stamp"], batch["source"], batch["alpha"])
+        return augmentation.warp(images, batch["warp"], self.parameters.interpolation)
+
+    def train_chunk(self, rows, warps):
+        """Train on a chunk in batches.
+
+        Returns
+        -------
+        float32 array (steps,)
+            Losses of the steps, with the L2 penalty.  On JAX it is on the device, and perhaps not there yet.
+        """
+        return self._backend.train(_batches({**_columns(rows), "warp": warps}, self.parameters.batch_size))
+
+    def validate(self, rows, bank):
+        """The values of `lensdet.selection.SELECTORS` on a validation set, a float32 array (6,) as from `train_chunk`.
+
+        Forward passes, selectors and penalty are one compiled call.
+        """
+        n = len(rows)
+        padded = rows[np.minimum(np.arange(-(-n // PREDICT_BATCH) * PREDICT_BATCH), n - 1)]
+        return self._backend.validate(rows["label"], _batches(_columns(padded), PREDICT_BATCH), bank)
+
+    def select(self, labels, logits, penalty):
+        """What `validate` makes of labels (n,) and logits (B, PREDICT_BATCH), those after n being padding."""
+        p, n = self.parameters, labels.shape[0]
+        logits = keras.ops.reshape(logits, (-1,))[:n]
+        return selection.selectors(labels, logits, self.loss, p.selection_beta, penalty, p.batch_size)
+
+    def logits(self, rows, bank):
+        """Logits of rows without augmentation, float32 (N,); ``bank`` as from `on_device`."""
+        n, found = len(rows), []
+        for i in range(0, n, PREDICT_BATCH):
+            # always the same shape: one compilation, and the same sums whatever the number of rows
+            part = _columns(rows[np.minimum(np.arange(i, i + PREDICT_BATCH), n - 1)])
+            images = mocklens.merge(*bank, part["stamp"], part["source"], part["alpha"])
+            found.append(np.asarray(self._backend.score(images))[:, 0])
+        return np.concatenate(found)[:n]
+
+    def get(self, every=False):
+        """The network's variables, or with ``every`` also the optimiser's: arrays that do not change any more."""
+        found = self._backend.get()
+        return found if every else found[: len(self.network.variables)]
+
+    def set(self, values):
+        """Set the network's variables, or all of them, from what `get` returned."""
+        for variable, value in zip(self.variables, values, strict=False):
+            variable.assign(value)
+        self._backend.refresh()
+
+
+def learning_rate(p):
+    """What Adam is given: a number, or the schedule over all steps of a training."""
+    if p.schedule == "constant":
+        return p.learning_rate
+    steps = p.chunks * (p.chunk_size // p.batch_size)
+    up = max(1, round(WARM_UP * steps))
+    return keras.optimizers.schedules.CosineDecay(0.0, steps - up, warmup_target=p.learning_rate, warmup_steps=up)
+
+
+def on_device(*arrays):
+    """Tensors of some arrays, where the backend computes."""
+    return tuple(keras.ops.convert_to_tensor(x) for x in arrays)
+
+
+def _columns(rows):
+    return {name: np.ascontiguousarray(rows[name]) for name in rows.dtype.names}
+
+
+def _batches(columns, size):
+    return {name: a.reshape(-1, size, *a.shape[1:]) for name, a in columns.items()}
+
+
+class _TensorFlow:
+    def __init__(self, learner):
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+        network, optimizer, loss = learner.network, learner.optimizer, learner.loss
+        trainable, self.learner = network.trainable_variables, learner
+
+        def penalty():
+            return tf.add_n(network.losses) if network.losses else 0.0
+
+        # XLA where there is a GPU; on a CPU its convolutions are the slower ones
+        @tf.function(jit_compile=bool(tf.config.list_physical_devices("GPU")))
+        def step(images, labels):
+            with tf.GradientTape() as tape:
+                total = loss(labels, network(images, training=True)[:, 0]) + penalty()
+            optimizer.apply(tape.gradient(total, trainable), trainable)
+            return total
+
+        @tf.function
+        def train(chunk):
+            steps = len(chunk["label"])
+            found = tf.TensorArray(tf.float32, steps)
+            for i in tf.range(steps):
+                batch = {name: array[i] for name, array in chunk.items()}
+                found = found.write(i, step(learner.augmented(learner.bank, batch), batch["label"]))
+            return found.stack()
+
+        @tf.function
+        def validate(labels, batches, bank):
+            n = len(batches["label"])
+            found = tf.TensorArray(tf.float32, n)
+            for i in tf.range(n):
+                images = mocklens.merge(*bank, *(batches[name][i] for name in ("stamp", "source", "alpha")))
+                found = found.write(i, network(images, training=False)[:, 0])
+            return learner.select(labels, found.stack(), penalty())
+
+        self.train = lambda chunk: train(chunk).numpy()
+        self.validate = lambda labels, batches, bank: validate(tf.constant(labels), batches, bank).numpy()
+        self.score = tf.function(lambda images: network(images, training=False))
+
+    def get(self):
+        return [v.value.numpy().copy() for v in self.learner.variables]
+
+    def refresh(self):
+        """Nothing to do: the variables are the state."""
+
+
+class _Jax:
+    def __init__(self, learner):
+        import jax
+
+        # a network is compiled once for all runs, and for those of later processes
+        if jax.config.jax_compilation_cache_dir is None:
+            jax.config.update("jax_compilation_cache_dir", str(results.build_dir() / "jax"))
+        network, optimizer, loss = learner.network, learner.optimizer, learner.loss
+        self.learner = learner
+        self.refresh()
+
+        def objective(trainable, rest, bank, batch):
+            images = learner.augmented(bank, batch)
+            logits, rest, penalties = network.stateless_call(trainable, rest, images, training=True, return_losses=True)
+            return loss(batch["label"], logits[:, 0]) + sum(penalties), rest
+
+        @jax.jit
+        def train(state, bank, chunk):  # the bank as an argument: closed over, it would become part of the program
+            def step(state, batch):
+                trainable, rest, moments = state
+                (total, rest), gradient = jax.value_and_grad(objective, has_aux=True)(trainable, rest, bank, batch)
+                trainable, moments = optimizer.stateless_apply(moments, gradient, trainable)
+                return (trainable, rest, moments), total
+
+            return jax.lax.scan(step, state, chunk)
+
+        @jax.jit
+        def validate(state, bank, labels, batches):
+            def logits(batch):
+                images = mocklens.merge(*bank, batch["stamp"], batch["source"], batch["alpha"])
+                return network.stateless_call(*state[:2], images, training=False)[0][:, 0]
+
+            first = jax.numpy.zeros((1, *network.input_shape[1:]))
+            penalties = network.stateless_call(*state[:2], first, return_losses=True)[2]
+            return learner.select(labels, jax.lax.map(logits, batches), sum(penalties))
+
+        score = jax.jit(lambda state, images: network.stateless_call(*state[:2], images, training=False)[0])
+
+        self.scan = train
+
+        def train_chunk(chunk):
+            self.state, found = train(self.state, learner.bank, jax.device_put(chunk))
+            return found
+
+        self.train = train_chunk
+        self.validate = lambda labels, batches, bank: validate(self.state, bank, *jax.device_put((labels, batches)))
+        self.score = lambda images: score(self.state, images)
+
+    def get(self):
+        """References, not copies: JAX' arrays do not change."""
+        network = self.learner.network
+        values = {id(v): x for vs, xs in zip(self._groups(), self.state, strict=True)
+                  for v, x in zip(vs, xs, strict=True)}  # fmt: skip
+        return [values[id(v)] for v in (*network.variables, *self.learner.optimizer.variables)]
+
+    def refresh(self):
+        """Take the state from the Keras variables."""
+        self.state = tuple([v.value for v in group] for group in self._groups())
+
+    def _groups(self):
+        network = self.learner.network
+        return network.trainable_variables, network.non_trainable_variables, self.learner.optimizer.variables
