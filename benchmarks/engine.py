@@ -1,6 +1,6 @@
 """The training engine on one device: images a second and MFU, against plain Keras ``fit`` and against PyTorch.
 
-    KERAS_BACKEND=jax python benchmarks/engine.py                     # on a GPU: builds, checks and times, under 10 minutes
+    KERAS_BACKEND=jax python benchmarks/engine.py                 # on a GPU: builds, checks and times, under 10 minutes
     KERAS_BACKEND=jax python benchmarks/engine.py --width 4 --stamps 200 --chunk 256   # to try it on a CPU
     KERAS_BACKEND=jax python benchmarks/engine.py --only chunk,fit
 
@@ -10,7 +10,6 @@ member.  What the time limit leaves no room for is named in the table, not left 
 """
 
 import argparse
-import json
 import math
 import os
 import statistics
@@ -152,7 +151,7 @@ def members(bench):
         def step(i, state=state, train=train, bank=bank, p=p, n=n):
             each = [mocklens.training_rows(p, run, i, bench.size) for run in range(1, n + 1)]
             columns = [engine._batches({**engine._columns(rows), "warp": warps}, p.batch_size) for rows, warps in each]
-            return train(state, bank, jax.device_put(jax.tree.map(lambda *x: np.stack(x), *columns)))[1]
+            return train(state, bank, jax.device_put(jax.tree.map(lambda *a: np.stack(a), *columns)))[1]
 
         alone = [
             np.asarray(x.train_chunk(*mocklens.training_rows(p, k + 1, 0, bench.size)))

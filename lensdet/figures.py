@@ -1,14 +1,8 @@
-"""Ink: one function a figure, arrays in, matplotlib Figure out; and where figures and tables are kept.
+"""Ink: one function a figure, arrays in, matplotlib Figure out; and where figures and tables are kept."""
 
-``python -m lensdet.figures`` runs the notebooks that draw them all.
-"""
-
-import argparse
 import hashlib
 import json
 import os
-import sys
-import time
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -16,7 +10,7 @@ import numpy as np
 import seaborn as sns
 
 from lensdet import metrics, results, thesis
-from lensdet.parameters import PROFILES, ParameterError, resolve
+from lensdet.parameters import resolve
 
 STYLE = {
     "font.size": 9,
@@ -233,46 +227,3 @@ def empty(words):
     axis.axis("off")
     axis.text(0.5, 0.5, words, ha="center", va="center", wrap=True)
     return figure
-
-
-def main(arguments=None):
-    """Run the notebooks; returns the exit status, 1 if one failed."""
-    parser = argparse.ArgumentParser(
-        prog="tox -e figures --",
-        description="Draw every figure and table into figures/. What is missing in results/ is computed first; "
-        "executed notebooks go to build/.",
-    )
-    parser.add_argument("notebooks", nargs="*", metavar="NN", help="numbers of notebooks, such as 02; all without any")
-    parser.add_argument("--profile", default="quick", help=f"one of {', '.join(PROFILES)} (default: %(default)s)")
-    options = parser.parse_args(arguments)
-    try:
-        resolve({"profile": options.profile})
-    except ParameterError as error:
-        parser.error(str(error))
-    found = sorted((results.root() / "notebooks").glob("[0-9][0-9]_*.py"))
-    chosen = [n for n in found if not options.notebooks or n.name[:2] in options.notebooks]
-    if unknown := set(options.notebooks) - {n.name[:2] for n in found}:
-        parser.error(f"no notebook {', '.join(sorted(unknown))}; there are {', '.join(n.name[:2] for n in found)}")
-    import papermill
-
-    failed = []
-    for notebook in chosen:
-        executed = results.build_dir() / options.profile / f"{notebook.stem}.ipynb"
-        executed.parent.mkdir(parents=True, exist_ok=True)
-        began = time.monotonic()
-        try:
-            papermill.execute_notebook(
-                str(notebook), str(executed), {"profile": options.profile}, log_output=True, stderr_file=sys.stderr
-            )
-        except Exception as error:
-            failed.append(notebook.stem)
-            print(f"{notebook.stem}: FAILED, see {executed}\n{error}", flush=True)
-        else:
-            print(f"{notebook.stem}: {time.monotonic() - began:.0f} s, {executed}", flush=True)
-    if failed:
-        print(f"failed: {', '.join(failed)}", file=sys.stderr)
-    return int(bool(failed))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

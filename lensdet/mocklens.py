@@ -145,10 +145,15 @@ def truth(bank, split, rows):
     return table
 
 
+def truth_folder(parameters, data_key):
+    """Where the truth tables of the frozen sets lie: ``results/<profile>/truth-<key>``."""
+    return results.results_dir() / parameters.profile / f"truth-{data_key}"
+
+
 def write_truth(parameters, bank):
-    """Write `truth` of every frozen set to ``results/<profile>/truth-<key>/<set>.csv``, where it is not there yet."""
+    """Write `truth` of every frozen set to `truth_folder`, ``<set>.csv``, where it is not there yet."""
     for name, split in FROZEN.items():
-        path = results.results_dir() / parameters.profile / f"truth-{bank.data_key}" / f"{name}.csv"
+        path = truth_folder(parameters, bank.data_key) / f"{name}.csv"
         if not path.exists():
             table = truth(bank, split, frozen_rows(parameters, name, sizes(bank, split)))
             results.write_csv(path, table)

@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import tempfile
+import zipfile
 from pathlib import Path
 
 import h5py
@@ -148,6 +149,17 @@ def complete_runs(parameters, loss, data_key):
     for folder in complete:
         check_run(folder, parameters, loss, int(folder.name[4:]), data_key)
     return complete
+
+
+def pack(path, folders):
+    """Put what is small in some folders of results (no weights, no state) into a ZIP file, by their place in results/.
+
+    Unpack with ``python -m zipfile -e FILE results/``.
+    """
+    with atomic(path) as beside, zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED) as file:
+        for member in sorted(f for folder in folders for f in folder.iterdir()):
+            if member.suffix in (".json", ".csv") or member.name == "logits.h5":
+                file.write(member, member.relative_to(results_dir()))
 
 
 def median_run(folders, selector="loss"):

@@ -1,6 +1,9 @@
 """Training: chunks, selection, early stopping, exact resume (sections 3.5, 4.2, 4.4)."""
 
+import argparse
 import json
+import math
+import sys
 import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -9,12 +12,14 @@ from pathlib import Path
 import keras
 import numpy as np
 import pandas as pd
+import yaml
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from lensdet import bank as bank_room
 from lensdet import mocklens, resnet, results, stamps
 from lensdet.engine import PREDICT_BATCH, Learner, on_device
+from lensdet.parameters import ParameterError, resolve
 from lensdet.selection import SELECTORS
 
 SAVE_SECONDS = 60  # between two saves of the state; a run that was killed repeats at most this much
@@ -32,14 +37,34 @@ def banner(parameters):
     return "\n".join(lines)
 
 
-def train_missing(parameters, progress=True):
-    """Train the runs that are not there yet, the first run of every experiment first; returns the key of the data."""
-    key = bank_room.data_key(parameters)
+def train_missing(parameters, progress=True, minutes=None):
+    """Train the runs that are not there yet, the first run of every experiment first.
+
+    Parameters
+    ----------
+    parameters : lensdet.parameters.Parameters
+    progress : bool
+        Show a bar for each run.
+    minutes : float, optional
+        Stop after this time.  A run that is under way then is saved and taken up by the next call; none is begun that
+        would probably not end in time, going by the longest one of this call.
+
+    Returns
+    -------
+    str
+        The key of the data.
+    """
+    deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
+    key, longest = bank_room.data_key(parameters), 0.0
     if todo := _missing(parameters, key):
         bank = bank_room.open_bank(parameters)
         mocklens.write_truth(parameters, bank)
-        for run, loss in todo:
-            train(parameters, loss, run, bank, progress)
+        for run, experiment in todo:
+            began = time.monotonic()
+            if began + longest > deadline:
+                break
+            train(parameters, experiment, run, bank, progress, deadline)
+            longest = max(longest, time.monotonic() - began)
             keras.backend.clear_session()
     return key
 
@@ -109,7 +134,7 @@ def score_stamps(run_folder, folder, paths, pixels):
     return logits
 
 
-def train(parameters, experiment, run, bank, progress=True):
+def train(parameters, experiment, run, bank, progress=True, deadline=math.inf):
     """Train one run, or take it up where it was left, and leave its folder complete.
 
     The folder then holds ``parameters.json``, ``provenance.json``, ``history.csv``, ``<selector>.weights.h5`` and, last
@@ -126,6 +151,8 @@ def train(parameters, experiment, run, bank, progress=True):
     bank : lensdet.bank.Bank
     progress : bool
         Show a bar with chunk, losses, images a second and time left.
+    deadline : float
+        On the clock of `time.monotonic`: a run that has not ended then is saved and left for another call.
 
     Raises
     ------
@@ -139,12 +166,12 @@ def train(parameters, experiment, run, bank, progress=True):
             if not results.is_complete(folder):
                 for half in folder.glob(".????????.*"):  # left by a process that was killed in the middle of a save
                     half.unlink()
-                _train(parameters, experiment, run, bank, folder, progress)
+                _train(parameters, experiment, run, bank, folder, progress, deadline)
     except Timeout:
         raise RuntimeError(f"{folder}: another process is training this run; wait for it or stop it") from None
 
 
-def _train(p, experiment, run, bank, folder, progress):
+def _train(p, experiment, run, bank, folder, progress, deadline):
     size = mocklens.sizes(bank, "train")
     learner = Learner(p, experiment, run, *mocklens.device_bank(bank, "train"))
     validation = on_device(*mocklens.device_bank(bank, "validation"))
@@ -177,9 +204,11 @@ def _train(p, experiment, run, bank, folder, progress):
             speed = (chunk - first) * p.chunk_size / (now - began)
             bar.set_postfix({"loss": f"{mean:.3f}", "val": f"{scores['loss']:.3f}", "images/s": f"{speed:.0f}"}, False)
             bar.update()
-            if now - saved > SAVE_SECONDS:
+            if now - saved > SAVE_SECONDS or now > deadline:
                 state.save(folder / "state.npz", learner, state.seconds + now - began)
                 saved = now
+            if now > deadline:
+                return
     state.seconds += time.monotonic() - began
     state.save(folder / "state.npz", learner, state.seconds)
     _finish(p, run, bank, folder, learner, state)
@@ -260,3 +289,36 @@ class _State:
             for _, chunk in state.best.values():
                 state.kept[chunk] = [file[f"kept/{chunk}/{i}"] for i in range(n)]
         return state
+
+
+def main(arguments=None):
+    """Train what is missing, without a notebook; returns the exit status, 3 where runs are still missing."""
+    parser = argparse.ArgumentParser(
+        prog="python -m lensdet.training",
+        description="Train the runs that are missing in results/, for as long as there is time. Say it again to go on: "
+        "a run that was stopped is taken up where it was, and what is complete is left alone.",
+        epilog="exit status: 0 when all runs are there, 3 when some are still missing",
+    )
+    parser.add_argument("-f", dest="file", help="a file of parameters, such as params/fbeta.yaml")
+    parser.add_argument("-p", dest="given", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+    parser.add_argument("--minutes", type=float, help="stop after this time (default: when all is done)")
+    parser.add_argument("--pack", type=Path, metavar="ZIP", help="put all complete runs of these experiments, without "
+                        "weights, into a file; `python -m zipfile -e ZIP results/` unpacks it")  # fmt: skip
+    options = parser.parse_args(arguments)
+    given = yaml.safe_load(Path(options.file).read_text()) if options.file else {}
+    try:
+        p = resolve({**given, **{name: yaml.safe_load(value) for name, value in options.given}})
+    except ParameterError as error:
+        parser.error(str(error))
+    print(banner(p), flush=True)
+    key = train_missing(p, minutes=options.minutes)
+    if options.pack:
+        folders = [f for experiment in p.experiments for f in results.complete_runs(p, experiment, key)]
+        results.pack(options.pack, [*folders, mocklens.truth_folder(p, key)])
+    left = len(_missing(p, key))
+    print(f"{left} of {p.runs * len(p.experiments)} runs still missing" if left else "all runs are there", flush=True)
+    return 3 if left else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

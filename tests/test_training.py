@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 
 import h5py
 import keras
@@ -515,13 +516,52 @@ def test_what_is_missing_is_trained_in_turn(tiny, reference, smoke_bank, monkeyp
     """First the first run of every experiment; and nothing is built or opened where nothing is missing."""
     monkeypatch.setenv("LENSDET_RESULTS", str(reference.parents[2]))
     p, trained = changed(tiny, runs=2, experiments=["bce", "f1"]), []
-    monkeypatch.setattr(training, "train", lambda p, loss, run, bank, progress: trained.append((loss, run)))
+    monkeypatch.setattr(training, "train", lambda p, loss, run, *_: trained.append((loss, run)))
     assert training.train_missing(p) == smoke_bank.data_key
     assert trained == [("f1", 1), ("bce", 2), ("f1", 2)]
     truth = reference.parents[1] / f"truth-{smoke_bank.data_key}"
     assert {f.stem for f in truth.iterdir()} == set(mocklens.FROZEN)
     monkeypatch.setattr(training.bank_room, "open_bank", lambda _: pytest.fail("a bank was opened"))
     assert training.train_missing(changed(tiny, experiments=["bce"])) == smoke_bank.data_key
+
+
+def test_no_run_is_begun_that_would_not_end_in_time(tiny, smoke_bank, elsewhere, monkeypatch):
+    """By the clock of the runs before: the first takes 40 of 60 seconds, and the second is not begun."""
+    clock, begun = [0.0], []
+
+    def train(p, experiment, run, bank, progress, deadline):
+        begun.append((run, deadline))
+        clock[0] += 40
+
+    monkeypatch.setattr(training.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(training, "train", train)
+    training.train_missing(changed(tiny, runs=3), minutes=1)
+    assert begun == [(1, 60)]
+
+
+def test_the_command_trains_packs_and_goes_on(tiny, smoke_bank, reference, elsewhere, tmp_path, capsys):
+    """No time, no run; a run whose time was up after its first chunk is taken up; a complete one is left alone."""
+    given = [word for name, value in TINY.items() for word in ("-p", name, str(value))]
+    command = [*given, "-p", "experiments", "bce", "--pack", str(tmp_path / "runs.zip")]
+    assert training.main([*command, "--minutes", "0"]) == 3
+    assert "1 of 1 runs still missing" in capsys.readouterr().out and not elsewhere.exists()
+    training.train(tiny, "bce", 1, smoke_bank, progress=False, deadline=0)
+    assert saved_chunks(elsewhere) == 1
+    assert training.main(command) == training.main(command) == 0
+    assert_same_run(elsewhere, reference)
+    with zipfile.ZipFile(tmp_path / "runs.zip") as file:
+        file.extractall(tmp_path / "elsewhere")
+    folder = tmp_path / "elsewhere" / elsewhere.relative_to(tmp_path)
+    assert {f.name for f in folder.iterdir()} == {"parameters.json", "provenance.json", "history.csv", "logits.h5"}
+    assert (folder / "logits.h5").read_bytes() == (elsewhere / "logits.h5").read_bytes()
+    assert {f.stem for f in folder.parents[1].glob("truth-*/*.csv")} == set(mocklens.FROZEN)
+
+
+def test_the_command_says_what_is_wrong(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        training.main(["-p", "chunk", "3"])
+    assert stopped.value.code == 2
+    assert "did you mean 'chunks'?" in capsys.readouterr().err
 
 
 def test_banner():
