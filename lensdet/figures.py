@@ -6,10 +6,9 @@ import os
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import numpy as np
 import seaborn as sns
 
-from lensdet import metrics, results, thesis
+from lensdet import results
 from lensdet.parameters import resolve
 
 STYLE = {
@@ -24,14 +23,6 @@ STYLE = {
     "figure.constrained_layout.use": True,
     "pdf.fonttype": 42,
 }
-LABELS = {
-    "Binary Cross Entropy": "binary cross-entropy",
-    "F_beta metric": r"$F_\beta$ metric",
-    "Soft F_beta metric": r"soft $F_\beta$ metric",
-    "F_beta Soft Loss": r"$F_\beta$ soft loss",
-    "F_1 Soft loss": r"$F_1$ soft loss",
-    "F_1 Double Soft loss": r"$F_1$ double soft loss",
-}
 
 
 def folder(parameters):
@@ -44,7 +35,7 @@ def folder(parameters):
     ignored = {"workers", "on_bad", "real_stamps"}
     changed = {k: v for k, v in parameters.model_dump(mode="json").items() if k not in ignored}
     changed = {k: v for k, v in changed.items() if v != plain.model_dump(mode="json")[k]}
-    parts = [parameters.profile, *changed.pop("experiments", [])]
+    parts = [parameters.profile, *(e.replace(":", "_") for e in changed.pop("experiments", []))]
     if changed:
         parts.append(hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:8])
     return Path(os.environ.get("LENSDET_FIGURES", results.root() / "figures")) / "-".join(parts)
@@ -132,92 +123,6 @@ def distributions(catalogues, columns):
     axes.flat[0].set_ylabel("density")
     if len(catalogues) > 1:
         axes.flat[1].legend(fontsize=7, loc="upper right")
-    return figure
-
-
-def f_beta_curves(rows, beta):
-    """Figure 5.1: F_beta with a band of one seed spread, precision (dotted) and recall (dashed) against the threshold.
-
-    Parameters
-    ----------
-    rows : dict
-        Labels (N,) and logits (R, N) by row of Table 5.1.
-    beta : float
-    """
-    figure, axis = plt.subplots(figsize=(8, 5))
-    for row, (labels, logits) in rows.items():
-        f, precision, recall = metrics.f_beta_curve(labels, metrics.probability(logits), beta)
-        colour, t = thesis.COLOURS[row], metrics.THRESHOLDS
-        axis.plot(t, f.mean(0), color=colour, label=LABELS[row], lw=1.6)
-        if len(f) > 1:
-            spread = f.std(0, ddof=1)
-            axis.fill_between(t, f.mean(0) - spread, np.minimum(1, f.mean(0) + spread), color=colour, alpha=0.18, lw=0)
-        axis.plot(t, precision.mean(0), color=colour, ls=":", lw=1)
-        axis.plot(t, recall.mean(0), color=colour, ls="--", lw=1)
-    for style, name in (("-", rf"$F_\beta$, $\beta$ = {beta:g}"), (":", "precision"), ("--", "recall")):
-        axis.plot([], [], color="0.3", ls=style, label=name)
-    axis.set(xlabel="decision threshold p", ylabel="score", xlim=(0, 1), ylim=(None, 1.005))
-    axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
-    return figure
-
-
-def histograms(rows):
-    """Figure 5.2: predictions on the test set, lenses and negatives stacked.
-
-    Parameters
-    ----------
-    rows : dict
-        Labels (N,), logits (N,) and the number of the run, by row of Table 5.1.
-    """
-    columns = min(3, max(1, len(rows)))
-    lines = -(-len(rows) // columns)
-    figure, axes = plt.subplots(lines, columns, figsize=(2.7 * columns + 0.4, 2.3 * lines + 0.4), squeeze=False)
-    lens, negative = sns.color_palette("colorblind")[:2]
-    for axis, (row, (labels, logits, run)) in zip(axes.flat, rows.items(), strict=False):
-        p = metrics.probability(logits)
-        axis.hist(
-            [p[labels == 1], p[labels == 0]],
-            bins=np.linspace(0, 1, 41),
-            stacked=True,
-            color=[lens, negative],
-            label=["mock lenses", "negatives"],
-        )
-        beyond = ((p < 0.01) | (p > 0.99)).mean()
-        axis.set_title(f"{LABELS[row]}, run {run}\n{beyond:.0%} beyond 0.01 or 0.99")
-        axis.set(xlabel="prediction", ylabel="images")
-    for axis in axes.flat[len(rows) :]:
-        axis.axis("off")
-    axes.flat[0].legend(fontsize=7)
-    return figure
-
-
-def training_curves(histories):
-    """Training and validation loss, F_beta and soft F_beta against chunks: each run thin, the mean bold.
-
-    Parameters
-    ----------
-    histories : dict of list of pandas.DataFrame
-        Of the runs, by loss.
-    """
-    shown = {
-        "training_loss": "training loss (with L2)",
-        "loss": "validation loss",
-        "f_beta": r"mean $F_\beta$ (Eq. 3.21)",
-        "soft_f_beta": r"soft $F_\beta$",
-    }
-    figure, axes = plt.subplots(
-        len(histories), 4, figsize=(9.5, 1.8 * len(histories) + 0.4), squeeze=False, sharex=True
-    )
-    for line, (loss, runs) in zip(axes, histories.items(), strict=True):
-        for axis, (column, label) in zip(line, shown.items(), strict=True):
-            for history in runs:
-                axis.plot(history["chunk"] + 1, history[column], color="0.65", lw=0.6)
-            common = min(map(len, runs))
-            mean = np.mean([history[column][:common] for history in runs], axis=0)
-            axis.plot(runs[0]["chunk"][:common] + 1, mean, color="#0504aa", lw=1.5)
-            axis.set_title(f"{loss}: {label}", fontsize=8)
-    for axis in axes[-1]:
-        axis.set_xlabel("chunk")
     return figure
 
 

@@ -129,6 +129,8 @@ class Parameters(Simulation, Sampling, Training):
     focal_gamma: float = Field(2.0, ge=0, description="of the focal loss; 0 is BCE")
     sigmoid_slope: float = Field(2.0, gt=0, description="of sigmoidF1, which with 1 and no offset is soft F1; a choice")
     sigmoid_offset: float = Field(0.0, description="of sigmoidF1, added to the logit")
+    lens_prior: float = Field(1e-3, gt=0, lt=1, description="share of lenses in the sky that purity is stated for")
+    sky_contaminants: Fraction = Field(0.8, description="share of contaminants among what is no lens in that sky")
     data: Path | None = Field(None, description="folder in the thesis' layout; without it the embedded survey")
     real_stamps: Path | None = Field(
         None, description="folder of FITS stamps that 02 scores; default ../shared/data/cutouts"
@@ -214,8 +216,8 @@ PROFILES = {
     ),
     # A laptop without a GPU.  Tuned on BCE alone: see benchmarks/tuning.md.
     "quick": dict(
-        n_source=8000, information_size=2000, width=16, momentum=0.75, learning_rate=1e-3, chunks=30, chunk_size=2048,
-        patience=30, runs=2,
+        n_source=8000, information_size=2000, width=16, momentum=0.9, learning_rate=1e-3, schedule="cosine", chunks=48,
+        chunk_size=2048, patience=48, runs=2,
     ),
     # One GPU, a tenth of the thesis' chunks.
     "lite": dict(chunks=800, patience=800),

@@ -1,19 +1,20 @@
-"""How far the numbers can be trusted: over test images, and over runs.
+"""How far the numbers can be trusted: over test images, over runs, and over both.
 
-Two questions, two numbers, never mixed:
+Three questions, three numbers, never mixed:
 
-- the *test-sample interval* says how the mean over these very networks would vary had other test images been drawn
-  from the same population.  It knows nothing of networks trained anew.
+- the *test-sample interval* says how the mean over these very networks would vary had other stamps been drawn from the
+  same population.  It knows nothing of networks trained anew.
 - the *seed spread* is the standard deviation of single runs (other initial weights and training rows) on these very
   test images.  It knows nothing of other images, and is not the error of the mean, which is smaller by sqrt(runs).
+- the *combined interval* of a paired difference says whether new seeds and new images together would agree.
 
-Neither tells about another survey.
+None tells about another survey.
 """
 
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import binomtest
+from scipy.stats import binomtest, t
 
 from lensdet.metrics import evaluate
 from lensdet.streams import stream
@@ -24,41 +25,98 @@ class Summary(NamedTuple):
 
     mean: float
     spread: float  # seed spread; not a number for one run
-    low: float  # test-sample interval of the mean
+    low: float  # test-sample interval of the mean; not a number without resamples
     high: float
     n_runs: int
 
 
-def resample(labels, draws=2000, seed=0):
-    """Bootstrap resamples of a test set, stratified by class, as weights.
+class Difference(NamedTuple):
+    """A metric of experiment a less that of experiment b; see `paired`."""
 
-    They depend on the labels, `draws` and `seed` alone, so that all models on a test set are compared on the same
-    resamples, image by image.
+    mean: float
+    seed_spread: float  # of the R differences
+    seed_low: float  # other seeds, these images
+    seed_high: float
+    test_low: float  # other images, these seeds
+    test_high: float
+    low: float  # other seeds and other images
+    high: float
+    n_runs: int
+
+
+def resample(stamp, source, stratum, draws=2000, seed=0):
+    """Bootstrap resamples of a test set, as weights of its images.
+
+    What is independent is resampled: stamps, not images.  Hosts are drawn with replacement in each stratum, and images
+    follow their host, so that an LRG which is both a mock lens and a negative moves as one (the cluster bootstrap;
+    Davison & Hinkley 1997, section 3.8).  Where a source is used twice, sources are drawn likewise and a mock lens
+    weighs host count times source count: the pigeonhole bootstrap (Owen 2007; Owen & Eckles 2012).  That is
+    conservative: the variance from stamps used n times each comes out (n + 2) / n times too large, and that from single
+    images 3 times.
+
+    The weights depend on ids, strata, `draws` and `seed` alone: one resample serves all runs of all models on a test
+    set, and their differences are paired image by image.
 
     Parameters
     ----------
-    labels : array_like, (N,)
-        1 for a lens, 0 for a negative.
-    draws : int
-        Number of resamples B.
-    seed : int
-        Of the random stream.
+    stamp : array_like of int, (N,)
+        Id of the host stamp, unique over classes, such as ``rows["stamp"]`` of `lensdet.mocklens.frozen_rows`.
+    source : array_like of int, (N,)
+        Id of the source; below 0 for a negative.  (Rows of negatives hold 0, which is also a source's:
+        ``np.where(rows["label"] == 1, rows["source"], -1)``.)
+    stratum : array_like, (N,)
+        Class of the host, such as "lrg" and "contaminant": never the label, which would tear an LRG in two.
+    draws, seed : int
+        Number of resamples B; of the random stream.
 
     Returns
     -------
-    numpy.ndarray, (B, N)
-        How often each image is in each resample; each class keeps its size.
+    numpy.ndarray, (B, N), float64
+        How often each image is in each resample.  A stratum keeps its number of distinct hosts; the number of images of
+        a class may vary.  It takes 8 B N bytes, and twice that while it is made: 640 MB for N = 40,000.
+
+    Raises
+    ------
+    ValueError
+        If the three are not of one shape, or a host is in two strata.
     """
-    labels = np.asarray(labels)
-    weights = np.zeros((draws, len(labels)))
-    for label in (0, 1):
-        members = np.flatnonzero(labels == label)
-        n = len(members)
-        if n:
-            picks = stream(seed, "bootstrap", label).integers(n, size=(draws, n))
-            picks += n * np.arange(draws)[:, None]  # a bin for each image of each resample
-            weights[:, members] = np.bincount(picks.ravel(), minlength=draws * n).reshape(draws, n)
+    stamp, source, stratum = np.asarray(stamp), np.asarray(source), np.asarray(stratum)
+    if not stamp.shape == source.shape == stratum.shape == (len(stamp),):
+        raise ValueError(f"ids and strata must be (N,): {stamp.shape}, {source.shape}, {stratum.shape}")
+    members = [stratum == name for name in np.unique(stratum)]
+    if sum(len(np.unique(stamp[m])) for m in members) > len(np.unique(stamp)):
+        raise ValueError("a stamp is in two strata: strata are classes of hosts, not labels")
+    weights = np.empty((draws, len(stamp)))
+    for k, m in enumerate(members):
+        weights[:, m] = _counts(stream(seed, "bootstrap", 0, k), stamp[m], draws)
+    mock = source >= 0
+    if len(np.unique(source[mock])) < mock.sum():
+        weights[:, mock] *= _counts(stream(seed, "bootstrap", 1), source[mock], draws)
     return weights
+
+
+def _counts(rng, ids, draws):
+    """How often the id of each image is drawn, where as many ids are drawn as there are: (draws, len(ids))."""
+    distinct, each = np.unique(ids, return_inverse=True)
+    n = len(distinct)
+    return rng.multinomial(n, np.full(n, 1 / n), size=draws)[:, each]
+
+
+def on_resamples(labels, logits, weights, protocol="text", beta=0.17):
+    """`lensdet.metrics.evaluate` on resamples: a dict of arrays (..., B).
+
+    Not a number for a draw that has lost a class of the test set, where `evaluate` says 0.
+    """
+    labels, weights = np.asarray(labels), np.asarray(weights)
+    resampled = evaluate(labels, logits, protocol, beta, weights)
+    whole = np.all([weights @ (labels == label) > 0 for label in np.unique(labels)], axis=0)  # (B,)
+    return {name: np.where(whole, values, np.nan) for name, values in resampled.items()}
+
+
+def _mean_over_runs(resampled):
+    """(R, B) -> (B,), or fewer: without the draws that are not numbers in some run."""
+    means = np.mean(resampled, axis=0)
+    return means[~np.isnan(means)]
 
 
 def bootstrap_interval(resampled, level=0.95):
@@ -67,18 +125,20 @@ def bootstrap_interval(resampled, level=0.95):
     Parameters
     ----------
     resampled : array_like, (R, B)
-        A metric of each of R runs on each of B resamples, from `lensdet.metrics.evaluate` with the weights of
-        `resample`.  For two experiments compared run by run, their difference: it is paired in runs and in images.
+        A metric of each of R runs on each of B resamples, from `on_resamples`; or the difference of two, which is
+        paired in runs and in images.  A draw that is not a number in some run is left out of all: the interval is that
+        of test sets on which the metric is defined.
     level : float
         Coverage, in (0, 1).
 
     Returns
     -------
     tuple of float
-        Low and high.  Both are the value itself where no image makes a difference (all right, or nothing accepted):
-        there `wilson_interval` says more.
+        Low and high; not numbers if no draw is left.  Both are the value itself where no image makes a difference (all
+        right, or nothing accepted): there `clopper_pearson` says more.
     """
-    low, high = np.quantile(np.mean(resampled, axis=0), [(1 - level) / 2, (1 + level) / 2])
+    means = _mean_over_runs(resampled)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2]) if len(means) else (np.nan, np.nan)
     return float(low), float(high)
 
 
@@ -87,13 +147,92 @@ def seed_spread(values):
     return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
 
 
-def wilson_interval(successes, trials, level=0.95):
-    """Wilson's score interval of a proportion, such as the recall of one network: (low, high)."""
-    low, high = binomtest(successes, trials).proportion_ci(level, method="wilson")
+def clopper_pearson(successes, trials, level=0.95):
+    """Exact interval of a proportion, such as the recall of one network: (low, high) (Clopper & Pearson 1934).
+
+    It covers at least `level` for independent images, thus not where stamps are used twice; (0, 1) without a trial.
+    """
+    if trials == 0:
+        return 0.0, 1.0
+    low, high = binomtest(successes, trials).proportion_ci(level, method="exact")
     return float(low), float(high)
 
 
-def summarise(labels, logits_by_run, protocol="text", beta=0.17, level=0.95, draws=2000, seed=0):
+def paired(values_a, values_b, resampled_a, resampled_b, level=0.95):
+    """Mean difference of two experiments, a - b, with intervals over seeds, over test images, and over both.
+
+    Run i of both has the same initial weights and training rows, and all are tested on the same images.  Let the
+    difference of run i be the true one, plus g of these images on average over seeds, plus r_i of its seed on average
+    over images, plus e_i of both together.  Seeds and images are drawn independently, so variances add:
+
+        Var(mean) = Var(g) + [Var(r) + Var(e)] / R .
+
+    The spread s of the R differences gives the second term, s^2 / R; all of them share g, which s cannot see.  The
+    standard deviation over resamples of the mean difference, runs fixed, gives se_images^2 = Var(g) + Var(e) / R.  The
+    combined interval is mean +- t sqrt(s^2 / R + se_images^2), with the degrees of freedom of Satterthwaite (1946):
+    R - 1 where seeds are all, more where images matter, whose error is taken as known.
+
+    It is approximate: Var(e) / R counts twice, which widens it a little.  The error from images is taken as normal,
+    which needs many stamps and a metric away from 0 and 1, and that from seeds too, which a collapsed run is not.
+
+    Parameters
+    ----------
+    values_a, values_b : array_like, (R,)
+        A metric of each run on the test set, in the same order of runs.
+    resampled_a, resampled_b : array_like, (R, B)
+        From `on_resamples`, with the same weights for both; draws that are not numbers as in `bootstrap_interval`.
+    level : float
+        Of all three intervals.
+
+    Returns
+    -------
+    Difference
+        The seed interval is Student's t on R - 1 degrees of freedom, the test-sample interval that of
+        `bootstrap_interval`.  A single run has this one only; the others are not numbers.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not go together.
+    """
+    a, b, resampled_a, resampled_b = arrays = [np.asarray(x) for x in (values_a, values_b, resampled_a, resampled_b)]
+    if not (a.shape == b.shape == resampled_a.shape[:-1] and resampled_a.shape == resampled_b.shape):
+        raise ValueError(f"runs must be paired, (R,) and (R, B): {[x.shape for x in arrays]}")
+    difference, resampled = a - b, resampled_a - resampled_b
+    n, mean, spread = len(difference), float(np.mean(difference)), seed_spread(difference)
+    of_seeds, of_images = spread**2 / n, seed_spread(_mean_over_runs(resampled)) ** 2  # variances of the mean
+    seeds = float(t.ppf((1 + level) / 2, n - 1) * np.sqrt(of_seeds))  # not a number for a single run
+    freedom = (n - 1) * (1 + of_images / of_seeds) ** 2 if of_seeds else np.inf if n > 1 else np.nan
+    both = float(t.ppf((1 + level) / 2, freedom) * np.sqrt(of_seeds + of_images))
+    test = bootstrap_interval(resampled, level)
+    return Difference(mean, spread, mean - seeds, mean + seeds, *test, mean - both, mean + both, n)
+
+
+def verdict(difference, sign, least_runs=5):
+    """Whether the claim that sign (a - b) > 0 stands, with new seeds and new images in mind.
+
+    Parameters
+    ----------
+    difference : Difference
+    sign : {1, -1}
+        1 if a is claimed to be larger than b, -1 if smaller.
+    least_runs : int
+        With fewer nothing is decided: Student's t leans on a normality that so few cannot show.
+
+    Returns
+    -------
+    {"reproduced", "not reproduced", "undecided"}
+        Undecided with too few runs, or where the combined interval holds 0 or is not a number.  "Not reproduced" says
+        that the difference is of the other sign, not that none was seen.
+    """
+    if sign not in (-1, 1):
+        raise ValueError(f"the sign of a claim is 1 or -1, not {sign}")
+    if difference.n_runs < least_runs or not (difference.low > 0 or difference.high < 0):
+        return "undecided"
+    return "reproduced" if sign * difference.mean > 0 else "not reproduced"
+
+
+def summarise(labels, logits_by_run, weights, protocol="text", beta=0.17, level=0.95):
     """The four numbers of a row of Table 5.1 with their uncertainties.
 
     Parameters
@@ -102,12 +241,12 @@ def summarise(labels, logits_by_run, protocol="text", beta=0.17, level=0.95, dra
         Of the test set.
     logits_by_run : array_like, (R, N)
         Of each run on it.
+    weights : array_like, (B, N), or None
+        From `resample`; without them there is no test-sample interval.
     protocol, beta
         As in `lensdet.metrics.evaluate`.
     level : float
         Of the test-sample interval.
-    draws, seed
-        As in `resample`.
 
     Returns
     -------
@@ -116,10 +255,11 @@ def summarise(labels, logits_by_run, protocol="text", beta=0.17, level=0.95, dra
     """
     logits = np.atleast_2d(logits_by_run)
     values = evaluate(labels, logits, protocol, beta)  # each (R,)
-    resampled = evaluate(labels, logits, protocol, beta, weights=resample(labels, draws, seed))  # each (R, B)
+    intervals = dict.fromkeys(values, (float("nan"), float("nan")))
+    if weights is not None:
+        resampled = on_resamples(labels, logits, weights, protocol, beta)  # each (R, B)
+        intervals = {name: bootstrap_interval(draws, level) for name, draws in resampled.items()}
     return {
-        name: Summary(
-            float(np.mean(runs)), seed_spread(runs), *bootstrap_interval(resampled[name], level), n_runs=len(runs)
-        )
+        name: Summary(float(np.mean(runs)), seed_spread(runs), *intervals[name], n_runs=len(runs))
         for name, runs in values.items()
     }

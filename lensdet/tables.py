@@ -1,29 +1,67 @@
-"""Table 5.1: what was measured, with its uncertainties, beside what was published."""
+"""Tables: what was measured, with its uncertainties, beside what was published."""
+
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from lensdet import metrics, results, statistics, thesis
+from lensdet import metrics, mocklens, results, statistics, thesis
 
 METRICS = {"accuracy": "accuracy", "f_beta": "F_beta", "precision": "precision", "recall": "recall"}
+FURTHER = {"focal": "Focal loss", "sigmoid_f1": "sigmoidF1 loss"}
 
 
-def test_logits(parameters, data_key, row):
-    """Labels (N,) and logits (R, N) of the complete runs of a row of Table 5.1 on the test set; None without a run."""
-    loss, selector = thesis.ROWS[row]
-    folders = results.complete_runs(parameters, loss, data_key)
-    if not folders:
-        return None
-    pairs = [results.load_logits(folder, selector[parameters.protocol], "test") for folder in folders]
-    good = [(labels, logits) for labels, logits in pairs if not np.isnan(logits).any()]
-    if len(good) < len(pairs):
-        print(f"{row}: {len(pairs) - len(good)} of {len(pairs)} runs diverged (logits not numbers) and are left out")
-    return (good[0][0], np.stack([logits for _, logits in good])) if good else None
+class Scores(NamedTuple):
+    """What the runs of a model say of a frozen set."""
+
+    labels: np.ndarray  # (N,)
+    logits: np.ndarray  # float32 (R, N)
+    runs: np.ndarray  # (R,), their numbers: run i is paired with run i of every other model
 
 
-def rows_of(parameters):
-    """The rows of Table 5.1 that the experiments asked for fill, in the thesis' order."""
-    return [row for row, (loss, _) in thesis.ROWS.items() if loss in parameters.experiments]
+def models(parameters):
+    """Experiment and selector by name of the model: the rows of Table 5.1 in the thesis' order, then what is beyond."""
+    found = {row: pair for row, pair in thesis.ROWS.items() if pair[0] in parameters.experiments}
+    for experiment in parameters.experiments:
+        if experiment not in {loss for loss, _ in thesis.ROWS.values()}:
+            loss = parameters.loss(experiment)
+            name = FURTHER.get(experiment) or f"F_beta Soft Loss, beta {loss['beta']:g}"
+            found[name] = experiment, {"text": "loss", "code": "code_loss"}
+    return found
+
+
+def scores(parameters, data_key, model, name="test", protocol=None):
+    """Scores of the complete runs of a model on a frozen set; None without a run.
+
+    A run that diverged (logits that are not numbers) is named and left out.
+    """
+    experiment, selector = models(parameters)[model]
+    selector = selector[protocol or parameters.protocol]
+    labels, logits, runs = None, [], []
+    for folder in results.complete_runs(parameters, experiment, data_key):
+        labels, found = results.load_logits(folder, selector, name)
+        if np.isnan(found).any():
+            print(f"{model}: run {int(folder.name[4:])} diverged (logits not numbers) and is left out")
+            continue
+        logits.append(found)
+        runs.append(int(folder.name[4:]))
+    return Scores(labels, np.stack(logits), np.array(runs)) if logits else None
+
+
+def load_truth(parameters, data_key, name="test"):
+    """The truth table of a frozen set, a pandas data frame with a row an image (see `lensdet.mocklens.truth`)."""
+    path = mocklens.truth_folder(parameters, data_key) / f"{name}.csv"
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no truth table; run notebooks/02_losses.py, which writes it")
+    return pd.read_csv(path)
+
+
+def resamples(parameters, data_key, name="test", draws=2000):
+    """Resamples (B, N) of a frozen set by LRG, contaminant and source, the same for every model."""
+    truth = load_truth(parameters, data_key, name)
+    source = truth["source_id"].fillna(-1).astype(int) if "source_id" in truth else np.full(len(truth), -1)
+    stamp = pd.factorize(truth["host"] + truth["stamp_id"].astype(str))[0]
+    return statistics.resample(stamp, source.to_numpy(), truth["host"].to_numpy(), draws, parameters.data_seed)
 
 
 def collapsed(logits):
@@ -38,49 +76,91 @@ def polarised(logits):
     return ((p < 0.01) | (p > 0.99)).mean(-1)
 
 
-def table_5_1(parameters, data_key):
-    """Accuracy, F_beta, precision and recall of each row (Table 5.1).
+def table_5_1(parameters, data_key, weights, protocol=None):
+    """Accuracy, F_beta, precision and recall of each model (Table 5.1).
 
     Collapsed runs stay in every mean.
+
+    Parameters
+    ----------
+    weights : array (B, N)
+        From `resamples`.
+    protocol : {"text", "code"}, optional
+        Without it, that of the parameters.
 
     Returns
     -------
     pandas.DataFrame
-        A row a row and metric: the mean over runs, the seed-to-seed spread (ddof 1), the 95 % interval from the test
-        images (stratified bootstrap of the mean, runs fixed), n, and the thesis' mean and spread (ddof 0).
+        A row a model and metric: the mean over runs, the seed-to-seed spread (ddof 1), the 95 % interval that the test
+        images leave (bootstrap of the mean, runs fixed), n, and the thesis' mean and spread (ddof 0).
     """
-    found = []
-    for row in rows_of(parameters):
-        pair = test_logits(parameters, data_key, row)
-        if pair is None:
+    protocol, found = protocol or parameters.protocol, []
+    for model in models(parameters):
+        read = scores(parameters, data_key, model, protocol=protocol)
+        if read is None:
             continue
-        summary = statistics.summarise(*pair, protocol=parameters.protocol, beta=parameters.selection_beta)
-        for metric, s in summary.items():
-            published = thesis.TABLE_5_1[row][metric]
-            found.append({
-                "model": row, "metric": METRICS[metric], "mean": s.mean, "seed_spread": s.spread, "test_low": s.low,
-                "test_high": s.high, "runs": s.n_runs, "images": len(pair[0]),
-                "collapsed_runs": int(collapsed(pair[1]).sum()),
-                "polarised": float(polarised(pair[1]).mean()), "thesis": published[0], "thesis_spread": published[1],
-            })  # fmt: skip
+        summary = statistics.summarise(read.labels, read.logits, weights, protocol, parameters.selection_beta)
+        found += lines(model, read, summary)
     return pd.DataFrame(found)
+
+
+def lines(model, read, summary):
+    """Rows of `table_5_1` for one model: its `Scores` and what `lensdet.statistics.summarise` makes of them."""
+    shared = {"runs": len(read.logits), "images": len(read.labels), "collapsed_runs": int(collapsed(read.logits).sum()),
+              "polarised": float(polarised(read.logits).mean())}  # fmt: skip
+    for metric, s in summary.items():
+        published = thesis.TABLE_5_1.get(model, {}).get(metric, (np.nan, np.nan))
+        yield {"model": model, "metric": METRICS[metric], "mean": s.mean, "seed_spread": s.spread, "test_low": s.low,
+               "test_high": s.high, **shared, "thesis": published[0], "thesis_spread": published[1]}  # fmt: skip
+
+
+def cell(mean, spread, low, high, thesis=np.nan):
+    """A cell: three numbers, each with its name, and the thesis'."""
+    parts = [f"{mean:.3f}", f"seeds {spread:.3f}" if np.isfinite(spread) else "seeds –", f"test {low:.3f}–{high:.3f}"]
+    return "; ".join([*parts, *([f"thesis {thesis:.3f}"] if np.isfinite(thesis) else [])])
 
 
 def readable(table):
     """Table 5.1 as it is read: a row a model, in each cell the mean, spread, interval and the thesis' number."""
-
-    def cell(r):
-        spread = "–" if np.isnan(r.seed_spread) else f"{r.seed_spread:.3f}"
-        return f"{r['mean']:.3f}; seeds {spread}; test {r.test_low:.3f}–{r.test_high:.3f}; thesis {r.thesis:.3f}"
-
     if table.empty:
         return table
     wide = {
         model: {
             "n": f"{rows.runs.iloc[0]} runs, {rows.collapsed_runs.iloc[0]} collapsed",
-            **{r.metric: cell(r) for _, r in rows.iterrows()},
-            "beyond 0.01 or 0.99": f"{rows.polarised.iloc[0]:.0%}",
+            **{r.metric: cell(r["mean"], r.seed_spread, r.test_low, r.test_high, r.thesis) for _, r in rows.iterrows()},
+            **({"beyond 0.01 or 0.99": f"{rows.polarised.iloc[0]:.0%}"} if "polarised" in rows else {}),
+            **({"mean threshold": f"{rows.threshold.iloc[0]:.3f}"} if "threshold" in rows else {}),
         }
         for model, rows in table.groupby("model", sort=False)
     }
     return pd.DataFrame(wide).T.rename_axis("model")
+
+
+def protocols(parameters, data_key, weights):
+    """Table 5.1 under both protocols, from the same trainings.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a model and metric: mean under ``text`` and ``code``, the thesis' value, and the paired difference code -
+        text with the intervals of `lensdet.statistics.paired`.
+    """
+    found = []
+    for model in models(parameters):
+        read = {name: scores(parameters, data_key, model, protocol=name) for name in ("code", "text")}
+        if None in read.values():
+            continue
+        common = np.intersect1d(read["code"].runs, read["text"].runs)  # one may have diverged at one checkpoint alone
+        values = {}
+        for name, s in read.items():
+            s = s._replace(logits=s.logits[np.isin(s.runs, common)])
+            beta = parameters.selection_beta
+            values[name] = (metrics.evaluate(s.labels, s.logits, name, beta),
+                            statistics.on_resamples(s.labels, s.logits, weights, name, beta))  # fmt: skip
+        for metric, label in METRICS.items():
+            (a, b), (c, d) = ([values[name][k][metric] for k in (0, 1)] for name in ("code", "text"))
+            difference = statistics.paired(a, c, b, d)
+            published = thesis.TABLE_5_1.get(model, {}).get(metric, (np.nan,))[0]
+            found.append({"model": model, "metric": label, "text": c.mean(), "code": a.mean(), "thesis": published,
+                          **difference._asdict()})  # fmt: skip
+    return pd.DataFrame(found)

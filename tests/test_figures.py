@@ -8,9 +8,9 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import fbeta_score, precision_score, recall_score
+from sklearn.metrics import fbeta_score, precision_recall_curve, precision_score, recall_score, roc_curve
 
-from lensdet import figures, parameters
+from lensdet import calibration, figures, loss_figures, parameters
 
 matplotlib.use("Agg")  # in this process alone: kernels have their own
 plt = figures.plt
@@ -47,11 +47,32 @@ DRAW = {
     "distributions": lambda: figures.distributions(
         {"lrg": history(50), "contaminant": history(40, 1)}, {"loss": "loss [arcsec]", "f_beta": "a ratio"}
     ),
-    "f_beta_curves": lambda: figures.f_beta_curves(predictions(), 0.17),
-    "histograms": lambda: figures.histograms({row: (y, z[0], 1) for row, (y, z) in predictions().items()}),
-    "training_curves": lambda: figures.training_curves({"bce": [history(5), history(3, 1)], "f1": [history(4)]}),
+    "f_beta_curves": lambda: loss_figures.f_beta_curves(predictions(), 0.17),
+    "histograms": lambda: loss_figures.histograms({row: (y, z[0], 1) for row, (y, z) in predictions().items()}),
+    "training_curves": lambda: loss_figures.training_curves({"bce": [history(5), history(3, 1)], "f1": [history(4)]}),
+    "histogram": lambda: loss_figures.histogram(np.random.default_rng(3).normal(size=100), "a model"),
+    "precision_recall": lambda: loss_figures.precision_recall(predictions(), FOREST),
+    "roc": lambda: loss_figures.roc(predictions()),
+    "effective": lambda: loss_figures.effective(
+        pd.DataFrame({"model": ROWS, "predicted": [0.9, 0.5], "effective": [0.8, 0.6]})
+    ),
+    "reliability": lambda: loss_figures.reliability(RELIABILITY),
+    "false_positive_rates": lambda: loss_figures.false_positive_rates(FALSE_POSITIVES),
+    "inspected": lambda: loss_figures.inspected(with_hosts(), 0.8, 0.001),
     "empty": lambda: figures.empty("there is nothing"),
 }
+FOREST = pd.DataFrame({"model": ROWS[1:], "target": 0.7, "difference": [0.02], "low": [-0.01], "high": [0.05]})
+_BEFORE = calibration.Reliability(np.array([0.2, 0.8]), np.array([0.1, 0.9]), np.array([5, 5]))
+RELIABILITY = {row: [(_BEFORE, _BEFORE)] * 2 for row in ROWS}
+FALSE_POSITIVES = pd.DataFrame(
+    [{"model": row, "threshold": t, "kind": kind, "n": 9, "rate": 0.3, "low": 0.1, "high": 0.6}
+     for row in ROWS for t in ("p = 0.5", "own") for kind in ("lrg", "ring", "contaminant")]
+)  # fmt: skip
+
+
+def with_hosts():
+    """Predictions, and that every other negative is a contaminant."""
+    return {row: (y, z, (np.arange(60) % 2 == 0) & (y == 0)) for row, (y, z) in predictions().items()}
 
 
 def shown(figure):
@@ -76,12 +97,12 @@ def test_the_same_figure_has_the_same_bytes(here, smoke, name):
 
 
 CURVES = """
-from lensdet import figures, parameters
+from lensdet import figures, loss_figures, parameters
 import numpy as np
 
 with figures.plt.rc_context(figures.STYLE):
     z = np.random.default_rng(0).normal(size=(2, 20))
-    figure = figures.f_beta_curves({"F_1 Soft loss": (np.repeat([1.0, 0.0], 10), z)}, 0.17)
+    figure = loss_figures.f_beta_curves({"F_1 Soft loss": (np.repeat([1.0, 0.0], 10), z)}, 0.17)
     figures.save(figure, "curves", parameters.resolve({"profile": "smoke"}))
 """
 
@@ -94,12 +115,69 @@ def test_and_in_another_process(here):
     assert found == [f.read_bytes() for f in sorted((here / "smoke").iterdir())]
 
 
-@pytest.mark.parametrize("name", ["f_beta_curves", "histograms"])
+ONE_PANEL = ["f_beta_curves", "roc", "effective", "false_positive_rates", "inspected"]
+
+
+@pytest.mark.parametrize("name", [*ONE_PANEL, "histograms"])
 def test_both_axes_have_labels(name):
     axes = shown(DRAW[name]())
-    assert len(axes) == (1 if name == "f_beta_curves" else 2)
-    assert all(a.get_xlabel() and a.get_ylabel() for a in axes)
+    assert len(axes) == (1 if name in ONE_PANEL else 2)
+    assert all(a.get_ylabel() and (a.get_xlabel() or len(a.get_xticklabels()) == 2) for a in axes)
     assert any(a.get_legend() for a in axes)
+
+
+def points(axis):
+    """The markers of p = 0.5, in the order of models and runs."""
+    return np.array([(line.get_xdata()[0], line.get_ydata()[0]) for line in axis.lines if line.get_marker() == "o"])
+
+
+def test_precision_and_recall_at_one_half_and_the_differences():
+    left, right = DRAW["precision_recall"]().axes
+    expected = [
+        (recall_score(y, z >= 0), precision_score(y, z >= 0)) for y, runs in predictions().values() for z in runs
+    ]
+    np.testing.assert_allclose(points(left), expected)
+    curve = next(line for line in left.lines if line.get_marker() == "None")
+    y, z = predictions()[ROWS[0]]
+    precision, recall, _ = precision_recall_curve(y, z[0])
+    found = set(zip(curve.get_xdata().round(9), curve.get_ydata().round(9), strict=True))
+    assert set(zip(recall[:-1].round(9), precision[:-1].round(9), strict=True)) <= found
+    np.testing.assert_allclose(points(right), [(0.02, 0)])
+    assert [label.get_text() for label in right.get_yticklabels()] == ["$F_\\beta$ soft loss\nat recall 0.700"]
+    assert "needs cross-entropy" in loss_figures.precision_recall(predictions(), FOREST[:0]).axes[1].texts[0].get_text()
+
+
+def test_roc_is_that_of_scikit_learn():
+    (axis,) = shown(DRAW["roc"]())
+    y, z = predictions()[ROWS[0]]
+    fpr, tpr, _ = roc_curve(y, z[0], drop_intermediate=False)
+    curve = next(line for line in axis.lines if line.get_marker() == "None")
+    np.testing.assert_allclose(curve.get_ydata(), tpr)
+    np.testing.assert_allclose(curve.get_xdata(), np.maximum(fpr, 0.5 / 30))  # none of 30 is drawn at half of one
+
+
+def test_what_is_inspected_by_plain_loop():
+    (axis,) = shown(DRAW["inspected"]())
+    y, z, contaminant = with_hosts()[ROWS[0]]
+    line = axis.lines[0]
+    for recall, wrong in zip(line.get_xdata(), line.get_ydata(), strict=True):
+        cut = np.sort(z[0][y == 1])[::-1][round(recall * 30) - 1]
+        rates = [(z[0][(y == 0) & (contaminant == c)] >= cut).mean() for c in (False, True)]
+        expected = (0.2 * rates[0] + 0.8 * rates[1]) * 0.999 / (recall * 0.001)
+        assert wrong == pytest.approx(expected)
+
+
+def test_a_single_histogram_has_every_image_and_a_round_top():
+    (axis,) = shown(DRAW["histogram"]())
+    assert sum(patch.get_height() for patch in axis.patches) == 100
+    assert axis.get_ylim()[1] % 10 == 0 and axis.get_xlabel() == "Prediction" and axis.get_ylabel() == "Frequency"
+
+
+def test_all_kinds_have_their_own_place_and_contaminants_together_none():
+    (axis,) = shown(DRAW["false_positive_rates"]())
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["lrg\nn = 9", "ring\nn = 9"]
+    x = np.concatenate([line.get_xdata() for line in axis.lines if line.get_marker() == "o"])
+    assert len(set(x.round(9))) == 4
 
 
 def test_labels_that_are_shared():
@@ -116,7 +194,7 @@ def test_labels_that_are_shared():
 
 
 def test_curves_show_what_scikit_learn_finds():
-    axis = shown(figures.f_beta_curves(predictions(), 0.17))[0]
+    axis = shown(loss_figures.f_beta_curves(predictions(), 0.17))[0]
     lines = {line.get_linestyle(): line for line in axis.lines if line.get_color() == "blue"}
     labels, logits = predictions()["F_beta Soft Loss"]
     p = 1 / (1 + np.exp(-logits))
@@ -130,7 +208,7 @@ def test_curves_show_what_scikit_learn_finds():
             expected = np.mean([score(labels, run >= threshold) for run in p])
             assert lines[style].get_ydata()[k] == pytest.approx(expected)
     assert len(axis.collections) == 2  # a band a row
-    assert not shown(figures.f_beta_curves(predictions(runs=1), 0.17))[0].collections  # one run has no spread
+    assert not shown(loss_figures.f_beta_curves(predictions(runs=1), 0.17))[0].collections  # one run has no spread
 
 
 def test_histograms_count_every_image():
@@ -140,7 +218,7 @@ def test_histograms_count_every_image():
 
 
 def test_training_curves_are_means_of_the_chunks_that_all_have():
-    bold = [line for line in figures.training_curves({"bce": [history(5), history(3, 1)]}).axes[0].lines][-1]
+    bold = [line for line in loss_figures.training_curves({"bce": [history(5), history(3, 1)]}).axes[0].lines][-1]
     np.testing.assert_array_equal(bold.get_xdata(), [1, 2, 3])
     expected = (history(5).training_loss[:3] + history(3, 1).training_loss) / 2
     np.testing.assert_allclose(bold.get_ydata(), expected)
@@ -185,6 +263,7 @@ def test_a_selection_goes_beside_the_whole(here, tmp_path):
     assert name(profile="smoke") == "smoke"
     assert name(experiments=["fbeta"]) == name(experiments="fbeta", beta=0.17) == "quick-fbeta"
     assert name(experiments=["bce", "f1"]) == "quick-bce-f1"
+    assert name(experiments=["bce", "fbeta:0.5"]) == "quick-bce-fbeta_0.5"  # no colon in a path
     assert name(experiments=list(parameters.LOSSES)) == "quick"
     # where it runs does not change what is drawn
     assert name(workers=1, on_bad="raise", real_stamps=tmp_path) == "quick"

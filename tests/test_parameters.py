@@ -6,7 +6,16 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from lensdet.parameters import LOSSES, PROFILES, ParameterError, Parameters, from_notebook, markdown_table, resolve
+from lensdet.parameters import (
+    FURTHER,
+    LOSSES,
+    PROFILES,
+    ParameterError,
+    Parameters,
+    from_notebook,
+    markdown_table,
+    resolve,
+)
 
 FILES = sorted((Path(__file__).parents[1] / "params").rglob("*.yaml"))
 
@@ -68,6 +77,24 @@ def test_what_is_wrong_is_said(given, words):
     with pytest.raises(ParameterError) as error:
         resolve(given)
     assert [word for word in words if word not in str(error.value)] == []
+
+
+def test_an_experiment_may_have_its_own_beta():
+    p = resolve({"experiments": "bce, fbeta:0.5, focal", "beta": 0.3})
+    assert p.experiments == ("bce", "fbeta:0.5", "focal")
+    assert p.loss("fbeta:0.5") == {"name": "fbeta", "beta": 0.5} and p.loss("fbeta") == {"name": "fbeta", "beta": 0.3}
+    assert p.experiment_name("fbeta:0.3", "key") == p.experiment_name("fbeta", "key")
+    for wrong in ("bce:0.5", "fbeta:", "fbeta:0", "fbeta:x", "fbeta:inf", "fbeta:nan"):
+        with pytest.raises(ParameterError, match=r"'experiments'.*'fbeta:0.5' for another beta"):
+            resolve({"experiments": [wrong]})
+
+
+@pytest.mark.parametrize("name", ["focal_gamma", "sigmoid_slope", "sigmoid_offset"])
+def test_a_loss_has_its_own_parameters_and_no_others(name):
+    losses = LOSSES + FURTHER
+    a, b = resolve({}), resolve({name: 3.5})
+    changed = {loss for loss in losses if a.experiment_name(loss, "key") != b.experiment_name(loss, "key")}
+    assert changed == {"focal" if name == "focal_gamma" else "sigmoid_f1"}
 
 
 def test_parameters_do_not_change():

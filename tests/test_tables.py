@@ -20,6 +20,19 @@ def p(tmp_path, monkeypatch):
     return parameters.resolve({"profile": "smoke", "runs": 3, "selection_beta": 0.5})
 
 
+def write_truth(p):
+    """A truth table of 80 images: 40 lenses, 10 LRGs that host one each of them, 30 contaminants."""
+    truth = {"label": np.repeat([1, 0], 40), "host": ["lrg"] * 50 + ["contaminant"] * 30,
+             "stamp_id": [*range(40), *range(10), *range(30)], "kind": ["lrg"] * 50 + ["ring", "spiral", "star"] * 10,
+             "source_id": [*range(40), *[None] * 40]}  # fmt: skip
+    results.write_csv(mocklens.truth_folder(p, KEY) / "test.csv", pd.DataFrame(truth))
+
+
+def table_of(p):
+    write_truth(p)
+    return tables.table_5_1(p, KEY, tables.resamples(p, KEY))
+
+
 def write_runs(p, loss, n, collapse=()):
     """Complete run folders on 80 test images; the logits of each run and selector differ."""
     rows = np.zeros(80, mocklens.ROW)
@@ -44,7 +57,7 @@ def test_against_scikit_learn(p, protocol, threshold, beta):
     p = parameters.resolve({**p.model_dump(), "protocol": protocol})
     for loss in ("bce", "f1"):
         write_runs(p, loss, 3)
-    table = tables.table_5_1(p, KEY)
+    table = table_of(p)
     assert list(table.model.unique()) == [*ROWS[:3], ROWS[4]]  # those that were trained, in the thesis' order
     oracles = {
         "accuracy": lambda y, q: accuracy_score(y, q >= 0.5),
@@ -69,7 +82,7 @@ def test_against_scikit_learn(p, protocol, threshold, beta):
 def test_the_thesis_stands_beside(p):
     for loss in parameters.LOSSES:
         write_runs(p, loss, 1)
-    table = tables.table_5_1(p, KEY)
+    table = table_of(p)
     published = [(0.937, 0.947, 0.948, 0.924), (0.929, 0.930, 0.930, 0.927), (0.935, 0.947, 0.948, 0.921),
                  (0.849, 0.969, 0.979, 0.713), (0.892, 0.854, 0.852, 0.951), (0.917, 0.927, 0.927, 0.904)]  # fmt: skip
     for row, numbers in zip(ROWS, published, strict=True):
@@ -81,7 +94,7 @@ def test_the_thesis_stands_beside(p):
 
 def test_collapsed_runs_stay_and_are_marked(p):
     write_runs(p, "f1", 3, collapse=[2])
-    table = tables.table_5_1(parameters.resolve({**p.model_dump(), "experiments": ["f1"]}), KEY)
+    table = table_of(parameters.resolve({**p.model_dump(), "experiments": ["f1"]}))
     line = found(table, "F_1 Soft loss", "recall")
     assert (line.runs, line.collapsed_runs) == (3, 1)
     pairs = [results.load_logits(f, "loss", "test") for f in results.complete_runs(p, "f1", KEY)]
@@ -105,18 +118,20 @@ def test_polarised():
 
 def test_experiments_choose_rows(p):
     def rows(*losses):
-        return tables.rows_of(parameters.resolve({"experiments": losses}))
+        return list(tables.models(parameters.resolve({"experiments": losses})))
 
     assert rows("f1", "bce") == [*ROWS[:3], ROWS[4]]
     assert rows("fbeta") == [ROWS[3]]
+    further = rows("sigmoid_f1", "fbeta:0.5", "fbeta", "focal")
+    assert further == [ROWS[3], "sigmoidF1 loss", "F_beta Soft Loss, beta 0.5", "Focal loss"]
     write_runs(p, "bce", 1)
     write_runs(p, "f1", 1)
-    assert set(tables.table_5_1(parameters.resolve({**p.model_dump(), "experiments": ["f1"]}), KEY).model) == {ROWS[4]}
+    assert set(table_of(parameters.resolve({**p.model_dump(), "experiments": ["f1"]})).model) == {ROWS[4]}
 
 
 def test_readable(p):
     write_runs(p, "fbeta", 2)
-    table = tables.table_5_1(p, KEY)
+    table = table_of(p)
     shown = tables.readable(table)
     assert list(shown) == ["n", "accuracy", "F_beta", "precision", "recall", "beyond 0.01 or 0.99"]
     line = found(table, "F_beta Soft Loss", "recall")
@@ -129,6 +144,45 @@ def test_readable(p):
 
 
 def test_without_a_run(p):
-    table = tables.table_5_1(p, KEY)
+    table = table_of(p)
     assert isinstance(table, pd.DataFrame) and table.empty and tables.readable(table).empty
-    assert tables.test_logits(p, KEY, "Binary Cross Entropy") is None
+    assert tables.scores(p, KEY, "Binary Cross Entropy") is None
+    assert tables.protocols(p, KEY, tables.resamples(p, KEY)).empty
+
+
+def test_what_is_resampled_is_stamps(p):
+    """An LRG that is a mock lens and a negative moves as one; contaminants on their own."""
+    write_truth(p)
+    weights = tables.resamples(p, KEY, draws=300)
+    np.testing.assert_array_equal(weights[:, :10], weights[:, 40:50])
+    assert (weights[:, :40].sum(1) == 40).all() and (weights[:, 50:].sum(1) == 30).all()
+    assert np.ptp(weights[:, 40:50].sum(1)) > 0
+
+
+def test_no_truth_table_is_an_error_with_the_remedy(p):
+    with pytest.raises(FileNotFoundError, match=r"test.csv: no truth table; run notebooks/02_losses.py"):
+        tables.resamples(p, KEY)
+
+
+def test_a_diverged_run_is_named_and_left_out(p, capsys):
+    write_runs(p, "f1", 3)
+    folder = results.run_folder(p, "f1", 2, KEY)
+    rows = np.zeros(80, mocklens.ROW)
+    logits = {s: {"test": np.full(80, np.nan, np.float32)} for s in SELECTORS}
+    results.write_logits(folder / "logits.h5", logits, {"test": rows})
+    read = tables.scores(p, KEY, "F_1 Soft loss")
+    assert list(read.runs) == [1, 3] and read.logits.shape == (2, 80)
+    assert "F_1 Soft loss: run 2 diverged" in capsys.readouterr().out
+
+
+def test_both_protocols_from_the_same_trainings(p):
+    for loss in ("bce", "f1"):
+        write_runs(p, loss, 3)
+    write_truth(p)
+    both = tables.protocols(p, KEY, tables.resamples(p, KEY))
+    alone = {name: tables.table_5_1(p, KEY, tables.resamples(p, KEY), name) for name in ("text", "code")}
+    for name, table in alone.items():
+        np.testing.assert_allclose(both[name], table["mean"])
+    np.testing.assert_allclose(both["mean"], both["code"] - both["text"])
+    (line,) = both[(both.model == ROWS[4]) & (both.metric == "recall")].itertuples()
+    assert line.thesis == 0.951 and line.n_runs == 3 and line.low <= line.mean <= line.high

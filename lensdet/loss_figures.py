@@ -1,0 +1,279 @@
+"""Ink of the chapter on losses: one function a figure, arrays in, matplotlib Figure out."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+
+from lensdet import metrics, thesis, thresholds
+
+# What is drawn as maths; any other model is drawn by its name.
+LABELS = {
+    "Binary Cross Entropy": "binary cross-entropy",
+    "F_beta metric": r"$F_\beta$ metric",
+    "Soft F_beta metric": r"soft $F_\beta$ metric",
+    "F_beta Soft Loss": r"$F_\beta$ soft loss",
+    "F_1 Soft loss": r"$F_1$ soft loss",
+    "F_1 Double Soft loss": r"$F_1$ double soft loss",
+}
+
+
+# Figures 7.1 to 7.6, in that order.
+APPENDIX = (
+    "Binary Cross Entropy",
+    "F_beta metric",
+    "Soft F_beta metric",
+    "F_beta Soft Loss",
+    "F_1 Soft loss",
+    "F_1 Double Soft loss",
+)
+_MORE_COLOURS = ("black", "purple", "saddlebrown", "deeppink", "slategray", "teal")  # beyond the thesis' six
+
+
+def _label(model):
+    return LABELS.get(model, model.replace("F_beta", r"$F_\beta$").replace("beta ", r"$\beta$ = "))
+
+
+def _colours(models):
+    more = iter(_MORE_COLOURS * len(models))
+    return {model: thesis.COLOURS.get(model) or next(more) for model in models}
+
+
+def f_beta_curves(rows, beta):
+    """Figure 5.1: F_beta with a band of one seed spread, precision (dotted) and recall (dashed) against the threshold.
+
+    Parameters
+    ----------
+    rows : dict
+        Labels (N,) and logits (R, N) by model.
+    beta : float
+    """
+    figure, axis = plt.subplots(figsize=(8, 5))
+    colours = _colours(rows)
+    for row, (labels, logits, *_) in rows.items():
+        f, precision, recall = metrics.f_beta_curve(labels, metrics.probability(logits), beta)
+        colour, t = colours[row], metrics.THRESHOLDS
+        axis.plot(t, f.mean(0), color=colour, label=_label(row), lw=1.6)
+        if len(f) > 1:
+            spread = f.std(0, ddof=1)
+            axis.fill_between(t, f.mean(0) - spread, np.minimum(1, f.mean(0) + spread), color=colour, alpha=0.18, lw=0)
+        axis.plot(t, precision.mean(0), color=colour, ls=":", lw=1)
+        axis.plot(t, recall.mean(0), color=colour, ls="--", lw=1)
+    for style, name in (("-", rf"$F_\beta$, $\beta$ = {beta:g}"), (":", "precision"), ("--", "recall")):
+        axis.plot([], [], color="0.3", ls=style, label=name)
+    axis.set(xlabel="decision threshold p", ylabel="score", xlim=(0, 1), ylim=(None, 1.005))
+    axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def histograms(rows):
+    """Figure 5.2: predictions on the test set, lenses and negatives stacked.
+
+    Parameters
+    ----------
+    rows : dict
+        Labels (N,), logits (N,) and the number of the run, by model.
+    """
+    columns = min(3, max(1, len(rows)))
+    lines = -(-len(rows) // columns)
+    figure, axes = plt.subplots(lines, columns, figsize=(2.7 * columns + 0.4, 2.3 * lines + 0.4), squeeze=False)
+    lens, negative = sns.color_palette("colorblind")[:2]
+    for axis, (row, (labels, logits, run)) in zip(axes.flat, rows.items(), strict=False):
+        p = metrics.probability(logits)
+        axis.hist(
+            [p[labels == 1], p[labels == 0]],
+            bins=np.linspace(0, 1, 41),
+            stacked=True,
+            color=[lens, negative],
+            label=["mock lenses", "negatives"],
+        )
+        beyond = ((p < 0.01) | (p > 0.99)).mean()
+        axis.set_title(f"{_label(row)}, run {run}\n{beyond:.0%} beyond 0.01 or 0.99")
+        axis.set(xlabel="prediction", ylabel="images")
+    for axis in axes.flat[len(rows) :]:
+        axis.axis("off")
+    axes.flat[0].legend(fontsize=7)
+    return figure
+
+
+def histogram(logits, title):
+    """Figures 7.1 to 7.6: all predictions of one model, drawn as the thesis draws them."""
+    figure, axis = plt.subplots(figsize=(6, 4))
+    counts, _, _ = axis.hist(metrics.probability(logits), bins="auto", color="#0504aa", alpha=0.7, rwidth=0.85)
+    axis.set(xlabel="Prediction", ylabel="Frequency", title=title, ylim=(0, 10 * np.ceil(counts.max() / 10)))
+    return figure
+
+
+def precision_recall(models, forest):
+    """The control: precision against recall of every model, and the differences to cross-entropy at equal recall.
+
+    Parameters
+    ----------
+    models : dict
+        Labels (N,) and logits (R, N) by model.
+    forest : pandas.DataFrame
+        Rows of `lensdet.control.matched` to show as differences.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 4.2), width_ratios=(1.25, 1))
+    colours = _colours(models)
+    for model, (labels, logits, *_) in models.items():
+        for i, z in enumerate(logits):
+            c = thresholds.curve(labels, z)
+            accepted, found = c.tp + c.fp, c.tp / labels.sum()
+            with np.errstate(invalid="ignore"):
+                precision = c.tp / accepted
+            left.plot(found[1:], precision[1:], color=colours[model], lw=0.7, alpha=0.6)
+            at = z >= 0
+            if at.any():
+                left.plot(labels[at].sum() / labels.sum(), labels[at].mean(), "o", mec="black", mew=0.6, ms=6,
+                          color=colours[model], label=_label(model) if i == 0 else None, zorder=3)  # fmt: skip
+    left.set(xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0.5, 1.01))
+    left.set_title("test curves, one a run; points: p = 0.5")
+    left.legend(fontsize=7, loc="lower left")
+    shown = forest.dropna(subset=["difference"]) if "difference" in forest else forest[:0]
+    names = []
+    for y, (_, row) in enumerate(shown.iterrows()):
+        right.plot([row.low, row.high], [y, y], color=colours[row.model], lw=1.5)
+        right.plot(row.difference, y, "o", color=colours[row.model], mec="black", mew=0.6, ms=6)
+        names.append(f"{_label(row.model)}\nat recall {row.target:.3f}")
+    right.axvline(0, color="0.3", lw=0.8)
+    right.set_yticks(range(len(names)), names, fontsize=7)
+    right.invert_yaxis()
+    right.set_xlabel("precision minus that of cross-entropy")
+    right.set_title("at equal recall, paired runs; 95 % over runs and images")
+    if not names:
+        right.axis("off")
+        right.text(0.5, 0.5, "needs cross-entropy and another loss", ha="center", transform=right.transAxes)
+    elif not np.isfinite(shown.low).any():
+        right.text(0.5, 0.02, "one run: no interval", ha="center", transform=right.transAxes, fontsize=8)
+    return figure
+
+
+def roc(models):
+    """Completeness against the false-positive rate, one curve a run, with each model's p = 0.5 point."""
+    figure, axis = plt.subplots(figsize=(6, 4.2))
+    colours = _colours(models)
+    for model, (labels, logits, *_) in models.items():
+        n = len(labels) - labels.sum()
+        for i, z in enumerate(logits):
+            c = thresholds.curve(labels, z)
+            # none of n negatives accepted is drawn at half an image, where a logarithm can show it
+            axis.plot(np.maximum(c.fp / n, 0.5 / n), c.tp / labels.sum(), color=colours[model], lw=0.8, alpha=0.7)
+            at = z >= 0
+            axis.plot(max((1 - labels[at]).sum() / n, 0.5 / n), labels[at].sum() / labels.sum(), "o", ms=6, mew=0.6,
+                      color=colours[model], mec="black", label=_label(model) if i == 0 else None, zorder=3)  # fmt: skip
+    axis.set(xscale="log", xlabel=f"false-positive rate (of {int(n)} negatives; none is drawn at half of one)",
+             ylabel="recall (true-positive rate)", ylim=(0, 1.01), title="points: p = 0.5")  # fmt: skip
+    axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def effective(table):
+    """Where each soft model cuts, in calibrated probabilities of cross-entropy, against where theory says."""
+    figure, axis = plt.subplots(figsize=(6, 4.4))
+    axis.plot([0, 1], [0, 1], color="0.5", lw=0.8, label="theory")
+    colours = _colours(table.model.unique())
+    for model, rows in table.groupby("model", sort=False):
+        axis.plot(rows.predicted, rows.effective, "o", color=colours[model], mec="black", mew=0.6, label=_label(model))
+    axis.set(xlabel=r"predicted threshold, $F^*/(1+\beta^2)$", ylabel="effective threshold\n(calibrated BCE)",
+             xlim=(0, 1.02), ylim=(-0.02, 1.02))  # fmt: skip
+    axis.legend(fontsize=7, loc="upper left")
+    return figure
+
+
+def reliability(curves):
+    """Fraction of lenses against prediction, before and after temperature scaling.
+
+    Parameters
+    ----------
+    curves : dict of list of (before, after)
+        `lensdet.calibration.Reliability` of each run, by model.
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(8, 3.8), sharey=True)
+    colours = _colours(curves)
+    for axis, k, title in zip(axes, (0, 1), ("as predicted", "after temperature scaling"), strict=True):
+        axis.plot([0, 1], [0, 1], color="0.5", lw=0.8)
+        for model, runs in curves.items():
+            for i, pair in enumerate(runs):
+                axis.plot(pair[k].mean_prediction, pair[k].fraction, "o-", ms=3, lw=0.9, alpha=0.8,
+                          color=colours[model], label=_label(model) if i == 0 else None)  # fmt: skip
+        axis.set(xlabel="mean prediction in bin", title=title, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    axes[0].set_ylabel("fraction of lenses in bin")
+    axes[0].legend(fontsize=7, loc="upper left")
+    return figure
+
+
+def false_positive_rates(table):
+    """False-positive rate of LRGs and of each kind of contaminant at p = 0.5, with Clopper-Pearson intervals."""
+    rows = table[table.threshold == "p = 0.5"]
+    kinds, found = [k for k in rows.kind.unique() if k != "contaminant"], list(rows.model.unique())
+    figure, axis = plt.subplots(figsize=(8, 3.6))
+    colours = _colours(found)
+    for j, model in enumerate(found):
+        mine = rows[rows.model == model].set_index("kind").loc[kinds]
+        x = np.arange(len(kinds)) + 0.8 * ((j + 0.5) / len(found) - 0.5)
+        axis.errorbar(x, mine.rate, [mine.rate - mine.low, mine.high - mine.rate], fmt="o", ms=4, lw=1,
+                      color=colours[model], mec="black", mew=0.4, label=_label(model))  # fmt: skip
+    n = rows[rows.model == found[0]].set_index("kind").loc[kinds, "n"]
+    axis.set_xticks(range(len(kinds)), [f"{kind}\nn = {n[kind]}" for kind in kinds])
+    axis.set(ylabel="false-positive rate at p = 0.5", ylim=(-0.02, 1.02))
+    axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def inspected(models, share, prior):
+    """False positives that are looked at for each true lens, against the recall.
+
+    Parameters
+    ----------
+    models : dict
+        Labels (N,), logits (R, N) and whether a negative is a contaminant (N,), by model.
+    share, prior : float
+        As in `lensdet.control.on_the_sky`.
+    """
+    figure, axis = plt.subplots(figsize=(6, 4.2))
+    colours = _colours(models)
+    for model, (labels, logits, contaminant) in models.items():
+        for i, z in enumerate(logits):
+            cuts = np.unique(z[labels == 1])[::-1]
+            accepted = z >= cuts[:, None]  # (T, N)
+            rate = [accepted[:, members].mean(1) if members.any() else np.zeros(len(cuts))
+                    for members in ((labels == 0) & ~contaminant, (labels == 0) & contaminant)]  # fmt: skip
+            recall = accepted[:, labels == 1].mean(1)
+            wrong = thresholds.inspected_per_lens(recall, thresholds.mixed_fpr(*rate, share), prior)
+            seen = np.asarray(wrong) > 0
+            axis.plot(recall[seen], wrong[seen], color=colours[model], lw=0.9, alpha=0.8,
+                      label=_label(model) if i == 0 else None)  # fmt: skip
+    axis.set(xlabel="recall", ylabel="false positives inspected for each lens found", yscale="log", xlim=(0, 1.01),
+             title=f"1 lens in {1 / prior:,.0f}; {share:.0%} of the others contaminants as here")  # fmt: skip
+    axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def training_curves(histories):
+    """Training and validation loss, F_beta and soft F_beta against chunks: each run thin, the mean bold.
+
+    Parameters
+    ----------
+    histories : dict of list of pandas.DataFrame
+        Of the runs, by loss.
+    """
+    shown = {
+        "training_loss": "training loss (with L2)",
+        "loss": "validation loss",
+        "f_beta": r"mean $F_\beta$ (Eq. 3.21)",
+        "soft_f_beta": r"soft $F_\beta$",
+    }
+    figure, axes = plt.subplots(
+        len(histories), 4, figsize=(9.5, 1.8 * len(histories) + 0.4), squeeze=False, sharex=True
+    )
+    for line, (loss, runs) in zip(axes, histories.items(), strict=True):
+        for axis, (column, label) in zip(line, shown.items(), strict=True):
+            for history in runs:
+                axis.plot(history["chunk"] + 1, history[column], color="0.65", lw=0.6)
+            common = min(map(len, runs))
+            mean = np.mean([history[column][:common] for history in runs], axis=0)
+            axis.plot(runs[0]["chunk"][:common] + 1, mean, color="#0504aa", lw=1.5)
+            axis.set_title(f"{loss}: {label}", fontsize=8)
+    for axis in axes[-1]:
+        axis.set_xlabel("chunk")
+    return figure

@@ -1,0 +1,164 @@
+"""The control, on runs that are written here: models whose true relation is known, plain loops, and scikit-learn."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import expit
+from sklearn.metrics import precision_score, recall_score
+
+from lensdet import control, mocklens, parameters, results, tables
+from lensdet.selection import SELECTORS
+
+KEY, N = "0123abcd", 200
+SHIFT = 2.0  # the F_beta model ranks as cross-entropy does, and cuts higher
+F_BETA, F_1 = "F_beta Soft Loss", "F_1 Soft loss"
+
+
+@pytest.fixture
+def p(tmp_path, monkeypatch):
+    """Three runs: cross-entropy, the same ranking cut higher (soft F_beta), and a worse one (soft F1)."""
+    monkeypatch.setenv("LENSDET_RESULTS", str(tmp_path))
+    p = parameters.resolve({"profile": "smoke", "runs": 3, "experiments": ["bce", "fbeta", "f1"]})
+    rows = np.zeros(2 * N, mocklens.ROW)
+    rows["label"][:N] = 1
+    for run in range(1, 4):
+        rng = np.random.default_rng(run)
+        ranks = {name: 2 * rows["label"] - 1 + rng.normal(size=2 * N) for name in ("calibration", "test")}
+        made = {"bce": lambda z: 2 * z, "fbeta": lambda z: 20 * (2 * z - SHIFT),
+                "f1": lambda z, rng=rng: z + rng.normal(size=2 * N)}  # fmt: skip
+        for loss, make in made.items():
+            folder = results.run_folder(p, loss, run, KEY)
+            sets = {name: make(z).astype(np.float32) for name, z in ranks.items()}
+            results.write_json(folder / "parameters.json", p.experiment(loss, KEY) | {"run": run})
+            results.write_csv(folder / "history.csv", pd.DataFrame({"chunk": [0], "loss": [run / 10]}))
+            results.write_logits(folder / "logits.h5", dict.fromkeys(SELECTORS, sets), dict.fromkeys(sets, rows))
+    truth = {"label": rows["label"], "host": ["lrg"] * (N + 40) + ["contaminant"] * (N - 40),
+             "stamp_id": [*range(N), *range(40), *range(N - 40)], "source_id": [*range(N), *[None] * N],
+             "kind": ["lrg"] * (N + 40) + ["ring", "spiral"] * ((N - 40) // 2)}  # fmt: skip
+    results.write_csv(mocklens.truth_folder(p, KEY) / "test.csv", pd.DataFrame(truth))
+    return p
+
+
+@pytest.fixture
+def weights(p):
+    return tables.resamples(p, KEY, draws=200)
+
+
+def line(table, **given):
+    for column, value in given.items():
+        table = table[table[column] == value]
+    (found,) = table.to_dict("records")
+    return found
+
+
+def test_a_shifted_threshold_is_seen_through(p, weights):
+    """At its own recall the F_beta model has exactly the precision of cross-entropy, which ranks alike."""
+    table = control.matched(p, KEY, weights)
+    for model in (F_BETA, F_1):
+        found = line(table, matched="recall", at=f"that of {model}", model=F_BETA)
+        assert found["difference"] == pytest.approx(0, abs=1e-9)
+        assert found["low"] == pytest.approx(0, abs=1e-9) and found["verdict"] == "undecided"
+    own = tables.scores(p, KEY, F_BETA)
+    assert line(table, matched="recall", at=f"that of {F_BETA}", model=F_BETA)["mean"] == pytest.approx(
+        np.mean([precision_score(own.labels, z >= 0) for z in own.logits])
+    )
+    assert line(table, matched="recall", at=f"that of {F_BETA}", model=F_BETA)["target"] == pytest.approx(
+        np.mean([recall_score(own.labels, z >= 0) for z in own.logits])
+    )
+    worse = line(table, matched="recall", at=f"that of {F_BETA}", model=F_1)
+    assert worse["difference"] < 0
+    targets = table[table["at"].str.startswith("the thesis")].target
+    assert set(targets) == {0.713, 0.924, 0.951}
+
+
+def test_the_effective_threshold_is_the_shift(p):
+    table = control.effective_thresholds(p, KEY)
+    rows = table[table.model == F_BETA]
+    assert len(rows) == 3 and set(rows.beta) == {0.17} and set(table[table.model == F_1].beta) == {1}
+    # cross-entropy's logit is right as it stands (unit normals 2 apart): temperature about 1
+    np.testing.assert_allclose(rows.effective, expit(SHIFT), atol=0.04)
+    np.testing.assert_allclose(rows.predicted, rows.best_f / (1 + 0.17**2))
+
+
+def test_own_thresholds_come_from_the_calibration_set(p, weights):
+    cuts = control.own_thresholds(p, KEY)
+    read = tables.scores(p, KEY, F_BETA)
+    table = control.deployed(p, KEY, weights)
+    expected = [recall_score(read.labels, z >= cut) for z, cut in zip(read.logits, cuts[F_BETA], strict=True)]
+    assert line(table, model=F_BETA, metric="recall")["mean"] == pytest.approx(np.mean(expected))
+    # the same ranking has the same threshold, whatever its scale
+    np.testing.assert_allclose(cuts[F_BETA] / 20 + SHIFT, cuts["Binary Cross Entropy"], rtol=1e-4)
+    assert "thesis" in table and "mean threshold" in tables.readable(table)
+
+
+def test_calibration_of_a_polarised_model(p):
+    table = control.calibrated(p, KEY).groupby("model").mean(numeric_only=True)
+    assert table.temperature["Binary Cross Entropy"] == pytest.approx(1, abs=0.2)
+    assert table.temperature[F_BETA] > 10
+    assert table.ece_after[F_BETA] < table.ece_before[F_BETA]
+    assert table.brier_after[F_BETA] < table.brier_before[F_BETA]
+
+
+def test_false_positives_by_plain_loop(p):
+    table = control.false_positives(p, KEY)
+    truth, read = tables.load_truth(p, KEY), tables.scores(p, KEY, F_1)
+    for kind, n in (("lrg", 40), ("ring", 80), ("spiral", 80), ("contaminant", 160)):
+        found = line(table, model=F_1, threshold="p = 0.5", kind=kind)
+        members = (truth.label == 0) & ((truth.kind == kind) | ((kind == "contaminant") & (truth.host == kind)))
+        assert found["run"] == 2  # the median validation loss
+        assert found["n"] == n and found["false_positives"] == (read.logits[1][members] >= 0).sum()
+        assert found["low"] <= found["rate"] <= found["high"]
+
+
+def test_on_the_sky_by_hand():
+    rows = [{"model": "m", "threshold": "own", "kind": kind, "recall": 0.5, "rate": rate, "low": 0.5 * rate,
+             "high": 2 * rate} for kind, rate in (("lrg", 0.01), ("ring", 0.9), ("contaminant", 0.03))]  # fmt: skip
+    (found,) = control.on_the_sky(pd.DataFrame(rows), prior=0.001, share=0.25).to_dict("records")
+    mixed = 0.25 * 0.03 + 0.75 * 0.01
+    assert found["fpr"] == pytest.approx(mixed)
+    assert found["purity"] == pytest.approx(0.5 * 0.001 / (0.5 * 0.001 + mixed * 0.999))
+    assert found["inspected"] == pytest.approx(mixed * 0.999 / (0.5 * 0.001))
+    assert found["purity_low"] == pytest.approx(0.5 * 0.001 / (0.5 * 0.001 + 2 * mixed * 0.999))
+    assert found["inspected_low"] == pytest.approx(found["inspected"] / 2)
+
+
+@pytest.mark.parametrize(
+    "losses, schedule, expected",
+    [
+        ([1.0, 0.4, 0.2, 0.2, 0.2, 0.2], "constant", True),
+        ([1.0, 0.9, 0.8, 0.7, 0.6, 0.5], "constant", False),
+        ([1.0, 0.4, 0.2, 0.2, 0.2, 0.2], "cosine", False),  # any curve is flat where the rate is nothing
+        ([1.0, 0.9], "cosine", True),  # stopped by patience
+        ([0.5, 0.6, 0.7, 0.7, 0.7, 0.7], "constant", False),  # has never got anywhere
+    ],
+)
+def test_plateau(losses, schedule, expected):
+    p = parameters.resolve({"profile": "smoke", "chunks": 6, "schedule": schedule})
+    assert control.plateaued(pd.DataFrame({"loss": losses}), p) is expected
+
+
+def test_no_verdict_from_a_training_that_has_not_ended_or_from_three_runs(p, weights):
+    table = control.matched(p, KEY, weights)
+    flat = pd.DataFrame({"loss": [1.0, 0.1, 0.1, 0.1, 0.1, 0.1]})
+    steep = pd.DataFrame({"loss": np.linspace(1, 0, 6)})
+    p = parameters.resolve({**p.model_dump(), "chunks": 6, "schedule": "constant"})
+    said = control.answer(p, {"bce": [flat] * 3, "fbeta": [flat, steep, flat]}, table)
+    assert "Not answerable at 6 chunks" in said and "fbeta 1 of 3" in said and "bce" not in said.split("not: ")[1]
+    assert "Not decided**: 3 runs" in control.answer(p, {"bce": [flat] * 3}, table)
+    verdict = control.answer(p, {"bce": [flat] * 3}, table.assign(runs=10))
+    assert verdict.endswith("**Not shown.**")
+    assert control.answer(p, {"bce": [steep]}, pd.DataFrame()).startswith("Is the loss")
+
+
+def test_what_raised_the_recall_of_soft_f1(p, weights):
+    both = tables.protocols(p, KEY, weights)
+    assert "undecided below five runs" in control.selection_answer(both)
+    assert "**the selection**" in control.selection_answer(both.assign(n_runs=10, low=0.1, high=0.2))
+    assert "not among the experiments" in control.selection_answer(both[both.model != F_1])
+
+
+def test_readable_names_its_numbers(p, weights):
+    shown = control.readable(control.matched(p, KEY, weights))
+    assert {"matched", "model", "precision", "recall", "minus cross-entropy"} == set(shown)
+    assert shown.precision.str.contains("seeds .*; test ").any()
+    assert "3 runs" in shown["minus cross-entropy"].iloc[1]
