@@ -125,3 +125,15 @@ def test_continuous_integration_runs_the_readme_command():
     script = ROOT / ".ci" / "run"
     assert script.stat().st_mode & 0o111
     assert "pip install tox" in script.read_text()
+
+
+def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
+    """In the order in which it stands there, with the profile smoke in the place of quick."""
+    monkeypatch.setenv("LENSDET_RESULTS", str(tmp_path))
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert len(blocks) == 3
+    namespace = {}
+    for block in blocks:
+        exec(block.replace('"quick"', '"smoke"'), namespace)
+    assert "F_beta Soft Loss" in capsys.readouterr().out
+    assert namespace["loss"].beta == 0.17 and namespace["scores"].logits.shape == (1, 48)
