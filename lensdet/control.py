@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from lensdet import calibration, metrics, results, statistics, thesis, thresholds
-from lensdet.tables import cell, lines, load_truth, models, scores
+from lensdet import calibration, metrics, statistics, thesis, thresholds
+from lensdet.tables import cell, interval, lines, load_truth, median_run, models, scores
 
 BCE = "Binary Cross Entropy"
 OWN = (BCE, "F_beta Soft Loss", "F_1 Soft loss")  # whose own recall and precision are matched
@@ -22,15 +22,18 @@ PLATEAU = 0.02
 def plateaued(history, parameters):
     """Whether a training has come to an end of its own.
 
-    The rule: patience has stopped it, or the learning rate is constant and the best validation loss of the last third
-    of its chunks is better than the best before by less than 2 % of all the way it has come since the first chunk.
-    A schedule that brings the rate to nothing flattens every curve, so that none that has one is called a plateau.
+    The rule: no validation loss is other than finite, and either patience has stopped it, or the learning rate is
+    constant and the best validation loss of the last third of its chunks is better than the best before by less than
+    2 % of the way it has come since the first tenth.  A schedule that brings the rate to nothing flattens every curve,
+    so that none that has one is called a plateau.
     """
+    if not np.isfinite(history["loss"]).all():
+        return False
     if len(history) < parameters.chunks:
         return True
     best = history["loss"].cummin().to_numpy()
-    before = best[max(0, 2 * len(best) // 3 - 1)]
-    return parameters.schedule == "constant" and bool(before - best[-1] < PLATEAU * (best[0] - best[-1]))
+    start, before = best[len(best) // 10], best[max(0, 2 * len(best) // 3 - 1)]
+    return parameters.schedule == "constant" and bool(before - best[-1] < PLATEAU * (start - best[-1]))
 
 
 def own_thresholds(parameters, data_key):
@@ -51,7 +54,8 @@ def deployed(parameters, data_key, weights):
         shifted = read._replace(logits=read.logits.astype(float) - cut[:, None])
         summary = statistics.summarise(*shifted[:2], weights, beta=parameters.selection_beta)
         found += [{**line, "threshold": float(expit(cut).mean())} for line in lines(model, shifted, summary)]
-    return pd.DataFrame(found).drop(columns="polarised", errors="ignore")
+    # neither belongs to these thresholds
+    return pd.DataFrame(found).drop(columns=["polarised", "thesis", "thesis_spread"], errors="ignore")
 
 
 def _targets(parameters, read):
@@ -85,8 +89,10 @@ def matched(parameters, data_key, weights):
         measured = {}
         for model, s in read.items():
             pairs = [(z, target[run]) for z, run in zip(s.logits, s.runs, strict=True) if run in common]
-            values = np.array([at(s.labels, z, wanted) for z, wanted in pairs])
-            measured[model] = values, np.stack([at(s.labels, z, wanted, weights) for z, wanted in pairs])
+            # a run that accepts nothing has a recall of 0, at which there is no precision
+            values = np.array([at(s.labels, z, w) if w > 0 else np.nan for z, w in pairs])
+            nothing = np.full(len(weights), np.nan)
+            measured[model] = values, np.stack([at(s.labels, z, w, weights) if w > 0 else nothing for z, w in pairs])
         for model, (values, resampled) in measured.items():
             low, high = statistics.bootstrap_interval(resampled)
             line = {"matched": metric, "at": name, "target": np.mean([target[run] for run in common]), "model": model,
@@ -161,21 +167,22 @@ def false_positives(parameters, data_key):
     negative = truth["label"] == 0
     groups = {kind: negative & (kinds == kind) for kind in sorted(kinds[negative].unique())}
     groups["contaminant"] = negative & (truth["host"] == "contaminant")
-    for model, (experiment, _) in models(parameters).items():
+    for model in models(parameters):
         read = scores(parameters, data_key, model)
         if read is None:
             continue
-        median = int(results.median_run(results.complete_runs(parameters, experiment, data_key)).name[4:])
-        i = list(read.runs).index(median if median in read.runs else read.runs[0])
+        i = median_run(parameters, data_key, model, read)
         for name, cut in (("p = 0.5", 0.0), ("own", own[model][i])):
             accepted = read.logits[i] >= cut
-            recall = accepted[read.labels == 1].mean()
+            lenses = accepted[read.labels == 1]
+            recalls = statistics.clopper_pearson(int(lenses.sum()), len(lenses))
             for kind, members in groups.items():
                 n, wrong = int(members.sum()), int(accepted[members].sum())
                 low, high = statistics.clopper_pearson(wrong, n)
                 found.append({"model": model, "threshold": name, "kind": kind, "run": read.runs[i], "n": n,
                               "false_positives": wrong, "rate": wrong / n if n else np.nan, "low": low, "high": high,
-                              "recall": recall})  # fmt: skip
+                              "recall": lenses.mean(), "recall_low": recalls[0],
+                              "recall_high": recalls[1]})  # fmt: skip
     return pd.DataFrame(found)
 
 
@@ -194,23 +201,42 @@ def on_the_sky(table, prior, share):
     Returns
     -------
     pandas.DataFrame
-        A row a model and threshold: recall, false-positive rate of the mix, purity, false positives inspected for each
-        true lens; bounds from both rates' intervals at once, which is wider than 95 %.
+        A row a model and threshold: run, recall, false-positive rate of the mix, purity, false positives inspected for
+        each true lens; with bounds from the 95 % intervals of all rates at their worst and at their best at once.
+        Not a number where the mix has LRGs and the test set has none.
     """
     found = []
     for (model, name), rows in table.groupby(["model", "threshold"], sort=False):
-        rates = {k: rows[rows.kind == k].iloc[0] for k in ("lrg", "contaminant") if (rows.kind == k).any()}
-        recall = rows.recall.iloc[0]
-        line = {"model": model, "threshold": name, "recall": recall}
-        for bound, column in (("", "rate"), ("_low", "low"), ("_high", "high")):
-            mixed = thresholds.mixed_fpr(rates["lrg"][column] if "lrg" in rates else np.nan,
-                                         rates["contaminant"][column], share)  # fmt: skip
-            line["fpr" + bound] = mixed
-            flip = {"": "", "_low": "_high", "_high": "_low"}[bound]  # the fewer false positives, the purer
-            line["purity" + flip] = thresholds.purity(recall, mixed, prior)
-            line["inspected" + bound] = thresholds.inspected_per_lens(recall, mixed, prior)
+        kinds = rows.set_index("kind")
+        line = {"model": model, "run": rows.run.iloc[0], "threshold": name}
+        # the worst for the purity has the highest rates of false positives and the lowest recall
+        for end, rate, recall in (
+            ("", "rate", "recall"),
+            ("_worst", "high", "recall_low"),
+            ("_best", "low", "recall_high"),
+        ):
+            lrg = kinds.loc["lrg", rate] if "lrg" in kinds.index else np.nan
+            fpr, tpr = thresholds.mixed_fpr(lrg, kinds.loc["contaminant", rate], share), rows[recall].iloc[0]
+            line |= {"recall" + end: tpr, "fpr" + end: fpr, "purity" + end: thresholds.purity(tpr, fpr, prior),
+                     "inspected" + end: thresholds.inspected_per_lens(tpr, fpr, prior)}  # fmt: skip
         found.append(line)
     return pd.DataFrame(found)
+
+
+def _open_ends(parameters, histories):
+    """The experiments and how many of their runs have not plateaued, in words; nothing where all have."""
+    left = {e: sum(not plateaued(h, parameters) for h in found) for e, found in histories.items()}
+    return ", ".join(f"{e} {k} of {len(histories[e])}" for e, k in left.items() if k)
+
+
+def _verdict(question, verdicts, runs, parameters, histories):
+    """The end of a paragraph: the verdict, or why there is none."""
+    if left := _open_ends(parameters, histories):
+        chunks = f"{parameters.chunks} chunks of {parameters.chunk_size}"
+        return f"{question} **Not answerable at {chunks}**: not every training has plateaued (not: {left} runs)."
+    if runs < 5:
+        return f"{question} **Not decided**: {runs} runs, and no verdict is given below five."
+    return f"{question} {verdicts}"
 
 
 def answer(parameters, histories, table):
@@ -223,49 +249,88 @@ def answer(parameters, histories, table):
     table : pandas.DataFrame
         From `matched`.
     """
-    said = []
-    for model, metric in ((OWN[1], "recall"), (OWN[2], "recall")):
-        rows = table[(table["at"] == f"that of {model}") & (table.matched == metric)] if len(table) else table
+    said, verdicts, runs = [], [], []
+    words = {"reproduced": "more precise", "not reproduced": "less precise", "undecided": "no difference shown"}
+    for model in OWN[1:]:
+        rows = table[(table["at"] == f"that of {model}") & (table.matched == "recall")] if len(table) else table
         rows = rows.set_index("model") if len(rows) else rows
-        if not {BCE, model} <= set(rows.index) or "difference" not in rows:
+        if not {BCE, model} <= set(rows.index):
             continue
         ours, theirs = rows.loc[model], rows.loc[BCE]
-        interval = f"{ours.low:+.3f} to {ours.high:+.3f}" if np.isfinite(ours.low) else "no interval from one run"
         said.append(
             f"At the recall of the {model} model ({ours.target:.3f}) it has a precision of {ours['mean']:.3f} and "
             f"binary cross-entropy, read at another threshold, {theirs['mean']:.3f}: a difference of "
-            f"{ours.difference:+.3f} ({interval}, 95 %, over {int(ours.runs)} paired runs and the test images)."
+            f"{ours.difference:+.3f} ({interval(ours.low, ours.high)}, 95 %, over {int(ours.runs)} paired runs and the "
+            "test images)."
         )
-    open_ends = {e: sum(not plateaued(h, parameters) for h in found) for e, found in histories.items()}
-    if any(open_ends.values()):
-        n = ", ".join(f"{e} {k} of {len(histories[e])}" for e, k in open_ends.items() if k)
-        said.append(
-            f"Is the loss doing more than moving the threshold? **Not answerable at {parameters.chunks} chunks of "
-            f"{parameters.chunk_size}**: not every training has plateaued (not: {n} runs)."
-        )
-    elif said and (table.runs < 5).any():
-        said.append(f"**Not decided**: {int(table.runs.min())} runs, and no verdict is given below five.")
-    elif said:
-        rows = table[(table["at"] == f"that of {OWN[1]}") & (table.matched == "recall") & (table.model == OWN[1])]
-        word = {"reproduced": "Yes", "not reproduced": "No: less", "undecided": "Not shown"}[rows.verdict.iloc[0]]
-        said.append(f"Is the F_beta loss doing more than moving the threshold, at its own recall? **{word}.**")
-    return "\n\n".join(said)
+        verdicts.append(f"{model}: **{words[ours.verdict]}** than cross-entropy at its own recall.")
+        runs.append(int(ours.runs))
+    if not said:
+        return "The control needs bce beside fbeta or f1 among the experiments."
+    question = "Is the loss doing more than moving the threshold?"
+    return "\n\n".join([*said, _verdict(question, " ".join(verdicts), min(runs), parameters, histories)])
 
 
-def selection_answer(both):
-    """Is the high recall of soft F1 its loss, or its selection?  A sentence from `lensdet.tables.protocols`."""
-    rows = both[(both.model == OWN[2]) & (both.metric == "recall")] if len(both) else both
-    if not len(rows):
-        return "Soft F1 is not among the experiments: nothing to say of its selection."
-    r = rows.iloc[0]
-    interval = f"{r.low:+.3f} to {r.high:+.3f}" if np.isfinite(r.low) else "no interval from one run"
-    lead = (
-        f"Soft F1 has a recall of {r.text:.3f} by whole-set selection and {r.code:.3f} as the published runs selected"
+def effective_answer(table):
+    """Where the soft losses cut and where theory says, in a sentence a beta."""
+    said = []
+    for (model, beta), rows in table.groupby(["model", "beta"], sort=False) if len(table) else ():
+        inside = rows[rows.effective.between(0, 1, inclusive="neither")]
+        outside = (
+            f"; {len(rows) - len(inside)} of {len(rows)} runs accept all lenses or none"
+            if len(inside) < len(rows)
+            else ""
+        )
+        cuts = f"{inside.effective.mean():.3f}" if len(inside) else "no threshold"
+        said.append(f"{model} (beta {beta:g}) cuts where calibrated cross-entropy says {cuts}, and theory says "
+                    f"{rows.predicted.mean():.3f} (means over {len(inside)} runs{outside}).")  # fmt: skip
+    return "\n\n".join(said) or "Effective thresholds need bce beside fbeta or f1 among the experiments."
+
+
+def selection(parameters, data_key, weights):
+    """Is the recall of soft F1 its loss, or its selection?  Recalls at p = 0.5, whatever the protocol.
+
+    Returns
+    -------
+    dict of lensdet.statistics.Difference
+        ``loss``: soft F1 less cross-entropy, both selected on the whole validation set; ``selection``: soft F1 as the
+        published runs selected less soft F1 as here; ``both``: soft F1 less cross-entropy, as the published runs
+        selected.  Empty where one of the two was not trained.
+    """
+    read = {(m, p): scores(parameters, data_key, m, protocol=p) if m in models(parameters) else None
+            for m in (BCE, OWN[2]) for p in ("text", "code")}  # fmt: skip
+    if None in read.values():
+        return {}
+    common = set.intersection(*(set(s.runs) for s in read.values()))
+    recalls = {}
+    for key, s in read.items():
+        logits = s.logits[np.isin(s.runs, list(common))]
+        recalls[key] = (metrics.evaluate(s.labels, logits)["recall"],
+                        statistics.on_resamples(s.labels, logits, weights)["recall"])  # fmt: skip
+    pairs = {"loss": ((OWN[2], "text"), (BCE, "text")), "selection": ((OWN[2], "code"), (OWN[2], "text")),
+             "both": ((OWN[2], "code"), (BCE, "code"))}  # fmt: skip
+    return {name: statistics.paired(recalls[a][0], recalls[b][0], recalls[a][1], recalls[b][1])
+            for name, (a, b) in pairs.items()}  # fmt: skip
+
+
+def selection_answer(parameters, histories, differences):
+    """What `selection` found, in words."""
+    if not differences:
+        return "Whether selection raises the recall of soft F1 needs bce and f1 among the experiments."
+    loss, chosen, both = (differences[name] for name in ("loss", "selection", "both"))
+    redrawn = "redrawn for every chunk" if parameters.redraw_validation else "frozen, where theirs was redrawn"
+    said = (
+        f"At p = 0.5 soft F1 has a recall {loss.mean:+.3f} from that of cross-entropy "
+        f"({interval(loss.low, loss.high)}) when both are selected on the whole validation set.  Selected as the "
+        f"published runs were (validation set {redrawn}), it changes by {chosen.mean:+.3f} "
+        f"({interval(chosen.low, chosen.high)}), and the difference to cross-entropy is {both.mean:+.3f} "
+        f"({interval(both.low, both.high)}; 95 %, {loss.n_runs} paired runs)."
     )
-    word = (
-        "undecided below five runs" if r.n_runs < 5 else ("the selection" if r.low > 0 else "not the selection alone")
+    found = {"reproduced": "raises it", "not reproduced": "lowers it", "undecided": "shows no effect"}
+    words = ", ".join(
+        f"the {name} {found[statistics.verdict(d, 1)]}" for name, d in (("loss", loss), ("selection", chosen))
     )
-    return f"{lead}: {r['mean']:+.3f} ({interval}, {int(r.n_runs)} runs). What raises its recall: **{word}**."
+    return said + "\n\n" + _verdict("Its loss, or its selection?", f"**{words}**.", loss.n_runs, parameters, histories)
 
 
 def readable(table):
@@ -280,6 +345,6 @@ def readable(table):
             "precision" if r.matched == "recall" else "recall": cell(r["mean"], r.seed_spread, r.test_low, r.test_high),
         }
         if np.isfinite(r.get("difference", np.nan)):
-            line["minus cross-entropy"] = f"{r.difference:+.3f} ({r.low:+.3f} to {r.high:+.3f}), {int(r.runs)} runs"
+            line["minus cross-entropy"] = f"{r.difference:+.3f} ({interval(r.low, r.high)}), {int(r.runs)} runs"
         found.append(line)
     return pd.DataFrame(found).fillna("–")

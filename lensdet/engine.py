@@ -40,7 +40,10 @@ class Learner:
 
     @property
     def variables(self):
-        """All that a training changes: weights, moving averages, the optimiser's moments and step."""
+        """All that a training changes: weights, moving averages, the optimiser's moments and step.
+
+        On JAX they lag behind: `get` has what they are now, and `set` puts it into them.
+        """
         return [*self.network.variables, *self.optimizer.variables]
 
     def augmented(self, bank, batch):
@@ -80,17 +83,17 @@ class Learner:
             # always the same shape: one compilation, and the same sums whatever the number of rows
             part = _columns(rows[np.minimum(np.arange(i, i + PREDICT_BATCH), n - 1)])
             images = mocklens.merge(*bank, part["stamp"], part["source"], part["alpha"])
-            found.append(np.asarray(self._backend.score(images))[:, 0])
-        return np.concatenate(found)[:n]
+            found.append(self._backend.score(images))  # not waited for, where the backend runs ahead
+        return np.concatenate(found)[:n, 0]
 
     def get(self, every=False):
         """The network's variables, or with ``every`` also the optimiser's: arrays that do not change any more."""
-        found = self._backend.get()
-        return found if every else found[: len(self.network.variables)]
+        return self._backend.get(len(self.variables) if every else len(self.network.variables))
 
     def set(self, values):
-        """Set the network's variables, or all of them, from what `get` returned."""
-        for variable, value in zip(self.variables, values, strict=False):
+        """Set the network's variables, or all of them, from what `get` returned; the others stay as they are."""
+        now = self.get(every=True)
+        for variable, value in zip(self.variables, [*values, *now[len(values) :]], strict=True):
             variable.assign(value)
         self._backend.refresh()
 
@@ -158,8 +161,8 @@ class _TensorFlow:
         self.validate = lambda labels, batches, bank: validate(tf.constant(labels), batches, bank).numpy()
         self.score = tf.function(lambda images: network(images, training=False))
 
-    def get(self):
-        return [v.value.numpy().copy() for v in self.learner.variables]
+    def get(self, n):
+        return [v.value.numpy().copy() for v in self.learner.variables[:n]]
 
     def refresh(self):
         """Nothing to do: the variables are the state."""
@@ -177,7 +180,8 @@ class _Jax:
         self.refresh()
 
         def objective(trainable, rest, bank, batch):
-            images = learner.augmented(bank, batch)
+            with jax.default_matmul_precision("float32"):  # Keras finds the warp's coordinates by a matrix product
+                images = learner.augmented(bank, batch)
             logits, rest, penalties = network.stateless_call(trainable, rest, images, training=True, return_losses=True)
             return loss(batch["label"], logits[:, 0]) + sum(penalties), rest
 
@@ -213,12 +217,11 @@ class _Jax:
         self.validate = lambda labels, batches, bank: validate(self.state, bank, *jax.device_put((labels, batches)))
         self.score = lambda images: score(self.state, images)
 
-    def get(self):
+    def get(self, n):
         """References, not copies: JAX' arrays do not change."""
-        network = self.learner.network
         values = {id(v): x for vs, xs in zip(self._groups(), self.state, strict=True)
                   for v, x in zip(vs, xs, strict=True)}  # fmt: skip
-        return [values[id(v)] for v in (*network.variables, *self.learner.optimizer.variables)]
+        return [values[id(v)] for v in self.learner.variables[:n]]
 
     def refresh(self):
         """Take the state from the Keras variables."""

@@ -48,26 +48,35 @@ def save(figure, name, parameters):
             figure.savefig(beside, dpi=150, metadata=metadata, format=suffix[1:])
 
 
-def save_table(table, name, parameters, readable=None):
-    """Write a table as CSV (all digits), Markdown and LaTeX (booktabs); the last two of ``readable`` where given."""
+def save_table(table, name, parameters, readable=None, runs=None, converged=False):
+    """Write a table as CSV (all digits), Markdown and LaTeX (booktabs); the last two of ``readable`` where given.
+
+    Both have below or above them what made the table, as `face` has it on a figure.
+    """
     shown = table if readable is None else readable
-    index = shown.index.name is not None
+    index, words = shown.index.name is not None, made_of(parameters, runs, converged)
     results.write_csv(folder(parameters) / f"{name}.csv", table)
-    for suffix, text in ((".md", shown.to_markdown(index=index)), (".tex", shown.to_latex(index=index, escape=True))):
+    latex = shown.to_latex(index=index, escape=True, caption=words)
+    for suffix, text in ((".md", f"{shown.to_markdown(index=index)}\n\n*{words}*"), (".tex", latex)):
         with results.atomic(folder(parameters) / f"{name}{suffix}") as beside:
             beside.write_text(text + "\n")
 
 
-def face(figure, parameters, runs=None):
-    """State on a figure what made it: data, profile, runs, and that nothing has converged where nothing has."""
+def made_of(parameters, runs=None, converged=False):
+    """What made a figure or table: data, profile, protocol, runs; and that nothing has converged where not all has."""
     data = "simulated survey" if parameters.data is None else f"stamps of {parameters.data.name}"
     words = [data, f"profile {parameters.profile}", f"protocol {parameters.protocol}"]
     if runs is not None:
         words.append(f"{runs} run" + "s" * (runs != 1))
         words.append(f"{parameters.chunks} chunks of {parameters.chunk_size}, width {parameters.width}")
-        if parameters.chunks * parameters.chunk_size < 800 * 4096:  # less than `lite`
+        if not converged:
             words.append("NOT CONVERGED")
-    figure.supxlabel(" · ".join(words), fontsize=7, color="0.35")
+    return " · ".join(words)
+
+
+def face(figure, parameters, runs=None, converged=False):
+    """State on a figure what made it, see `made_of`."""
+    figure.supxlabel(made_of(parameters, runs, converged), fontsize=7, color="0.35")
 
 
 def stamps(images, titles=None, columns=6, size=1.25, vmin=0.0, vmax=1.0):

@@ -5,6 +5,7 @@ import numpy as np
 import seaborn as sns
 
 from lensdet import metrics, thesis, thresholds
+from lensdet.statistics import clopper_pearson
 
 # What is drawn as maths; any other model is drawn by its name.
 LABELS = {
@@ -17,25 +18,24 @@ LABELS = {
 }
 
 
-# Figures 7.1 to 7.6, in that order.
-APPENDIX = (
-    "Binary Cross Entropy",
-    "F_beta metric",
-    "Soft F_beta metric",
-    "F_beta Soft Loss",
-    "F_1 Soft loss",
-    "F_1 Double Soft loss",
-)
-_MORE_COLOURS = ("black", "purple", "saddlebrown", "deeppink", "slategray", "teal")  # beyond the thesis' six
+_BEYOND = {"Focal loss": "black", "sigmoidF1 loss": "purple"}  # the thesis' colours are in `lensdet.thesis`
 
 
 def _label(model):
     return LABELS.get(model, model.replace("F_beta", r"$F_\beta$").replace("beta ", r"$\beta$ = "))
 
 
-def _colours(models):
-    more = iter(_MORE_COLOURS * len(models))
-    return {model: thesis.COLOURS.get(model) or next(more) for model in models}
+def _colour(model):
+    """The same for a model in every figure; another beta has one by its logarithm."""
+    known = {**thesis.COLOURS, **_BEYOND}
+    if model in known:
+        return known[model]
+    return plt.get_cmap("viridis")(np.clip((np.log10(float(model.split()[-1])) + 2) / 3, 0, 1))
+
+
+def _width(i, k):
+    """Run k stands out, the others are thin."""
+    return {"lw": 1.3, "alpha": 1.0, "zorder": 2.5} if i == k else {"lw": 0.5, "alpha": 0.4}
 
 
 def f_beta_curves(rows, beta):
@@ -48,10 +48,9 @@ def f_beta_curves(rows, beta):
     beta : float
     """
     figure, axis = plt.subplots(figsize=(8, 5))
-    colours = _colours(rows)
     for row, (labels, logits, *_) in rows.items():
         f, precision, recall = metrics.f_beta_curve(labels, metrics.probability(logits), beta)
-        colour, t = colours[row], metrics.THRESHOLDS
+        colour, t = _colour(row), metrics.THRESHOLDS
         axis.plot(t, f.mean(0), color=colour, label=_label(row), lw=1.6)
         if len(f) > 1:
             spread = f.std(0, ddof=1)
@@ -109,37 +108,35 @@ def precision_recall(models, forest):
     Parameters
     ----------
     models : dict
-        Labels (N,) and logits (R, N) by model.
+        Labels (N,), logits (R, N) and the index of the run that stands out, by model.
     forest : pandas.DataFrame
         Rows of `lensdet.control.matched` to show as differences.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 4.2), width_ratios=(1.25, 1))
-    colours = _colours(models)
-    for model, (labels, logits, *_) in models.items():
+    for model, (labels, logits, k) in models.items():
         for i, z in enumerate(logits):
             c = thresholds.curve(labels, z)
-            accepted, found = c.tp + c.fp, c.tp / labels.sum()
-            with np.errstate(invalid="ignore"):
-                precision = c.tp / accepted
-            left.plot(found[1:], precision[1:], color=colours[model], lw=0.7, alpha=0.6)
+            precision = c.tp[1:] / (c.tp[1:] + c.fp[1:])
+            left.plot(c.tp[1:] / labels.sum(), precision, color=_colour(model), **_width(i, k),
+                      label=_label(model) if i == k else None)  # fmt: skip
             at = z >= 0
             if at.any():
-                left.plot(labels[at].sum() / labels.sum(), labels[at].mean(), "o", mec="black", mew=0.6, ms=6,
-                          color=colours[model], label=_label(model) if i == 0 else None, zorder=3)  # fmt: skip
-    left.set(xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0.5, 1.01))
-    left.set_title("test curves, one a run; points: p = 0.5")
+                left.plot(labels[at].sum() / labels.sum(), labels[at].mean(), "o", mec="black", mew=0.6,
+                          ms=7 if i == k else 3.5, color=_colour(model), zorder=3)  # fmt: skip
+    left.set(xlabel="recall", ylabel="precision (cut below 0.5)", xlim=(0, 1.01), ylim=(0.5, 1.01))
+    left.set_title("test curves; points: p = 0.5; thick: the run of median loss")
     left.legend(fontsize=7, loc="lower left")
     shown = forest.dropna(subset=["difference"]) if "difference" in forest else forest[:0]
     names = []
     for y, (_, row) in enumerate(shown.iterrows()):
-        right.plot([row.low, row.high], [y, y], color=colours[row.model], lw=1.5)
-        right.plot(row.difference, y, "o", color=colours[row.model], mec="black", mew=0.6, ms=6)
+        right.plot([row.low, row.high], [y, y], color=_colour(row.model), lw=1.5)
+        right.plot(row.difference, y, "o", color=_colour(row.model), mec="black", mew=0.6, ms=6)
         names.append(f"{_label(row.model)}\nat recall {row.target:.3f}")
     right.axvline(0, color="0.3", lw=0.8)
     right.set_yticks(range(len(names)), names, fontsize=7)
-    right.invert_yaxis()
+    right.set_ylim(len(names) - 0.5, -0.5)
     right.set_xlabel("precision minus that of cross-entropy")
-    right.set_title("at equal recall, paired runs; 95 % over runs and images")
+    right.set_title("at equal recall; 95 % over runs and images")
     if not names:
         right.axis("off")
         right.text(0.5, 0.5, "needs cross-entropy and another loss", ha="center", transform=right.transAxes)
@@ -149,18 +146,21 @@ def precision_recall(models, forest):
 
 
 def roc(models):
-    """Completeness against the false-positive rate, one curve a run, with each model's p = 0.5 point."""
-    figure, axis = plt.subplots(figsize=(6, 4.2))
-    colours = _colours(models)
-    for model, (labels, logits, *_) in models.items():
+    """Recall against the false-positive rate, one curve a run, with each model's p = 0.5 point.
+
+    Parameters are those of `precision_recall`.
+    """
+    figure, axis = plt.subplots(figsize=(6.4, 4.2))
+    for model, (labels, logits, k) in models.items():
         n = len(labels) - labels.sum()
         for i, z in enumerate(logits):
             c = thresholds.curve(labels, z)
             # none of n negatives accepted is drawn at half an image, where a logarithm can show it
-            axis.plot(np.maximum(c.fp / n, 0.5 / n), c.tp / labels.sum(), color=colours[model], lw=0.8, alpha=0.7)
+            axis.plot(np.maximum(c.fp / n, 0.5 / n), c.tp / labels.sum(), color=_colour(model), **_width(i, k),
+                      label=_label(model) if i == k else None)  # fmt: skip
             at = z >= 0
-            axis.plot(max((1 - labels[at]).sum() / n, 0.5 / n), labels[at].sum() / labels.sum(), "o", ms=6, mew=0.6,
-                      color=colours[model], mec="black", label=_label(model) if i == 0 else None, zorder=3)  # fmt: skip
+            axis.plot(max((1 - labels[at]).sum() / n, 0.5 / n), labels[at].sum() / labels.sum(), "o", mew=0.6,
+                      ms=7 if i == k else 3.5, color=_colour(model), mec="black", zorder=3)  # fmt: skip
     axis.set(xscale="log", xlabel=f"false-positive rate (of {int(n)} negatives; none is drawn at half of one)",
              ylabel="recall (true-positive rate)", ylim=(0, 1.01), title="points: p = 0.5")  # fmt: skip
     axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
@@ -168,36 +168,46 @@ def roc(models):
 
 
 def effective(table):
-    """Where each soft model cuts, in calibrated probabilities of cross-entropy, against where theory says."""
-    figure, axis = plt.subplots(figsize=(6, 4.4))
+    """Where each soft model cuts, in calibrated probabilities of cross-entropy, against where theory says.
+
+    Open: the model accepts all lenses of the calibration set or none, and cuts beyond what can be told.
+    """
+    figure, axis = plt.subplots(figsize=(6.4, 4.4))
     axis.plot([0, 1], [0, 1], color="0.5", lw=0.8, label="theory")
-    colours = _colours(table.model.unique())
     for model, rows in table.groupby("model", sort=False):
-        axis.plot(rows.predicted, rows.effective, "o", color=colours[model], mec="black", mew=0.6, label=_label(model))
+        for i, row in enumerate(rows.itertuples()):
+            told = 0 < row.effective < 1
+            axis.plot(row.predicted, row.effective, "o", color=_colour(model), mec="black", mew=0.6, clip_on=False,
+                      mfc=_colour(model) if told else "none", label=_label(model) if i == 0 else None)  # fmt: skip
     axis.set(xlabel=r"predicted threshold, $F^*/(1+\beta^2)$", ylabel="effective threshold\n(calibrated BCE)",
-             xlim=(0, 1.02), ylim=(-0.02, 1.02))  # fmt: skip
-    axis.legend(fontsize=7, loc="upper left")
+             xlim=(0, 1.02), ylim=(0, 1.02))  # fmt: skip
+    axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 
-def reliability(curves):
+def reliability(curves, least=10):
     """Fraction of lenses against prediction, before and after temperature scaling.
 
     Parameters
     ----------
-    curves : dict of list of (before, after)
-        `lensdet.calibration.Reliability` of each run, by model.
+    curves : dict of (before, after)
+        `lensdet.calibration.Reliability` of one run, by model.
+    least : int
+        A bin with fewer images is left out.
     """
     figure, axes = plt.subplots(1, 2, figsize=(8, 3.8), sharey=True)
-    colours = _colours(curves)
-    for axis, k, title in zip(axes, (0, 1), ("as predicted", "after temperature scaling"), strict=True):
+    for axis, when, title in zip(axes, (0, 1), ("as predicted", "after temperature scaling"), strict=True):
         axis.plot([0, 1], [0, 1], color="0.5", lw=0.8)
-        for model, runs in curves.items():
-            for i, pair in enumerate(runs):
-                axis.plot(pair[k].mean_prediction, pair[k].fraction, "o-", ms=3, lw=0.9, alpha=0.8,
-                          color=colours[model], label=_label(model) if i == 0 else None)  # fmt: skip
+        for model, pair in curves.items():
+            bins = pair[when]
+            kept = np.asarray(bins.count) >= least
+            axis.plot(
+                bins.mean_prediction[kept], bins.fraction[kept], color=_colour(model), lw=0.9, label=_label(model)
+            )
+            axis.scatter(bins.mean_prediction[kept], bins.fraction[kept], s=bins.count[kept] / 4, color=_colour(model),
+                         alpha=0.6, lw=0)  # fmt: skip
         axis.set(xlabel="mean prediction in bin", title=title, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
-    axes[0].set_ylabel("fraction of lenses in bin")
+    axes[0].set_ylabel(f"fraction of lenses in bin\n(of at least {least} images; area: images)")
     axes[0].legend(fontsize=7, loc="upper left")
     return figure
 
@@ -205,14 +215,16 @@ def reliability(curves):
 def false_positive_rates(table):
     """False-positive rate of LRGs and of each kind of contaminant at p = 0.5, with Clopper-Pearson intervals."""
     rows = table[table.threshold == "p = 0.5"]
-    kinds, found = [k for k in rows.kind.unique() if k != "contaminant"], list(rows.model.unique())
+    kinds, found = list(rows.kind.unique()), list(rows.model.unique())
+    if set(kinds) - {"lrg", "contaminant"}:
+        kinds.remove("contaminant")  # all of them together, where they are known apart
     figure, axis = plt.subplots(figsize=(8, 3.6))
-    colours = _colours(found)
     for j, model in enumerate(found):
         mine = rows[rows.model == model].set_index("kind").loc[kinds]
         x = np.arange(len(kinds)) + 0.8 * ((j + 0.5) / len(found) - 0.5)
+        label = f"{_label(model)}, run {mine.run.iloc[0]}"
         axis.errorbar(x, mine.rate, [mine.rate - mine.low, mine.high - mine.rate], fmt="o", ms=4, lw=1,
-                      color=colours[model], mec="black", mew=0.4, label=_label(model))  # fmt: skip
+                      color=_colour(model), mec="black", mew=0.4, label=label)  # fmt: skip
     n = rows[rows.model == found[0]].set_index("kind").loc[kinds, "n"]
     axis.set_xticks(range(len(kinds)), [f"{kind}\nn = {n[kind]}" for kind in kinds])
     axis.set(ylabel="false-positive rate at p = 0.5", ylim=(-0.02, 1.02))
@@ -220,29 +232,35 @@ def false_positive_rates(table):
     return figure
 
 
-def inspected(models, share, prior):
+def inspected(models, contaminant, share, prior):
     """False positives that are looked at for each true lens, against the recall.
+
+    Where a kind of negative has no false positive its rate is taken as the upper end of its 95 % interval, dotted: the
+    curve then is what cannot be excluded, not what was seen.
 
     Parameters
     ----------
     models : dict
-        Labels (N,), logits (R, N) and whether a negative is a contaminant (N,), by model.
+        As in `precision_recall`; the run that stands out is drawn.
+    contaminant : bool array (N,)
+        Which images are contaminants.
     share, prior : float
         As in `lensdet.control.on_the_sky`.
     """
-    figure, axis = plt.subplots(figsize=(6, 4.2))
-    colours = _colours(models)
-    for model, (labels, logits, contaminant) in models.items():
-        for i, z in enumerate(logits):
-            cuts = np.unique(z[labels == 1])[::-1]
-            accepted = z >= cuts[:, None]  # (T, N)
-            rate = [accepted[:, members].mean(1) if members.any() else np.zeros(len(cuts))
-                    for members in ((labels == 0) & ~contaminant, (labels == 0) & contaminant)]  # fmt: skip
-            recall = accepted[:, labels == 1].mean(1)
-            wrong = thresholds.inspected_per_lens(recall, thresholds.mixed_fpr(*rate, share), prior)
-            seen = np.asarray(wrong) > 0
-            axis.plot(recall[seen], wrong[seen], color=colours[model], lw=0.9, alpha=0.8,
-                      label=_label(model) if i == 0 else None)  # fmt: skip
+    figure, axis = plt.subplots(figsize=(6.6, 4.2))
+    for model, (labels, logits, k) in models.items():
+        cuts = np.unique(logits[k][labels == 1])[::-1]
+        accepted = logits[k] >= cuts[:, None]  # (T, N)
+        rates, seen = [], np.ones(len(cuts), bool)
+        for members, part in (((labels == 0) & ~contaminant, 1 - share), (contaminant, share)):
+            wrong, n = accepted[:, members].sum(1), members.sum()
+            least = clopper_pearson(0, n)[1]
+            rates.append(np.where(wrong > 0, wrong / max(n, 1), least) if n else np.full(len(cuts), np.nan))
+            seen &= (wrong > 0) | (part == 0)
+        recall = accepted[:, labels == 1].mean(1)
+        found = thresholds.inspected_per_lens(recall, thresholds.mixed_fpr(*rates, share), prior)
+        axis.plot(recall, found, ":", color=_colour(model), lw=1)
+        axis.plot(recall[seen], found[seen], color=_colour(model), lw=1.3, label=_label(model))
     axis.set(xlabel="recall", ylabel="false positives inspected for each lens found", yscale="log", xlim=(0, 1.01),
              title=f"1 lens in {1 / prior:,.0f}; {share:.0%} of the others contaminants as here")  # fmt: skip
     axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))

@@ -92,7 +92,9 @@ class Training(_Section):
         "constant", description="of the learning rate; cosine: up over 2 % of all steps, then down to nothing"
     )
     precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="of the convolutions; all that adds up or is kept is float32"
+        "float32",
+        description="of convolutions and residual sums (float32: TensorFloat-32 on recent GPUs); weights, statistics, "
+        "loss and last layer are float32 either way",
     )
     chunks: Count = Field(8000, description="at the most; a chunk is drawn anew each time")
     chunk_size: Count = Field(4096, description="images in a chunk, half of them positive")
@@ -220,9 +222,9 @@ PROFILES = {
         chunk_size=2048, patience=48, runs=2,
     ),
     # One GPU, a tenth of the thesis' chunks.
-    "lite": dict(chunks=800, patience=800),
+    "lite": dict(chunks=800, patience=800, redraw_validation=True),
     # One GPU, the thesis' own numbers.
-    "thesis": {},
+    "thesis": dict(redraw_validation=True),
 }  # fmt: skip
 
 

@@ -14,7 +14,19 @@ import h5py
 import numpy as np
 import pandas as pd
 
-VERSIONS_OF = ("lensdet", "tensorflow", "keras", "jax", "numpy", "scipy", "astropy", "lenstronomy", "h5py")
+VERSIONS_OF = (
+    "lensdet",
+    "tensorflow",
+    "keras",
+    "jax",
+    "jaxlib",
+    "torch",
+    "numpy",
+    "scipy",
+    "astropy",
+    "lenstronomy",
+    "h5py",
+)
 
 
 def root():

@@ -33,16 +33,17 @@ def models(parameters):
 def scores(parameters, data_key, model, name="test", protocol=None):
     """Scores of the complete runs of a model on a frozen set; None without a run.
 
-    A run that diverged (logits that are not numbers) is named and left out.
+    A run that diverged (some logit of the calibration or test set is not finite) is named and left out, of all sets.
     """
     experiment, selector = models(parameters)[model]
     selector = selector[protocol or parameters.protocol]
     labels, logits, runs = None, [], []
     for folder in results.complete_runs(parameters, experiment, data_key):
-        labels, found = results.load_logits(folder, selector, name)
-        if np.isnan(found).any():
-            print(f"{model}: run {int(folder.name[4:])} diverged (logits not numbers) and is left out")
+        sets = {each: results.load_logits(folder, selector, each) for each in {"calibration", "test", name}}
+        if not all(np.isfinite(found).all() for _, found in sets.values()):
+            print(f"{model}: run {int(folder.name[4:])} diverged (logits that are not finite) and is left out")
             continue
+        labels, found = sets[name]
         logits.append(found)
         runs.append(int(folder.name[4:]))
     return Scores(labels, np.stack(logits), np.array(runs)) if logits else None
@@ -61,7 +62,17 @@ def resamples(parameters, data_key, name="test", draws=2000):
     truth = load_truth(parameters, data_key, name)
     source = truth["source_id"].fillna(-1).astype(int) if "source_id" in truth else np.full(len(truth), -1)
     stamp = pd.factorize(truth["host"] + truth["stamp_id"].astype(str))[0]
-    return statistics.resample(stamp, source.to_numpy(), truth["host"].to_numpy(), draws, parameters.data_seed)
+    weights = statistics.resample(stamp, source.to_numpy(), truth["host"].to_numpy(), draws, parameters.data_seed)
+    # in a set of a few stamps a draw may lose a class, and nothing is defined on it
+    whole = np.all([weights @ (truth["label"] == label).to_numpy() > 0 for label in truth["label"].unique()], axis=0)
+    return weights[whole]
+
+
+def median_run(parameters, data_key, model, read):
+    """Index in `Scores` of the run of median validation loss; where that diverged, of the first that did not."""
+    folder = results.median_run(results.complete_runs(parameters, models(parameters)[model][0], data_key))
+    found = np.flatnonzero(read.runs == int(folder.name[4:]))
+    return int(found[0]) if len(found) else 0
 
 
 def collapsed(logits):
@@ -114,6 +125,11 @@ def lines(model, read, summary):
                "test_high": s.high, **shared, "thesis": published[0], "thesis_spread": published[1]}  # fmt: skip
 
 
+def interval(low, high):
+    """An interval as it is read; a single run has none over seeds."""
+    return f"{low:+.3f} to {high:+.3f}" if np.isfinite(low) else "one run: no interval"
+
+
 def cell(mean, spread, low, high, thesis=np.nan):
     """A cell: three numbers, each with its name, and the thesis'."""
     parts = [f"{mean:.3f}", f"seeds {spread:.3f}" if np.isfinite(spread) else "seeds –", f"test {low:.3f}–{high:.3f}"]
@@ -127,7 +143,10 @@ def readable(table):
     wide = {
         model: {
             "n": f"{rows.runs.iloc[0]} runs, {rows.collapsed_runs.iloc[0]} collapsed",
-            **{r.metric: cell(r["mean"], r.seed_spread, r.test_low, r.test_high, r.thesis) for _, r in rows.iterrows()},
+            **{
+                r.metric: cell(r["mean"], r.seed_spread, r.test_low, r.test_high, r.get("thesis", np.nan))
+                for _, r in rows.iterrows()
+            },
             **({"beyond 0.01 or 0.99": f"{rows.polarised.iloc[0]:.0%}"} if "polarised" in rows else {}),
             **({"mean threshold": f"{rows.threshold.iloc[0]:.3f}"} if "threshold" in rows else {}),
         }
@@ -143,7 +162,7 @@ def protocols(parameters, data_key, weights):
     -------
     pandas.DataFrame
         A row a model and metric: mean under ``text`` and ``code``, the thesis' value, and the paired difference code -
-        text with the intervals of `lensdet.statistics.paired`.
+        text with the interval over seeds and images (`lensdet.statistics.paired`).
     """
     found = []
     for model in models(parameters):
@@ -162,5 +181,6 @@ def protocols(parameters, data_key, weights):
             difference = statistics.paired(a, c, b, d)
             published = thesis.TABLE_5_1.get(model, {}).get(metric, (np.nan,))[0]
             found.append({"model": model, "metric": label, "text": c.mean(), "code": a.mean(), "thesis": published,
-                          **difference._asdict()})  # fmt: skip
+                          "code_minus_text": difference.mean, "low": difference.low, "high": difference.high,
+                          "runs": difference.n_runs})  # fmt: skip
     return pd.DataFrame(found)

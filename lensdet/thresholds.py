@@ -218,9 +218,12 @@ def inspected_per_lens(tpr, fpr, prior):
 
 
 def mixed_fpr(fpr_lrg, fpr_contaminant, share):
-    """False positive rate where `share` of the non-lenses are contaminants, the others LRGs; arrays broadcast."""
+    """False positive rate where `share` of the non-lenses are contaminants, the others LRGs; arrays broadcast.
+
+    A rate that is not a number does no harm where it has no share.
+    """
     fpr_lrg, fpr_contaminant, share = map(np.asarray, (fpr_lrg, fpr_contaminant, share))
-    return share * fpr_contaminant + (1 - share) * fpr_lrg
+    return np.where(share > 0, share * fpr_contaminant, 0) + np.where(share < 1, (1 - share) * fpr_lrg, 0)
 
 
 def _accepted(tpr, fpr, prior):

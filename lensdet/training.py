@@ -7,6 +7,7 @@ import sys
 import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
 import keras
@@ -37,7 +38,7 @@ def banner(parameters):
     return "\n".join(lines)
 
 
-def train_missing(parameters, progress=True, minutes=None):
+def train_missing(parameters, progress=True, minutes=None, after=None):
     """Train the runs that are not there yet, the first run of every experiment first.
 
     Parameters
@@ -48,6 +49,8 @@ def train_missing(parameters, progress=True, minutes=None):
     minutes : float, optional
         Stop after this time.  A run that is under way then is saved and taken up by the next call; none is begun that
         would probably not end in time, going by the longest one of this call.
+    after : callable, optional
+        Called after each run.
 
     Returns
     -------
@@ -66,6 +69,8 @@ def train_missing(parameters, progress=True, minutes=None):
             train(parameters, experiment, run, bank, progress, deadline)
             longest = max(longest, time.monotonic() - began)
             keras.backend.clear_session()
+            if after is not None:
+                after()
     return key
 
 
@@ -207,7 +212,7 @@ def _train(p, experiment, run, bank, folder, progress, deadline):
             if now - saved > SAVE_SECONDS or now > deadline:
                 state.save(folder / "state.npz", learner, state.seconds + now - began)
                 saved = now
-            if now > deadline:
+            if now > deadline and chunk < p.chunks and not state.stopped(p.patience):
                 return
     state.seconds += time.monotonic() - began
     state.save(folder / "state.npz", learner, state.seconds)
@@ -223,8 +228,9 @@ def _finish(p, run, bank, folder, learner, state):
     # a training chunk that was not trained on, not augmented: what the published ensembles were fitted on
     sets["training"] = "train", mocklens.training_rows(p, run, p.chunks, mocklens.sizes(bank, "train"))[0]
     logits = {selector: {} for selector in SELECTORS}
+    split_on_device = cache(lambda s: learner.bank if s == "train" else on_device(*mocklens.device_bank(bank, s)))
     for name, (split, rows) in sets.items():
-        pixels = learner.bank if split == "train" else on_device(*mocklens.device_bank(bank, split))
+        pixels = split_on_device(split)
         scored = {}  # by chunk: selectors that chose the same chunk share a checkpoint
         for selector in ("loss",) if name == "information" else SELECTORS:
             chunk = state.best[selector][1]
@@ -253,13 +259,15 @@ class _State:
 
     def add(self, row, learner):
         self.history.append(row)
+        weights = None  # fetched once, if any selector wants them
         for selector, direction in SELECTORS.items():
             sign = 1 if direction == "max" else -1
             value, _ = self.best.get(selector, (None, -1))
             # a number is better than none; of several that are none the first is kept, and patience runs out
             if value is None or np.isnan(value) > np.isnan(row[selector]) or sign * row[selector] > sign * value:
                 self.best[selector] = (row[selector], row["chunk"])
-                self.kept[row["chunk"]] = learner.get()
+                weights = learner.get() if weights is None else weights
+                self.kept[row["chunk"]] = weights
         wanted = {chunk for _, chunk in self.best.values()}
         self.kept = {chunk: weights for chunk, weights in self.kept.items() if chunk in wanted}
 
@@ -311,10 +319,13 @@ def main(arguments=None):
     except ParameterError as error:
         parser.error(str(error))
     print(banner(p), flush=True)
-    key = train_missing(p, minutes=options.minutes)
-    if options.pack:
+    key = bank_room.data_key(p)
+
+    def pack():
         folders = [f for experiment in p.experiments for f in results.complete_runs(p, experiment, key)]
         results.pack(options.pack, [*folders, mocklens.truth_folder(p, key)])
+
+    train_missing(p, minutes=options.minutes, after=pack if options.pack else None)
     left = len(_missing(p, key))
     print(f"{left} of {p.runs * len(p.experiments)} runs still missing" if left else "all runs are there", flush=True)
     return 3 if left else 0

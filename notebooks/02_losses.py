@@ -39,7 +39,19 @@ import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 
-from lensdet import calibration, control, figures, loss_figures, metrics, parameters, results, stamps, tables, training
+from lensdet import (
+    calibration,
+    control,
+    figures,
+    loss_figures,
+    metrics,
+    parameters,
+    results,
+    stamps,
+    tables,
+    thesis,
+    training,
+)
 
 p = parameters.from_notebook(globals())
 figures.plt.rcParams.update(figures.STYLE)
@@ -53,6 +65,8 @@ key = training.train_missing(p)
 folders = {experiment: results.complete_runs(p, experiment, key) for experiment in p.experiments}
 histories = {experiment: [results.load_history(f) for f in found] for experiment, found in folders.items()}
 weights = tables.resamples(p, key)
+ended = {e: sum(control.plateaued(h, p) for h in found) for e, found in histories.items()}
+made = {"runs": min(map(len, folders.values())), "converged": all(ended[e] == len(folders[e]) for e in ended)}
 pd.DataFrame({e: {"folder": f[0].parent.name, "runs": len(f)} for e, f in folders.items()}).T
 
 # %% [markdown]
@@ -66,7 +80,7 @@ pd.DataFrame({e: {"folder": f[0].parent.name, "runs": len(f)} for e, f in folder
 # %%
 table = tables.table_5_1(p, key, weights)
 wide = tables.readable(table)
-figures.save_table(table, "table_5_1", p, wide)
+figures.save_table(table, "table_5_1", p, wide, **made)
 wide.style.set_properties(**{"white-space": "normal", "text-align": "left"})
 
 # %% [markdown]
@@ -78,7 +92,7 @@ wide.style.set_properties(**{"white-space": "normal", "text-align": "left"})
 read = {model: tables.scores(p, key, model) for model in tables.models(p)}
 read = {model: s for model, s in read.items() if s is not None}
 figure = loss_figures.f_beta_curves(read, p.selection_beta)
-figures.face(figure, p, p.runs)
+figures.face(figure, p, **made)
 figures.save(figure, "fig_5_1", p)
 
 # %% [markdown]
@@ -87,50 +101,45 @@ figures.save(figure, "fig_5_1", p)
 # The run of median validation loss of each model (the thesis does not say which of the ten it shows).
 
 # %%
-shown = {}
-for model, s in read.items():
-    median = int(results.median_run(folders[tables.models(p)[model][0]]).name[4:])
-    i = list(s.runs).index(median) if median in s.runs else 0
-    shown[model] = s.labels, s.logits[i], s.runs[i]
+bold = {model: (s.labels, s.logits, tables.median_run(p, key, model, s)) for model, s in read.items()}
+shown = {model: (labels, logits[k], read[model].runs[k]) for model, (labels, logits, k) in bold.items()}
 figure = loss_figures.histograms(shown)
-figures.face(figure, p, p.runs)
+figures.face(figure, p, **made)
 figures.save(figure, "fig_5_2", p)
 
 # %%
-for number, model in enumerate(loss_figures.APPENDIX, 1):
+for number, model in enumerate(thesis.ROWS, 1):
     if model in shown:
         figure = loss_figures.histogram(shown[model][1], f"{model}, run {shown[model][2]}")
-        figures.face(figure, p, p.runs)
+        figures.face(figure, p, **made)
         figures.save(figure, f"fig_7_{number}", p)
 
 # %% [markdown]
 # ## Training curves
 #
-# Thin: runs; bold: their mean.  A training *has plateaued* where patience has stopped it, or where the learning rate is
-# constant and the best validation loss of the last third of its chunks is better than the best before by less than
-# 2 % of all the way it has come.
+# Thin: runs; bold: their mean.  Whether a training has plateaued goes by the rule of `control.plateaued`.
 
 # %%
 figure = loss_figures.training_curves(histories)
-figures.face(figure, p, p.runs)
+figures.face(figure, p, **made)
 figures.save(figure, "02_training", p)
-flat = {e: f"{sum(control.plateaued(h, p) for h in found)} of {len(found)}" for e, found in histories.items()}
-pd.Series(flat, name="runs that have plateaued").to_frame()
+print(control.plateaued.__doc__)
+pd.Series({e: f"{k} of {len(folders[e])}" for e, k in ended.items()}, name="runs that have plateaued").to_frame()
 
 # %% [markdown]
 # ## Is the loss doing more than moving the threshold?
 #
 # Soft F_beta is a ratio of linear functions of the outputs.  Its optimum is a thresholded posterior, at F*/(1 + β²)
-# with F* the best F_beta there is (Lipton et al. 2014): near 0.94 for β = 0.17, while soft F1 sits at F*/2.  If that is
+# with F* the best F_beta there is (Lipton et al. 2014): high for a small β, while soft F1 sits at F*/2.  If that is
 # all, cross-entropy read at that threshold does the same.  The thesis never looks.
 
 # %%
 matched = control.matched(p, key, weights)
-figures.save_table(matched, "02_matched", p, control.readable(matched))
+figures.save_table(matched, "02_matched", p, control.readable(matched), **made)
 forest = matched[matched["at"].str.startswith("that of") & (matched.matched == "recall")] if len(matched) else matched
 own = forest["at"].str.removeprefix("that of ") == forest["model"] if len(forest) else []
-figure = loss_figures.precision_recall(read, forest[own] if len(forest) else forest)
-figures.face(figure, p, p.runs)
+figure = loss_figures.precision_recall(bold, forest[own] if len(forest) else forest)
+figures.face(figure, p, **made)
 figures.save(figure, "02_control", p)
 Markdown(control.answer(p, histories, matched))
 
@@ -147,12 +156,12 @@ control.readable(matched)
 # %%
 deployed = control.deployed(p, key, weights)
 wide = tables.readable(deployed)
-figures.save_table(deployed, "02_own_thresholds", p, wide)
+figures.save_table(deployed, "02_own_thresholds", p, wide, **made)
 wide
 
 # %%
-figure = loss_figures.roc(read)
-figures.face(figure, p, p.runs)
+figure = loss_figures.roc(bold)
+figures.face(figure, p, **made)
 figures.save(figure, "02_roc", p)
 
 # %% [markdown]
@@ -164,32 +173,30 @@ figures.save(figure, "02_roc", p)
 # %%
 effective = control.effective_thresholds(p, key)
 if len(effective):
-    figures.save_table(effective, "02_effective_thresholds", p)
+    figures.save_table(effective, "02_effective_thresholds", p, **made)
     figure = loss_figures.effective(effective)
 else:
     figure = figures.empty("Effective thresholds need bce beside fbeta or f1 among the experiments.")
-figures.face(figure, p, p.runs)
+figures.face(figure, p, **made)
 figures.save(figure, "02_effective_thresholds", p)
+Markdown(control.effective_answer(effective))
 
 # %% [markdown]
 # ### Are the predictions probabilities?
 #
-# Expected calibration error (15 bins) and Brier score, before and after temperature scaling fitted on the calibration
-# set.  The test set is half lenses: in a sky of one in a thousand no model here is calibrated.
+# Expected calibration error and Brier score, before and after temperature scaling fitted on the calibration set; drawn
+# for the run of median validation loss.  The test set is half lenses: a sky with few of them needs the prior as well.
 
 # %%
 errors = control.calibrated(p, key)
-figures.save_table(errors, "02_calibration", p)
-curves = {}
-for model, rows in errors.groupby("model", sort=False):
-    s = read[model]
-    temperatures = rows.set_index("run")["temperature"]
-    curves[model] = [
-        tuple(calibration.reliability(s.labels, z.astype(float) / t) for t in (1, temperatures[run]))
-        for run, z in zip(s.runs, s.logits, strict=True)
-    ]
+figures.save_table(errors, "02_calibration", p, **made)
+temperatures = errors.set_index(["model", "run"])["temperature"]
+curves = {
+    model: [calibration.reliability(labels, z.astype(float) / t) for t in (1, temperatures[model, run])]
+    for model, (labels, z, run) in shown.items()
+}
 figure = loss_figures.reliability(curves)
-figures.face(figure, p, p.runs)
+figures.face(figure, p, **made)
 figures.save(figure, "02_reliability", p)
 errors.groupby("model", sort=False).mean(numeric_only=True).drop(columns="run")
 
@@ -197,41 +204,41 @@ errors.groupby("model", sort=False).mean(numeric_only=True).drop(columns="run")
 # ### On the sky
 #
 # False positives by kind of negative (95 % Clopper-Pearson, the run of median validation loss), and what they mean
-# where few objects are lenses.  *For this negative mix*, which is simulated: rates as low as the sky needs cannot be
-# measured on some hundred negatives, as the bounds show.
+# where few objects are lenses.  *For this negative mix*, which is simulated.  The bounds show how far rates as low as
+# the sky needs can be told from the negatives at hand: `worst` and `best` take all rates at the ends of their
+# intervals.
 
 # %%
 wrong = control.false_positives(p, key)
-figures.save_table(wrong, "02_false_positives", p)
+figures.save_table(wrong, "02_false_positives", p, **made)
 figure = loss_figures.false_positive_rates(wrong)
-figures.face(figure, p, p.runs)
+figures.face(figure, p, **made)
 figures.save(figure, "02_false_positives", p)
 
 # %%
 contaminant = (tables.load_truth(p, key)["host"] == "contaminant").to_numpy()
-by_host = {model: (s.labels, s.logits, contaminant) for model, s in read.items()}
-figure = loss_figures.inspected(by_host, p.sky_contaminants, p.lens_prior)
-figures.face(figure, p, p.runs)
+figure = loss_figures.inspected(bold, contaminant, p.sky_contaminants, p.lens_prior)
+figures.face(figure, p, **made)
 figures.save(figure, "02_inspected", p)
 sky = control.on_the_sky(wrong, p.lens_prior, p.sky_contaminants)
-figures.save_table(sky, "02_sky", p)
+figures.save_table(sky, "02_sky", p, **made)
 sky.round(4)
 
 # %% [markdown]
 # ## How the published checkpoints were chosen
 #
 # The published runs validated on batches sorted by class, drawn anew for every chunk, with the L2 penalty in the loss;
-# the "soft F_beta metric" row was chosen by accuracy; F_beta has β² = 0.03 and is read at p = 0.49.  Both protocols
-# read the same trainings here.  (What the published trainings did otherwise, such as shrinking instead of enlarging,
-# has switches of its own: `redraw_validation`, `zoom_direction`, `interpolation`.)
+# the "soft F_beta metric" row was chosen by accuracy; thresholds and β differ a little (`metrics.PROTOCOLS`).  Both
+# protocols read the same trainings here.  (What the published trainings did otherwise, such as shrinking instead of
+# enlarging, has switches of its own: `redraw_validation`, `zoom_direction`, `interpolation`.)
 
 # %%
 both = tables.protocols(p, key, weights)
-figures.save_table(both, "02_protocols", p)
-both[["model", "metric", "text", "code", "thesis", "mean", "low", "high", "n_runs"]].round(3)
+figures.save_table(both, "02_protocols", p, **made)
+both.round(3)
 
 # %%
-Markdown(control.selection_answer(both))
+Markdown(control.selection_answer(p, histories, control.selection(p, key, weights)))
 
 # %% [markdown]
 # ## Real stamps, ranked
@@ -267,5 +274,5 @@ elif files:
     figure = figures.empty("No scores: none of these stamps can be used, or there are no weights to score them with.")
 else:
     figure = figures.empty("No real stamps here: set the parameter real_stamps to a folder of FITS stamps.")
-figures.face(figure, p, p.runs)
+figures.face(figure, p, **made)
 figures.save(figure, "02_real_stamps", p)

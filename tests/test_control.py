@@ -1,12 +1,13 @@
 """The control, on runs that are written here: models whose true relation is known, plain loops, and scikit-learn."""
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.special import expit
 from sklearn.metrics import precision_score, recall_score
 
-from lensdet import control, mocklens, parameters, results, tables
+from lensdet import control, mocklens, parameters, results, tables, thresholds
 from lensdet.selection import SELECTORS
 
 KEY, N = "0123abcd", 200
@@ -81,14 +82,19 @@ def test_the_effective_threshold_is_the_shift(p):
 
 
 def test_own_thresholds_come_from_the_calibration_set(p, weights):
-    cuts = control.own_thresholds(p, KEY)
-    read = tables.scores(p, KEY, F_BETA)
-    table = control.deployed(p, KEY, weights)
+    cuts, found = control.own_thresholds(p, KEY), {}
+    folders = results.complete_runs(p, "fbeta", KEY)
+    for name in ("calibration", "test"):
+        pairs = [results.load_logits(folder, "loss", name) for folder in folders]
+        found[name] = np.array([thresholds.best_threshold(y, z, p.selection_beta) for y, z in pairs])
+    np.testing.assert_array_equal(cuts[F_BETA], found["calibration"])
+    assert (cuts[F_BETA] != found["test"]).all()
+    read, table = tables.scores(p, KEY, F_BETA), control.deployed(p, KEY, weights)
     expected = [recall_score(read.labels, z >= cut) for z, cut in zip(read.logits, cuts[F_BETA], strict=True)]
     assert line(table, model=F_BETA, metric="recall")["mean"] == pytest.approx(np.mean(expected))
     # the same ranking has the same threshold, whatever its scale
     np.testing.assert_allclose(cuts[F_BETA] / 20 + SHIFT, cuts["Binary Cross Entropy"], rtol=1e-4)
-    assert "thesis" in table and "mean threshold" in tables.readable(table)
+    assert "thesis" not in table and "mean threshold" in tables.readable(table)
 
 
 def test_calibration_of_a_polarised_model(p):
@@ -110,16 +116,33 @@ def test_false_positives_by_plain_loop(p):
         assert found["low"] <= found["rate"] <= found["high"]
 
 
+def sky_rows(**recall):
+    return [{"model": "m", "threshold": "own", "kind": kind, "run": 3, "rate": rate, "low": 0.5 * rate,
+             "high": 2 * rate, "recall": 0.5, "recall_low": 0.4, "recall_high": 0.6}
+            for kind, rate in (("lrg", 0.01), ("ring", 0.9), ("contaminant", 0.03))]  # fmt: skip
+
+
 def test_on_the_sky_by_hand():
-    rows = [{"model": "m", "threshold": "own", "kind": kind, "recall": 0.5, "rate": rate, "low": 0.5 * rate,
-             "high": 2 * rate} for kind, rate in (("lrg", 0.01), ("ring", 0.9), ("contaminant", 0.03))]  # fmt: skip
-    (found,) = control.on_the_sky(pd.DataFrame(rows), prior=0.001, share=0.25).to_dict("records")
+    (found,) = control.on_the_sky(pd.DataFrame(sky_rows()), prior=0.001, share=0.25).to_dict("records")
     mixed = 0.25 * 0.03 + 0.75 * 0.01
-    assert found["fpr"] == pytest.approx(mixed)
-    assert found["purity"] == pytest.approx(0.5 * 0.001 / (0.5 * 0.001 + mixed * 0.999))
-    assert found["inspected"] == pytest.approx(mixed * 0.999 / (0.5 * 0.001))
-    assert found["purity_low"] == pytest.approx(0.5 * 0.001 / (0.5 * 0.001 + 2 * mixed * 0.999))
-    assert found["inspected_low"] == pytest.approx(found["inspected"] / 2)
+    assert found["fpr"] == pytest.approx(mixed) and found["run"] == 3
+    for end, tpr, fpr in (("", 0.5, mixed), ("_worst", 0.4, 2 * mixed), ("_best", 0.6, mixed / 2)):
+        assert found["purity" + end] == pytest.approx(tpr * 0.001 / (tpr * 0.001 + fpr * 0.999))
+        assert found["inspected" + end] == pytest.approx(fpr * 0.999 / (tpr * 0.001))
+
+
+def test_a_sky_of_contaminants_needs_no_lrgs():
+    table = pd.DataFrame(sky_rows()[1:])
+    (without,) = control.on_the_sky(table, prior=0.001, share=1.0).to_dict("records")
+    assert without["fpr"] == pytest.approx(0.03)
+    (mixed,) = control.on_the_sky(table, prior=0.001, share=0.8).to_dict("records")
+    assert np.isnan(mixed["purity"])
+
+
+def test_a_bad_first_chunk_makes_no_plateau():
+    p = parameters.resolve({"profile": "smoke", "chunks": 20, "schedule": "constant"})
+    losses = [6.0, *np.linspace(0.5, 0.3, 19)]
+    assert not control.plateaued(pd.DataFrame({"loss": losses}), p)
 
 
 @pytest.mark.parametrize(
@@ -130,6 +153,8 @@ def test_on_the_sky_by_hand():
         ([1.0, 0.4, 0.2, 0.2, 0.2, 0.2], "cosine", False),  # any curve is flat where the rate is nothing
         ([1.0, 0.9], "cosine", True),  # stopped by patience
         ([0.5, 0.6, 0.7, 0.7, 0.7, 0.7], "constant", False),  # has never got anywhere
+        ([1.0, 0.4, 0.2, np.nan, 0.2, 0.2], "constant", False),
+        ([1.0, np.nan], "constant", False),  # stopped by patience, after it diverged
     ],
 )
 def test_plateau(losses, schedule, expected):
@@ -137,24 +162,76 @@ def test_plateau(losses, schedule, expected):
     assert control.plateaued(pd.DataFrame({"loss": losses}), p) is expected
 
 
+FLAT = pd.DataFrame({"loss": [1.0, 0.1, 0.1, 0.1, 0.1, 0.1]})
+STEEP = pd.DataFrame({"loss": np.linspace(1, 0, 6)})
+
+
+def ended(p):
+    return parameters.resolve({**p.model_dump(), "chunks": 6, "schedule": "constant"})
+
+
 def test_no_verdict_from_a_training_that_has_not_ended_or_from_three_runs(p, weights):
-    table = control.matched(p, KEY, weights)
-    flat = pd.DataFrame({"loss": [1.0, 0.1, 0.1, 0.1, 0.1, 0.1]})
-    steep = pd.DataFrame({"loss": np.linspace(1, 0, 6)})
-    p = parameters.resolve({**p.model_dump(), "chunks": 6, "schedule": "constant"})
-    said = control.answer(p, {"bce": [flat] * 3, "fbeta": [flat, steep, flat]}, table)
+    table, p = control.matched(p, KEY, weights), ended(p)
+    said = control.answer(p, {"bce": [FLAT] * 3, "fbeta": [FLAT, STEEP, FLAT]}, table)
     assert "Not answerable at 6 chunks" in said and "fbeta 1 of 3" in said and "bce" not in said.split("not: ")[1]
-    assert "Not decided**: 3 runs" in control.answer(p, {"bce": [flat] * 3}, table)
-    verdict = control.answer(p, {"bce": [flat] * 3}, table.assign(runs=10))
-    assert verdict.endswith("**Not shown.**")
-    assert control.answer(p, {"bce": [steep]}, pd.DataFrame()).startswith("Is the loss")
+    assert "Not decided**: 3 runs" in control.answer(p, {"bce": [FLAT] * 3}, table)
+    assert control.answer(p, {"bce": [STEEP]}, pd.DataFrame()).startswith("The control needs bce")
 
 
-def test_what_raised_the_recall_of_soft_f1(p, weights):
-    both = tables.protocols(p, KEY, weights)
-    assert "undecided below five runs" in control.selection_answer(both)
-    assert "**the selection**" in control.selection_answer(both.assign(n_runs=10, low=0.1, high=0.2))
-    assert "not among the experiments" in control.selection_answer(both[both.model != F_1])
+@pytest.mark.parametrize("models", [[F_BETA, F_1], [F_BETA], [F_1]])
+def test_a_verdict_on_each_soft_loss_that_is_there(p, weights, models):
+    table = control.matched(p, KEY, weights).assign(runs=6)
+    table = table[table.model.isin(["Binary Cross Entropy", *models])]
+    table.loc[table.model == F_BETA, "verdict"] = "reproduced"
+    table.loc[table.model == F_1, "verdict"] = "not reproduced"
+    said = control.answer(ended(p), {"bce": [FLAT]}, table)
+    assert (f"{F_BETA}: **more precise**" in said) == (F_BETA in models)
+    assert (f"{F_1}: **less precise**" in said) == (F_1 in models)
+
+
+def test_a_run_that_accepts_nothing_has_no_recall_to_match(p, weights):
+    folder = results.run_folder(p, "fbeta", 2, KEY)
+    rows = np.zeros(2 * N, mocklens.ROW)
+    rows["label"][:N] = 1
+    sets = dict.fromkeys(("calibration", "test"), np.linspace(-9, -8, 2 * N, dtype=np.float32))
+    results.write_logits(folder / "logits.h5", dict.fromkeys(SELECTORS, sets), dict.fromkeys(sets, rows))
+    table = control.matched(p, KEY, weights)
+    assert np.isnan(line(table, matched="recall", at=f"that of {F_BETA}", model=F_1)["mean"])
+    assert np.isfinite(line(table, matched="recall", at=f"that of {F_1}", model=F_BETA)["mean"])
+    assert control.answer(ended(p), {"bce": [FLAT]}, table)
+    effective = control.effective_thresholds(p, KEY)
+    assert "1 of 3 runs accept all lenses or none" in control.effective_answer(effective)
+    assert "needs bce" in control.effective_answer(effective[:0]).replace("need bce", "needs bce")
+
+
+def test_loss_and_selection_are_told_apart(p, weights):
+    """Made so that the published selection adds to the recall of soft F1, and the loss takes from it."""
+    for run in (1, 2, 3):
+        folder = results.run_folder(p, "f1", run, KEY)
+        with h5py.File(folder / "logits.h5", "r+") as file:
+            file["logits/code_loss/test"][:] += 1
+            file["logits/loss/test"][:] -= 1
+    found = control.selection(p, KEY, weights)
+    f1, bce = (np.array([[recall_score(*pair_at_zero(p, loss, run, s)) for run in (1, 2, 3)]
+                         for s in ("loss", "code_loss")]) for loss in ("f1", "bce"))  # fmt: skip
+    assert found["loss"].mean == pytest.approx((f1[0] - bce[0]).mean()) and found["loss"].mean < 0
+    assert found["selection"].mean == pytest.approx((f1[1] - f1[0]).mean()) and found["selection"].mean > 0
+    assert found["both"].mean == pytest.approx((f1[1] - bce[1]).mean())
+    said = control.selection_answer(ended(p), {"bce": [FLAT]}, found)
+    assert "Not decided**: 3 runs" in said and "frozen, where theirs was redrawn" in said
+    many = {name: d._replace(n_runs=6) for name, d in found.items()}
+    assert "**the loss lowers it, the selection raises it**" in control.selection_answer(
+        ended(p), {"bce": [FLAT]}, many
+    )
+    assert "Not answerable" in control.selection_answer(ended(p), {"bce": [STEEP]}, many)
+    without = parameters.resolve({**p.model_dump(), "experiments": ["bce", "fbeta"]})
+    assert control.selection(without, KEY, weights) == {}
+    assert "needs bce and f1" in control.selection_answer(p, {}, {})
+
+
+def pair_at_zero(p, loss, run, selector):
+    labels, logits = results.load_logits(results.run_folder(p, loss, run, KEY), selector, "test")
+    return labels, logits >= 0
 
 
 def test_readable_names_its_numbers(p, weights):

@@ -51,28 +51,31 @@ DRAW = {
     "histograms": lambda: loss_figures.histograms({row: (y, z[0], 1) for row, (y, z) in predictions().items()}),
     "training_curves": lambda: loss_figures.training_curves({"bce": [history(5), history(3, 1)], "f1": [history(4)]}),
     "histogram": lambda: loss_figures.histogram(np.random.default_rng(3).normal(size=100), "a model"),
-    "precision_recall": lambda: loss_figures.precision_recall(predictions(), FOREST),
-    "roc": lambda: loss_figures.roc(predictions()),
+    "precision_recall": lambda: loss_figures.precision_recall(bold(), FOREST),
+    "roc": lambda: loss_figures.roc(bold()),
     "effective": lambda: loss_figures.effective(
         pd.DataFrame({"model": ROWS, "predicted": [0.9, 0.5], "effective": [0.8, 0.6]})
     ),
     "reliability": lambda: loss_figures.reliability(RELIABILITY),
     "false_positive_rates": lambda: loss_figures.false_positive_rates(FALSE_POSITIVES),
-    "inspected": lambda: loss_figures.inspected(with_hosts(), 0.8, 0.001),
+    "inspected": lambda: loss_figures.inspected(bold(), CONTAMINANT, 0.8, 0.001),
     "empty": lambda: figures.empty("there is nothing"),
 }
 FOREST = pd.DataFrame({"model": ROWS[1:], "target": 0.7, "difference": [0.02], "low": [-0.01], "high": [0.05]})
-_BEFORE = calibration.Reliability(np.array([0.2, 0.8]), np.array([0.1, 0.9]), np.array([5, 5]))
-RELIABILITY = {row: [(_BEFORE, _BEFORE)] * 2 for row in ROWS}
+_BEFORE = calibration.Reliability(np.array([0.2, 0.8]), np.array([0.1, 0.9]), np.array([20, 50]))
+RELIABILITY = {row: (_BEFORE._replace(count=np.array([9, 50])), _BEFORE) for row in ROWS}
 FALSE_POSITIVES = pd.DataFrame(
-    [{"model": row, "threshold": t, "kind": kind, "n": 9, "rate": 0.3, "low": 0.1, "high": 0.6}
+    [{"model": row, "threshold": t, "kind": kind, "run": 2, "n": 9, "rate": 0.3, "low": 0.1, "high": 0.6}
      for row in ROWS for t in ("p = 0.5", "own") for kind in ("lrg", "ring", "contaminant")]
 )  # fmt: skip
 
 
-def with_hosts():
-    """Predictions, and that every other negative is a contaminant."""
-    return {row: (y, z, (np.arange(60) % 2 == 0) & (y == 0)) for row, (y, z) in predictions().items()}
+CONTAMINANT = (np.arange(60) % 2 == 0) & (np.arange(60) >= 30)  # every other negative
+
+
+def bold():
+    """Predictions, of which run 1 stands out."""
+    return {row: (y, z, 1) for row, (y, z) in predictions().items()}
 
 
 def shown(figure):
@@ -158,13 +161,27 @@ def test_roc_is_that_of_scikit_learn():
 
 def test_what_is_inspected_by_plain_loop():
     (axis,) = shown(DRAW["inspected"]())
-    y, z, contaminant = with_hosts()[ROWS[0]]
-    line = axis.lines[0]
-    for recall, wrong in zip(line.get_xdata(), line.get_ydata(), strict=True):
-        cut = np.sort(z[0][y == 1])[::-1][round(recall * 30) - 1]
-        rates = [(z[0][(y == 0) & (contaminant == c)] >= cut).mean() for c in (False, True)]
-        expected = (0.2 * rates[0] + 0.8 * rates[1]) * 0.999 / (recall * 0.001)
-        assert wrong == pytest.approx(expected)
+    y, z, k = bold()[ROWS[0]]
+    everything, seen = axis.lines[:2]
+    for recall, wrong in zip(seen.get_xdata(), seen.get_ydata(), strict=True):
+        cut = np.sort(z[k][y == 1])[::-1][round(recall * 30) - 1]
+        rates = [(z[k][(y == 0) & (c == CONTAMINANT)] >= cut).mean() for c in (False, True)]
+        assert min(rates) > 0
+        assert wrong == pytest.approx((0.2 * rates[0] + 0.8 * rates[1]) * 0.999 / (recall * 0.001))
+    assert len(everything.get_xdata()) == 30 > len(seen.get_xdata())  # dotted where a kind has no false positive
+    floor = (1 - 0.025 ** (1 / 15)) * 0.999 / 0.001 * 30  # none of 15 and of 15, one lens found
+    assert everything.get_ydata()[0] == pytest.approx(floor)
+
+
+def test_a_bin_of_a_few_images_is_not_drawn():
+    before, after = DRAW["reliability"]().axes
+    assert [len(axis.lines[1].get_xdata()) for axis in (before, after)] == [1, 2]
+
+
+def test_contaminants_together_are_drawn_where_no_kinds_are_known():
+    together = FALSE_POSITIVES[FALSE_POSITIVES.kind != "ring"]
+    (axis,) = shown(loss_figures.false_positive_rates(together))
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["lrg\nn = 9", "contaminant\nn = 9"]
 
 
 def test_a_single_histogram_has_every_image_and_a_round_top():

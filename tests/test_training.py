@@ -98,6 +98,7 @@ def test_a_chunk_is_what_keras_makes_of_it(tiny, smoke_bank, name):
     # what Keras calls a false positive here is a false negative
     tversky = keras.losses.Tversky(alpha=b2 / (1 + b2), beta=1 / (1 + b2))
     loss = {"bce": keras.losses.BinaryCrossentropy(), "fbeta": tversky}[name]
+    tiny = changed(tiny, schedule="constant", chunk_size=64, learning_rate=1e-3)  # four steps, all of the same rate
     ours = learner(tiny, smoke_bank, name)
     rows, warps = mocklens.training_rows(tiny, 1, 0, mocklens.sizes(smoke_bank, "train"))
     start = [w.numpy() for w in ours.model.weights]
@@ -567,7 +568,10 @@ def test_the_command_says_what_is_wrong(capsys):
 def test_banner():
     assert "WARNING" not in training.banner(parameters.resolve({"profile": "smoke"}))
     line = training.banner(parameters.resolve({"profile": "quick", "experiments": "fbeta"}))
-    assert line.startswith("profile quick: 2 runs to train, 30 chunks each; ") and "WARNING" not in line
+    assert (
+        line.startswith(f"profile quick: 2 runs to train, {parameters.PROFILES['quick']['chunks']} chunks each; ")
+        and "WARNING" not in line
+    )
     if "CPU" in results.device():
         assert "WARNING: on this CPU that is about" in training.banner(parameters.resolve({"profile": "thesis"}))
 
@@ -600,6 +604,20 @@ values = learner.validate(frozen, validation)  # compiles
 with jax.transfer_guard("disallow"):  # what is not sent or fetched on purpose stays where it is
     more = learner.train_chunk(*rows)
     values = learner.validate(frozen, validation)
+before = [np.asarray(x) for x in learner.get(every=True)]
+learner.set(learner.get())  # the network alone: the optimiser's moments stay
+assert all(np.array_equal(x, y) for x, y in zip(before, learner.get(every=True)))
+
+# a run that was stopped and taken up ends as one that was not
+import os
+short, ends = parameters.resolve({**p.model_dump(), "chunks": 2, "schedule": "cosine"}), []
+for deadlines in ((float("inf"),), (0, float("inf"))):
+    os.environ["LENSDET_RESULTS"] = str(folder / f"jax{len(deadlines)}")
+    for deadline in deadlines:
+        training.train(short, "fbeta", 1, stamps, progress=False, deadline=deadline)
+    run = results.run_folder(short, "fbeta", 1, stamps.data_key)
+    ends.append([(run / "history.csv").read_text(), *results.load_logits(run, "loss", "test")])
+assert ends[0][0] == ends[1][0] and np.array_equal(ends[0][2], ends[1][2])
 np.savez(folder / "found.npz", losses=losses, logits=logits, more=more, values=values)
 """
 
@@ -607,14 +625,15 @@ np.savez(folder / "found.npz", losses=losses, logits=logits, more=more, values=v
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed")
 def test_jax_does_the_same(tiny, smoke_bank, tmp_path):
     """The same losses over some steps, and each backend takes up the other's state."""
-    p = changed(tiny, learning_rate=1e-3)  # rounding grows with the step
+    own = {"learning_rate": 1e-3, "schedule": "constant"}  # rounding grows with the step
+    p = changed(tiny, **own)
     ours, size = learner(p, smoke_bank, "fbeta"), mocklens.sizes(smoke_bank, "train")
     losses = ours.train_chunk(*mocklens.training_rows(p, 1, 0, size))
     logits = ours.logits(mocklens.training_rows(p, 1, 9, size)[0], ours.bank)
     state = training._State()
     state.add({"chunk": 0, **dict.fromkeys(SELECTORS, 1.0)}, ours)
     state.save(tmp_path / "tensorflow.npz", ours, 1.0)
-    given = json.dumps({**TINY, "learning_rate": 1e-3})
+    given = json.dumps({**TINY, **own})
     environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu",
                    "XLA_FLAGS": "--xla_backend_optimization_level=0"}  # fmt: skip  # compiles in half the time
     subprocess.run([sys.executable, "-c", OTHER_BACKEND, given, tmp_path], env=environment, check=True, timeout=200)
