@@ -56,7 +56,7 @@ def save_table(table, name, parameters, readable=None, runs=None, converged=Fals
     shown = table if readable is None else readable
     index, words = shown.index.name is not None, made_of(parameters, runs, converged)
     results.write_csv(folder(parameters) / f"{name}.csv", table)
-    latex = shown.to_latex(index=index, escape=True, caption=words)
+    latex = shown.to_latex(index=index, escape=True, caption=words.replace("_", r"\_").replace("%", r"\%"))
     for suffix, text in ((".md", f"{shown.to_markdown(index=index)}\n\n*{words}*"), (".tex", latex)):
         with results.atomic(folder(parameters) / f"{name}{suffix}") as beside:
             beside.write_text(text + "\n")

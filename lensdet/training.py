@@ -1,8 +1,11 @@
 """Training: chunks, selection, early stopping, exact resume (sections 3.5, 4.2, 4.4)."""
 
 import argparse
+import contextlib
 import json
 import math
+import os
+import subprocess
 import sys
 import time
 import zlib
@@ -38,8 +41,14 @@ def banner(parameters):
     return "\n".join(lines)
 
 
+class Busy(RuntimeError):
+    """Another process is training this run."""
+
+
 def train_missing(parameters, progress=True, minutes=None, after=None):
     """Train the runs that are not there yet, the first run of every experiment first.
+
+    Several processes may do so at once: each takes runs that no other is at, and waits at the end for the others.
 
     Parameters
     ----------
@@ -62,15 +71,23 @@ def train_missing(parameters, progress=True, minutes=None, after=None):
     if todo := _missing(parameters, key):
         bank = bank_room.open_bank(parameters)
         mocklens.write_truth(parameters, bank)
+        busy = []
         for run, experiment in todo:
             began = time.monotonic()
             if began + longest > deadline:
                 break
-            train(parameters, experiment, run, bank, progress, deadline)
+            try:
+                train(parameters, experiment, run, bank, progress, deadline)
+            except Busy:
+                busy.append((run, experiment))
+                continue
             longest = max(longest, time.monotonic() - began)
             keras.backend.clear_session()
             if after is not None:
                 after()
+        for run, experiment in busy:  # another process is at it: wait for it, and take the run up if it was stopped
+            with contextlib.suppress(Busy):
+                train(parameters, experiment, run, bank, progress, deadline, wait=max(0.0, deadline - time.monotonic()))
     return key
 
 
@@ -139,7 +156,7 @@ def score_stamps(run_folder, folder, paths, pixels):
     return logits
 
 
-def train(parameters, experiment, run, bank, progress=True, deadline=math.inf):
+def train(parameters, experiment, run, bank, progress=True, deadline=math.inf, wait=0.0):
     """Train one run, or take it up where it was left, and leave its folder complete.
 
     The folder then holds ``parameters.json``, ``provenance.json``, ``history.csv``, ``<selector>.weights.h5`` and, last
@@ -158,22 +175,24 @@ def train(parameters, experiment, run, bank, progress=True, deadline=math.inf):
         Show a bar with chunk, losses, images a second and time left.
     deadline : float
         On the clock of `time.monotonic`: a run that has not ended then is saved and left for another call.
+    wait : float
+        Seconds to wait for another process that is at work in the same folder.
 
     Raises
     ------
-    RuntimeError
-        Where another process is at work in the same folder.
+    Busy
+        Where another process is still at work in the same folder.
     """
     folder = results.run_folder(parameters, experiment, run, bank.data_key)
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder / ".lock", timeout=0):
+        with FileLock(folder / ".lock", timeout=wait if wait < math.inf else -1):
             if not results.is_complete(folder):
                 for half in folder.glob(".????????.*"):  # left by a process that was killed in the middle of a save
                     half.unlink()
                 _train(parameters, experiment, run, bank, folder, progress, deadline)
     except Timeout:
-        raise RuntimeError(f"{folder}: another process is training this run; wait for it or stop it") from None
+        raise Busy(f"{folder}: another process is training this run; wait for it or stop it") from None
 
 
 def _train(p, experiment, run, bank, folder, progress, deadline):
@@ -310,6 +329,8 @@ def main(arguments=None):
     parser.add_argument("-f", dest="file", help="a file of parameters, such as params/fbeta.yaml")
     parser.add_argument("-p", dest="given", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     parser.add_argument("--minutes", type=float, help="stop after this time (default: when all is done)")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="train N runs side by side, in a process each with "
+                        "its share of the cores: on a CPU more images in all, for more memory (default: 1)")  # fmt: skip
     parser.add_argument("--pack", type=Path, metavar="ZIP", help="put all complete runs of these experiments, without "
                         "weights, into a file; `python -m zipfile -e ZIP results/` unpacks it")  # fmt: skip
     options = parser.parse_args(arguments)
@@ -325,10 +346,30 @@ def main(arguments=None):
         folders = [f for experiment in p.experiments for f in results.complete_runs(p, experiment, key)]
         results.pack(options.pack, [*folders, mocklens.truth_folder(p, key)])
 
-    train_missing(p, minutes=options.minutes, after=pack if options.pack else None)
+    if options.jobs > 1:
+        bank_room.open_bank(p)  # once, by all cores
+        _side_by_side(sys.argv[1:] if arguments is None else arguments, options.jobs)
+    else:
+        train_missing(p, minutes=options.minutes, after=pack if options.pack else None)
+    if options.pack:
+        pack()
     left = len(_missing(p, key))
     print(f"{left} of {p.runs * len(p.experiments)} runs still missing" if left else "all runs are there", flush=True)
     return 3 if left else 0
+
+
+def _side_by_side(arguments, jobs):
+    """Run this command in several processes, which share the cores and the runs."""
+    threads = str(max(1, (os.cpu_count() or 1) // jobs))
+    limits = dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), threads)
+    command = [sys.executable, "-m", "lensdet.training", *arguments, "--jobs", "1"]  # the last one counts
+    processes = [subprocess.Popen(command, env=os.environ | limits | {"TQDM_POSITION": str(i)}) for i in range(jobs)]
+    try:
+        for process in processes:
+            process.wait()
+    finally:
+        for process in processes:
+            process.terminate()
 
 
 if __name__ == "__main__":

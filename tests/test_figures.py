@@ -136,9 +136,7 @@ def points(axis):
 
 def test_precision_and_recall_at_one_half_and_the_differences():
     left, right = DRAW["precision_recall"]().axes
-    expected = [
-        (recall_score(y, z >= 0), precision_score(y, z >= 0)) for y, runs in predictions().values() for z in runs
-    ]
+    expected = [(recall_score(y, z >= 0), precision_score(y, z >= 0)) for y, runs, _ in bold().values() for z in runs]
     np.testing.assert_allclose(points(left), expected)
     curve = next(line for line in left.lines if line.get_marker() == "None")
     y, z = predictions()[ROWS[0]]
@@ -147,7 +145,7 @@ def test_precision_and_recall_at_one_half_and_the_differences():
     assert set(zip(recall[:-1].round(9), precision[:-1].round(9), strict=True)) <= found
     np.testing.assert_allclose(points(right), [(0.02, 0)])
     assert [label.get_text() for label in right.get_yticklabels()] == ["$F_\\beta$ soft loss\nat recall 0.700"]
-    assert "needs cross-entropy" in loss_figures.precision_recall(predictions(), FOREST[:0]).axes[1].texts[0].get_text()
+    assert "needs cross-entropy" in loss_figures.precision_recall(bold(), FOREST[:0]).axes[1].texts[0].get_text()
 
 
 def test_roc_is_that_of_scikit_learn():
@@ -252,16 +250,16 @@ def test_every_stamp_has_its_panel(n):
 # ---- what is written on a figure
 
 
-@pytest.mark.parametrize("profile", parameters.PROFILES)
-def test_an_unconverged_figure_says_so(profile, tmp_path):
-    p = parameters.resolve({"profile": profile, "protocol": "code", "data": tmp_path / "kids"})
+@pytest.mark.parametrize("converged", [True, False])
+def test_an_unconverged_figure_says_so(converged, tmp_path):
+    p = parameters.resolve({"profile": "lite", "protocol": "code", "data": tmp_path / "kids"})
     figure = figures.empty("")
-    figures.face(figure, p, 3)
+    figures.face(figure, p, 3, converged)
     face = figure.get_supxlabel()
-    assert ("NOT CONVERGED" in face) == (profile in ("smoke", "quick"))
-    for words in (f"profile {profile}", "protocol code", "stamps of kids", "3 runs", f"{p.chunks} chunks"):
+    assert ("NOT CONVERGED" in face) != converged
+    for words in ("profile lite", "protocol code", "stamps of kids", "3 runs", f"{p.chunks} chunks"):
         assert words in face
-    figures.face(figure, parameters.resolve({"profile": profile}), 1)
+    figures.face(figure, parameters.resolve({"profile": "quick"}), 1)
     assert "simulated survey" in figure.get_supxlabel() and "1 run ·" in figure.get_supxlabel()
     figures.face(figure, p)  # of the data alone: nothing was trained
     assert "run" not in figure.get_supxlabel() and "CONVERGED" not in figure.get_supxlabel()
@@ -303,6 +301,12 @@ def test_tables_are_written_three_times(here, smoke):
     assert pd.read_csv(here / "smoke" / "t.csv")["mean"][0] == 1 / 3
     assert "| F_1     | 0.333; 50 % |" in found[".md"]
     assert r"F\_1 & 0.333; 50 \% \\" in found[".tex"] and r"\toprule" in found[".tex"]
+    for text in (found[".md"], found[".tex"]):  # what made it
+        assert "simulated survey · profile smoke" in text
+    kids = parameters.resolve({**smoke.model_dump(), "data": here / "my_kids"})
+    figures.save_table(table, "run", kids, runs=3)
+    (written,) = here.glob("smoke-*/run.tex")
+    assert r"\caption{stamps of my\_kids" in written.read_text() and "3 runs" in written.read_text()
     figures.save_table(table, "plain", smoke)
     assert "model" in (here / "smoke" / "plain.md").read_text().splitlines()[0]
 

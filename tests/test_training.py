@@ -5,6 +5,7 @@ The network is two channels wide and a chunk has two steps: what is tested is th
 
 import importlib.util
 import json
+import math
 import os
 import shutil
 import signal
@@ -16,6 +17,7 @@ import zipfile
 import h5py
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 from filelock import FileLock
 from scipy.special import expit
@@ -556,6 +558,29 @@ def test_the_command_trains_packs_and_goes_on(tiny, smoke_bank, reference, elsew
     assert {f.name for f in folder.iterdir()} == {"parameters.json", "provenance.json", "history.csv", "logits.h5"}
     assert (folder / "logits.h5").read_bytes() == (elsewhere / "logits.h5").read_bytes()
     assert {f.stem for f in folder.parents[1].glob("truth-*/*.csv")} == set(mocklens.FROZEN)
+
+
+def test_runs_side_by_side_are_those_of_one_by_one(tiny, reference, elsewhere, tmp_path):
+    """Two processes, of one thread each, take a run each: the same within the rounding of sums."""
+    given = [word for name, value in {**TINY, "runs": 2}.items() for word in ("-p", name, str(value))]
+    assert training.main([*given, "-p", "experiments", "bce", "--jobs", "2"]) == 0
+    mine, theirs = (pd.read_csv(folder / "history.csv") for folder in (elsewhere, reference))
+    np.testing.assert_allclose(mine["training_loss"], theirs["training_loss"], rtol=1e-3)
+    assert results.is_complete(elsewhere.with_name("run_02"))
+
+
+def test_what_another_process_trains_is_waited_for(tiny, smoke_bank, elsewhere, monkeypatch):
+    """Others are trained first; then the one that was busy is asked for again, and not without waiting."""
+    asked = []
+
+    def train(p, experiment, run, bank, progress, deadline, wait=0.0):
+        asked.append((run, wait))
+        if run == 1 and not wait:
+            raise training.Busy
+
+    monkeypatch.setattr(training, "train", train)
+    training.train_missing(changed(tiny, runs=3))
+    assert asked == [(1, 0), (2, 0), (3, 0), (1, math.inf)]
 
 
 def test_the_command_says_what_is_wrong(capsys):
