@@ -124,15 +124,16 @@ class _TensorFlow:
     def __init__(self, learner):
         import tensorflow as tf
 
-        tf.config.experimental.enable_op_determinism()
+        gpu = bool(tf.config.list_physical_devices("GPU"))
+        if not gpu:  # on a GPU XLA has no deterministic gradient of max-pooling, and stops
+            tf.config.experimental.enable_op_determinism()
         network, optimizer, loss = learner.network, learner.optimizer, learner.loss
         trainable, self.learner = network.trainable_variables, learner
 
         def penalty():
             return tf.add_n(network.losses) if network.losses else 0.0
 
-        # XLA where there is a GPU; on a CPU its convolutions are the slower ones
-        @tf.function(jit_compile=bool(tf.config.list_physical_devices("GPU")))
+        @tf.function(jit_compile=gpu)  # on a CPU XLA's convolutions are the slower ones
         def step(images, labels):
             with tf.GradientTape() as tape:
                 total = loss(labels, network(images, training=True)[:, 0]) + penalty()
