@@ -134,7 +134,7 @@ def precision_recall(models, forest):
         names.append(f"{_label(row.model)}\nat recall {row.target:.3f}")
     right.axvline(0, color="0.3", lw=0.8)
     right.set_yticks(range(len(names)), names, fontsize=7)
-    right.set_ylim(len(names) - 0.5, -0.5)
+    right.set_ylim(max(len(names), 1) - 0.5, -0.5)
     right.set_xlabel("precision minus that of cross-entropy")
     right.set_title("at equal recall; 95 % over runs and images")
     if not names:

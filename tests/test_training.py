@@ -538,7 +538,7 @@ def test_no_run_is_begun_that_would_not_end_in_time(tiny, smoke_bank, elsewhere,
 
     monkeypatch.setattr(training.time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(training, "train", train)
-    training.train_missing(changed(tiny, runs=3), minutes=1)
+    training.train_missing(changed(tiny, runs=3, experiments=["bce"]), minutes=1)
     assert begun == [(1, 60)]
 
 
@@ -579,7 +579,7 @@ def test_what_another_process_trains_is_waited_for(tiny, smoke_bank, elsewhere, 
             raise training.Busy
 
     monkeypatch.setattr(training, "train", train)
-    training.train_missing(changed(tiny, runs=3))
+    training.train_missing(changed(tiny, runs=3, experiments=["bce"]))
     assert asked == [(1, 0), (2, 0), (3, 0), (1, math.inf)]
 
 
