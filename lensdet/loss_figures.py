@@ -135,6 +135,7 @@ def precision_recall(models, forest):
     right.axvline(0, color="0.3", lw=0.8)
     right.set_yticks(range(len(names)), names, fontsize=7)
     right.set_ylim(max(len(names), 1) - 0.5, -0.5)
+    right.locator_params(axis="x", nbins=6)
     right.set_xlabel("precision minus that of cross-entropy")
     right.set_title("at equal recall; 95 % over runs and images")
     if not names:
@@ -208,7 +209,7 @@ def reliability(curves, least=10):
                          alpha=0.6, lw=0)  # fmt: skip
         axis.set(xlabel="mean prediction in bin", title=title, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     axes[0].set_ylabel(f"fraction of lenses in bin\n(of at least {least} images; area: images)")
-    axes[0].legend(fontsize=7, loc="upper left")
+    axes[1].legend(fontsize=7, loc="lower right")
     return figure
 
 

@@ -105,7 +105,6 @@ def test_losses_by_the_command_of_the_readme(few, places, real):
         "thesis 0.937",
         "F_beta Soft Loss, beta 0.5",
         "Focal loss",
-        "sigmoidF1 loss",
         "Not answerable at 2 chunks of 64",
     ):
         assert row in said
