@@ -117,7 +117,7 @@ def test_what_does_not_decide_a_result_is_not_in_its_name(given):
 
 
 def test_the_profile_names_no_experiment():
-    same = resolve({"profile": "lite", **PROFILES["quick"]})
+    same = resolve({**resolve({"profile": "quick"}).model_dump(), "profile": "lite"})
     assert same.experiment_name("bce", "key") == resolve({"profile": "quick"}).experiment_name("bce", "key")
 
 
