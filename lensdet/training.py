@@ -329,7 +329,7 @@ def main(arguments=None):
     parser.add_argument("-f", dest="file", help="a file of parameters, such as params/fbeta.yaml")
     parser.add_argument("-p", dest="given", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     parser.add_argument("--minutes", type=float, help="stop after this time (default: when all is done)")
-    more = "train N runs side by side, each in a process with its share of the cores: faster on a CPU (default: 1)"
+    more = "train N runs side by side, each in a process with its share of the cores (default: 1)"
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help=more)
     parser.add_argument("--pack", type=Path, metavar="ZIP", help="put all complete runs of these experiments, without "
                         "weights, into a file; `python -m zipfile -e ZIP results/` unpacks it")  # fmt: skip
