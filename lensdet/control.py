@@ -59,7 +59,7 @@ def deployed(parameters, data_key, weights):
 
 
 def _targets(parameters, read):
-    """What is matched: the metric, a name, and the value of each run (a dictionary), or of all (a number)."""
+    """What is matched: the metric, a name, and the value by number of the run."""
     for model in (m for m in OWN if m in read):
         s = read[model]
         values = metrics.evaluate(s.labels, s.logits, parameters.protocol, parameters.selection_beta)
@@ -250,7 +250,11 @@ def answer(parameters, histories, table):
         From `matched`.
     """
     said, verdicts, runs = [], [], []
-    words = {"reproduced": "more precise", "not reproduced": "less precise", "undecided": "no difference shown"}
+    words = {
+        "reproduced": "more precise than",
+        "not reproduced": "less precise than",
+        "undecided": "not shown to differ from",
+    }
     for model in OWN[1:]:
         rows = table[(table["at"] == f"that of {model}") & (table.matched == "recall")] if len(table) else table
         rows = rows.set_index("model") if len(rows) else rows
@@ -263,7 +267,7 @@ def answer(parameters, histories, table):
             f"{ours.difference:+.3f} ({interval(ours.low, ours.high)}, 95 %, over {int(ours.runs)} paired runs and the "
             "test images)."
         )
-        verdicts.append(f"{model}: **{words[ours.verdict]}** than cross-entropy at its own recall.")
+        verdicts.append(f"{model}: **{words[ours.verdict]}** cross-entropy at its own recall.")
         runs.append(int(ours.runs))
     if not said:
         return "The control needs bce beside fbeta or f1 among the experiments."

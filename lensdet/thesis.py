@@ -38,7 +38,7 @@ TABLE_5_2 = _table(
 TABLE_5_3 = _table({"Max-Tree Seg.": ((0.898, 0.008), (0.918, 0.014), (0.919, 0.015), (0.874, 0.015))})
 
 # Each row of Table 5.1: the loss that is trained, and what its checkpoint is selected by under each protocol
-# (`lensdet.metrics.selectors`).  The first three are one training.  The published runs selected the third by accuracy.
+# (`lensdet.selection.selectors`).  The first three are one training.  The published runs chose the third by accuracy.
 ROWS = {
     "Binary Cross Entropy": ("bce", {"text": "loss", "code": "code_loss"}),
     "F_beta metric": ("bce", {"text": "f_beta", "code": "code_f_beta"}),

@@ -185,8 +185,8 @@ def test_a_verdict_on_each_soft_loss_that_is_there(p, weights, models):
     table.loc[table.model == F_BETA, "verdict"] = "reproduced"
     table.loc[table.model == F_1, "verdict"] = "not reproduced"
     said = control.answer(ended(p), {"bce": [FLAT]}, table)
-    assert (f"{F_BETA}: **more precise**" in said) == (F_BETA in models)
-    assert (f"{F_1}: **less precise**" in said) == (F_1 in models)
+    assert (f"{F_BETA}: **more precise than**" in said) == (F_BETA in models)
+    assert (f"{F_1}: **less precise than**" in said) == (F_1 in models)
 
 
 def test_a_run_that_accepts_nothing_has_no_recall_to_match(p, weights):
