@@ -14,6 +14,7 @@ import argparse
 import math
 import os
 import statistics
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -28,7 +29,7 @@ from lensdet import engine, mocklens, parameters, resnet, results
 
 # FLOP/s without sparsity, as in the data sheet; float32 means TensorFloat-32 on these cards
 PEAK = {"bfloat16": {"H100": 989e12, "H200": 989e12}, "float32": {"H100": 494e12, "H200": 494e12}}
-PARTS = ("chunk", "fit", "inference", "members", "torch")
+PARTS = ("chunk", "fit", "inference", "members", "processes", "torch")
 FROZEN, CHUNKS_THESIS = 1102, 8000
 
 
@@ -158,32 +159,62 @@ def members(bench):
     """Several runs side by side, batched by ``vmap`` in one program (JAX)."""
     if keras.backend.backend() != "jax":
         return
-    import jax
-
     for n in (2, 4):
         if not bench.room(f"{n} members by vmap"):
             continue
         p = bench.parameters(precision="bfloat16")
+        draw = lambda i, n=n, p=p: [mocklens.training_rows(p, k, i, bench.size) for k in range(1, n + 1)]  # noqa: E731
         learners = [engine.Learner(p, "bce", run, bench.hosts, bench.sources) for run in range(1, n + 1)]
-        state = jax.tree.map(lambda *x: jax.numpy.stack(x), *[x._backend.state for x in learners])
-        train = jax.jit(jax.vmap(learners[0]._backend.scan, (0, None, 0)))
-        bank = learners[0].bank
-
-        def step(i, state=state, train=train, bank=bank, p=p, n=n):
-            each = [mocklens.training_rows(p, run, i, bench.size) for run in range(1, n + 1)]
-            columns = [engine._batches({**engine._columns(rows), "warp": warps}, p.batch_size) for rows, warps in each]
-            return train(state, bank, jax.device_put(jax.tree.map(lambda *a: np.stack(a), *columns)))[1]
-
-        alone = [
-            np.asarray(x.train_chunk(*mocklens.training_rows(p, k + 1, 0, bench.size)))
-            for k, x in enumerate(learners[:2])
-        ]
-        together = np.asarray(step(0))
-        off = max(np.abs(together[k][:4] / alone[k][:4] - 1).max() for k in range(2))
-        seconds = bench.time(step, np.asarray)
+        together = engine.Members(learners)
+        found = np.asarray(together.train_chunk(draw(0)))
+        alone = [np.asarray(x.train_chunk(*rows)) for x, rows in zip(learners[:2], draw(0), strict=False)]
+        off = max(np.abs(found[k][:4] / alone[k][:4] - 1).max() for k in range(2))
+        seconds = bench.time(lambda i, t=together, d=draw: t.train_chunk(d(i)), np.asarray)
         bench.failed |= bool(off > 0.05)
         note = f"first losses within {off:.1%} of one by one"
         bench.add(f"{n} members by vmap, batch 64, bfloat16", n * p.chunk_size, seconds, note, "bfloat16")
+
+
+def processes(bench):
+    """Several runs side by side, each in a process of its own with its share of the cores: what ``--jobs`` does."""
+    for n in (2, 4):
+        if not bench.room(f"{n} processes"):
+            continue
+        threads = str(max(1, (os.cpu_count() or 1) // n))
+        limits = dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), threads)
+        command = [sys.executable, __file__, *sys.argv[1:], "--only", "one"]  # the last one counts
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": os.environ | limits}
+        running = [subprocess.Popen(command, **pipes) for _ in range(n)]
+        try:
+            for process in running:  # all have compiled before any is timed
+                while process.stdout.readline().strip() != "ready":
+                    if process.poll() is not None:
+                        raise RuntimeError(f"a process ended with status {process.returncode}")
+            began = time.perf_counter()
+            for process in running:
+                process.stdin.write("go\n")
+                process.stdin.flush()
+            if any([process.wait() for process in running]):
+                raise RuntimeError("a process failed")
+            seconds = [(time.perf_counter() - began) / bench.options.rounds]
+        finally:
+            for process in running:
+                process.kill()
+        note = f"mean of {bench.options.rounds} chunks of each"
+        bench.add(f"{n} processes, batch 64, bfloat16", n * bench.options.chunk, seconds, note, "bfloat16")
+
+
+def one(bench):
+    """One of the `processes`."""
+    p = bench.parameters(precision="bfloat16")
+    learner = engine.Learner(p, "bce", 1, bench.hosts, bench.sources)
+    work = lambda i: np.asarray(learner.train_chunk(*mocklens.training_rows(p, 1, i, bench.size)))  # noqa: E731
+    work(0)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    for i in range(bench.options.rounds):
+        work(i)
+    os._exit(0)  # nothing is written, and what ends a process is not what is timed
 
 
 def fit(bench):

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from lensdet import bank as bank_room
-from lensdet import mocklens, resnet, results, stamps
+from lensdet import engine, mocklens, resnet, results, stamps
 from lensdet.engine import PREDICT_BATCH, Learner, on_device
 from lensdet.parameters import ParameterError, resolve
 from lensdet.selection import SELECTORS
@@ -69,7 +69,7 @@ def train_missing(parameters, progress=True, minutes=None, after=None):
     deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
     key, longest = bank_room.data_key(parameters), 0.0
     if todo := _missing(parameters, key):
-        bank = bank_room.open_bank(parameters)
+        bank = _open_bank(parameters, todo[0][1])
         mocklens.write_truth(parameters, bank)
         busy = []
         for run, experiment in todo:
@@ -89,6 +89,15 @@ def train_missing(parameters, progress=True, minutes=None, after=None):
             with contextlib.suppress(Busy):
                 train(parameters, experiment, run, bank, progress, deadline, wait=max(0.0, deadline - time.monotonic()))
     return key
+
+
+def _open_bank(parameters, experiment):
+    """The bank; the first training is compiled while it is simulated (if that fails, the training itself will say so)."""
+    with ThreadPoolExecutor(1) as ahead:
+        if not parameters.data:
+            ahead.submit(engine.compile_ahead, parameters, experiment,
+                         parameters.n_lrg + parameters.n_contaminant, parameters.n_source)  # fmt: skip
+        return bank_room.open_bank(parameters)
 
 
 def _missing(parameters, key):

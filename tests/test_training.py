@@ -643,7 +643,31 @@ for deadlines in ((float("inf"),), (0, float("inf"))):
     run = results.run_folder(short, "fbeta", 1, stamps.data_key)
     ends.append([(run / "history.csv").read_text(), *results.load_logits(run, "loss", "test")])
 assert ends[0][0] == ends[1][0] and np.array_equal(ends[0][2], ends[1][2])
-np.savez(folder / "found.npz", losses=losses, logits=logits, more=more, values=values)
+
+# several at once, batched
+runs = [training.Learner(p, "fbeta", run, *mocklens.device_bank(stamps, "train")) for run in (1, 2)]
+members = engine.Members(runs)
+chunks = [mocklens.training_rows(p, run, 0, size) for run in (1, 2)]
+together = np.asarray(members.train_chunk(chunks))
+alone = np.stack([np.asarray(each.train_chunk(*chunk)) for each, chunk in zip(runs, chunks)])
+scored = [each.logits(frozen, validation) for each in runs]
+members.part()
+batched = [each.logits(frozen, validation) for each in runs]
+
+# compiled before the bank is there: the training then finds it in the cache
+def compiled():
+    return sorted(f.name for f in cache.glob("jit_train-*"))
+
+cache = folder / "cache"
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+jax.config.update("jax_compilation_cache_dir", str(cache))
+jax.experimental.compilation_cache.compilation_cache.reset_cache()
+engine.compile_ahead(p, "bce", size[0] + size[1], size[2])
+ahead = compiled()
+training.Learner(p, "bce", 1, *mocklens.device_bank(stamps, "train")).train_chunk(*rows)
+assert ahead and compiled() == ahead, (ahead, compiled())
+np.savez(folder / "found.npz", losses=losses, logits=logits, more=more, values=values, together=together, alone=alone,
+         scored=scored, batched=batched)
 """
 
 
@@ -665,6 +689,9 @@ def test_jax_does_the_same(tiny, smoke_bank, tmp_path):
     found = np.load(tmp_path / "found.npz")
     np.testing.assert_allclose(found["losses"], losses, rtol=1e-4)
     np.testing.assert_allclose(found["logits"], logits, atol=2e-2)
+    np.testing.assert_allclose(found["together"], found["alone"], rtol=1e-4)
+    np.testing.assert_allclose(found["batched"], found["scored"], atol=2e-2)
+    assert np.abs(found["alone"][0] - found["alone"][1]).max() > 1e-2  # two runs, not one twice
     read = training._State.load(tmp_path / "jax.npz", ours)
     assert read.best == state.best and len(read.kept[0]) == len(state.kept[0])
     more = ours.train_chunk(*mocklens.training_rows(p, 1, 1, size))
