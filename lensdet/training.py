@@ -92,7 +92,7 @@ def train_missing(parameters, progress=True, minutes=None, after=None):
 
 
 def _open_bank(parameters, experiment):
-    """The bank; the first training is compiled while it is simulated (if that fails, the training itself will say so)."""
+    """The bank; the first training is compiled while it is simulated (if that fails, the training will say so)."""
     with ThreadPoolExecutor(1) as ahead:
         if not parameters.data:
             ahead.submit(engine.compile_ahead, parameters, experiment,
