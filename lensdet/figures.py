@@ -41,11 +41,15 @@ def folder(parameters):
     return Path(os.environ.get("LENSDET_FIGURES", results.root() / "figures")) / "-".join(parts)
 
 
-def save(figure, name, parameters):
-    """Write a figure as PNG and PDF into `folder`, without dates: the same figure gives the same bytes."""
-    for suffix, metadata in ((".png", {"Software": None}), (".pdf", {"CreationDate": None, "Producer": None})):
-        with results.atomic(folder(parameters) / f"{name}{suffix}") as beside:
-            figure.savefig(beside, dpi=150, metadata=metadata, format=suffix[1:])
+def save(figure, name, parameters, formats=("png", "pdf")):
+    """Write a figure as PNG and PDF into `folder`, without dates: the same figure gives the same bytes.
+
+    Large sheets of noisy stamps are better off with ``formats=("jpg",)``.
+    """
+    undated = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Producer": None}}
+    for suffix in formats:
+        with results.atomic(folder(parameters) / f"{name}.{suffix}") as beside:
+            figure.savefig(beside, dpi=150, metadata=undated.get(suffix), format=suffix)
 
 
 def save_table(table, name, parameters, readable=None, runs=None, converged=False):

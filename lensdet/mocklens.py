@@ -7,6 +7,7 @@ are merged on the device by `merge`, from a bank that stays there.
 import keras
 import numpy as np
 import pandas as pd
+from joblib import Parallel, delayed
 
 from lensdet import augmentation, results
 from lensdet.streams import stream
@@ -118,6 +119,33 @@ def images(bank, split, rows):
     hosts, sources = device_bank(bank, split)
     each = np.arange(len(rows))
     return keras.ops.convert_to_numpy(merge(hosts[rows["stamp"]], sources[rows["source"]], each, each, rows["alpha"]))
+
+
+def without_neighbours(parameters, bank, split, rows):
+    """The merged stamps of some rows, as `images`, without their neighbours: same galaxy, arc, noise, normalisation.
+
+    Each stamp is simulated again (`lensdet.simulation.render`), with and without, and the difference taken away from
+    the bank's; Eq. 4.1 keeps the stamp's own minimum and maximum, so that nothing else changes.
+    """
+    hosts, sources = device_bank(bank, split)
+    catalogue = pd.concat([bank.catalogue(cls, split).assign(cls=cls) for cls in ("lrg", "contaminant")])
+    stamps, of = np.unique(rows["stamp"], return_inverse=True)
+    chosen = catalogue.iloc[stamps]
+    light = Parallel(n_jobs=parameters.workers)(
+        delayed(_neighbours_light)(cls, ident, parameters)
+        for cls, ident in zip(chosen["cls"], chosen["id"], strict=True)
+    )
+    span = (chosen["maximum"] - chosen["minimum"]).to_numpy()[:, None, None]
+    bare = np.maximum(hosts[stamps].astype(np.float32) - np.stack(light) / span, 0).astype(np.float32)
+    each = np.arange(len(rows))
+    return keras.ops.convert_to_numpy(merge(bare, sources[rows["source"]], of, each, rows["alpha"]))
+
+
+def _neighbours_light(cls, ident, parameters):
+    from lensdet import simulation  # lenstronomy takes seconds to import
+
+    full, bare = (simulation.render(cls, int(ident), parameters, neighbours=kept)[0] for kept in (True, False))
+    return full - bare
 
 
 def truth(bank, split, rows):

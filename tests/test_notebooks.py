@@ -21,10 +21,16 @@ DRAWN = {
            "01_stamp_parameters", "01_source_parameters"],
     "02": ["fig_5_1", "fig_5_2", "02_training", "02_control", "02_roc", "02_effective_thresholds", "02_reliability",
            "02_false_positives", "02_inspected", "02_real_stamps"],
+    "03": ["fig_5_3", "fig_5_4", "fig_5_5", "fig_5_6", "fig_5_7", "fig_5_8", *(f"fig_7_{k}" for k in range(7, 22)),
+           "03_cases_bce", "03_cases_fbeta", "03_empty_maps", "03_heat_inside", "03_left_out"],
+    "04": [*(f"fig_5_{k}" for k in range(9, 15)), *(f"fig_7_{k}" for k in range(22, 31)), "04_noise", "04_importance",
+           "04_fig_5_9_information", "04_selection_function"],
     "appendix": ["fig_7_1", "fig_7_2", "fig_7_3", "fig_7_4", "fig_7_5"],
 }  # fmt: skip
 TABLES = {"01": ["01_counts"], "02": ["table_5_1", "02_matched", "02_own_thresholds", "02_calibration",
-                                      "02_false_positives", "02_sky", "02_protocols"]}  # fmt: skip
+                                      "02_false_positives", "02_sky", "02_protocols"],
+          "03": ["03_empty_maps", "03_heat_inside", "03_left_out", "03_randomised"],
+          "04": ["04_full_above", "04_importance", "04_explained", "04_selection_function"]}  # fmt: skip
 
 
 def write_stamps(folder, cls, ids, p, nested=False):
@@ -124,7 +130,8 @@ def test_the_second_time_nothing_is_trained(few):
 def test_notebook_in_the_smoke_profile(notebook, tmp_path, real):
     if notebook == LOSSES:
         pytest.skip("run by the command of the README")
-    execute(notebook, tmp_path, profile="smoke", workers=1, real_stamps=str(real))
+    given = {} if notebook.name[:2] in ("03", "04") else {"real_stamps": str(real)}
+    execute(notebook, tmp_path, profile="smoke", workers=1, **given)
     number = notebook.name[:2]
     if number in DRAWN:
         check_drawn(number, parameters.resolve({"profile": "smoke"}))
@@ -146,4 +153,7 @@ def test_a_folder_in_the_layout_of_the_thesis(tmp_path, smoke):
     few = {"experiments": ["f1"], "runs": 1, "width": 2, "real_stamps": str(tmp_path / "none")}
     execute(LOSSES, tmp_path, **given, **few)
     check_drawn("02", parameters.resolve(given | few))
+    few.pop("real_stamps")
+    for number in ("03", "04"):  # on the same run
+        execute(next(NOTEBOOKS.glob(f"{number}_*.py")), tmp_path, **given, **few)
     assert "F_1 Soft loss" in printed(tmp_path / "out.ipynb")

@@ -1,0 +1,213 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 3. Where the network looks
+#
+# Gradient-weighted class activation maps (van Lohuizen 2021, sections 3.7, 4.5 and 5.2) of the BCE and the F_beta run
+# of median validation loss, on the test set.  The thesis shows cases and reads them; here cases are chosen by rule,
+# and what it reads from them is measured: how often a map is empty and why, how much heat lies inside the arc, and
+# whether the network ignores neighbours.
+#
+#     papermill notebooks/03_gradcam.py out.ipynb
+#
+# It trains nothing that is there, and keeps what it computes in the run's folder (`gradcam.h5`).  The cells of
+# `add_4` and `add_5` are 16 pixels wide, those of `add_6` and `add_7` 32 (6.4 arcsec), and each sees more than the
+# whole stamp: a map can point to a side of the lens, not to an arc.
+
+# %% tags=["parameters"]
+profile: str = None  # smoke, quick (default), lite, thesis
+experiments: list = None  # the first two of bce, fbeta and others that are given are looked into; None: the profile's
+runs: int = None  # of each experiment
+protocol: str = None  # text (default): as described; code: as the published runs computed
+data: str = None  # folder in the thesis' layout; None: the embedded survey
+workers: int = None  # processes that make stamps; None: all cores
+
+# %%
+import numpy as np
+import pandas as pd
+from IPython.display import Markdown
+
+from lensdet import (
+    bank,
+    control,
+    evidence,
+    figures,
+    gradcam,
+    gradcam_figures,
+    mocklens,
+    parameters,
+    results,
+    tables,
+    training,
+)
+
+p = parameters.from_notebook(globals())
+figures.plt.rcParams.update(figures.STYLE)
+print(training.banner(p))
+key = training.train_missing(p)
+stamps = bank.open_bank(p)
+truth, weights = tables.load_truth(p, key), tables.resamples(p, key)
+images = mocklens.images(stamps, "test", mocklens.frozen_rows(p, "test", mocklens.sizes(stamps, "test")))
+looked = sorted(p.experiments, key=lambda experiment: experiment not in ("bce", "fbeta"))[:2]
+folders = {experiment: evidence.median_folder(p, key, experiment) for experiment in looked}
+found = {experiment: evidence.measure(p, stamps, folder) for experiment, folder in folders.items()}
+heat = {e: {layer: f[f"heat/{layer}"] for layer in gradcam.LAYERS} for e, f in found.items()}
+labels, n = truth["label"].to_numpy(), range(len(truth))
+titles = {e: [gradcam_figures.title(i, truth, f["logit"], e) for i in n] for e, f in found.items()}
+plateaued = all(control.plateaued(results.load_history(folder), p) for folder in folders.values())
+made = {"runs": 1, "converged": plateaued}
+bce, soft = looked[0], looked[-1]
+
+
+def show(figure, name, **how):
+    figures.face(figure, p, **made)
+    figures.save(figure, name, p, **how)
+
+
+def case(experiment, i, name, words):
+    """One case under its number in the thesis, or the reason why there is none."""
+    if i is None:
+        figure = figures.empty(f"{words}: none in the test set ({experiment}).")
+    else:
+        own = {layer: maps[i] for layer, maps in heat[experiment].items()}
+        figure = gradcam_figures.panel(images[i], own, f"{words}\n{titles[experiment][i]}")
+    show(figure, name)
+
+
+# %% [markdown]
+# ## Cases
+#
+# For each of true and false positives and negatives (at p = 0.5) the most confident, the median and the least
+# confident. Rows: layers; columns: (a) the input, (b) the map with nearest neighbours, (c) the input in red and the
+# map in blue.
+
+# %%
+for experiment in looked:
+    chosen = evidence.cases(labels, found[experiment]["logit"])
+    show(gradcam_figures.sheet(images, heat[experiment], chosen, titles[experiment]), f"03_cases_{experiment}")
+
+# %% [markdown]
+# ## Figures 5.3 to 5.8
+#
+# The thesis' cases, by kind: a true positive, a true negative, a true negative with empty maps, a spiral taken for a
+# lens, a faint arc that is missed, a lens among neighbours that is missed.
+
+# %%
+by_class = {e: evidence.cases(labels, f["logit"], np.linspace(0, 1, 5)) for e, f in found.items()}
+
+
+def member(experiment, name, k):
+    return by_class[experiment][name][k] if by_class[experiment][name] else None
+
+
+named = {e: evidence.named_cases(truth, f["logit"], f) for e, f in found.items()}
+case(bce, member(bce, "TP", 2), "fig_5_3", "True positive, median")
+case(bce, member(bce, "TN", 4), "fig_5_4", "True negative, least confident")
+for number, words in zip((5, 6, 7, 8), named[bce], strict=True):
+    case(bce, named[bce][words], f"fig_5_{number}", words[0].upper() + words[1:])
+
+# %% [markdown]
+# ## Figures 7.7 to 7.21
+#
+# True positives and negatives of the first model, false positives and negatives of the last, from the most to the least
+# confident.
+
+# %%
+numbered = [(bce, "TP", (0, 2, 4)), (bce, "TN", range(5)), (soft, "FP", (0, 2, 4)), (soft, "FN", (0, 1, 3, 4))]
+wanted = [(e, name, k) for e, name, places in numbered for k in places]
+for number, (experiment, name, k) in enumerate(wanted, 7):
+    case(experiment, member(experiment, name, k), f"fig_7_{number}", f"{name}, {25 * k} % down in confidence")
+    figures.plt.close()
+
+# %% [markdown]
+# ## Every error
+#
+# The atlas that the users of a finder ask for: each error as it is and with its map at `add_5`, the most confident
+# first.
+
+# %%
+for experiment, f in found.items():
+    short = [t.split("p = ")[1].replace("\n", " ").replace("positive (mock lens)", "").replace("negative ", "")
+             for t in titles[experiment]]  # fmt: skip
+    classes, order = evidence.outcome(labels, f["logit"]), np.argsort(-np.abs(f["logit"]), kind="stable")
+    for name, words in (("FP", "false_positives"), ("FN", "false_negatives")):
+        chosen = order[classes[order] == name]
+        figure = gradcam_figures.errors(images, heat[experiment], chosen, short)
+        figure.suptitle(
+            f"{experiment}: all {len(chosen)} {words.replace('_', ' ')} of {len(labels)} images", fontsize=10
+        )
+        show(figure, f"03_{words}_{experiment}", formats=("jpg",))
+
+# %% [markdown]
+# ## How often is a map empty, and why?
+#
+# The thesis blames a product of feature maps, and soft losses.  There is no product in Eq. 3.25.  A map is empty
+# where the weighted sum is positive nowhere; or, where the *probability* is differentiated as in the published code,
+# where the sigmoid is flat in float32 (a logit above 17).  The published code also gave the network negatives without
+# their square root, images that it had never been trained on.
+
+# %%
+empty = {e: evidence.empty_maps(labels, f) for e, f in found.items()}
+table = pd.concat([t.assign(model=e) for e, t in empty.items()])
+figures.save_table(table, "03_empty_maps", p, **made)
+show(gradcam_figures.empty_share(empty), "03_empty_maps")
+
+# %% [markdown]
+# ## How much of the heat lies inside the arc?
+#
+# Each pixel has the heat of the cell whose receptive field is centred nearest; the arc is where the source is above
+# twice the noise.  Beside it the share that the map of *another* mock lens has in this arc, and the mean map of all:
+# a network that always looks around the centre does as well without looking.
+
+# %%
+inside = {e: evidence.inside(f, weights) for e, f in found.items()}
+table = pd.concat([t.assign(model=e) for e, t in inside.items()])
+figures.save_table(table, "03_heat_inside", p, **made)
+show(gradcam_figures.heat_in_arcs(found, truth), "03_heat_inside")
+table.round(4)
+
+# %% [markdown]
+# ## Does the network ignore neighbours?
+#
+# By intervention: the same simulated image with the same noise and the same normalisation, without its neighbours or
+# without its arc.
+
+# %%
+changes = {e: evidence.interventions(truth, f, weights) for e, f in found.items()}
+table = pd.concat([t.assign(model=e) for e, t in changes.items()])
+figures.save_table(table, "03_left_out", p, **made)
+if p.data is None:
+    figure = gradcam_figures.left_out(changes)
+else:
+    figure = figures.empty("Only simulated stamps can be drawn again without their neighbours.")
+show(figure, "03_left_out")
+table.round(3)
+
+# %% [markdown]
+# ## A sanity check: networks drawn anew
+#
+# Maps that show what a network has learnt change with its weights (Adebayo et al. 2018).  Median rank correlation of
+# the maps with those of the same network drawn anew from the top down; near 1 the maps would not depend on what was
+# learnt.
+
+# %%
+table = pd.concat([evidence.randomised(f).assign(model=e) for e, f in found.items()])
+figures.save_table(table, "03_randomised", p, **made)
+table.pivot_table(index=["model", "layer"], columns="drawn anew", values="median correlation").round(2)
+
+# %% [markdown]
+# ## What it says
+
+# %%
+before = (
+    ""
+    if plateaued
+    else f"At {p.chunks} chunks nothing has converged: this is about these networks, not the thesis'.\n\n"
+)
+Markdown(before + "\n\n".join(evidence.answer(e, empty[e], inside[e], changes[e]) for e in found))
