@@ -16,11 +16,13 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch needs room, too
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch and further processes need room, too
+os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
 
 import keras
 import numpy as np
@@ -182,7 +184,15 @@ def processes(bench):
             continue
         threads = str(max(1, (os.cpu_count() or 1) // n))
         limits = dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), threads)
-        command = [sys.executable, __file__, *sys.argv[1:], "--only", "one"]  # the last one counts
+        command = [
+            sys.executable,
+            __file__,
+            *sys.argv[1:],
+            "--only",
+            "one",
+            "--out",
+            tempfile.mkdtemp(),
+        ]  # the last one counts
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": os.environ | limits}
         running = [subprocess.Popen(command, **pipes) for _ in range(n)]
         try:
@@ -200,6 +210,7 @@ def processes(bench):
         finally:
             for process in running:
                 process.kill()
+                process.wait()
         note = f"mean of {bench.options.rounds} chunks of each"
         bench.add(f"{n} processes, batch 64, bfloat16", n * bench.options.chunk, seconds, note, "bfloat16")
 

@@ -8,17 +8,23 @@ import pandas as pd
 
 from lensdet import gradcam, mocklens, resnet, results, statistics, training
 
-FILE = "gradcam.h5"
+SELECTOR = {"text": "loss", "code": "code_loss"}
+LAYER = "add_5"  # that is spoken of: the finest, and the last of its size
 TARGETS = ("logit", "probability", "published")
 CAUSES = ("", gradcam.NO_EVIDENCE, gradcam.NO_GRADIENT)
 DRAWN_ANEW = {"logit": "last layer", "add_6": "above add_6", "stamp": "all layers"}
 CLASSES = ("TP", "TN", "FP", "FN")
 
 
+def path(parameters, folder):
+    """Where `measure` keeps what it finds: the checkpoint depends on the protocol."""
+    return folder / f"gradcam_{SELECTOR[parameters.protocol]}.h5"
+
+
 def measure(parameters, bank, folder):
     """Heat maps of the test set by a run's checkpoint of lowest loss, and logits of images without their parts.
 
-    Computed once, from the run's weights, and kept as ``gradcam.h5`` in its folder.
+    Computed once, from the run's weights, and kept in its folder, see `path`.
 
     Parameters
     ----------
@@ -30,26 +36,27 @@ def measure(parameters, bank, folder):
     Returns
     -------
     dict of arrays, N images
-        ``logit`` (N,); ``no_arc`` and ``no_neighbours`` (N,), the logit of the same image without them, the latter NaN
-        where the stamps are not simulated; ``heat/<layer>`` float16 (N, u, u); ``cause/<target>/<layer>`` (N,), a place
-        in `CAUSES`, where target ``published`` is the probability on negatives that were not stretched, as in the
-        published code; ``inside/<layer>``, ``other/<layer>`` and ``mean/<layer>`` (N,), shares of heat inside the arc
-        (source above twice the noise): of the own map, of another mock lens' and of the mean over mock lenses; NaN for
-        negatives; ``random/<layer>/<from>`` (N,), rank correlation with the map of a network drawn anew from there up.
+        ``logit`` (N,); ``unstretched`` (N,), with negatives as in target ``published`` below; ``no_arc`` and
+        ``no_neighbours`` (N,), the logit of the same image without them, the latter NaN where the stamps are not
+        simulated; ``heat/<layer>`` float16 (N, u, u); ``cause/<target>/<layer>`` (N,), a place in `CAUSES`, where
+        target ``published`` is the probability on negatives that were not stretched, as in the published code;
+        ``inside/<layer>``, ``other/<layer>`` and ``mean/<layer>`` (N,), shares of heat inside the arc (source above
+        twice the noise): of the own map, of another mock lens' and of the mean over mock lenses; NaN for negatives;
+        ``random/<layer>/<from>`` (N,), rank correlation with the map of a network drawn anew from there up.
 
     Raises
     ------
     FileNotFoundError
         Where neither the file nor the weights are there.
     """
-    path = folder / FILE
-    if not path.exists():
-        found = _measure(parameters, bank, training.load_network(folder))
-        with results.atomic(path) as beside, h5py.File(beside, "w") as file:
+    kept = path(parameters, folder)
+    if not kept.exists():
+        found = _measure(parameters, bank, training.load_network(folder, SELECTOR[parameters.protocol]))
+        with results.atomic(kept) as beside, h5py.File(beside, "w") as file:
             for name, values in found.items():
                 file.create_dataset(name, data=values, compression="gzip", track_times=False)
             file.attrs["provenance"] = json.dumps(results.provenance())
-    with h5py.File(path) as file:
+    with h5py.File(kept) as file:
         names = []
         file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
         return {name: file[name][:] for name in names}
@@ -68,6 +75,7 @@ def _measure(p, bank, model):
     bare["alpha"] = 0
     found = {
         "logit": maps.logits,
+        "unstretched": by_target["published"].logits,
         "no_arc": network.predict(mocklens.images(bank, "test", bare), verbose=0)[:, 0],
         "no_neighbours": np.full(len(rows), np.nan, np.float32),
     }
@@ -139,19 +147,24 @@ def named_cases(truth, logits, found):
 
     kind = truth.get("kind", pd.Series("", truth.index))  # a folder of stamps has none
     faint, crowded = truth["area_fraction"].fillna(np.inf), -truth.get("neighbours", pd.Series(0, truth.index))
+    known = "neighbours" in truth
     return {
         "true negative with empty maps in all layers, most confident": first((classes == "TN") & empty, logits),
         "spiral as a false positive, most confident": first((classes == "FP") & (kind == "spiral"), -logits),
         "faintest arc as a false negative": first(classes == "FN", faint),
-        "false negative with the most neighbours": first(classes == "FN", crowded),
+        "false negative with the most neighbours": first((classes == "FN") & known, crowded),
     }  # fmt: skip
 
 
 def empty_maps(labels, found):
-    """Share of empty maps by layer, target and class, with its cause; a row each, Clopper-Pearson intervals."""
-    classes, rows = outcome(labels, found["logit"]), []
+    """Share of empty maps by layer, target and class, with its cause; a row each, Clopper-Pearson intervals.
+
+    Classes are those of the images as the network had them: negatives not stretched for target ``published``.
+    """
+    rows = []
     for layer in gradcam.LAYERS:
         for target in TARGETS:
+            classes = outcome(labels, found["unstretched" if target == "published" else "logit"])
             cause = found[f"cause/{target}/{layer}"]
             for name in CLASSES:
                 n, k = int((classes == name).sum()), int((cause[classes == name] > 0).sum())
@@ -181,13 +194,11 @@ def inside(found, weights):
     rows = []
     for layer in gradcam.LAYERS:
         own, other, mean = (found[f"{name}/{layer}"] for name in ("inside", "other", "mean"))
-        used = np.isfinite(own) & np.isfinite(other) & np.isfinite(mean)
-        row = {"layer": layer, "n": int(used.sum())}
-        if used.any():
-            row |= {"own": own[used].mean(), "another's": other[used].mean(), "mean map": mean[used].mean()}
-            for name, base in (("another's", other), ("mean map", mean)):
-                gain, low, high = _mean((own - base)[used], weights[:, used])
-                row |= {f"gain over {name}": gain, f"low {name}": low, f"high {name}": high}
+        row = {"layer": layer, "n": int(np.isfinite(own).sum()), "own": _mean(own, weights)[0]}
+        for name, base in (("another's", other), ("mean map", mean)):  # another's may be empty where the own is not
+            gain, low, high = _mean(own - base, weights)
+            row |= {name: _mean(base + 0 * own, weights)[0]}
+            row |= {f"gain over {name}": gain, f"low {name}": low, f"high {name}": high}
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -208,8 +219,9 @@ def interventions(truth, found, weights):
     crowded = (truth["neighbours"] > 0).to_numpy() if "neighbours" in truth else np.zeros(len(truth), bool)
     parts = (
         ("arc", "mock lenses", positive, "no_arc"),
-        ("neighbours", "mock lenses", positive & crowded, "no_neighbours"),
-        ("neighbours", "negatives", ~positive & crowded, "no_neighbours"),
+        ("arc", "mock lenses with neighbours", positive & crowded, "no_arc"),
+        ("neighbours", "mock lenses with neighbours", positive & crowded, "no_neighbours"),
+        ("neighbours", "negatives with neighbours", ~positive & crowded, "no_neighbours"),
     )
     for part, images, used, name in parts:
         used = used & np.isfinite(found[name])
@@ -241,12 +253,15 @@ def answer(name, empty, heat, changes):
     logit = empty[(empty["target"] == "logit") & (empty["layer"] == "add_7")].set_index("class")
     said = ", ".join(f"{r.share:.0%} of {r.images} {c}" for c, r in logit.iterrows() if r.images)
     none = int(empty[gradcam.NO_GRADIENT].sum())
-    text.append(f"Empty maps at add_7: {said}.  " + (
-        "All for want of positive evidence: no gradient is zero, under any target." if not none else
-        f"Cases (image, layer, target) of a zero gradient: {none}; the others want positive evidence."))  # fmt: skip
-    best = heat.dropna()
-    if len(best):
-        best = best.loc[best["gain over mean map"].idxmax()]
+    text.append(f"Empty maps at add_7: {said}.")
+    if none:
+        text.append(
+            f"Cases (image, layer, target) of a zero gradient: {none}; other empty maps want positive evidence."
+        )
+    elif empty["empty"].any():
+        text.append("All empty maps lack positive evidence: no gradient is zero, under any target.")
+    best = heat.set_index("layer", drop=False).loc[LAYER]
+    if np.isfinite(best["gain over mean map"]):
         sure = "more" if best["low mean map"] > 0 else "less" if best["high mean map"] < 0 else "not provably more"
         gain = (
             f"gain {best['gain over mean map']:+.1%}, 95 % {best['low mean map']:+.1%} to {best['high mean map']:+.1%}"
@@ -262,19 +277,27 @@ def answer(name, empty, heat, changes):
             f"{r['change high']:+.2f}), in size {r['size']:.2f}, and {r['decisions changed']:.1%} of {int(r.n)} "
             "decisions change."
         )
-    pairs = [("arc", "mock lenses"), ("neighbours", "mock lenses"), ("neighbours", "negatives")]
+    crowded, negatives = "mock lenses with neighbours", "negatives with neighbours"
+    pairs = [("arc", crowded), ("neighbours", crowded), ("neighbours", negatives)]
     if all(key in changes.index for key in pairs):
         arc, beside, negatives = (changes.loc[key] for key in pairs)
         seen = any(r["change low"] > 0 or r["change high"] < 0 for r in (beside, negatives))
         verdict = "It does not ignore neighbours" if seen else "That it minds neighbours is not shown"
-        share = f"{beside['size'] / arc['size']:.0%}"
-        text.append(f"{verdict}: on mock lenses they move the logit, in size, by {share} of what the arc does.")
+        sizes = [f"{r['size']:.2f} ({r['size low']:.2f} to {r['size high']:.2f})" for r in (beside, arc)]
+        text.append(
+            f"{verdict}: in the same mock lenses they move the logit, in size, by {sizes[0]}, the arc by {sizes[1]}."
+        )
     return "  ".join(text)
 
 
 def _mean(values, weights):
-    resampled = weights @ values / weights.sum(1)
-    return values.mean(), *statistics.bootstrap_interval([resampled])
+    """Mean of the values that are numbers, and its 95 % interval over resamples; NaN if none is."""
+    used = np.isfinite(values)
+    if not used.any():
+        return (np.nan,) * 3
+    values, weights = values[used].astype(float), weights[:, used]
+    weights = weights[weights.sum(1) > 0]
+    return values.mean(), *statistics.bootstrap_interval([weights @ values / weights.sum(1)])
 
 
 def median_folder(parameters, data_key, experiment):

@@ -165,14 +165,14 @@ def heat_in_arcs(found, truth, layer="add_5", bins=6):
 
 
 def left_out(found):
-    """Mean absolute change of the logit without the arc or the neighbours, 95 % intervals, and decisions changed.
+    """Mean change of the logit without the arc or the neighbours, 95 % intervals, and decisions changed.
 
     Parameters
     ----------
     found : dict
         Model -> data frame from `lensdet.evidence.interventions`.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(8.2, 2.8), sharey=True)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8.2, 3.4), sharey=True)
     palette = sns.color_palette("colorblind")
     for k, (colour, (model, table)) in enumerate(zip(palette, found.items(), strict=False)):
         table = table.dropna()
@@ -181,7 +181,7 @@ def left_out(found):
         left.errorbar(table["change"], y, xerr=error, fmt="o", color=colour, label=model)
         right.plot(table["decisions changed"], y, "o", color=colour)
     any_table = next(iter(found.values()))
-    words = [f"{r['left out']}, {r.of}\nn = {r.n}" for _, r in any_table.iterrows()]
+    words = [f"{r['left out']},\n{r.of},\nn = {r.n}" for _, r in any_table.iterrows()]
     left.set_yticks(range(len(words)), words, fontsize=8)
     left.invert_yaxis()
     left.axvline(0, color="0.4", lw=0.8)

@@ -7,7 +7,10 @@ import seaborn as sns
 from lensdet import information
 
 FEW = 5  # a hexagon with fewer mock lenses is marked
-FRACTION = "fraction of the source image above 2x the noise in the lens"
+FRACTION = {
+    "text": "fraction of the source image above 2x the noise in the lens",
+    "code": "fraction of the source image above 2x 1.66 times the noise in the lens",
+}
 RADIUS = "Einstein radius [arcsec]"
 
 
@@ -33,7 +36,7 @@ def hexagons(radius, alpha, values, title, label):
     return figure
 
 
-def bars(fraction, detected, title):
+def bars(fraction, detected, title, label):
     """TPR (olive) and FNR by area fraction, stacked (Figs 5.10, 5.12, 5.14); no bar: an empty bin."""
     edges = information.bins(fraction)
     table = information.rates(fraction, detected, edges)
@@ -45,7 +48,7 @@ def bars(fraction, detected, title):
         if n:
             axis.text(i, 101, n, ha="center", fontsize=6, rotation=90 if n > 99 else 0)
     axis.set_xticks(x, [f"{edge:.3f}" for edge in table["edge"]], rotation=90, fontsize=7)
-    axis.set(xlabel=f"{FRACTION} (left edge of the bin)", ylabel="percentage", ylim=(0, 109))
+    axis.set(xlabel=f"{label} (left edge of the bin)", ylabel="percentage", ylim=(0, 109))
     axis.set_title(f"{title}, n = {len(fraction)} (above each bar: its mock lenses)")
     axis.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
     axis.grid(False)

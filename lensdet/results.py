@@ -170,7 +170,8 @@ def pack(path, folders):
     """
     with atomic(path) as beside, zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED) as file:
         for member in sorted(f for folder in folders for f in folder.iterdir()):
-            if member.suffix in (".json", ".csv") or member.name == "logits.h5":
+            kept = member.suffix in (".json", ".csv", ".h5") and not member.name.endswith(".weights.h5")
+            if kept and not member.name.startswith("."):
                 file.write(member, member.relative_to(results_dir()))
 
 

@@ -16,7 +16,7 @@
 #
 #     papermill notebooks/03_gradcam.py out.ipynb
 #
-# It trains nothing that is there, and keeps what it computes in the run's folder (`gradcam.h5`).  The cells of
+# It trains nothing that is there, and keeps what it computes in the run's folder (`gradcam_loss.h5`).  The cells of
 # `add_4` and `add_5` are 16 pixels wide, those of `add_6` and `add_7` 32 (6.4 arcsec), and each sees more than the
 # whole stamp: a map can point to a side of the lens, not to an arc.
 

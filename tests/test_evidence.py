@@ -29,7 +29,7 @@ def found(run, smoke_bank):
 
 def test_measure_is_kept(run, found, smoke_bank, tmp_path):
     p, folder, _ = run
-    (tmp_path / evidence.FILE).write_bytes((folder / evidence.FILE).read_bytes())
+    evidence.path(p, tmp_path).write_bytes(evidence.path(p, folder).read_bytes())
     again = evidence.measure(p, smoke_bank, tmp_path)  # without weights
     assert again.keys() == found.keys() and all(np.array_equal(again[k], v, equal_nan=True) for k, v in found.items())
     with pytest.raises(FileNotFoundError, match="no weights"):
@@ -94,7 +94,7 @@ def test_named_cases():
 
 def test_empty_maps_and_their_causes():
     labels, logits = np.array([1, 1, 0, 0]), np.array([20.0, 1.0, -1.0, -2.0])
-    found = {"logit": logits}
+    found = {"logit": logits, "unstretched": np.array([20.0, 1.0, 1.0, -2.0])}
     for layer in gradcam.LAYERS:
         found |= {f"cause/logit/{layer}": np.array([0, 0, 1, 0]), f"cause/probability/{layer}": np.array([2, 0, 1, 0]),
                   f"cause/published/{layer}": np.array([2, 0, 1, 1])}  # fmt: skip
@@ -102,8 +102,9 @@ def test_empty_maps_and_their_causes():
     assert table.loc[("add_5", "logit", "TP"), "empty"] == 0
     row = table.loc[("add_5", "probability", "TP")]
     assert (row["images"], row["empty"], row[gradcam.NO_EVIDENCE], row[gradcam.NO_GRADIENT]) == (2, 1, 0, 1)
-    assert table.loc[("add_7", "published", "TN"), "share"] == 1
-    assert np.isnan(table.loc[("add_7", "published", "FP"), "share"])
+    assert table.loc[("add_7", "published", "TN"), "images"] == 1  # by what the network said of what it had
+    assert table.loc[("add_7", "published", "FP"), "share"] == 1
+    assert np.isnan(table.loc[("add_7", "logit", "FP"), "share"])
 
 
 def test_interventions():
@@ -117,13 +118,13 @@ def test_interventions():
     table = evidence.interventions(truth, found, weights).set_index(["left out", "of"])
     arc = table.loc[("arc", "mock lenses")]
     assert (arc["n"], arc["change"], arc["decisions changed"]) == (200, -1, 1)
-    beside = table.loc[("neighbours", "negatives")]
+    beside = table.loc[("neighbours", "negatives with neighbours")]
     assert beside["n"] == 100  # of 200, those that have any
     assert beside["change low"] < 0.3 < beside["change high"] and beside["decisions changed"] == 0
     width = 2 * 1.96 * 0.1 / np.sqrt(100)
     assert 0.6 * width < beside["change high"] - beside["change low"] < 1.5 * width
     unknown = evidence.interventions(truth, found | {"no_neighbours": np.full(n, np.nan)}, weights)
-    assert list(unknown["n"]) == [200, 0, 0]
+    assert list(unknown["n"]) == [200, 100, 0, 0]
 
 
 def test_answer_claims_no_more_than_the_intervals(run, found, smoke):
@@ -132,11 +133,15 @@ def test_answer_claims_no_more_than_the_intervals(run, found, smoke):
     heat = pd.DataFrame({"layer": ["add_5"], "n": [9], "own": [0.1], "another's": [0.1], "mean map": [0.09],
                          "gain over mean map": [0.01], "low mean map": [-0.1], "high mean map": [0.1]})  # fmt: skip
     keys = ["change", "change low", "change high", "size", "size low", "size high", "decisions changed"]
-    rows = [("arc", "mock lenses", -2.0, -3.0, -1, 2, 1, 3, 0.5),
-            ("neighbours", "mock lenses", 0.1, -1.0, 1, 0.5, 0.4, 0.6, 0.1),
-            ("neighbours", "negatives", 0.1, -1.0, 1, 0.5, 0.4, 0.6, 0.1)]  # fmt: skip
+    rows = [("arc", "mock lenses with neighbours", -2.0, -3.0, -1, 2, 1, 3, 0.5),
+            ("neighbours", "mock lenses with neighbours", 0.1, -1.0, 1, 0.5, 0.4, 0.6, 0.1),
+            ("neighbours", "negatives with neighbours", 0.1, -1.0, 1, 0.5, 0.4, 0.6, 0.1)]  # fmt: skip
     changes = pd.DataFrame([(*r[:2], 9, *r[2:]) for r in rows], columns=["left out", "of", "n", *keys])
     text = evidence.answer("bce", empty, heat, changes)
-    assert "not provably more" in text and "That it minds neighbours is not shown" in text and "25%" in text
+    assert (
+        "not provably more" in text
+        and "That it minds neighbours is not shown" in text
+        and "by 0.50 (0.40 to 0.60), the arc by 2.00" in text
+    )
     changes.loc[2, "change low"] = 0.05
     assert "It does not ignore neighbours" in evidence.answer("bce", empty, heat, changes)

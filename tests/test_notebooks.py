@@ -155,5 +155,5 @@ def test_a_folder_in_the_layout_of_the_thesis(tmp_path, smoke):
     check_drawn("02", parameters.resolve(given | few))
     few.pop("real_stamps")
     for number in ("03", "04"):  # on the same run
-        execute(next(NOTEBOOKS.glob(f"{number}_*.py")), tmp_path, **given, **few)
+        execute(next(NOTEBOOKS.glob(f"{number}_*.py")), tmp_path, **given, **few, protocol="code")
     assert "F_1 Soft loss" in printed(tmp_path / "out.ipynb")
