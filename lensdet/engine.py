@@ -112,8 +112,8 @@ class Members:
     def __init__(self, learners):
         import jax
 
-        self.learners, self._stack = learners, lambda *x: jax.numpy.stack(x)
-        self.state = jax.tree.map(self._stack, *[learner._backend.state for learner in learners])
+        self.learners = learners
+        self.state = jax.tree.map(lambda *x: jax.numpy.stack(x), *[learner._backend.state for learner in learners])
         self._train = jax.jit(jax.vmap(learners[0]._backend.scan, (0, None, 0)))
 
     def train_chunk(self, chunks):
@@ -138,6 +138,14 @@ def compile_ahead(p, experiment, n_hosts, n_sources):
     """Compile the training on a bank of this size into JAX' cache, before the bank is there; elsewhere do nothing.
 
     On a bare machine the bank is simulated by worker processes meanwhile.
+
+    Parameters
+    ----------
+    p : lensdet.parameters.Parameters
+    experiment : str
+        Its loss becomes part of the program.
+    n_hosts, n_sources : int
+        LRGs and contaminants, and sources, of the training split.
     """
     if keras.backend.backend() != "jax":
         return

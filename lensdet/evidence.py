@@ -81,7 +81,7 @@ def _measure(p, bank, model):
     }
     if p.data is None:
         found["no_neighbours"] = network.predict(mocklens.without_neighbours(p, bank, "test", rows), verbose=0)[:, 0]
-    arcs = _arcs(p, bank, rows)
+    arcs = _arcs(bank, rows)
     for layer in gradcam.LAYERS:
         heat = maps.heat[layer]
         found[f"heat/{layer}"] = heat.astype(np.float16)
@@ -102,7 +102,7 @@ def _measure(p, bank, model):
     return found
 
 
-def _arcs(p, bank, rows):
+def _arcs(bank, rows):
     """Where the source of each mock lens is above twice the noise, bool (n, 101, 101), as for its area fraction."""
     rows = rows[rows["label"] == 1]
     lens = bank.catalogue("lrg", "test").iloc[rows["stamp"]]
@@ -111,12 +111,24 @@ def _arcs(p, bank, rows):
 
 
 def outcome(labels, logits):
-    """Which of `CLASSES` each image is at p = 0.5, str (N,)."""
+    """Which of `CLASSES` each image is at p = 0.5, str (N,), from labels (N,) and logits (N,)."""
     return np.where(labels == 1, np.where(logits >= 0, "TP", "FN"), np.where(logits >= 0, "FP", "TN"))
 
 
 def cases(labels, logits, quantiles=(0, 0.5, 1)):
-    """Most confident, median and least confident image of each of `CLASSES`: their indices; none if it is empty."""
+    """Images of each of `CLASSES`, from the most to the least confident; none if a class is empty.
+
+    Parameters
+    ----------
+    labels, logits : arrays (N,)
+    quantiles : sequence of float
+        Places in that order: 0 the most confident, 0.5 the median, 1 the least.
+
+    Returns
+    -------
+    dict of list of int
+        Indices, by class.
+    """
     found, confidence = {}, np.abs(logits)
     classes = outcome(labels, logits)
     for name in CLASSES:
@@ -208,6 +220,15 @@ def interventions(truth, found, weights):
 
     Neighbours are left out where the catalogue counts at least one bright one.
 
+    Parameters
+    ----------
+    truth : pandas.DataFrame, N rows
+        Of the test set.
+    found : dict
+        From `measure`.
+    weights : array (B, N)
+        From `lensdet.tables.resamples`.
+
     Returns
     -------
     pandas.DataFrame
@@ -248,7 +269,7 @@ def randomised(found):
 
 
 def answer(name, empty, heat, changes):
-    """What the tables of one model say, as Markdown."""
+    """What the tables of one model say, as Markdown: those of `empty_maps`, `inside` and `interventions`."""
     text = [f"**{name}.**"]
     logit = empty[(empty["target"] == "logit") & (empty["layer"] == "add_7")].set_index("class")
     said = ", ".join(f"{r.share:.0%} of {r.images} {c}" for c, r in logit.iterrows() if r.images)
@@ -256,7 +277,7 @@ def answer(name, empty, heat, changes):
     text.append(f"Empty maps at add_7: {said}.")
     if none:
         text.append(
-            f"Cases (image, layer, target) of a zero gradient: {none}; other empty maps want positive evidence."
+            f"Cases (image, layer, target) of a zero gradient: {none}; other empty maps lack positive evidence."
         )
     elif empty["empty"].any():
         text.append("All empty maps lack positive evidence: no gradient is zero, under any target.")

@@ -74,7 +74,7 @@ def sheet(images, heat, chosen, titles):
     return figure
 
 
-def errors(images, heat, chosen, titles, layer="add_5", columns=8):
+def errors(images, heat, chosen, titles, layer=evidence.LAYER, columns=8):
     """A contact sheet of errors: each the input and the overlay of its map at a layer, side by side.
 
     Parameters
@@ -132,7 +132,7 @@ def empty_share(found):
     return figure
 
 
-def heat_in_arcs(found, truth, layer="add_5", bins=6):
+def heat_in_arcs(found, truth, layer=evidence.LAYER, bins=6):
     """Share of heat inside the arc against alpha and Einstein radius, less that of the mean map; means with 95 %.
 
     Parameters

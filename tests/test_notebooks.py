@@ -154,7 +154,7 @@ def test_a_folder_in_the_layout_of_the_thesis(tmp_path, smoke):
     few = {"experiments": ["f1"], "runs": 1, "width": 2, "real_stamps": str(tmp_path / "none")}
     execute(LOSSES, tmp_path, **given, **few)
     check_drawn("02", parameters.resolve(given | few))
+    assert "F_1 Soft loss" in printed(tmp_path / "out.ipynb")
     few.pop("real_stamps")
     for number in ("03", "04"):  # on the same run
         execute(next(NOTEBOOKS.glob(f"{number}_*.py")), tmp_path, **given, **few, protocol="code")
-    assert "F_1 Soft loss" in printed(tmp_path / "out.ipynb")
