@@ -27,12 +27,18 @@ class Learner:
         As from `lensdet.mocklens.device_bank`, of the training split.
     """
 
+    selectors = selection.SELECTORS  # what `validate` returns, and whether the best is the smallest or the largest
+
     def __init__(self, parameters, experiment, run, hosts, sources):
         p = self.parameters = parameters
-        self.model = resnet.resnet18(p.width, p.momentum, p.l2, precision=p.precision)
+        self.model = resnet.resnet18(p.width, p.momentum, p.l2, precision=p.precision)  # what is kept
         resnet.initialise(self.model, p.seed, run)
-        self.network = resnet.logit_model(self.model)
+        self.network = resnet.logit_model(self.model)  # what is computed
         self.loss = losses.make_loss(**p.loss(experiment))
+        self._begin(hosts, sources)
+
+    def _begin(self, hosts, sources):
+        p = self.parameters
         self.optimizer = keras.optimizers.Adam(learning_rate(p), beta_1=0.9, beta_2=0.999, epsilon=1e-7)
         self.optimizer.build(self.network.trainable_variables)
         self.bank = on_device(hosts, sources)
@@ -44,7 +50,11 @@ class Learner:
 
         On JAX they lag behind: `get` has what they are now, and `set` puts it into them.
         """
-        return [*self.network.variables, *self.optimizer.variables]
+        return [*self.model.variables, *self.optimizer.variables]
+
+    def objective(self, labels, outputs):
+        """The loss of a batch, without the L2 penalty: labels (N,) and what the network leaves (N, 1)."""
+        return self.loss(labels, outputs[:, 0])
 
     def augmented(self, bank, batch):
         """Merged and warped stamps (N, 101, 101, 1) of a training batch, on the device."""
@@ -62,7 +72,7 @@ class Learner:
         return self._backend.train(_batches({**_columns(rows), "warp": warps}, self.parameters.batch_size))
 
     def validate(self, rows, bank):
-        """The values of `lensdet.selection.SELECTORS` on a validation set, a float32 array (6,) as from `train_chunk`.
+        """The values of `selectors` on a validation set, a float32 array as from `train_chunk`.
 
         Forward passes, selectors and penalty are one compiled call.
         """
@@ -70,10 +80,10 @@ class Learner:
         padded = rows[np.minimum(np.arange(-(-n // PREDICT_BATCH) * PREDICT_BATCH), n - 1)]
         return self._backend.validate(rows["label"], _batches(_columns(padded), PREDICT_BATCH), bank)
 
-    def select(self, labels, logits, penalty):
-        """What `validate` makes of labels (n,) and logits (B, PREDICT_BATCH), those after n being padding."""
+    def select(self, labels, outputs, penalty):
+        """What `validate` makes of labels (n,) and outputs (B, PREDICT_BATCH, 1), those after n being padding."""
         p, n = self.parameters, labels.shape[0]
-        logits = keras.ops.reshape(logits, (-1,))[:n]
+        logits = keras.ops.reshape(outputs, (-1,))[:n]
         return selection.selectors(labels, logits, self.loss, p.selection_beta, penalty, p.batch_size)
 
     def logits(self, rows, bank):
@@ -84,11 +94,15 @@ class Learner:
             part = _columns(rows[np.minimum(np.arange(i, i + PREDICT_BATCH), n - 1)])
             images = mocklens.merge(*bank, part["stamp"], part["source"], part["alpha"])
             found.append(self._backend.score(images))  # not waited for, where the backend runs ahead
-        return np.concatenate(found)[:n, 0]
+        return self.logits_of(np.concatenate(found)[:n])
+
+    def logits_of(self, outputs):
+        """The logits among what the network leaves, (N, 1)."""
+        return outputs[:, 0]
 
     def get(self, every=False):
         """The network's variables, or with ``every`` also the optimiser's: arrays that do not change any more."""
-        return self._backend.get(len(self.variables) if every else len(self.network.variables))
+        return self._backend.get(len(self.variables) if every else len(self.model.variables))
 
     def set(self, values):
         """Set the network's variables, or all of them, from what `get` returned; the others stay as they are."""
@@ -187,7 +201,7 @@ class _TensorFlow:
         gpu = bool(tf.config.list_physical_devices("GPU"))
         if not gpu:  # on a GPU XLA has no deterministic gradient of max-pooling, and stops
             tf.config.experimental.enable_op_determinism()
-        network, optimizer, loss = learner.network, learner.optimizer, learner.loss
+        network, optimizer = learner.network, learner.optimizer
         trainable, self.learner = network.trainable_variables, learner
 
         def penalty():
@@ -196,7 +210,7 @@ class _TensorFlow:
         @tf.function(jit_compile=gpu)  # on a CPU XLA's convolutions are the slower ones
         def step(images, labels):
             with tf.GradientTape() as tape:
-                total = loss(labels, network(images, training=True)[:, 0]) + penalty()
+                total = learner.objective(labels, network(images, training=True)) + penalty()
             optimizer.apply(tape.gradient(total, trainable), trainable)
             return total
 
@@ -215,7 +229,7 @@ class _TensorFlow:
             found = tf.TensorArray(tf.float32, n)
             for i in tf.range(n):
                 images = mocklens.merge(*bank, *(batches[name][i] for name in ("stamp", "source", "alpha")))
-                found = found.write(i, network(images, training=False)[:, 0])
+                found = found.write(i, network(images, training=False))
             return learner.select(labels, found.stack(), penalty())
 
         self.train = lambda chunk: train(chunk).numpy()
@@ -236,15 +250,15 @@ class _Jax:
         # a network is compiled once for all runs, and for those of later processes
         if jax.config.jax_compilation_cache_dir is None:
             jax.config.update("jax_compilation_cache_dir", str(results.build_dir() / "jax"))
-        network, optimizer, loss = learner.network, learner.optimizer, learner.loss
+        network, optimizer = learner.network, learner.optimizer
         self.learner = learner
         self.refresh()
 
         def objective(trainable, rest, bank, batch):
             with jax.default_matmul_precision("float32"):  # Keras finds the warp's coordinates by a matrix product
                 images = learner.augmented(bank, batch)
-            logits, rest, penalties = network.stateless_call(trainable, rest, images, training=True, return_losses=True)
-            return loss(batch["label"], logits[:, 0]) + sum(penalties), rest
+            outputs, rest, penalties = network.stateless_call(trainable, rest, images, training=True, return_losses=True)
+            return learner.objective(batch["label"], outputs) + sum(penalties), rest
 
         @jax.jit
         def train(state, bank, chunk):  # the bank as an argument: closed over, it would become part of the program
@@ -258,13 +272,13 @@ class _Jax:
 
         @jax.jit
         def validate(state, bank, labels, batches):
-            def logits(batch):
+            def outputs(batch):
                 images = mocklens.merge(*bank, batch["stamp"], batch["source"], batch["alpha"])
-                return network.stateless_call(*state[:2], images, training=False)[0][:, 0]
+                return network.stateless_call(*state[:2], images, training=False)[0]
 
             first = jax.numpy.zeros((1, *network.input_shape[1:]))
             penalties = network.stateless_call(*state[:2], first, return_losses=True)[2]
-            return learner.select(labels, jax.lax.map(logits, batches), sum(penalties))
+            return learner.select(labels, jax.lax.map(outputs, batches), sum(penalties))
 
         score = jax.jit(lambda state, images: network.stateless_call(*state[:2], images, training=False)[0])
 

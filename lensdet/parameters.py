@@ -12,6 +12,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from lensdet import thesis
+
 LOSSES = ("bce", "fbeta", "f1", "f1_double")  # of the thesis
 FURTHER = ("focal", "sigmoid_f1")  # beyond it
 Count = Annotated[int, Field(ge=1)]
@@ -127,6 +129,10 @@ class Parameters(Simulation, Sampling, Training):
         LOSSES, min_length=1, description="losses to train and show; fbeta:0.5 is soft F_beta with another beta"
     )
     runs: Count = Field(10, description="runs of each experiment, paired: run i has the same weights and rows in all")
+    ensembles: tuple[Literal["NM_3", "NM_6", "IDE_3", "IDE_6"], ...] = Field(
+        tuple(thesis.TABLE_5_2), min_length=1, description="Nelder-Mead and input-dependent ensembles (section 4.6)"
+    )
+    dynamic_chunks: Count = Field(2000, description="chunks that the network of an input-dependent ensemble trains on")
     beta: float = Field(0.17, gt=0, description="of the soft F_beta loss (Eq. 3.19)")
     focal_gamma: float = Field(2.0, ge=0, description="of the focal loss; 0 is BCE")
     sigmoid_slope: float = Field(2.0, gt=0, description="of sigmoidF1, which with 1 and no offset is soft F1; a choice")
@@ -140,7 +146,7 @@ class Parameters(Simulation, Sampling, Training):
     on_bad: Literal["quarantine", "raise"] = Field("quarantine", description="what to do with an unusable FITS file")
     workers: int = Field(-1, description="processes that simulate or read stamps; -1: all cores")
 
-    @field_validator("experiments", mode="before")
+    @field_validator("experiments", "ensembles", mode="before")
     @classmethod
     def _split(cls, value):
         return tuple(v.strip() for v in value.split(",")) if isinstance(value, str) else value
@@ -196,9 +202,21 @@ class Parameters(Simulation, Sampling, Training):
         return {"name": name, **own.get(name, {})}
 
     def experiment(self, experiment, data_key):
-        """What decides the result of an experiment, as a dictionary; its hash names the run folder."""
+        """What decides the result of an experiment, as a dictionary; its hash names the run folder.
+
+        An experiment is a loss, or ``IDE_3`` or ``IDE_6``: the network that weighs the members of an ensemble.
+        """
+        if experiment in thesis.TABLE_5_2:
+            members = [thesis.ROWS[name] for name in thesis.members(experiment)]
+            members = [[self.experiment_name(loss, data_key), selector[self.protocol]] for loss, selector in members]
+            own = {"loss": "closest member", "protocol": self.protocol, "members": members}
+            return {**own, **self.dynamic().section(Training), "data": data_key}
         loss = self.loss(experiment)
         return {"loss": loss.pop("name"), **loss, **self.section(Training), "data": data_key}
+
+    def dynamic(self):
+        """The same for the network of an input-dependent ensemble (section 4.6): its chunks, and no early stopping."""
+        return self.model_copy(update={"chunks": self.dynamic_chunks, "patience": self.dynamic_chunks, "redraw_validation": False})
 
     def experiment_name(self, experiment, data_key):
         """Name of the experiment's folder: the loss and eight hexadecimal digits of what decides its result."""
@@ -215,14 +233,15 @@ PROFILES = {
     "smoke": dict(
         n_lrg=48, n_source=48, n_contaminant=48, frozen_size=24, information_size=32, supersampling=2, width=4,
         momentum=0.9, learning_rate=1e-3, chunks=2, chunk_size=64, batch_size=16, patience=2, runs=2,
+        dynamic_chunks=2,
     ),
     # A laptop without a GPU.  Tuned on BCE alone: see benchmarks/tuning.md.
     "quick": dict(
         n_source=8000, information_size=2000, width=16, momentum=0.9, learning_rate=1e-3, schedule="cosine", chunks=48,
-        chunk_size=2048, patience=48, runs=2,
+        chunk_size=2048, patience=48, runs=2, dynamic_chunks=24,
     ),
     # One GPU, a tenth of the thesis' chunks.
-    "lite": dict(chunks=800, patience=800, redraw_validation=True),
+    "lite": dict(chunks=800, patience=800, redraw_validation=True, dynamic_chunks=200),
     # One GPU, the thesis' own numbers.
     "thesis": dict(redraw_validation=True),
 }  # fmt: skip

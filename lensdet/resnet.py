@@ -76,9 +76,9 @@ def resnet18(width=64, momentum=0.99, l2=1e-4, outputs=1, activation="sigmoid", 
     return keras.Model(inputs, layers.Activation(activation, name="probability")(logit), name="resnet18")
 
 
-def logit_model(model):
+def logit_model(model, name="resnet18_logit"):
     """The same network (shared weights) up to the layer ``logit``: what training and Grad-CAM work on."""
-    return keras.Model(model.input, model.get_layer("logit").output, name="resnet18_logit")
+    return keras.Model(model.input, model.get_layer("logit").output, name=name)
 
 
 def initialise(model, seed, run):

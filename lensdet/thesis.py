@@ -57,3 +57,26 @@ COLOURS = {
     "F_1 Soft loss": "orange",
     "F_1 Double Soft loss": "lawngreen",
 }
+
+# Members of the ensembles (section 4.6), in the order of the published files, which the captions of Figs. 5.15 to 5.18
+# keep but for the last three (thesis: F_beta metric, double F_1, soft F_beta metric; 0.20 and 0.19 may be swapped).
+MEMBERS = {
+    3: ("Binary Cross Entropy", "F_beta Soft Loss", "F_1 Soft loss"),
+    6: (
+        "Binary Cross Entropy",
+        "F_beta Soft Loss",
+        "F_1 Soft loss",
+        "Soft F_beta metric",
+        "F_1 Double Soft loss",
+        "F_beta metric",
+    ),
+}
+
+
+def members(ensemble):
+    """Rows of Table 5.1 that are members of ``NM_3``, ``NM_6``, ``IDE_3`` or ``IDE_6``."""
+    return MEMBERS[int(ensemble[-1])]
+
+
+# Mean weights of the Nelder-Mead ensembles (captions of Figs. 5.15 and 5.16), in the order of `MEMBERS`.
+WEIGHTS = {"NM_3": (0.55, 0.22, 0.23), "NM_6": (0.20, 0.13, 0.13, 0.20, 0.13, 0.19)}

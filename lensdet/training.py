@@ -21,17 +21,17 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from lensdet import bank as bank_room
-from lensdet import engine, mocklens, resnet, results, stamps
+from lensdet import engine, mocklens, resnet, results, stamps, thesis
+from lensdet.dynamic import DynamicEnsembler
 from lensdet.engine import PREDICT_BATCH, Learner, on_device
 from lensdet.parameters import ParameterError, resolve
-from lensdet.selection import SELECTORS
 
 SAVE_SECONDS = 60  # between two saves of the state; a run that was killed repeats at most this much
 
 
 def banner(parameters):
     """What will run, and on what: a line to print first; warns where a CPU would need days."""
-    runs = len(_missing(parameters, bank_room.data_key(parameters)))
+    runs = len(_missing(parameters, bank_room.data_key(parameters), parameters.experiments))
     images = runs * parameters.chunks * parameters.chunk_size
     lines = [f"profile {parameters.profile}: {runs} runs to train, {parameters.chunks} chunks each; {results.device()}"]
     # measured on 2 cores: 50 images a second at full width; the cost goes with the square of the width, slower below
@@ -45,7 +45,7 @@ class Busy(RuntimeError):
     """Another process is training this run."""
 
 
-def train_missing(parameters, progress=True, minutes=None, after=None):
+def train_missing(parameters, progress=True, minutes=None, after=None, experiments=None):
     """Train the runs that are not there yet, the first run of every experiment first.
 
     Several processes may do so at once: each takes runs that no other is at, and waits at the end for the others.
@@ -60,6 +60,8 @@ def train_missing(parameters, progress=True, minutes=None, after=None):
         would probably not end in time, going by the longest one of this call.
     after : callable, optional
         Called after each run.
+    experiments : list of str, optional
+        Other than those of the parameters: ``IDE_3``, ``IDE_6``, whose members must be there with their weights.
 
     Returns
     -------
@@ -68,7 +70,7 @@ def train_missing(parameters, progress=True, minutes=None, after=None):
     """
     deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
     key, longest = bank_room.data_key(parameters), 0.0
-    if todo := _missing(parameters, key):
+    if todo := _missing(parameters, key, experiments or parameters.experiments):
         bank = _open_bank(parameters, todo[0][1])
         mocklens.write_truth(parameters, bank)
         busy = []
@@ -94,23 +96,25 @@ def train_missing(parameters, progress=True, minutes=None, after=None):
 def _open_bank(parameters, experiment):
     """The bank; the first training is compiled while it is simulated (if that fails, the training will say so)."""
     with ThreadPoolExecutor(1) as ahead:
-        if not parameters.data:
+        if not parameters.data and experiment not in thesis.TABLE_5_2:
             ahead.submit(engine.compile_ahead, parameters, experiment,
                          parameters.n_lrg + parameters.n_contaminant, parameters.n_source)  # fmt: skip
         return bank_room.open_bank(parameters)
 
 
-def _missing(parameters, key):
+def _missing(parameters, key, experiments):
     return [
         (run, loss)
         for run in range(1, parameters.runs + 1)
-        for loss in parameters.experiments
+        for loss in experiments
         if not results.is_complete(results.run_folder(parameters, loss, run, key))
     ]
 
 
 def load_network(folder, selector="loss"):
     """The network of a run at a selector's checkpoint: stretched stamps (N, 101, 101, 1) in, probabilities (N, 1) out.
+
+    A DE_m leaves the weights of its members, (N, m).
 
     Only weights are read; nothing in the file is executed.
 
@@ -124,7 +128,8 @@ def load_network(folder, selector="loss"):
     if not path.exists():
         raise FileNotFoundError(f"{path}: no weights; remove the folder {folder} and run the notebook to train them")
     p = json.loads((folder / "parameters.json").read_text())
-    model = resnet.resnet18(p["width"], p["momentum"], p["l2"], precision=p["precision"])
+    last = {"outputs": len(p["members"]), "activation": "softmax"} if "members" in p else {}
+    model = resnet.resnet18(p["width"], p["momentum"], p["l2"], precision=p["precision"], **last)
     model.load_weights(path)
     return model
 
@@ -176,9 +181,10 @@ def train(parameters, experiment, run, bank, progress=True, deadline=math.inf, w
     ----------
     parameters : lensdet.parameters.Parameters
     experiment : str
-        One of ``experiments``: a loss.
+        One of ``experiments``: a loss.  Or ``IDE_3`` or ``IDE_6``: the DE_m of that ensemble (section 3.6.2).
     run : int
-        From 1; run i has the same initial weights and training rows in every experiment.
+        From 1; run i has the same initial weights and training rows in every experiment, and is a DE_m's of the
+        members' runs i.  A DE_m takes other rows than its members were trained on.
     bank : lensdet.bank.Bank
     progress : bool
         Show a bar with chunk, losses, images a second and time left.
@@ -204,27 +210,39 @@ def train(parameters, experiment, run, bank, progress=True, deadline=math.inf, w
         raise Busy(f"{folder}: another process is training this run; wait for it or stop it") from None
 
 
+def _learner(p, experiment, run, bank):
+    if experiment not in thesis.TABLE_5_2:
+        return Learner(p, experiment, run, *mocklens.device_bank(bank, "train"))
+    rows = [thesis.ROWS[name] for name in thesis.members(experiment)]
+    members = [
+        load_network(results.run_folder(p, loss, run, bank.data_key), selector[p.protocol]) for loss, selector in rows
+    ]
+    return DynamicEnsembler(p.dynamic(), members, run, *mocklens.device_bank(bank, "train"))
+
+
 def _train(p, experiment, run, bank, folder, progress, deadline):
     size = mocklens.sizes(bank, "train")
-    learner = Learner(p, experiment, run, *mocklens.device_bank(bank, "train"))
+    learner = _learner(p, experiment, run, bank)
+    results.write_json(folder / "parameters.json", p.experiment(experiment, bank.data_key) | {"run": run})
+    last, p = p.chunks, learner.parameters  # the chunk after those of a finder is scored, and no part of a training
+    before = last + 1 if experiment in thesis.TABLE_5_2 else 0
     validation = on_device(*mocklens.device_bank(bank, "validation"))
     frozen_size = mocklens.sizes(bank, "validation")
     frozen = mocklens.frozen_rows(p, "validation", frozen_size)
 
     def select(rows):
-        return dict(zip(SELECTORS, np.asarray(learner.validate(rows, validation)).tolist(), strict=True))
+        return dict(zip(learner.selectors, np.asarray(learner.validate(rows, validation)).tolist(), strict=True))
 
     draw = ThreadPoolExecutor(1)  # the host draws the next rows while the device trains
 
-    results.write_json(folder / "parameters.json", p.experiment(experiment, bank.data_key) | {"run": run})
     state = _State.load(folder / "state.npz", learner)
     saved = began = time.monotonic()
     first = chunk = len(state.history)
-    rows = draw.submit(mocklens.training_rows, p, run, chunk, size)
+    rows = draw.submit(mocklens.training_rows, p, run, before + chunk, size)
     label = f"{experiment} run {run}"
     with draw, tqdm(total=p.chunks, initial=first, unit="chunk", desc=label, disable=not progress) as bar:
         while chunk < p.chunks and not state.stopped(p.patience):
-            drawn, rows = rows.result(), draw.submit(mocklens.training_rows, p, run, chunk + 1, size)
+            drawn, rows = rows.result(), draw.submit(mocklens.training_rows, p, run, before + chunk + 1, size)
             steps = learner.train_chunk(*drawn)
             scores = select(frozen)
             if p.redraw_validation:
@@ -244,29 +262,29 @@ def _train(p, experiment, run, bank, folder, progress, deadline):
                 return
     state.seconds += time.monotonic() - began
     state.save(folder / "state.npz", learner, state.seconds)
-    _finish(p, run, bank, folder, learner, state)
+    _finish(p, run, last, bank, folder, learner, state)
 
 
-def _finish(p, run, bank, folder, learner, state):
+def _finish(p, run, last, bank, folder, learner, state):
     """Score every frozen set with every selector's checkpoint, and write the run folder; ``logits.h5`` comes last."""
     sets = {
         name: (split, mocklens.frozen_rows(p, name, mocklens.sizes(bank, split)))
         for name, split in mocklens.FROZEN.items()
     }
     # a training chunk that was not trained on, not augmented: what the published ensembles were fitted on
-    sets["training"] = "train", mocklens.training_rows(p, run, p.chunks, mocklens.sizes(bank, "train"))[0]
-    logits = {selector: {} for selector in SELECTORS}
+    sets["training"] = "train", mocklens.training_rows(p, run, last, mocklens.sizes(bank, "train"))[0]
+    logits = {selector: {} for selector in learner.selectors}
     split_on_device = cache(lambda s: learner.bank if s == "train" else on_device(*mocklens.device_bank(bank, s)))
     for name, (split, rows) in sets.items():
         pixels = split_on_device(split)
         scored = {}  # by chunk: selectors that chose the same chunk share a checkpoint
-        for selector in ("loss",) if name == "information" else SELECTORS:
+        for selector in ("loss",) if name == "information" else learner.selectors:
             chunk = state.best[selector][1]
             if chunk not in scored:
                 learner.set(state.kept[chunk])
                 scored[chunk] = learner.logits(rows, pixels)
             logits[selector][name] = scored[chunk]
-    for selector in SELECTORS:
+    for selector in learner.selectors:
         learner.set(state.kept[state.best[selector][1]])
         with results.atomic(folder / f"{selector}.weights.h5") as beside:
             learner.model.save_weights(beside)
@@ -288,7 +306,7 @@ class _State:
     def add(self, row, learner):
         self.history.append(row)
         weights = None  # fetched once, if any selector wants them
-        for selector, direction in SELECTORS.items():
+        for selector, direction in learner.selectors.items():
             sign = 1 if direction == "max" else -1
             value, _ = self.best.get(selector, (None, -1))
             # a number is better than none; of several that are none the first is kept, and patience runs out
@@ -321,7 +339,7 @@ class _State:
             state.history, state.seconds = text["history"], text["seconds"]
             state.best = {selector: tuple(pair) for selector, pair in text["best"].items()}
             learner.set([file[f"now/{i}"] for i in range(len(learner.variables))])
-            n = len(learner.network.variables)
+            n = len(learner.model.variables)
             for _, chunk in state.best.values():
                 state.kept[chunk] = [file[f"kept/{chunk}/{i}"] for i in range(n)]
         return state
@@ -362,7 +380,7 @@ def main(arguments=None):
         train_missing(p, minutes=options.minutes, after=pack if options.pack else None)
     if options.pack:
         pack()
-    left = len(_missing(p, key))
+    left = len(_missing(p, key, p.experiments))
     print(f"{left} of {p.runs * len(p.experiments)} runs still missing" if left else "all runs are there", flush=True)
     return 3 if left else 0
 
