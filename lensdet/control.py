@@ -229,7 +229,7 @@ def _open_ends(parameters, histories):
     return ", ".join(f"{e} {k} of {len(histories[e])}" for e, k in left.items() if k)
 
 
-def _verdict(question, verdicts, runs, parameters, histories):
+def closing(question, verdicts, runs, parameters, histories):
     """The end of a paragraph: the verdict, or why there is none."""
     if left := _open_ends(parameters, histories):
         chunks = f"{parameters.chunks} chunks of {parameters.chunk_size}"
@@ -272,7 +272,7 @@ def answer(parameters, histories, table):
     if not said:
         return "The control needs bce beside fbeta or f1 among the experiments."
     question = "Is the loss doing more than moving the threshold?"
-    return "\n\n".join([*said, _verdict(question, " ".join(verdicts), min(runs), parameters, histories)])
+    return "\n\n".join([*said, closing(question, " ".join(verdicts), min(runs), parameters, histories)])
 
 
 def effective_answer(table):
@@ -334,7 +334,7 @@ def selection_answer(parameters, histories, differences):
     words = ", ".join(
         f"the {name} {found[statistics.verdict(d, 1)]}" for name, d in (("loss", loss), ("selection", chosen))
     )
-    return said + "\n\n" + _verdict("Its loss, or its selection?", f"**{words}**.", loss.n_runs, parameters, histories)
+    return said + "\n\n" + closing("Its loss, or its selection?", f"**{words}**.", loss.n_runs, parameters, histories)
 
 
 def readable(table):

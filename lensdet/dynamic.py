@@ -9,6 +9,7 @@ from lensdet import mocklens, resnet
 from lensdet.engine import Learner
 
 ops = keras.ops
+SELECTORS = {"loss": "min", "accuracy": "max"}  # the checkpoints of the text protocol and of the code protocol
 
 
 def closest(labels, logits, protocol="text"):
@@ -49,7 +50,7 @@ class DynamicEnsembler(Learner):
         As from `lensdet.mocklens.device_bank`, of the training split.
     """
 
-    selectors = {"loss": "min", "accuracy": "max"}
+    selectors = SELECTORS
 
     def __init__(self, parameters, members, run, hosts, sources):
         p, self.m = parameters, len(members)

@@ -257,7 +257,8 @@ class _Jax:
         def objective(trainable, rest, bank, batch):
             with jax.default_matmul_precision("float32"):  # Keras finds the warp's coordinates by a matrix product
                 images = learner.augmented(bank, batch)
-            outputs, rest, penalties = network.stateless_call(trainable, rest, images, training=True, return_losses=True)
+            found = network.stateless_call(trainable, rest, images, training=True, return_losses=True)
+            outputs, rest, penalties = found
             return learner.objective(batch["label"], outputs) + sum(penalties), rest
 
         @jax.jit

@@ -18,14 +18,18 @@ LABELS = {
 }
 
 
-_BEYOND = {"Focal loss": "black", "sigmoidF1 loss": "purple"}  # the thesis' colours are in `lensdet.thesis`
+_BEYOND = {
+    "Focal loss": "black",
+    "sigmoidF1 loss": "purple",
+    "NM_3": "0.5",
+}  # the thesis' colours are in `lensdet.thesis`
 
 
-def _label(model):
+def label_of(model):
     return LABELS.get(model, model.replace("F_beta", r"$F_\beta$").replace("beta ", r"$\beta$ = "))
 
 
-def _colour(model):
+def colour_of(model):
     """The same for a model in every figure; another beta has one by its logarithm."""
     known = {**thesis.COLOURS, **_BEYOND}
     if model in known:
@@ -50,8 +54,8 @@ def f_beta_curves(rows, beta):
     figure, axis = plt.subplots(figsize=(8, 5))
     for row, (labels, logits, *_) in rows.items():
         f, precision, recall = metrics.f_beta_curve(labels, metrics.probability(logits), beta)
-        colour, t = _colour(row), metrics.THRESHOLDS
-        axis.plot(t, f.mean(0), color=colour, label=_label(row), lw=1.6)
+        colour, t = colour_of(row), metrics.THRESHOLDS
+        axis.plot(t, f.mean(0), color=colour, label=label_of(row), lw=1.6)
         if len(f) > 1:
             spread = f.std(0, ddof=1)
             axis.fill_between(t, f.mean(0) - spread, np.minimum(1, f.mean(0) + spread), color=colour, alpha=0.18, lw=0)
@@ -86,7 +90,7 @@ def histograms(rows):
             label=["mock lenses", "negatives"],
         )
         beyond = ((p < 0.01) | (p > 0.99)).mean()
-        axis.set_title(f"{_label(row)}, run {run}\n{beyond:.0%} beyond 0.01 or 0.99")
+        axis.set_title(f"{label_of(row)}, run {run}\n{beyond:.0%} beyond 0.01 or 0.99")
         axis.set(xlabel="prediction", ylabel="images")
     for axis in axes.flat[len(rows) :]:
         axis.axis("off")
@@ -117,21 +121,21 @@ def precision_recall(models, forest):
         for i, z in enumerate(logits):
             c = thresholds.curve(labels, z)
             precision = c.tp[1:] / (c.tp[1:] + c.fp[1:])
-            left.plot(c.tp[1:] / labels.sum(), precision, color=_colour(model), **_width(i, k),
-                      label=_label(model) if i == k else None)  # fmt: skip
+            left.plot(c.tp[1:] / labels.sum(), precision, color=colour_of(model), **_width(i, k),
+                      label=label_of(model) if i == k else None)  # fmt: skip
             at = z >= 0
             if at.any():
                 left.plot(labels[at].sum() / labels.sum(), labels[at].mean(), "o", mec="black", mew=0.6,
-                          ms=7 if i == k else 3.5, color=_colour(model), zorder=3)  # fmt: skip
+                          ms=7 if i == k else 3.5, color=colour_of(model), zorder=3)  # fmt: skip
     left.set(xlabel="recall", ylabel="precision (cut below 0.5)", xlim=(0, 1.01), ylim=(0.5, 1.01))
     left.set_title("test curves; points: p = 0.5; thick: the run of median loss")
     left.legend(fontsize=7, loc="lower left")
     shown = forest.dropna(subset=["difference"]) if "difference" in forest else forest[:0]
     names = []
     for y, (_, row) in enumerate(shown.iterrows()):
-        right.plot([row.low, row.high], [y, y], color=_colour(row.model), lw=1.5)
-        right.plot(row.difference, y, "o", color=_colour(row.model), mec="black", mew=0.6, ms=6)
-        names.append(f"{_label(row.model)}\nat recall {row.target:.3f}")
+        right.plot([row.low, row.high], [y, y], color=colour_of(row.model), lw=1.5)
+        right.plot(row.difference, y, "o", color=colour_of(row.model), mec="black", mew=0.6, ms=6)
+        names.append(f"{label_of(row.model)}\nat recall {row.target:.3f}")
     right.axvline(0, color="0.3", lw=0.8)
     right.set_yticks(range(len(names)), names, fontsize=7)
     right.set_ylim(max(len(names), 1) - 0.5, -0.5)
@@ -157,11 +161,11 @@ def roc(models):
         for i, z in enumerate(logits):
             c = thresholds.curve(labels, z)
             # none of n negatives accepted is drawn at half an image, where a logarithm can show it
-            axis.plot(np.maximum(c.fp / n, 0.5 / n), c.tp / labels.sum(), color=_colour(model), **_width(i, k),
-                      label=_label(model) if i == k else None)  # fmt: skip
+            axis.plot(np.maximum(c.fp / n, 0.5 / n), c.tp / labels.sum(), color=colour_of(model), **_width(i, k),
+                      label=label_of(model) if i == k else None)  # fmt: skip
             at = z >= 0
             axis.plot(max((1 - labels[at]).sum() / n, 0.5 / n), labels[at].sum() / labels.sum(), "o", mew=0.6,
-                      ms=7 if i == k else 3.5, color=_colour(model), mec="black", zorder=3)  # fmt: skip
+                      ms=7 if i == k else 3.5, color=colour_of(model), mec="black", zorder=3)  # fmt: skip
     axis.set(xscale="log", xlabel=f"false-positive rate (of {int(n)} negatives; none is drawn at half of one)",
              ylabel="recall (true-positive rate)", ylim=(0, 1.01), title="points: p = 0.5")  # fmt: skip
     axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
@@ -178,8 +182,8 @@ def effective(table):
     for model, rows in table.groupby("model", sort=False):
         for i, row in enumerate(rows.itertuples()):
             told = 0 < row.effective < 1
-            axis.plot(row.predicted, row.effective, "o", color=_colour(model), mec="black", mew=0.6, clip_on=False,
-                      mfc=_colour(model) if told else "none", label=_label(model) if i == 0 else None)  # fmt: skip
+            axis.plot(row.predicted, row.effective, "o", color=colour_of(model), mec="black", mew=0.6, clip_on=False,
+                      mfc=colour_of(model) if told else "none", label=label_of(model) if i == 0 else None)  # fmt: skip
     axis.set(xlabel=r"predicted threshold, $F^*/(1+\beta^2)$", ylabel="effective threshold\n(calibrated BCE)",
              xlim=(0, 1.02), ylim=(0, 1.02))  # fmt: skip
     axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
@@ -203,10 +207,10 @@ def reliability(curves, least=10):
             bins = pair[when]
             kept = np.asarray(bins.count) >= least
             axis.plot(
-                bins.mean_prediction[kept], bins.fraction[kept], color=_colour(model), lw=0.9, label=_label(model)
+                bins.mean_prediction[kept], bins.fraction[kept], color=colour_of(model), lw=0.9, label=label_of(model)
             )
-            axis.scatter(bins.mean_prediction[kept], bins.fraction[kept], s=bins.count[kept] / 4, color=_colour(model),
-                         alpha=0.6, lw=0)  # fmt: skip
+            axis.scatter(bins.mean_prediction[kept], bins.fraction[kept], s=bins.count[kept] / 4, alpha=0.6, lw=0,
+                         color=colour_of(model))  # fmt: skip
         axis.set(xlabel="mean prediction in bin", title=title, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     axes[0].set_ylabel(f"fraction of lenses in bin\n(of at least {least} images; area: images)")
     axes[1].legend(fontsize=7, loc="lower right")
@@ -223,9 +227,9 @@ def false_positive_rates(table):
     for j, model in enumerate(found):
         mine = rows[rows.model == model].set_index("kind").loc[kinds]
         x = np.arange(len(kinds)) + 0.8 * ((j + 0.5) / len(found) - 0.5)
-        label = f"{_label(model)}, run {mine.run.iloc[0]}"
+        label = f"{label_of(model)}, run {mine.run.iloc[0]}"
         axis.errorbar(x, mine.rate, [mine.rate - mine.low, mine.high - mine.rate], fmt="o", ms=4, lw=1,
-                      color=_colour(model), mec="black", mew=0.4, label=label)  # fmt: skip
+                      color=colour_of(model), mec="black", mew=0.4, label=label)  # fmt: skip
     n = rows[rows.model == found[0]].set_index("kind").loc[kinds, "n"]
     axis.set_xticks(range(len(kinds)), [f"{kind}\nn = {n[kind]}" for kind in kinds])
     axis.set(ylabel="false-positive rate at p = 0.5", ylim=(-0.02, 1.02))
@@ -260,8 +264,8 @@ def inspected(models, contaminant, share, prior):
             seen &= (wrong > 0) | (part == 0)
         recall = accepted[:, labels == 1].mean(1)
         found = thresholds.inspected_per_lens(recall, thresholds.mixed_fpr(*rates, share), prior)
-        axis.plot(recall, found, ":", color=_colour(model), lw=1)
-        axis.plot(recall[seen], found[seen], color=_colour(model), lw=1.3, label=_label(model))
+        axis.plot(recall, found, ":", color=colour_of(model), lw=1)
+        axis.plot(recall[seen], found[seen], color=colour_of(model), lw=1.3, label=label_of(model))
     axis.set(xlabel="recall", ylabel="false positives inspected for each lens found", yscale="log", xlim=(0, 1.01),
              title=f"1 lens in {1 / prior:,.0f}; {share:.0%} of the others contaminants as here")  # fmt: skip
     axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))

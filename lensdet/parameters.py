@@ -216,7 +216,8 @@ class Parameters(Simulation, Sampling, Training):
 
     def dynamic(self):
         """The same for the network of an input-dependent ensemble (section 4.6): its chunks, and no early stopping."""
-        return self.model_copy(update={"chunks": self.dynamic_chunks, "patience": self.dynamic_chunks, "redraw_validation": False})
+        chunks = dict.fromkeys(("chunks", "patience"), self.dynamic_chunks)
+        return self.model_copy(update={**chunks, "redraw_validation": False})
 
     def experiment_name(self, experiment, data_key):
         """Name of the experiment's folder: the loss and eight hexadecimal digits of what decides its result."""

@@ -163,6 +163,15 @@ def complete_runs(parameters, loss, data_key):
     return complete
 
 
+def all_runs(parameters, loss, data_key):
+    """Folders of all complete runs of an experiment that are there, beyond ``runs`` too; checked as `complete_runs`."""
+    found = sorted(run_folder(parameters, loss, 1, data_key).parent.glob("run_*"))
+    found = [folder for folder in found if is_complete(folder)]
+    for folder in found:
+        check_run(folder, parameters, loss, int(folder.name[4:]), data_key)
+    return found
+
+
 def pack(path, folders):
     """Put what is small in some folders of results (no weights, no state) into a ZIP file, by their place in results/.
 
@@ -211,6 +220,12 @@ def load_logits(folder, selector, name):
         raise FileNotFoundError(f"{folder}: no complete run; train it with notebooks/02_losses.py")
     with h5py.File(folder / "logits.h5") as file:
         return file[f"rows/{name}"]["label"], file[f"logits/{selector}/{name}"][:]
+
+
+def load_rows(folder, name):
+    """Rows of a set that a run was scored on, of dtype `lensdet.mocklens.ROW` (N,)."""
+    with h5py.File(folder / "logits.h5") as file:
+        return file[f"rows/{name}"][:]
 
 
 def load_history(folder):

@@ -608,7 +608,7 @@ OTHER_BACKEND = """
 import json, sys
 from pathlib import Path
 import jax, keras, numpy as np
-from lensdet import bank, engine, mocklens, parameters, results, training
+from lensdet import bank, dynamic, engine, mocklens, parameters, results, training
 
 p, folder = parameters.resolve(json.loads(sys.argv[1])), Path(sys.argv[2])
 assert keras.backend.backend() == "jax"
@@ -619,7 +619,7 @@ size = mocklens.sizes(stamps, "train")
 losses = learner.train_chunk(*mocklens.training_rows(p, 1, 0, size))
 logits = learner.logits(mocklens.training_rows(p, 1, 9, size)[0], learner.bank)
 state = training._State()
-state.add({"chunk": 0, **dict.fromkeys(training.SELECTORS, 1.0)}, learner)
+state.add({"chunk": 0, **dict.fromkeys(learner.selectors, 1.0)}, learner)
 state.save(folder / "jax.npz", learner, 1.0)
 training._State.load(folder / "tensorflow.npz", learner)
 validation = engine.on_device(*mocklens.device_bank(stamps, "validation"))
@@ -654,6 +654,10 @@ scored = [each.logits(frozen, validation) for each in runs]
 members.part()
 batched = [each.logits(frozen, validation) for each in runs]
 
+# the network of an input-dependent ensemble, whose members are frozen
+one = dynamic.DynamicEnsembler(p.dynamic(), [runs[0].model, runs[1].model], 1, *mocklens.device_bank(stamps, "train"))
+named = np.asarray(one.train_chunk(*rows)), one.logits(frozen, validation), one.validate(frozen, validation)
+
 # compiled before the bank is there: the training then finds it in the cache
 def compiled():
     return sorted(f.name for f in cache.glob("jit_train-*"))
@@ -667,7 +671,7 @@ ahead = compiled()
 training.Learner(p, "bce", 1, *mocklens.device_bank(stamps, "train")).train_chunk(*rows)
 assert ahead and compiled() == ahead, (ahead, compiled())
 np.savez(folder / "found.npz", losses=losses, logits=logits, more=more, values=values, together=together, alone=alone,
-         scored=scored, batched=batched)
+         scored=scored, batched=batched, named_losses=named[0], named=named[1], named_values=named[2])
 """
 
 

@@ -1,0 +1,220 @@
+"""What came of the ensembles: what a DE_m learns, the softmax, the cascade, the third research question in words."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit
+
+from lensdet import control, dynamic, ensembles, metrics, statistics, tables, thesis, thresholds
+from lensdet.ensemble_tables import AT, MEASURES, OVER, same_name
+
+CASCADE = ("F_1 Soft loss", "F_beta Soft Loss")  # first stage, second stage (section 6.2)
+SINGLE = ("Binary Cross Entropy", "F_beta Soft Loss", "F_1 Soft loss", "NM_3")  # what a cascade is compared with
+ANSWERED = [MEASURES[m] for m in ("accuracy", "f_beta", "precision", "recall", "f_beta_high", "f_beta_own")]
+FAIR = [MEASURES[m] for m in ("f_beta_own", "auc")]  # where no threshold of p = 0.5 stands between
+SHOWN = [MEASURES[m] for m in ("f_beta", "f_beta_own", "auc")]
+
+
+def targets(parameters, data_key, ensemble):
+    """What a DE_m was to learn, the member closest to the label, and whether it did: a training chunk and the test set.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a run and set.  ``ties``: images with several members equally close in float32 probability.
+        ``by_label``: images whose closest member is the most frequent one of their label, so that label and a habit
+        say it all.  ``named``: images for which DE_m names the closest member; ``most_frequent``: what naming one
+        member for all would reach.  Targets are those of the protocol.
+    """
+    rows = []
+    for name in ("training", "test"):
+        members = ensembles.load(parameters, data_key, thesis.members(ensemble), name)
+        given = ensembles.dynamic_weights(parameters, data_key, ensemble, name)
+        for labels, logits, weights, run in zip(np.broadcast_to(members.labels, members.logits.shape[:-1]),
+                                                members.logits, given, members.runs, strict=True):  # fmt: skip
+            target = np.asarray(dynamic.closest(labels, logits.astype(np.float32), parameters.protocol))
+            single = expit(logits.astype(np.float32))
+            extreme = np.where(labels > 0, single.max(-1), single.min(-1))
+            counts = {y: np.bincount(target[labels == y], minlength=logits.shape[-1]) for y in (0, 1)}
+            rows.append({"ensemble": ensemble, "set": name, "run": run, "images": len(labels),
+                         "ties": float(((single == extreme[:, None]).sum(-1) > 1).mean()),
+                         "by_label": sum(c.max() for c in counts.values()) / len(labels),
+                         "of_lenses": thesis.members(ensemble)[counts[1].argmax()],
+                         "of_negatives": thesis.members(ensemble)[counts[0].argmax()],
+                         "named": float((weights.argmax(-1) == target).mean()),
+                         "most_frequent": sum(counts.values()).max() / len(labels)})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def cascades(parameters, found, weights, recalls=(0.5, 0.7)):
+    """The cascade against single models at the recall that it has on the test set.
+
+    Thresholds of both stages are from the calibration set: those of the best F_beta, and those of the highest precision
+    at some recalls.  The single models' precision is read off their test curves, and so is that of the cascade, as a
+    function of its second threshold: a diagnosis, as in `lensdet.control.matched`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a way to choose the thresholds and model: its precision at the cascade's recall, and the cascade's less
+        that with the interval over seeds and images; the share of images that the second stage sees.
+    """
+    (fit_a, test_a), (fit_b, test_b) = (found[model] for model in CASCADE)
+    beta, rows = parameters.selection_beta, []
+    for recall in (None, *recalls):
+        logits, seen, at = [], [], []
+        for k in range(len(test_a.logits)):
+            first, second = ensembles.cascade_cuts(fit_a.labels, fit_a.logits[k], fit_b.logits[k], beta, recall)
+            logits.append(ensembles.cascade(test_a.logits[k], test_b.logits[k], first))
+            seen.append(float((test_a.logits[k] >= first).mean()))
+            at.append(float((logits[-1] >= second)[test_a.labels == 1].mean()))
+        models = {"cascade": np.stack(logits), **{m: s.logits for m, (_, s) in found.items() if m in SINGLE}}
+
+        def precise(z, r, w=None):
+            if r == 0:  # nothing is accepted, and there is no precision
+                return np.nan if w is None else np.full(len(w), np.nan)
+            return thresholds.precision_at_recall(test_a.labels, z, r, w)
+
+        precisions = {m: np.array([precise(z, r) for z, r in zip(zs, at, strict=True)]) for m, zs in models.items()}
+        drawn = {m: np.stack([precise(z, r, weights) for z, r in zip(zs, at, strict=True)]) for m, zs in models.items()}
+        for model in models:
+            low, high = statistics.bootstrap_interval(drawn[model])
+            line = {"thresholds": "of the best F_beta" if recall is None else f"of recall {recall:g}",
+                    "model": model, "recall": np.mean(at), "precision": precisions[model].mean(), "test_low": low,
+                    "test_high": high, "runs": len(at)}  # fmt: skip
+            if model == "cascade":
+                line["seen_by_second"] = np.mean(seen)
+            else:
+                d = statistics.paired(precisions["cascade"], precisions[model], drawn["cascade"], drawn[model])
+                line |= {"cascade_minus_it": d.mean, "low": d.low, "high": d.high,
+                         "verdict": statistics.verdict(d, 1)}  # fmt: skip
+            rows.append(line)
+    return pd.DataFrame(rows)
+
+
+class Bumps(NamedTuple):
+    """F_beta (T,) at `lensdet.metrics.THRESHOLDS` of a Nelder-Mead ensemble (``code``), mean over runs."""
+
+    used: np.ndarray  # with the softmax of the optimum
+    raw: np.ndarray  # with the optimum itself
+    votes: np.ndarray  # with the softmax, soft members rounded to yes or no
+    alone: dict  # of float: up to this p the vote of a soft member alone is enough; by member, mean over runs
+    veto: dict  # of float: above this p nothing passes without its vote
+
+
+def bumps(parameters, data_key, ensemble, weights):
+    """The curve of an ensemble with its weights before and after the softmax (thesis, sections 5.4 and 5.6).
+
+    A member that says 0 or 1 adds a step: below its weight it is enough alone, above 1 less its weight it has a veto.
+
+    Parameters
+    ----------
+    weights : lensdet.ensembles.Weights
+        Of the ``code`` protocol.
+    """
+    models = thesis.members(ensemble)
+    members, beta = ensembles.load(parameters, data_key, models), parameters.selection_beta
+
+    def f_beta(p):
+        return metrics.f_beta_curve(members.labels, p, beta)[0].mean(0)
+
+    def used(logits):
+        return f_beta(metrics.probability(ensembles.mix(logits, weights.used[:, None])))
+
+    raw = np.einsum("rnm,rm->rn", metrics.probability(members.logits), weights.raw)
+    soft = {model: weights.used[:, j].mean() for j, model in enumerate(models) if thesis.ROWS[model][0] != "bce"}
+    rounded = ensembles.votes(members.logits, models)
+    return Bumps(used(members.logits), f_beta(raw), used(rounded), soft, {m: 1 - w for m, w in soft.items()})
+
+
+def bumps_answer(found):
+    """Whether the softmax makes the bumps of the curve, in sentences made of `bumps` by ensemble."""
+    said = []
+    for ensemble, b in found.items():
+        above, below = np.array(list(b.veto.values())).min(), np.array(list(b.alone.values())).max()
+        parts = {f"above p = {above:.2f}, where soft members have a veto": metrics.THRESHOLDS > above,
+                 f"below p = {below:.2f}, where one alone is enough": metrics.THRESHOLDS < below,
+                 "between": (metrics.THRESHOLDS >= below) & (metrics.THRESHOLDS <= above)}  # fmt: skip
+        words = [f"{where} F_beta is {b.used[t].mean():.3f} (by the optimum itself {b.raw[t].mean():.3f})"
+                 for where, t in parts.items()]  # fmt: skip
+        apart = np.abs(b.used - b.votes).max()
+        said.append(f"**{ensemble}**: {'; '.join(words)}, means over thresholds.  Rounding the soft members to yes or "
+                    f"no moves the curve by {apart:.3f} at the most.")  # fmt: skip
+    return "\n\n".join(said)
+
+
+def answer(parameters, histories, table, compared, learned, cascade):
+    """The third research question, in sentences made of the tables.
+
+    Parameters
+    ----------
+    histories : dict of list of pandas.DataFrame
+        Of the members, by experiment.
+    table, compared, learned, cascade : pandas.DataFrame
+        From `table_5_2`, `against`, `targets` (of all ensembles together; may be empty) and `cascades`.
+    """
+    said, verdicts = [], []
+    compared = compared.set_index(["ensemble", "which", "measure"])
+    best = compared[compared.against == "best member"].reset_index("which")
+    for ensemble in table.model.unique():
+        mine = {name: best.loc[(ensemble, name)] for name in ANSWERED}
+        outside = {
+            "better": [n for n, d in mine.items() if d.low > 0],
+            "worse": [n for n, d in mine.items() if d.high < 0],
+        }
+        shown = "; ".join(f"{words} in {', '.join(names)}" for words, names in outside.items() if names)
+        said.append(f"**{ensemble}** against the member that is best at each measure on the calibration set: the "
+                    f"interval (95 %, runs and images) is {shown or 'on both sides of 0 everywhere'}.")  # fmt: skip
+        said.append(_list(_beside(name, d, d.which, "low", "high") for name, d in mine.items()))
+        for verdict, words in (("reproduced", "better"), ("not reproduced", "worse")):
+            if names := [name for name, d in mine.items() if d.verdict == verdict]:
+                verdicts.append(f"{ensemble}: **{words}** than its best member in {', '.join(names)}.")
+        wide = table[table.model == ensemble].set_index("metric")
+        at, over = wide.loc[AT], wide.loc[OVER]
+        said.append(
+            f"Its accuracy at p = 0.5 is {at['mean']:.3f} and its mean over all thresholds, as published, "
+            f"{over['mean']:.3f}; the thesis' {over.thesis:.3f} is the latter, and its precision and recall imply "
+            f"{at.thesis:.3f}."
+        )
+    for size in sorted({e[-1] for e in table.model}):
+        one, several = same_name("Binary Cross Entropy", size), f"mean of {size}"
+        asked = "**Diversity of losses, or averaging of seeds?**"
+        if (several, one, FAIR[0]) in compared.index:
+            said.append(f"{asked}  The plain mean of {size} members, over images alone, as ensembles of one loss share "
+                        "runs:")  # fmt: skip
+            pairs = {name: compared.loc[(several, one, name)] for name in FAIR}
+            said.append(_list(_beside(name, d, one, "test_low", "test_high") for name, d in pairs.items()))
+        else:
+            said.append(f"{asked}  There are no {one} to compare {several} members with.")
+    for ensemble, rows in learned.groupby("ensemble") if len(learned) else ():
+        chunk, test = (rows[rows.set == name] for name in ("training", "test"))
+        said.append(
+            f"**What {ensemble} learns**: for {chunk.by_label.mean():.0%} of a training chunk the closest member is "
+            f"that which is mostly closest for the label; in float32 probability {chunk.ties.mean():.0%} tie.  On the "
+            f"test set it names the closest for {test.named.mean():.0%}; always naming one would be right for "
+            f"{test.most_frequent.mean():.0%}."
+        )
+    said.append("**Cascade**: precision at the recall that it has on the test set, and its own less that.")
+    ways = []
+    for how, rows in cascade.groupby("thresholds", sort=False):
+        rows = rows.set_index("model")
+        mine, others = rows.loc["cascade"], rows.drop("cascade")
+        parts = [f"{d.Index} {d.precision:.3f} ({d.cascade_minus_it:+.3f}, {tables.interval(d.low, d.high)})"
+                 for d in others.itertuples()]  # fmt: skip
+        ways.append(f"thresholds {how}, {mine.seen_by_second:.0%} of the images seen by the second stage: "
+                    f"{mine.precision:.3f} at recall {mine.recall:.3f}; {'; '.join(parts)}")  # fmt: skip
+    said.append(_list(ways))
+    words = " ".join(verdicts) or "No difference to the best member is shown."
+    asked = "Does an ensemble do better than its members?"
+    return "\n\n".join([*said, control.closing(asked, words, int(table.runs.min()), parameters, histories)])
+
+
+def _list(lines):
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _beside(name, row, other, low, high):
+    """A measure of an ensemble, that of another, and the difference with its interval."""
+    return (f"{name}: {row['mean']:.3f}, {other} {row.its_mean:.3f}; {row.difference:+.3f} "
+            f"({tables.interval(row[low], row[high])})")  # fmt: skip

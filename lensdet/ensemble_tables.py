@@ -1,0 +1,208 @@
+"""Ensembles in tables: Table 5.2, and differences to members and baselines (section 5.4)."""
+
+import numpy as np
+import pandas as pd
+
+from lensdet import ensembles, metrics, statistics, tables, thesis, thresholds
+
+# What is measured, and how it is named in tables.
+MEASURES = {
+    "accuracy": "accuracy",
+    "accuracy_all": "accuracy, mean over thresholds",
+    "f_beta": "F_beta",
+    "precision": "precision",
+    "recall": "recall",
+    "f_beta_high": "F_beta, mean over p > 0.75",
+    "f_beta_own": "F_beta at its own threshold",
+    "auc": "area under the ROC curve",
+}
+# The two accuracies of Table 5.2, with what stands beside them of the thesis, or is their spread.
+AT = "accuracy at p = 0.5 (thesis: implied by its precision and recall)"
+OVER = "accuracy, mean over thresholds (spread: over thresholds and runs)"
+HIGH = 0.75  # above which the thesis finds the ensembles better (section 5.4)
+
+
+def values(parameters, calibration, test, weights=None):
+    """All of `MEASURES` of a model or ensemble, by name: arrays (R,), or (R, B) with weights.
+
+    Parameters
+    ----------
+    calibration, test : lensdet.tables.Scores
+        Of the same runs; its own threshold, of the best F_beta, comes from the former.
+    weights : array (B, N), optional
+        From `lensdet.tables.resamples`.
+    """
+    beta, labels, logits = parameters.selection_beta, test.labels, np.asarray(test.logits, np.float64)
+    p = metrics.probability(logits)
+    cuts = [thresholds.best_threshold(calibration.labels, z, beta) for z in calibration.logits]
+    own = metrics.hard_counts(labels, logits - np.array(cuts)[:, None], 0.0, weights)
+    everywhere = metrics.hard_counts(labels, p, metrics.THRESHOLDS, weights)
+    high = metrics.Counts(*(count[:, metrics.THRESHOLDS > HIGH + thresholds.ROUNDING] for count in everywhere))
+    return {
+        **metrics.evaluate(labels, logits, parameters.protocol, beta, weights),
+        "accuracy_all": metrics.accuracy(everywhere).mean(1),
+        "f_beta_high": metrics.f_beta(high, beta).mean(1),
+        "f_beta_own": metrics.f_beta(own, beta),
+        "auc": np.stack([area(thresholds.curve(labels, z, weights)) for z in logits]),
+    }
+
+
+def area(curve):
+    """Area under the ROC curve from a `lensdet.thresholds.Curve`: of a pair, how often the lens is ranked higher."""
+    return np.trapezoid(curve.tp, curve.fp, axis=-1) / (curve.tp[..., -1] * curve.fp[..., -1])
+
+
+def pairs(parameters, data_key):
+    """`lensdet.tables.Scores` on the calibration and test sets of ensembles, members and baselines, by name."""
+    wanted, found = ensembles.possible(parameters), {}
+    sizes = sorted({int(e[-1]) for e in wanted})
+
+    def twice(function, *arguments):
+        return tuple(function(parameters, data_key, *arguments, name) for name in ("calibration", "test"))
+
+    for model in thesis.MEMBERS[sizes[-1]]:
+        members = twice(ensembles.load, [model])
+        found[model] = tuple(tables.Scores(m.labels, m.logits[..., 0], m.runs) for m in members)
+    for ensemble in wanted:
+        found[ensemble] = twice(ensembles.scores, ensemble)
+    for size in sizes:
+        fit, test = twice(ensembles.baselines, size)
+        found |= {name: (fit[name], test[name]) for name in test}
+        for model in [m for m in thesis.MEMBERS[size] if thesis.ROWS[m][1]["text"] == "loss"]:
+            fit, test = twice(ensembles.same_loss, model, size)
+            if test is not None:
+                found[same_name(model, size)] = fit, test
+    return found
+
+
+def measure(parameters, found, weights):
+    """`values` on the test set of all that `pairs` has, by name: dicts of (array (R,), array (R, B))."""
+    measured = {}
+    for name, pair in found.items():
+        plain, resampled = values(parameters, *pair), values(parameters, *pair, weights)
+        measured[name] = {which: (plain[which], resampled[which]) for which in MEASURES}
+    return measured
+
+
+def summary(measured):
+    """Means over runs of all that `measure` has, with the interval that the test images leave, as one data frame."""
+    rows = []
+    for name, measures in measured.items():
+        for which, (plain, resampled) in measures.items():
+            low, high = statistics.bootstrap_interval(resampled)
+            rows.append({"model": name, "measure": MEASURES[which], "mean": plain.mean(),
+                         "seed_spread": statistics.seed_spread(plain), "test_low": low, "test_high": high,
+                         "runs": len(plain)})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def same_name(model, size):
+    """How an ensemble of ``size`` runs of one row of Table 5.1 is called."""
+    return f"{size} runs of {model}"
+
+
+def implied_accuracy(precision, recall):
+    """Accuracy on a set of as many lenses as negatives, from precision and recall."""
+    return (1 + recall - recall * (1 - precision) / precision) / 2
+
+
+def table_5_2(measured, found):
+    """Table 5.2: accuracy at p = 0.5 and as its published column was computed, F_beta, precision and recall.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As `lensdet.tables.table_5_1`.  The thesis' accuracy stands beside the mean over
+        thresholds, which it is; beside the accuracy at p = 0.5 stands what the thesis' precision and recall imply.
+    """
+    rows = []
+    for ensemble in thesis.TABLE_5_2:
+        if ensemble not in measured:
+            continue
+        s, published = found[ensemble][1], thesis.TABLE_5_2[ensemble]
+        implied = implied_accuracy(published["precision"][0], published["recall"][0])
+        theirs = {**published, "accuracy": (implied, np.nan), "accuracy_all": published["accuracy"]}
+        names = {**MEASURES, "accuracy": AT, "accuracy_all": OVER}
+        for name in ("accuracy", "accuracy_all", "f_beta", "precision", "recall"):
+            values, resampled = measured[ensemble][name]
+            low, high = statistics.bootstrap_interval(resampled)
+            spread = statistics.seed_spread(values)
+            if name == "accuracy_all":  # the published spread is over thresholds and runs together
+                each = metrics.hard_counts(s.labels, metrics.probability(s.logits), metrics.THRESHOLDS)
+                spread = float(np.std(metrics.accuracy(each)))
+            rows.append({"model": ensemble, "metric": names[name], "mean": values.mean(), "seed_spread": spread,
+                          "test_low": low, "test_high": high, "runs": len(values), "images": len(s.labels),
+                          "collapsed_runs": int(tables.collapsed(s.logits).sum()),
+                          "polarised": float(tables.polarised(s.logits).mean()), "thesis": theirs[name][0],
+                          "thesis_spread": theirs[name][1]})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def weights_table(read):
+    """Mean weights of each member, with the thesis' (captions of Figs. 5.15 and 5.16).
+
+    Parameters
+    ----------
+    read : dict
+        `lensdet.ensembles.Weights` of ``NM_3`` and ``NM_6`` or an array (R, N, m) of ``IDE_3`` and ``IDE_6``.
+    """
+    rows = []
+    for ensemble, weights in read.items():
+        nelder_mead = isinstance(weights, ensembles.Weights)
+        used = weights.used if nelder_mead else weights.mean(1)
+        published = thesis.WEIGHTS.get(ensemble, (np.nan,) * used.shape[1])
+        for j, member in enumerate(thesis.members(ensemble)):
+            rows.append({"ensemble": ensemble, "member": member, "weight": used[:, j].mean(),
+                          "seed_spread": statistics.seed_spread(used[:, j]),
+                          "raw": weights.raw[:, j].mean() if nelder_mead else np.nan, "runs": len(used),
+                          "thesis": published[j]})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def copies(parameters, data_key, size):
+    """Members that are the same network as an earlier one of the ensemble: how many, of all runs."""
+    members = ensembles.load(parameters, data_key, thesis.MEMBERS[size], "calibration")
+    return int(sum((~ensembles.distinct(z)).sum() for z in members.logits)), members.logits.shape[0] * size
+
+
+def compare(measured, name, other, measure):
+    """`lensdet.statistics.paired` difference of two entries of `measure` in one measure.
+
+    A same-loss ensemble shares its members with others and goes by no run: against it there is an interval over images
+    alone, between means.
+    """
+    (a, resampled_a), (b, resampled_b) = measured[name][measure], measured[other][measure]
+    if " runs of " in other:
+        difference = a.mean() - b.mean()
+        low, high = statistics.bootstrap_interval((resampled_a.mean(0) - resampled_b.mean(0))[None])
+        nothing = np.nan
+        return statistics.Difference(difference, nothing, nothing, nothing, low, high, nothing, nothing, len(a))
+    return statistics.paired(a, b, resampled_a, resampled_b)
+
+
+def against(parameters, found, measured):
+    """Every ensemble, mean and stacking against the member that is best at each measure, and against means.
+
+    Which member is best is decided on the calibration set, by its mean over runs.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row an ensemble, measure and comparison: both means, the difference with the interval over seeds and images
+        (over images alone for a same-loss ensemble), and the verdict on its being better.
+    """
+    rows = []
+    for ensemble in [n for n in measured if n in thesis.TABLE_5_2 or n.startswith(("mean of", "stacking of"))]:
+        size = int(ensemble[-1])
+        fitted = {model: values(parameters, *[found[model][0]] * 2) for model in thesis.MEMBERS[size]}
+        others = [n for n in (f"mean of {size}", same_name("Binary Cross Entropy", size)) if n in measured]
+        for which in MEASURES:
+            best = max(fitted, key=lambda model: fitted[model][which].mean())
+            for role, other in [("best member", best), *((o, o) for o in others if o != ensemble)]:
+                d = compare(measured, ensemble, other, which)
+                rows.append({"ensemble": ensemble, "measure": MEASURES[which], "against": role, "which": other,
+                             "mean": measured[ensemble][which][0].mean(), "its_mean": measured[other][which][0].mean(),
+                             "difference": d.mean, "low": d.low, "high": d.high, "test_low": d.test_low,
+                             "test_high": d.test_high, "runs": d.n_runs,
+                             "verdict": statistics.verdict(d, 1)})  # fmt: skip
+    return pd.DataFrame(rows)
