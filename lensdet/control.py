@@ -223,15 +223,16 @@ def on_the_sky(table, prior, share):
     return pd.DataFrame(found)
 
 
-def _open_ends(parameters, histories):
+def open_ends(parameters, histories):
     """The experiments and how many of their runs have not plateaued, in words; nothing where all have."""
-    left = {e: sum(not plateaued(h, parameters) for h in found) for e, found in histories.items()}
+    own = {e: parameters.dynamic() if e in thesis.TABLE_5_2 else parameters for e in histories}
+    left = {e: sum(not plateaued(h, own[e]) for h in found) for e, found in histories.items()}
     return ", ".join(f"{e} {k} of {len(histories[e])}" for e, k in left.items() if k)
 
 
 def closing(question, verdicts, runs, parameters, histories):
     """The end of a paragraph: the verdict, or why there is none."""
-    if left := _open_ends(parameters, histories):
+    if left := open_ends(parameters, histories):
         chunks = f"{parameters.chunks} chunks of {parameters.chunk_size}"
         return f"{question} **Not answerable at {chunks}**: not every training has plateaued (not: {left} runs)."
     if runs < 5:

@@ -150,7 +150,7 @@ def answer(parameters, histories, table, compared, learned, cascade):
     Parameters
     ----------
     histories : dict of list of pandas.DataFrame
-        Of the members, by experiment.
+        Of the members, and of the networks DE_m, by experiment.
     table, compared, learned, cascade : pandas.DataFrame
         From `table_5_2`, `against`, `targets` (of all ensembles together; may be empty) and `cascades`.
     """

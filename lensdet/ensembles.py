@@ -52,6 +52,11 @@ def possible(parameters):
     return found
 
 
+def dynamic(parameters):
+    """The input-dependent ones of `possible`: those that have a network to train."""
+    return [ensemble for ensemble in possible(parameters) if ensemble.startswith("IDE")]
+
+
 def load(parameters, data_key, models, name="test"):
     """`Members` of a frozen set: those rows of Table 5.1, runs 1 ... ``runs``.
 

@@ -1,7 +1,6 @@
 """Training: chunks, selection, early stopping, exact resume (sections 3.5, 4.2, 4.4)."""
 
 import argparse
-import contextlib
 import json
 import math
 import os
@@ -21,17 +20,20 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from lensdet import bank as bank_room
-from lensdet import engine, mocklens, resnet, results, stamps, thesis
+from lensdet import engine, ensembles, mocklens, resnet, results, stamps, thesis
 from lensdet.dynamic import DynamicEnsembler
 from lensdet.engine import PREDICT_BATCH, Learner, on_device
-from lensdet.parameters import ParameterError, resolve
+from lensdet.parameters import resolve
 
 SAVE_SECONDS = 60  # between two saves of the state; a run that was killed repeats at most this much
 
 
-def banner(parameters):
-    """What will run, and on what: a line to print first; warns where a CPU would need days."""
-    runs = len(_missing(parameters, bank_room.data_key(parameters), parameters.experiments))
+def banner(parameters, experiments=None):
+    """What will run, and on what: a line to print first; warns where a CPU would need days.
+
+    Without ``experiments``, those of the parameters.
+    """
+    runs = len(_missing(parameters, bank_room.data_key(parameters), experiments or parameters.experiments))
     images = runs * parameters.chunks * parameters.chunk_size
     lines = [f"profile {parameters.profile}: {runs} runs to train, {parameters.chunks} chunks each; {results.device()}"]
     # measured on 2 cores: 50 images a second at full width; the cost goes with the square of the width, slower below
@@ -42,7 +44,7 @@ def banner(parameters):
 
 
 class Busy(RuntimeError):
-    """Another process is training this run."""
+    """Another process is training this run, or the members of this ensemble."""
 
 
 def train_missing(parameters, progress=True, minutes=None, after=None, experiments=None):
@@ -88,8 +90,10 @@ def train_missing(parameters, progress=True, minutes=None, after=None, experimen
             if after is not None:
                 after()
         for run, experiment in busy:  # another process is at it: wait for it, and take the run up if it was stopped
-            with contextlib.suppress(Busy):
+            try:
                 train(parameters, experiment, run, bank, progress, deadline, wait=max(0.0, deadline - time.monotonic()))
+            except Busy as reason:
+                print(reason, flush=True)
     return key
 
 
@@ -196,7 +200,9 @@ def train(parameters, experiment, run, bank, progress=True, deadline=math.inf, w
     Raises
     ------
     Busy
-        Where another process is still at work in the same folder.
+        Where another process is still at work in the same folder, or a member of the ensemble is not trained yet.
+    FileNotFoundError
+        Where the weights of a member are not there.
     """
     folder = results.run_folder(parameters, experiment, run, bank.data_key)
     folder.mkdir(parents=True, exist_ok=True)
@@ -214,10 +220,11 @@ def _learner(p, experiment, run, bank):
     if experiment not in thesis.TABLE_5_2:
         return Learner(p, experiment, run, *mocklens.device_bank(bank, "train"))
     rows = [thesis.ROWS[name] for name in thesis.members(experiment)]
-    members = [
-        load_network(results.run_folder(p, loss, run, bank.data_key), selector[p.protocol]) for loss, selector in rows
-    ]
-    return DynamicEnsembler(p.dynamic(), members, run, *mocklens.device_bank(bank, "train"))
+    members = [(results.run_folder(p, loss, run, bank.data_key), selector[p.protocol]) for loss, selector in rows]
+    if waiting := sorted({str(folder) for folder, _ in members if not results.is_complete(folder)}):
+        raise Busy(f"{experiment} run {run} needs members that are not trained yet: {', '.join(waiting)}")
+    networks = [load_network(folder, selector) for folder, selector in members]
+    return DynamicEnsembler(p.dynamic(), networks, run, *mocklens.device_bank(bank, "train"))
 
 
 def _train(p, experiment, run, bank, folder, progress, deadline):
@@ -358,30 +365,36 @@ def main(arguments=None):
     parser.add_argument("--minutes", type=float, help="stop after this time (default: when all is done)")
     more = "train N runs side by side, each in a process with its share of the cores (default: 1)"
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help=more)
+    more = "also the networks DE_m of the input-dependent ensembles, after their members"
+    parser.add_argument("--ensembles", action="store_true", help=more)
     parser.add_argument("--pack", type=Path, metavar="ZIP", help="put all complete runs of these experiments, without "
                         "weights, into a file; `python -m zipfile -e ZIP results/` unpacks it")  # fmt: skip
     options = parser.parse_args(arguments)
     given = yaml.safe_load(Path(options.file).read_text()) if options.file else {}
     try:
         p = resolve({**given, **{name: yaml.safe_load(value) for name, value in options.given}})
-    except ParameterError as error:
+        wanted = [*p.experiments, *(ensembles.dynamic(p) if options.ensembles else [])]
+    except ValueError as error:
         parser.error(str(error))
-    print(banner(p), flush=True)
-    key = bank_room.data_key(p)
+    print(banner(p, wanted), flush=True)
+    key, began = bank_room.data_key(p), time.monotonic()
 
     def pack():
-        folders = [f for experiment in p.experiments for f in results.complete_runs(p, experiment, key)]
+        folders = [f for experiment in wanted for f in results.complete_runs(p, experiment, key)]
         results.pack(options.pack, [*folders, mocklens.truth_folder(p, key)])
 
     if options.jobs > 1:
         bank_room.open_bank(p)  # once, by all cores
-        _side_by_side(sys.argv[1:] if arguments is None else arguments, options.jobs)
+        given = sys.argv[1:] if arguments is None else arguments
+        for part in [False, True][: 1 + options.ensembles]:  # members first
+            left = [] if options.minutes is None else [f"--minutes={options.minutes - (time.monotonic() - began) / 60}"]
+            _side_by_side([a for a in given if part or a != "--ensembles"] + left, options.jobs)
     else:
-        train_missing(p, minutes=options.minutes, after=pack if options.pack else None)
+        train_missing(p, minutes=options.minutes, after=pack if options.pack else None, experiments=wanted)
     if options.pack:
         pack()
-    left = len(_missing(p, key, p.experiments))
-    print(f"{left} of {p.runs * len(p.experiments)} runs still missing" if left else "all runs are there", flush=True)
+    left = len(_missing(p, key, wanted))
+    print(f"{left} of {p.runs * len(wanted)} runs still missing" if left else "all runs are there", flush=True)
     return 3 if left else 0
 
 

@@ -49,26 +49,20 @@ from lensdet import ensembles as methods
 
 p = parameters.from_notebook(globals())
 figures.plt.rcParams.update(figures.STYLE)
-print(training.banner(p))
+chosen, dynamic = methods.possible(p), methods.dynamic(p)
+print(training.banner(p, [*p.experiments, *dynamic]))
 
 # %% [markdown]
 # ## Train what is missing
 
 # %%
-chosen = methods.possible(p)
-key = training.train_missing(p)
-dynamic = [ensemble for ensemble in chosen if ensemble.startswith("IDE")]
-training.train_missing(p, experiments=dynamic)
+key = training.train_missing(p, experiments=[*p.experiments, *dynamic])
 weights = tables.resamples(p, key)
-losses = {thesis.ROWS[model][0] for ensemble in chosen for model in thesis.members(ensemble)}
-histories = {e: [results.load_history(f) for f in results.complete_runs(p, e, key)] for e in losses}
-converged = all(control.plateaued(h, p) for found in histories.values() for h in found)
-for ensemble in dynamic:
-    found = [results.load_history(f) for f in results.complete_runs(p, ensemble, key)]
-    histories[ensemble], plateaued = found, [control.plateaued(h, p.dynamic()) for h in found]
-    print(f"{ensemble}: {sum(plateaued)} of {len(found)} trainings of DE_m have plateaued")
-    converged = converged and all(plateaued)
-made = {"runs": p.runs, "converged": converged}
+losses = sorted({thesis.ROWS[model][0] for ensemble in chosen for model in thesis.members(ensemble)})
+histories = {e: [results.load_history(f) for f in results.complete_runs(p, e, key)] for e in [*losses, *dynamic]}
+left = control.open_ends(p, histories)
+print(f"not plateaued: {left or 'none'}")
+made = {"runs": p.runs, "converged": not left}
 
 
 def show(figure, name):

@@ -239,3 +239,11 @@ def test_readable_names_its_numbers(p, weights):
     assert {"matched", "model", "precision", "recall", "minus cross-entropy"} == set(shown)
     assert shown.precision.str.contains("seeds .*; test ").any()
     assert "3 runs" in shown["minus cross-entropy"].iloc[1]
+
+
+def test_an_ensemble_has_chunks_of_its_own():
+    """Its 20 chunks are all of them, not a training that patience stopped."""
+    p = parameters.resolve({"chunks": 100, "dynamic_chunks": 20, "patience": 100})
+    falling = pd.DataFrame({"loss": np.linspace(1, 0, 20)})
+    assert "IDE_3 1 of 1 runs" in control.closing("?", "yes", 9, p, {"IDE_3": [falling]})
+    assert control.closing("?", "yes", 9, p, {"bce": [falling]}) == "? yes"

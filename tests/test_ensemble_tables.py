@@ -218,9 +218,8 @@ def test_steps_of_members_that_vote(p):  # noqa: F811
             write_run(p, loss, run, dict.fromkeys(SETS, z.astype("f4")))
     used = np.tile([0.4, 0.405, 0.195], (2, 1))
     b = ensemble_answers.bumps(p, KEY, "NM_3", ensembles.Weights(np.tile([0.0, 1.0, 0.0], (2, 1)), used))
-    assert b.alone == pytest.approx({F_BETA: 0.405, F_1: 0.195}) and b.veto == pytest.approx(
-        {F_BETA: 0.595, F_1: 0.805}
-    )
+    assert b.alone == pytest.approx({F_BETA: 0.405, F_1: 0.195})
+    assert b.veto == pytest.approx({F_BETA: 0.595, F_1: 0.805})
     low, high, t = metrics.f_beta(metrics.Counts(30, 30, 0, 0), 0.17), 1.0, metrics.THRESHOLDS
     # lenses have 0.2 + 0.405, negatives 0.2 + 0.195
     assert b.used == pytest.approx(np.where(t < 0.395, low, np.where(t < 0.605, high, 0)), abs=1e-9)

@@ -25,12 +25,15 @@ DRAWN = {
            "03_cases_bce", "03_cases_fbeta", "03_empty_maps", "03_heat_inside", "03_left_out"],
     "04": [*(f"fig_5_{k}" for k in range(9, 15)), *(f"fig_7_{k}" for k in range(22, 31)), "04_noise", "04_importance",
            "04_fig_5_9_information", "04_selection_function"],
+    "05": ["fig_5_15", "fig_5_17", "05_raw_weights", "05_baselines", "05_cascade"],
     "appendix": ["fig_7_1", "fig_7_2", "fig_7_3", "fig_7_4", "fig_7_5"],
 }  # fmt: skip
 TABLES = {"01": ["01_counts"], "02": ["table_5_1", "02_matched", "02_own_thresholds", "02_calibration",
                                       "02_false_positives", "02_sky", "02_protocols"],
           "03": ["03_empty_maps", "03_heat_inside", "03_left_out", "03_randomised"],
-          "04": ["04_full_above", "04_importance", "04_explained", "04_selection_function"]}  # fmt: skip
+          "04": ["04_full_above", "04_importance", "04_explained", "04_selection_function"],
+          "05": ["table_5_2", "05_weights", "05_raw_weights", "05_targets", "05_baselines", "05_against",
+                 "05_cascade"]}  # fmt: skip
 
 
 def write_stamps(folder, cls, ids, p, nested=False):
@@ -132,7 +135,7 @@ def test_notebook_in_the_smoke_profile(notebook, tmp_path, real, few):
         pytest.skip("run by the command of the README")
     number = notebook.name[:2]
     # those that read trainings take what is there
-    given = FEW if number in ("03", "04") else {"profile": "smoke", "workers": 1, "real_stamps": str(real)}
+    given = FEW if number in ("03", "04", "05") else {"profile": "smoke", "workers": 1, "real_stamps": str(real)}
     execute(notebook, tmp_path, **given)
     if number in DRAWN:
         check_drawn(number, parameters.resolve(given))

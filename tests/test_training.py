@@ -583,6 +583,32 @@ def test_what_another_process_trains_is_waited_for(tiny, smoke_bank, elsewhere, 
     assert asked == [(1, 0), (2, 0), (3, 0), (1, math.inf)]
 
 
+def test_an_ensemble_waits_for_its_members(tiny, smoke_bank, elsewhere, capsys):
+    training.train_missing(changed(tiny, runs=1), progress=False, experiments=["IDE_3"])
+    said = capsys.readouterr().out
+    assert "IDE_3 run 1 needs members that are not trained yet: " in said and "bce-" in said and "fbeta-" in said
+    assert not results.is_complete(results.run_folder(tiny, "IDE_3", 1, smoke_bank.data_key))
+
+
+def test_the_members_weights_are_asked_for(tiny, smoke_bank, elsewhere):
+    for loss in ("bce", "fbeta", "f1"):
+        folder = results.run_folder(tiny, loss, 1, smoke_bank.data_key)
+        results.write_logits(folder / "logits.h5", {}, {})
+    with pytest.raises(FileNotFoundError, match=r"bce-\w+/run_01/loss.weights.h5: no weights; remove the folder"):
+        training.train(tiny, "IDE_3", 1, smoke_bank, progress=False)
+
+
+def test_the_command_trains_ensembles_after_their_members(tiny, elsewhere, capsys):
+    given = [x for name, value in TINY.items() for x in ("-p", name, str(value))]
+    command = [*given, "-p", "ensembles", "IDE_3,NM_6", "-p", "experiments", "bce,fbeta,f1", "--ensembles"]
+    assert training.main([*command, "--minutes", "0"]) == 3
+    said = capsys.readouterr().out
+    assert "4 runs to train" in said and said.strip().endswith("4 of 4 runs still missing")
+    with pytest.raises(SystemExit):
+        training.main([*given, "-p", "experiments", "bce", "--ensembles"])
+    assert "no ensemble can be made of the experiments bce" in capsys.readouterr().err
+
+
 def test_the_command_says_what_is_wrong(capsys):
     with pytest.raises(SystemExit) as stopped:
         training.main(["-p", "chunk", "3"])
@@ -608,7 +634,8 @@ OTHER_BACKEND = """
 import json, sys
 from pathlib import Path
 import jax, keras, numpy as np
-from lensdet import bank, dynamic, engine, mocklens, parameters, results, training
+from scipy.special import log_softmax
+from lensdet import bank, dynamic, engine, mocklens, parameters, resnet, results, training
 
 p, folder = parameters.resolve(json.loads(sys.argv[1])), Path(sys.argv[2])
 assert keras.backend.backend() == "jax"
@@ -656,7 +683,13 @@ batched = [each.logits(frozen, validation) for each in runs]
 
 # the network of an input-dependent ensemble, whose members are frozen
 one = dynamic.DynamicEnsembler(p.dynamic(), [runs[0].model, runs[1].model], 1, *mocklens.device_bank(stamps, "train"))
-named = np.asarray(one.train_chunk(*rows)), one.logits(frozen, validation), one.validate(frozen, validation)
+steps = np.asarray(one.train_chunk(*rows))
+own, images = one.logits(frozen, validation), mocklens.images(stamps, "validation", frozen)
+others = np.concatenate([np.asarray(resnet.logit_model(run.model)(images)) for run in runs], -1)
+target = np.asarray(dynamic.closest(frozen["label"], others))
+expected = -log_softmax(own.astype(float), -1)[np.arange(len(own)), target].mean(), (own.argmax(-1) == target).mean()
+assert np.isfinite(steps).all() and steps.shape == losses.shape
+np.testing.assert_allclose(one.validate(frozen, validation), expected, rtol=1e-4)
 
 # compiled before the bank is there: the training then finds it in the cache
 def compiled():
@@ -671,7 +704,7 @@ ahead = compiled()
 training.Learner(p, "bce", 1, *mocklens.device_bank(stamps, "train")).train_chunk(*rows)
 assert ahead and compiled() == ahead, (ahead, compiled())
 np.savez(folder / "found.npz", losses=losses, logits=logits, more=more, values=values, together=together, alone=alone,
-         scored=scored, batched=batched, named_losses=named[0], named=named[1], named_values=named[2])
+         scored=scored, batched=batched)
 """
 
 
