@@ -159,13 +159,10 @@ def answer(parameters, histories, table, compared, learned, cascade):
     best = compared[compared.against == "best member"].reset_index("which")
     for ensemble in table.model.unique():
         mine = {name: best.loc[(ensemble, name)] for name in ANSWERED}
-        outside = {
-            "better": [n for n, d in mine.items() if d.low > 0],
-            "worse": [n for n, d in mine.items() if d.high < 0],
-        }
-        shown = "; ".join(f"{words} in {', '.join(names)}" for words, names in outside.items() if names)
-        said.append(f"**{ensemble}** against the member that is best at each measure on the calibration set: the "
-                    f"interval (95 %, runs and images) is {shown or 'on both sides of 0 everywhere'}.")  # fmt: skip
+        above, below = ([n for n, d in mine.items() if sign * d[end] > 0] for sign, end in ((1, "low"), (-1, "high")))
+        shown = "; ".join(f"{side} 0 in {', '.join(n)}" for side, n in (("above", above), ("below", below)) if n)
+        said.append(f"**{ensemble}** less the member that is best at each measure on the calibration set: the 95 % "
+                    f"interval, over runs and images, is {shown or 'on both sides of 0 in all'}.")  # fmt: skip
         said.append(_list(_beside(name, d, d.which, "low", "high") for name, d in mine.items()))
         for verdict, words in (("reproduced", "better"), ("not reproduced", "worse")):
             if names := [name for name, d in mine.items() if d.verdict == verdict]:
@@ -178,15 +175,14 @@ def answer(parameters, histories, table, compared, learned, cascade):
             f"{at.thesis:.3f}."
         )
     for size in sorted({e[-1] for e in table.model}):
-        one, several = same_name("Binary Cross Entropy", size), f"mean of {size}"
-        asked = "**Diversity of losses, or averaging of seeds?**"
-        if (several, one, FAIR[0]) in compared.index:
-            said.append(f"{asked}  The plain mean of {size} members, over images alone, as ensembles of one loss share "
-                        "runs:")  # fmt: skip
-            pairs = {name: compared.loc[(several, one, name)] for name in FAIR}
-            said.append(_list(_beside(name, d, one, "test_low", "test_high") for name, d in pairs.items()))
+        one, asked = same_name("Binary Cross Entropy", size), "**Diversity of losses, or averaging of seeds?**"
+        lines = [f"{several}, {_beside(name, compared.loc[(several, one, name)], one, 'test_low', 'test_high')}"
+                 for several in (f"mean of {size}", f"NM_{size}") for name in FAIR
+                 if (several, one, name) in compared.index]  # fmt: skip
+        if lines:
+            said += [f"{asked}  Intervals over images alone, as ensembles of one loss share runs:", _list(lines)]
         else:
-            said.append(f"{asked}  There are no {one} to compare {several} members with.")
+            said.append(f"{asked}  There are no {one} to compare the mean of {size} members with.")
     for ensemble, rows in learned.groupby("ensemble") if len(learned) else ():
         chunk, test = (rows[rows.set == name] for name in ("training", "test"))
         said.append(

@@ -240,7 +240,7 @@ def sentences(runs, found, measured, weights, **given):
 
 def test_the_third_question_in_words(runs, found, measured, weights):
     said, compared = sentences(runs, found, measured, weights)
-    assert said.count("Diversity of losses") == 2 and f"There are no 6 runs of {BCE} to compare" in said
+    assert said.count("Diversity of losses") == 2 and f"There are no 6 runs of {BCE} to compare the mean" in said
     assert "**Cascade**" in said and "**What IDE_6 learns**" in said
     row = compared[(compared.ensemble == "NM_3") & (compared.against == "best member") & (compared.measure == "recall")]
     row = row.iloc[0]
