@@ -233,7 +233,8 @@ def open_ends(parameters, histories):
 def closing(question, verdicts, runs, parameters, histories):
     """The end of a paragraph: the verdict, or why there is none."""
     if left := open_ends(parameters, histories):
-        chunks = f"{parameters.chunks} chunks of {parameters.chunk_size}"
+        finders = [name for name in histories if name not in thesis.TABLE_5_2 and f"{name} " in f"{left} "]
+        chunks = f"{parameters.chunks if finders else parameters.dynamic_chunks} chunks of {parameters.chunk_size}"
         return f"{question} **Not answerable at {chunks}**: not every training has plateaued (not: {left} runs)."
     if runs < 5:
         return f"{question} **Not decided**: {runs} runs, and no verdict is given below five."

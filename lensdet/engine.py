@@ -28,6 +28,7 @@ class Learner:
     """
 
     selectors = selection.SELECTORS  # what `validate` returns, and whether the best is the smallest or the largest
+    made_from = ()  # fingerprints of the networks that went into it
 
     def __init__(self, parameters, experiment, run, hosts, sources):
         p = self.parameters = parameters

@@ -1,5 +1,6 @@
 """What came of the ensembles: what a DE_m learns, the softmax, the cascade, the third research question in words."""
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -7,11 +8,12 @@ import pandas as pd
 from scipy.special import expit
 
 from lensdet import control, dynamic, ensembles, metrics, statistics, tables, thesis, thresholds
-from lensdet.ensemble_tables import AT, MEASURES, OVER, same_name
+from lensdet.ensemble_tables import AT, MEASURES, OVER, gain, same_name
 
 CASCADE = ("F_1 Soft loss", "F_beta Soft Loss")  # first stage, second stage (section 6.2)
 SINGLE = ("Binary Cross Entropy", "F_beta Soft Loss", "F_1 Soft loss", "NM_3")  # what a cascade is compared with
 ANSWERED = [MEASURES[m] for m in ("accuracy", "f_beta", "precision", "recall", "f_beta_high", "f_beta_own")]
+BY_NAME = {name: which for which, name in MEASURES.items()}
 FAIR = [MEASURES[m] for m in ("f_beta_own", "auc")]  # where no threshold of p = 0.5 stands between
 SHOWN = [MEASURES[m] for m in ("f_beta", "f_beta_own", "auc")]
 
@@ -22,7 +24,7 @@ def targets(parameters, data_key, ensemble):
     Returns
     -------
     pandas.DataFrame
-        A row a run and set.  ``ties``: images with several members equally close in float32 probability.
+        A row a run and set.  ``ties``: images with several members equally close in float32 probability, copies apart.
         ``by_label``: images whose closest member is the most frequent one of their label, so that label and a habit
         say it all.  ``named``: images for which DE_m names the closest member; ``most_frequent``: what naming one
         member for all would reach.  Targets are those of the protocol.
@@ -34,7 +36,7 @@ def targets(parameters, data_key, ensemble):
         for labels, logits, weights, run in zip(np.broadcast_to(members.labels, members.logits.shape[:-1]),
                                                 members.logits, given, members.runs, strict=True):  # fmt: skip
             target = np.asarray(dynamic.closest(labels, logits.astype(np.float32), parameters.protocol))
-            single = expit(logits.astype(np.float32))
+            single = expit(logits[:, ensembles.distinct(logits)].astype(np.float32))
             extreme = np.where(labels > 0, single.max(-1), single.min(-1))
             counts = {y: np.bincount(target[labels == y], minlength=logits.shape[-1]) for y in (0, 1)}
             rows.append({"ensemble": ensemble, "set": name, "run": run, "images": len(labels),
@@ -132,25 +134,27 @@ def bumps_answer(found):
     """Whether the softmax makes the bumps of the curve, in sentences made of `bumps` by ensemble."""
     said = []
     for ensemble, b in found.items():
-        above, below = np.array(list(b.veto.values())).min(), np.array(list(b.alone.values())).max()
-        parts = {f"above p = {above:.2f}, where soft members have a veto": metrics.THRESHOLDS > above,
-                 f"below p = {below:.2f}, where one alone is enough": metrics.THRESHOLDS < below,
-                 "between": (metrics.THRESHOLDS >= below) & (metrics.THRESHOLDS <= above)}  # fmt: skip
-        words = [f"{where} F_beta is {b.used[t].mean():.3f} (by the optimum itself {b.raw[t].mean():.3f})"
-                 for where, t in parts.items()]  # fmt: skip
-        apart = np.abs(b.used - b.votes).max()
+        heavy, t = max(b.alone, key=b.alone.get), metrics.THRESHOLDS
+        low, high = b.alone[heavy], b.veto[heavy]
+        bands = {f"below p = {low:.2f}, where {heavy} alone is enough,": t < low,
+                 f"above p = {high:.2f}, where it has a veto,": t > high,
+                 "elsewhere": (t >= low) & (t <= high)}  # fmt: skip
+        words = [f"{where} F_beta is {b.used[band].mean():.3f} (by the optimum itself {b.raw[band].mean():.3f})"
+                 for where, band in bands.items() if band.any()]  # fmt: skip
         said.append(f"**{ensemble}**: {'; '.join(words)}, means over thresholds.  Rounding the soft members to yes or "
-                    f"no moves the curve by {apart:.3f} at the most.")  # fmt: skip
+                    f"no moves the curve by {np.abs(b.used - b.votes).max():.3f} at the most.")  # fmt: skip
     return "\n\n".join(said)
 
 
-def answer(parameters, histories, table, compared, learned, cascade):
+def answer(parameters, histories, measured, table, compared, learned, cascade):
     """The third research question, in sentences made of the tables.
 
     Parameters
     ----------
     histories : dict of list of pandas.DataFrame
         Of the members, and of the networks DE_m, by experiment.
+    measured : dict
+        From `lensdet.ensemble_tables.measure`.
     table, compared, learned, cascade : pandas.DataFrame
         From `table_5_2`, `against`, `targets` (of all ensembles together; may be empty) and `cascades`.
     """
@@ -161,8 +165,10 @@ def answer(parameters, histories, table, compared, learned, cascade):
         mine = {name: best.loc[(ensemble, name)] for name in ANSWERED}
         above, below = ([n for n, d in mine.items() if sign * d[end] > 0] for sign, end in ((1, "low"), (-1, "high")))
         shown = "; ".join(f"{side} 0 in {', '.join(n)}" for side, n in (("above", above), ("below", below)) if n)
-        said.append(f"**{ensemble}** less the member that is best at each measure on the calibration set: the 95 % "
-                    f"interval, over runs and images, is {shown or 'on both sides of 0 in all'}.")  # fmt: skip
+        said.append(
+            f"**{ensemble}** less the member that is best at each measure on the calibration set: "
+            f"{f'the 95 % interval, over runs and images, is {shown}' if shown else 'no interval excludes 0'}."
+        )
         said.append(_list(_beside(name, d, d.which, "low", "high") for name, d in mine.items()))
         for verdict, words in (("reproduced", "better"), ("not reproduced", "worse")):
             if names := [name for name, d in mine.items() if d.verdict == verdict]:
@@ -174,13 +180,19 @@ def answer(parameters, histories, table, compared, learned, cascade):
             f"{over['mean']:.3f}; the thesis' {over.thesis:.3f} is the latter, and its precision and recall imply "
             f"{at.thesis:.3f}."
         )
-    for size in sorted({e[-1] for e in table.model}):
+    for size in sorted({int(e[-1]) for e in table.model}):
         one, asked = same_name("Binary Cross Entropy", size), "**Diversity of losses, or averaging of seeds?**"
         lines = [f"{several}, {_beside(name, compared.loc[(several, one, name)], one, 'test_low', 'test_high')}"
                  for several in (f"mean of {size}", f"NM_{size}") for name in FAIR
                  if (several, one, name) in compared.index]  # fmt: skip
         if lines:
-            said += [f"{asked}  Intervals over images alone, as ensembles of one loss share runs:", _list(lines)]
+            single = [same_name("Binary Cross Entropy", 1)]
+            gains = {f"mean of {size}": thesis.MEMBERS[size], one: single}
+            for name, (ensemble, parts) in itertools.product(FAIR, gains.items()):
+                mean, low, high = gain(measured, ensemble, parts, BY_NAME[name])
+                lines.append(f"{ensemble}, {name}: {mean:+.3f} ({tables.interval(low, high)}) on its members' average")
+            said += [f"{asked}  Intervals are over images alone: ensembles of one loss share runs, among them others "
+                     "than those of the members.", _list(lines)]  # fmt: skip
         else:
             said.append(f"{asked}  There are no {one} to compare the mean of {size} members with.")
     for ensemble, rows in learned.groupby("ensemble") if len(learned) else ():
@@ -194,16 +206,24 @@ def answer(parameters, histories, table, compared, learned, cascade):
     said.append("**Cascade**: precision at the recall that it has on the test set, and its own less that.")
     ways = []
     for how, rows in cascade.groupby("thresholds", sort=False):
-        rows = rows.set_index("model")
-        mine, others = rows.loc["cascade"], rows.drop("cascade")
-        parts = [f"{d.Index} {d.precision:.3f} ({d.cascade_minus_it:+.3f}, {tables.interval(d.low, d.high)})"
-                 for d in others.itertuples()]  # fmt: skip
-        ways.append(f"thresholds {how}, {mine.seen_by_second:.0%} of the images seen by the second stage: "
-                    f"{mine.precision:.3f} at recall {mine.recall:.3f}; {'; '.join(parts)}")  # fmt: skip
+        mine, others = rows[rows.model == "cascade"].iloc[0], rows[rows.model != "cascade"]
+        precision = (
+            f"{mine.precision:.3f}" if np.isfinite(mine.precision) else "not defined, as some run accepts nothing,"
+        )
+        ways.append(f"thresholds {how}, {mine.seen_by_second:.0%} of the images seen by the second stage: {precision} "
+                    f"at recall {mine.recall:.3f}; {'; '.join(map(_at_its_recall, others.itertuples()))}")  # fmt: skip
     said.append(_list(ways))
-    words = " ".join(verdicts) or "No difference to the best member is shown."
+    count = f"({len(ANSWERED)} measures of each of {table.model.nunique()} ensembles, not corrected for their number.)"
+    words = f"{' '.join(verdicts) or 'No difference to the best member is shown.'}  {count}"
     asked = "Does an ensemble do better than its members?"
     return "\n\n".join([*said, control.closing(asked, words, int(table.runs.min()), parameters, histories)])
+
+
+def _at_its_recall(row):
+    """Precision of a model at the recall of a cascade, and that of the cascade less it."""
+    if not np.isfinite(row.precision):
+        return f"{row.model}: not defined, as some run accepts nothing"
+    return f"{row.model} {row.precision:.3f} ({row.cascade_minus_it:+.3f}, {tables.interval(row.low, row.high)})"
 
 
 def _list(lines):

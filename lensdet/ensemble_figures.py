@@ -55,7 +55,7 @@ def raw_weights(tables, found):
     ----------
     tables : dict of pandas.DataFrame
         Rows of `lensdet.ensemble_tables.weights_table`, by ensemble, of the ``code`` protocol.
-    found : dict of lensdet.ensemble_tables.Bumps
+    found : dict of lensdet.ensemble_answers.Bumps
         By ensemble.
     """
     figure, axes = plt.subplots(len(found), 2, figsize=(9.5, 2.9 * len(found) + 0.3), squeeze=False,

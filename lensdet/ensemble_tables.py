@@ -17,7 +17,7 @@ MEASURES = {
     "auc": "area under the ROC curve",
 }
 # The two accuracies of Table 5.2, with what stands beside them of the thesis, or is their spread.
-AT = "accuracy at p = 0.5 (thesis: implied by its precision and recall)"
+AT = "accuracy at p = 0.5 (thesis: implied by its precision and recall at 0.49)"
 OVER = "accuracy, mean over thresholds (spread: over thresholds and runs)"
 HIGH = 0.75  # above which the thesis finds the ensembles better (section 5.4)
 
@@ -71,6 +71,7 @@ def pairs(parameters, data_key):
         for model in [m for m in thesis.MEMBERS[size] if thesis.ROWS[m][1]["text"] == "loss"]:
             fit, test = twice(ensembles.same_loss, model, size)
             if test is not None:
+                found[same_name(model, 1)] = twice(ensembles.same_loss, model, 1)  # all there are, one by one
                 found[same_name(model, size)] = fit, test
     return found
 
@@ -90,15 +91,16 @@ def summary(measured):
     for name, measures in measured.items():
         for which, (plain, resampled) in measures.items():
             low, high = statistics.bootstrap_interval(resampled)
+            overlap = " runs of " in name and not name.startswith("single")  # they share runs: no spread over seeds
             rows.append({"model": name, "measure": MEASURES[which], "mean": plain.mean(),
-                         "seed_spread": statistics.seed_spread(plain), "test_low": low, "test_high": high,
-                         "runs": len(plain)})  # fmt: skip
+                         "seed_spread": np.nan if overlap else statistics.seed_spread(plain), "test_low": low,
+                         "test_high": high, "runs": len(plain)})  # fmt: skip
     return pd.DataFrame(rows)
 
 
 def same_name(model, size):
-    """How an ensemble of ``size`` runs of one row of Table 5.1 is called."""
-    return f"{size} runs of {model}"
+    """How an ensemble of ``size`` runs of one row of Table 5.1 is called; of one run, its single runs."""
+    return f"{size if size > 1 else 'single'} runs of {model}"
 
 
 def implied_accuracy(precision, recall):
@@ -178,6 +180,17 @@ def compare(measured, name, other, measure):
         nothing = np.nan
         return statistics.Difference(difference, nothing, nothing, nothing, low, high, nothing, nothing, len(a))
     return statistics.paired(a, b, resampled_a, resampled_b)
+
+
+def gain(measured, name, members, which):
+    """How much a mean of members has more of a measure than they have on average: (mean, low, high), over images alone.
+
+    Members that are weak give a weak mean; what averaging does is this difference.
+    """
+    ensemble, parts = measured[name][which], [measured[member][which] for member in members]
+    resampled = ensemble[1].mean(0) - np.mean([part[1].mean(0) for part in parts], 0)
+    mean = ensemble[0].mean() - np.mean([part[0].mean() for part in parts])
+    return float(mean), *statistics.bootstrap_interval(resampled[None])
 
 
 def against(parameters, found, measured):

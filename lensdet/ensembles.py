@@ -68,12 +68,11 @@ def load(parameters, data_key, models, name="test"):
         Where its logits are not finite, or it was scored on another set than the others.  Both name the run.
     """
     numbers = np.arange(1, parameters.runs + 1)
-    pairs = [(thesis.ROWS[model][0], thesis.ROWS[model][1][parameters.protocol]) for model in models]
-    runs = [[(results.run_folder(parameters, e, int(i), data_key), s) for e, s in pairs] for i in numbers]
+    runs = [run_members(parameters, data_key, models, int(i)) for i in numbers]
     found = [read(members, name) for members in runs]
     for i, members in zip(numbers, runs, strict=True):
-        for (folder, _), (experiment, _) in zip(members, pairs, strict=True):
-            results.check_run(folder, parameters, experiment, int(i), data_key)
+        for (folder, _), model in zip(members, models, strict=True):
+            results.check_run(folder, parameters, thesis.ROWS[model][0], int(i), data_key)
     if name != "training":  # of that every run has its own
         for members, (rows, _) in zip(runs, found, strict=True):
             _same_rows(members[0][0], rows, found[0][0], name)
@@ -157,9 +156,9 @@ def nelder_mead(labels, logits, protocol, rng):
     return raw, used
 
 
-def nelder_mead_weights(parameters, data_key, ensemble, protocol=None):
-    """`Weights` of ``NM_3`` or ``NM_6`` for each run; with a protocol by its optimisation, of the same members."""
-    protocol = protocol or parameters.protocol
+def nelder_mead_weights(parameters, data_key, ensemble):
+    """`Weights` of ``NM_3`` or ``NM_6`` for each run."""
+    protocol = parameters.protocol
     fit = load(parameters, data_key, thesis.members(ensemble), {"text": "calibration", "code": "training"}[protocol])
     labels = np.broadcast_to(fit.labels, fit.logits.shape[:-1])
     found = [
@@ -175,31 +174,34 @@ def dynamic_weights(parameters, data_key, ensemble, name="test"):
     Raises
     ------
     FileNotFoundError, ValueError
-        As `load`.
+        As `load`; and where a member was trained anew since.
     """
-    selector = {"text": "loss", "code": "accuracy"}[parameters.protocol]
-    found = []
-    for folder in (results.run_folder(parameters, ensemble, r + 1, data_key) for r in range(parameters.runs)):
-        found.append(read([(folder, selector)], name)[1][..., 0])
-        results.check_run(folder, parameters, ensemble, int(folder.name[4:]), data_key)
+    selector, found = {"text": "loss", "code": "accuracy"}[parameters.protocol], []
+    for run in range(1, parameters.runs + 1):
+        folder = results.run_folder(parameters, ensemble, run, data_key)
+        rows, logits = read([(folder, selector)], name)
+        results.check_run(folder, parameters, ensemble, run, data_key)
+        members = run_members(parameters, data_key, thesis.members(ensemble), run)
+        _same_rows(folder, rows, results.load_rows(members[0][0], name), name)
+        if results.load_provenance(folder)["members"] != [results.fingerprint(*member) for member in members]:
+            raise ValueError(f"{folder}: a member was trained anew since; remove the folder to train it for these")
+        found.append(logits[..., 0])
     return softmax(np.stack(found), -1)
 
 
-def scores(parameters, data_key, ensemble, name="test", weights=None):
-    """`lensdet.tables.Scores` of an ensemble: what its members say, weighed.
+def run_members(parameters, data_key, models, run):
+    """Folder and selector of some rows of Table 5.1 for one run."""
+    pairs = [(thesis.ROWS[model][0], thesis.ROWS[model][1][parameters.protocol]) for model in models]
+    return [(results.run_folder(parameters, experiment, run, data_key), selector) for experiment, selector in pairs]
 
-    Parameters
-    ----------
-    ensemble : {"NM_3", "NM_6", "IDE_3", "IDE_6"}
-    weights : array (R, m), optional
-        Of a Nelder-Mead ensemble, where they are at hand.
-    """
+
+def scores(parameters, data_key, ensemble, name="test"):
+    """`lensdet.tables.Scores` of ``NM_3``, ``NM_6``, ``IDE_3`` or ``IDE_6``: what the members say, weighed."""
     members = load(parameters, data_key, thesis.members(ensemble), name)
     if ensemble.startswith("IDE"):
         weights = dynamic_weights(parameters, data_key, ensemble, name)
-    elif weights is None:
-        weights = nelder_mead_weights(parameters, data_key, ensemble).used
-    weights = weights if weights.ndim == 3 else weights[:, None]
+    else:
+        weights = nelder_mead_weights(parameters, data_key, ensemble).used[:, None]
     return Scores(members.labels, mix(members.logits, weights), members.runs)
 
 
@@ -231,14 +233,19 @@ def baselines(parameters, data_key, size, name="test"):
 def same_loss(parameters, data_key, model, size, name="test"):
     """`Scores` of the mean of ``size`` runs of one row of Table 5.1: runs i ... i + size - 1, and round again.
 
-    All complete runs in results/ serve, also beyond ``runs``.  These ensembles share members: they say nothing of
-    other seeds.  None where there are too few runs.
+    All complete runs in results/ serve, also beyond ``runs``; one that diverged is named and left out.  These ensembles
+    share members: they say nothing of other seeds.  None where there are too few runs.
     """
     experiment, selector = thesis.ROWS[model]
-    folders = results.all_runs(parameters, experiment, data_key)
+    folders, selector = [], selector[parameters.protocol]
+    for folder in results.all_runs(parameters, experiment, data_key):
+        if all(np.isfinite(results.load_logits(folder, selector, each)[1]).all() for each in ("calibration", "test")):
+            folders.append(folder)
+        else:
+            print(f"{folder}: diverged (logits that are not finite), in no ensemble of several runs of {model}")
     if len(folders) < size:
         return None
-    rows, logits = read([(folder, selector[parameters.protocol]) for folder in folders], name)
+    rows, logits = read([(folder, selector) for folder in folders], name)
     starts = range(len(folders)) if len(folders) > size else range(1)
     parts = [logits[:, [(i + j) % len(folders) for j in range(size)]] for i in starts]
     numbers = np.array([int(folders[i].name[4:]) for i in starts])

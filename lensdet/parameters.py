@@ -215,7 +215,11 @@ class Parameters(Simulation, Sampling, Training):
         return {"loss": loss.pop("name"), **loss, **self.section(Training), "data": data_key}
 
     def dynamic(self):
-        """The same for the network of an input-dependent ensemble (section 4.6): its chunks, and no early stopping."""
+        """The same for the network of an input-dependent ensemble (section 4.6): its chunks, and no early stopping.
+
+        Under either protocol it is trained in batches of ``batch_size`` and validated on the frozen set; the published
+        runs had batches of 32, and validation sets drawn anew whose negatives were half LRGs.
+        """
         chunks = dict.fromkeys(("chunks", "patience"), self.dynamic_chunks)
         return self.model_copy(update={**chunks, "redraw_validation": False})
 

@@ -8,6 +8,7 @@ import platform
 import subprocess
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path
 
 import h5py
@@ -165,8 +166,8 @@ def complete_runs(parameters, loss, data_key):
 
 def all_runs(parameters, loss, data_key):
     """Folders of all complete runs of an experiment that are there, beyond ``runs`` too; checked as `complete_runs`."""
-    found = sorted(run_folder(parameters, loss, 1, data_key).parent.glob("run_*"))
-    found = [folder for folder in found if is_complete(folder)]
+    found = [f for f in run_folder(parameters, loss, 1, data_key).parent.glob("run_*") if f.name[4:].isdigit()]
+    found = sorted((folder for folder in found if is_complete(folder)), key=lambda folder: int(folder.name[4:]))
     for folder in found:
         check_run(folder, parameters, loss, int(folder.name[4:]), data_key)
     return found
@@ -226,6 +227,16 @@ def load_rows(folder, name):
     """Rows of a set that a run was scored on, of dtype `lensdet.mocklens.ROW` (N,)."""
     with h5py.File(folder / "logits.h5") as file:
         return file[f"rows/{name}"][:]
+
+
+def fingerprint(folder, selector):
+    """Eight hexadecimal digits of what a checkpoint says of the calibration set: another training has others."""
+    return f"{zlib.crc32(load_logits(folder, selector, 'calibration')[1].tobytes()):08x}"
+
+
+def load_provenance(folder):
+    """What made a run: versions, device, commit, seconds, the chunk of each selector's checkpoint."""
+    return json.loads((folder / "provenance.json").read_text())
 
 
 def load_history(folder):

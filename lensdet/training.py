@@ -33,9 +33,17 @@ def banner(parameters, experiments=None):
 
     Without ``experiments``, those of the parameters.
     """
-    runs = len(_missing(parameters, bank_room.data_key(parameters), experiments or parameters.experiments))
-    images = runs * parameters.chunks * parameters.chunk_size
-    lines = [f"profile {parameters.profile}: {runs} runs to train, {parameters.chunks} chunks each; {results.device()}"]
+    todo = _missing(parameters, bank_room.data_key(parameters), experiments or parameters.experiments)
+    networks = [experiment for _, experiment in todo if experiment in thesis.TABLE_5_2]
+    runs = len(todo) - len(networks)
+    line = f"profile {parameters.profile}: {runs} runs to train, {parameters.chunks} chunks each"
+    if networks:
+        line += f", and {len(networks)} networks of ensembles, {parameters.dynamic_chunks} chunks each"
+    lines = [f"{line}; {results.device()}"]
+    # a step is three passes of a network, and one of each member
+    chunks = runs * parameters.chunks
+    chunks += parameters.dynamic_chunks * sum(1 + len(thesis.members(experiment)) / 3 for experiment in networks)
+    images = chunks * parameters.chunk_size
     # measured on 2 cores: 50 images a second at full width; the cost goes with the square of the width, slower below
     hours = images / (50 * min(8.0, (64 / parameters.width) ** 2)) / 3600
     if "CPU" in results.device() and hours > 24:
@@ -219,12 +227,13 @@ def train(parameters, experiment, run, bank, progress=True, deadline=math.inf, w
 def _learner(p, experiment, run, bank):
     if experiment not in thesis.TABLE_5_2:
         return Learner(p, experiment, run, *mocklens.device_bank(bank, "train"))
-    rows = [thesis.ROWS[name] for name in thesis.members(experiment)]
-    members = [(results.run_folder(p, loss, run, bank.data_key), selector[p.protocol]) for loss, selector in rows]
+    members = ensembles.run_members(p, bank.data_key, thesis.members(experiment), run)
     if waiting := sorted({str(folder) for folder, _ in members if not results.is_complete(folder)}):
         raise Busy(f"{experiment} run {run} needs members that are not trained yet: {', '.join(waiting)}")
     networks = [load_network(folder, selector) for folder, selector in members]
-    return DynamicEnsembler(p.dynamic(), networks, run, *mocklens.device_bank(bank, "train"))
+    learner = DynamicEnsembler(p.dynamic(), networks, run, *mocklens.device_bank(bank, "train"))
+    learner.made_from = [results.fingerprint(*member) for member in members]
+    return learner
 
 
 def _train(p, experiment, run, bank, folder, progress, deadline):
@@ -297,9 +306,10 @@ def _finish(p, run, last, bank, folder, learner, state):
             learner.model.save_weights(beside)
     results.write_csv(folder / "history.csv", pd.DataFrame(state.history))
     chosen = {selector: chunk for selector, (_, chunk) in state.best.items()}
-    results.write_json(
-        folder / "provenance.json", {**results.provenance(), "seconds": round(state.seconds, 1), "chosen": chosen}
-    )
+    made = {"seconds": round(state.seconds, 1), "chosen": chosen}
+    if learner.made_from:
+        made["members"] = learner.made_from
+    results.write_json(folder / "provenance.json", {**results.provenance(), **made})
     results.write_logits(folder / "logits.h5", logits, {name: rows for name, (_, rows) in sets.items()})
     (folder / "state.npz").unlink()
 
@@ -370,9 +380,9 @@ def main(arguments=None):
     parser.add_argument("--pack", type=Path, metavar="ZIP", help="put all complete runs of these experiments, without "
                         "weights, into a file; `python -m zipfile -e ZIP results/` unpacks it")  # fmt: skip
     options = parser.parse_args(arguments)
-    given = yaml.safe_load(Path(options.file).read_text()) if options.file else {}
+    from_file = yaml.safe_load(Path(options.file).read_text()) if options.file else {}
     try:
-        p = resolve({**given, **{name: yaml.safe_load(value) for name, value in options.given}})
+        p = resolve({**from_file, **{name: yaml.safe_load(value) for name, value in options.given}})
         wanted = [*p.experiments, *(ensembles.dynamic(p) if options.ensembles else [])]
     except ValueError as error:
         parser.error(str(error))

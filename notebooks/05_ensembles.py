@@ -16,8 +16,8 @@
 #
 #     papermill notebooks/05_ensembles.py out.ipynb -f params/nm.yaml
 #
-# All is drawn from saved logits; only DE_m, the network of an input-dependent ensemble, is trained here, with its
-# members' weights, where it is not there yet.  Ensemble i is made of its members' runs i.
+# All is drawn from saved logits.  What is missing is trained first: members, and DE_m, the network of an
+# input-dependent ensemble, which needs its members' weights.  Ensemble i is made of its members' runs i.
 
 # %% tags=["parameters"]
 profile: str = None  # smoke, quick (default), lite, thesis
@@ -50,15 +50,15 @@ from lensdet import ensembles as methods
 p = parameters.from_notebook(globals())
 figures.plt.rcParams.update(figures.STYLE)
 chosen, dynamic = methods.possible(p), methods.dynamic(p)
-print(training.banner(p, [*p.experiments, *dynamic]))
+losses = sorted({thesis.ROWS[model][0] for ensemble in chosen for model in thesis.members(ensemble)})
+print(training.banner(p, [*losses, *dynamic]))
 
 # %% [markdown]
 # ## Train what is missing
 
 # %%
-key = training.train_missing(p, experiments=[*p.experiments, *dynamic])
+key = training.train_missing(p, experiments=[*losses, *dynamic])
 weights = tables.resamples(p, key)
-losses = sorted({thesis.ROWS[model][0] for ensemble in chosen for model in thesis.members(ensemble)})
 histories = {e: [results.load_history(f) for f in results.complete_runs(p, e, key)] for e in [*losses, *dynamic]}
 left = control.open_ends(p, histories)
 print(f"not plateaued: {left or 'none'}")
@@ -103,7 +103,7 @@ for ensemble in chosen:
 # ## The weights
 #
 # Of an input-dependent ensemble: their mean over the test images.  Two selectors of one training may have chosen the
-# same checkpoint; the second of such twins has no weight.
+# same checkpoint; the second of such twins has no weight in a Nelder-Mead ensemble, nor in a plain mean.
 
 # %%
 used = {
@@ -123,18 +123,19 @@ member_weights.round(3)
 # %% [markdown]
 # ### Before and after the softmax
 #
-# The published weights went through a softmax *after* the optimisation.  That undoes it: no weight can be near 0 or 1
-# any more, and members that the optimum had left out are back in.  The thesis sees two bumps in the curves and takes
-# them for a property of weighted means; a member that says 0 or 1 makes a step at its weight (below it that member
-# alone is enough) and at one less its weight (above it nothing passes without it).  Both with the weights of the
-# `code` protocol, fitted on a training chunk.
+# The published weights went through a softmax *after* the optimisation.  That undoes it: a weight of 0 comes out as
+# large as exp(-1) times one of 1, and members that the optimum had left out are back in.  The thesis sees two bumps in
+# the curves and takes them for a property of weighted means; a member that says 0 or 1 makes a step at its weight
+# (below it that member alone is enough) and at one less its weight (above it nothing passes without it).  All of this
+# by the `code` protocol: its checkpoints, weights fitted on a training chunk.
 
 # %%
 nelder_mead = [ensemble for ensemble in chosen if ensemble not in dynamic]
 if nelder_mead:
-    raw = {ensemble: methods.nelder_mead_weights(p, key, ensemble, "code") for ensemble in nelder_mead}
+    code = p.model_copy(update={"protocol": "code"})
+    raw = {ensemble: methods.nelder_mead_weights(code, key, ensemble) for ensemble in nelder_mead}
     rows = {ensemble: ensemble_tables.weights_table({ensemble: w}) for ensemble, w in raw.items()}
-    curves = {ensemble: ensemble_answers.bumps(p, key, ensemble, w) for ensemble, w in raw.items()}
+    curves = {ensemble: ensemble_answers.bumps(code, key, ensemble, w) for ensemble, w in raw.items()}
     figures.save_table(pd.concat(rows.values()), "05_raw_weights", p, **made)
     figure, words = ensemble_figures.raw_weights(rows, curves), ensemble_answers.bumps_answer(curves)
 else:
@@ -189,4 +190,4 @@ show(ensemble_figures.cascade(cascade), "05_cascade")
 # ## The third research question
 
 # %%
-Markdown(ensemble_answers.answer(p, histories, table, compared, learned, cascade))
+Markdown(ensemble_answers.answer(p, histories, measured, table, compared, learned, cascade))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import log_softmax
 
-from lensdet import dynamic, engine, mocklens, parameters, resnet
+from lensdet import dynamic, engine, mocklens, parameters, resnet, training
 
 eighths = st.integers(-96, 96).map(lambda k: k / 8)  # that tie now and then
 
@@ -92,7 +92,7 @@ def test_the_objective_is_the_cross_entropy_of_the_closest_member(learner, proto
     assert values == pytest.approx([loss, accuracy], rel=1e-5)
 
 
-def test_training_changes_the_network_and_not_the_members(learner, members, smoke_bank, p):
+def test_training_changes_the_network_and_not_the_members(learner, members, smoke_bank, p, tmp_path):
     before = [[v.numpy().copy() for v in m.variables] for m in members]
     start, rows = [np.array(v) for v in learner.get()], chunk(p, smoke_bank, 3)
     assert len(start) == len(learner.model.variables)  # what is kept of a run has nothing of the members
@@ -104,7 +104,13 @@ def test_training_changes_the_network_and_not_the_members(learner, members, smok
     state, more = [np.array(v) for v in learner.get(every=True)], chunk(p, smoke_bank, 4)
     once = np.asarray(learner.train_chunk(*more))
     learner.set(state)  # a run that is taken up again goes on as it would have
+    saved = training._State()
+    saved.add({"chunk": 0, "loss": 1.0, "accuracy": 0.5}, learner)
+    saved.save(tmp_path / "state.npz", learner, 1.0)
+    learner.train_chunk(*rows)
+    read = training._State.load(tmp_path / "state.npz", learner)
     assert np.array_equal(once, np.asarray(learner.train_chunk(*more)))
+    assert read.best == {"loss": (1.0, 0), "accuracy": (0.5, 0)} and len(read.kept[0]) == len(learner.model.variables)
 
 
 def test_validation_and_scores(learner, members, smoke_bank, p):

@@ -7,7 +7,16 @@ from scipy.special import expit
 from sklearn.metrics import accuracy_score, fbeta_score, precision_score, recall_score, roc_auc_score
 from test_ensembles import KEY, SETS, N, draw, p, rows_of, write_run  # noqa: F401
 
-from lensdet import ensemble_answers, ensemble_figures, ensemble_tables, ensembles, metrics, thesis, thresholds
+from lensdet import (
+    ensemble_answers,
+    ensemble_figures,
+    ensemble_tables,
+    ensembles,
+    metrics,
+    parameters,
+    thesis,
+    thresholds,
+)
 from lensdet.ensemble_tables import MEASURES
 from lensdet.tables import Scores
 
@@ -90,7 +99,15 @@ def test_what_is_measured(runs, weights):
 
 def test_what_is_compared(found):
     size_3 = ["mean of 3", "best member of 3", "stacking of 3", "oracle of 3", f"3 runs of {BCE}"]
-    assert list(found) == [*thesis.MEMBERS[6], *thesis.TABLE_5_2, *size_3, *(n.replace("3", "6") for n in size_3[:-1])]
+    size_6 = [n.replace("3", "6") for n in size_3[:-1]]
+    assert list(found) == [
+        *thesis.MEMBERS[6],
+        *thesis.TABLE_5_2,
+        *size_3[:-1],
+        f"single runs of {BCE}",
+        size_3[-1],
+        *size_6,
+    ]
     labels = rows_of("test")["label"]
     for name, (_, test) in found.items():
         if name.startswith("oracle"):  # nothing beats it, image by image
@@ -226,16 +243,30 @@ def test_steps_of_members_that_vote(p):  # noqa: F811
     assert b.raw == pytest.approx(np.ones(99))
     assert b.votes == pytest.approx(b.used)
     said = ensemble_answers.bumps_answer({"NM_3": b})
-    assert "where soft members have a veto F_beta is 0.0" in said
-    assert "(by the optimum itself 1.000)" in said
+    assert f"below p = 0.41, where {F_BETA} alone is enough, F_beta is 0.5" in said  # of the two the heavier
+    assert "(by the optimum itself 1.000)" in said and "nan" not in said
+    only = np.tile([0.0, 0.996, 0.004], (2, 1))  # no threshold is above 1 less the one weight, or below the other
+    said = ensemble_answers.bumps_answer(
+        {"NM_3": ensemble_answers.bumps(p, KEY, "NM_3", ensembles.Weights(only, only))}
+    )
+    assert "elsewhere" not in said and "nan" not in said
+
+
+def test_what_averaging_gains(measured):
+    mean, low, high = ensemble_tables.gain(measured, "mean of 3", thesis.MEMBERS[3], "auc")
+    alone = np.mean([measured[m]["auc"][0].mean() for m in thesis.MEMBERS[3]])
+    assert mean == pytest.approx(measured["mean of 3"]["auc"][0].mean() - alone) and low <= mean <= high
+    assert ensemble_tables.gain(measured, BCE, [BCE], "auc") == (0, 0, 0)
 
 
 def sentences(runs, found, measured, weights, **given):
-    learned = pd.concat([ensemble_answers.targets(runs, KEY, e) for e in ("IDE_3", "IDE_6")])
+    dynamic = [ensemble for ensemble in ensembles.possible(runs) if ensemble.startswith("IDE")]
+    learned = pd.concat([pd.DataFrame(), *(ensemble_answers.targets(runs, KEY, e) for e in dynamic)])
     cascade = ensemble_answers.cascades(runs, found, weights)
     table, compared = ensemble_tables.table_5_2(measured, found), ensemble_tables.against(runs, found, measured)
-    history = pd.DataFrame({"loss": [1.0, 0.5]})
-    return ensemble_answers.answer(runs, {"bce": [history] * 2}, table, compared, learned, cascade), compared
+    history = pd.DataFrame({"loss": [1.0] * (1 if given.get("ended") else 2)})  # one chunk: patience stopped it
+    said = ensemble_answers.answer(runs, {"bce": [history] * 2}, measured, table, compared, learned, cascade)
+    return said, compared
 
 
 def test_the_third_question_in_words(runs, found, measured, weights):
@@ -249,6 +280,47 @@ def test_the_third_question_in_words(runs, found, measured, weights):
         "**Not answerable at 2 chunks of 64**: not every training has plateaued (not: bce 2 of 2 runs)."
     )
     assert "nan" not in said
+
+
+@pytest.mark.parametrize(
+    "given", [{"runs": 1}, {"ensembles": "NM_3"}, {"ensembles": "IDE_3"}, {"protocol": "code"}], ids=str
+)
+def test_any_choice_gives_sentences(runs, weights, given):
+    p = parameters.resolve({**runs.model_dump(), **given})  # noqa: F811
+    if p.protocol == "code":  # it has networks of its own
+        for ensemble, m in (("IDE_3", 3), ("IDE_6", 6)):
+            for run in (1, 2):
+                z = np.zeros((N, m), "f4")
+                write_run(p, ensemble, run, dict.fromkeys(SETS, z), selectors=("loss", "accuracy"))
+    found = ensemble_tables.pairs(p, KEY)
+    said, _ = sentences(p, found, ensemble_tables.measure(p, found, weights), weights)
+    assert "nan" not in said
+    assert ("one run: no interval" in said) == ("no interval excludes 0" in said) == (p.runs == 1)
+    assert all(f"**{e}**" in said for e in ensembles.possible(p))
+    assert not any(f"**{e}**" in said for e in set(thesis.TABLE_5_2) - set(ensembles.possible(p)))
+
+
+def test_with_five_runs_that_have_ended_there_are_verdicts(p, weights):  # noqa: F811
+    """NM_3 with a member that is right twice as often as the others; its best member is better, or it is none."""
+    p = parameters.resolve({**p.model_dump(), "runs": 5, "ensembles": "NM_3", "experiments": "bce,fbeta,f1"})
+    for run in range(1, 6):
+        for i, loss in enumerate(("bce", "fbeta", "f1")):
+            write_run(p, loss, run, draw(50 * run + i, 1 + 2 * i))
+    found = ensemble_tables.pairs(p, KEY)
+    measured = ensemble_tables.measure(p, found, weights)
+    said, compared = sentences(p, found, measured, weights, ended=True)
+    best = compared[(compared.ensemble == "NM_3") & (compared.against == "best member")].set_index("measure")
+    best = best.loc[ensemble_answers.ANSWERED]
+    for verdict, words in (("reproduced", "better"), ("not reproduced", "worse")):
+        names = list(best.index[best.verdict == verdict])
+        assert (f"NM_3: **{words}** than its best member in {', '.join(names)}." in said) == bool(names)
+    assert "(6 measures of each of 1 ensembles, not corrected for their number.)" in said
+    assert (best.verdict != "undecided").any()
+
+
+def test_a_cascade_that_accepts_nothing_has_no_precision():
+    row = pd.Series({"model": BCE, "precision": np.nan})
+    assert ensemble_answers._at_its_recall(row) == f"{BCE}: not defined, as some run accepts nothing"
 
 
 def test_figures_show_what_they_are_given(runs, found, measured, weights):
@@ -266,7 +338,7 @@ def test_figures_show_what_they_are_given(runs, found, measured, weights):
     assert "oracle of 3 (uses the labels, not attainable)" in names and "NM$_3$" in names
     assert len(figure.axes) == 3 and all(len(axis.lines) == 2 * len(names) for axis in figure.axes)
 
-    raw = {"NM_3": ensembles.nelder_mead_weights(runs, KEY, "NM_3", "code")}
+    raw = {"NM_3": ensembles.nelder_mead_weights(runs.model_copy(update={"protocol": "code"}), KEY, "NM_3")}
     rows = {"NM_3": ensemble_tables.weights_table(raw)}
     bumps = {"NM_3": ensemble_answers.bumps(runs, KEY, "NM_3", raw["NM_3"])}
     left, right = ensemble_figures.raw_weights(rows, bumps).axes

@@ -22,6 +22,10 @@ def write_run(p, experiment, run, logits, rows=None, selectors=SELECTORS):
     rows = rows if rows is not None else {name: rows_of(name) for name in SETS}
     results.write_json(folder / "parameters.json", p.experiment(experiment, KEY) | {"run": run})
     results.write_csv(folder / "history.csv", pd.DataFrame({"chunk": [0], "loss": [run / 10]}))
+    if experiment in thesis.TABLE_5_2:
+        members = ensembles.run_members(p, KEY, thesis.members(experiment), run)
+        made_from = {"members": [results.fingerprint(*member) for member in members]}
+        results.write_json(folder / "provenance.json", made_from)
     results.write_logits(folder / "logits.h5", by_selector, rows)
     return folder
 
@@ -206,6 +210,23 @@ def test_an_input_dependent_ensemble_weighs_each_image(p):
         ensembles.dynamic_weights(code, KEY, "IDE_3")
 
 
+def test_a_network_is_of_these_members_and_of_their_set(p):
+    z = np.zeros((N, 3), "f4")
+    for run in (1, 2):
+        write_run(p, "IDE_3", run, dict.fromkeys(SETS, z), selectors=("loss", "accuracy"))
+    rows = {name: rows_of(name)[::-1] for name in SETS}
+    folder = write_run(p, "IDE_3", 2, dict.fromkeys(SETS, z), rows, ("loss", "accuracy"))
+    with pytest.raises(
+        ValueError, match=rf"{folder.parent.name}/run_02: its test set is not that of the other members"
+    ):
+        ensembles.scores(p, KEY, "IDE_3")
+    write_run(p, "IDE_3", 2, dict.fromkeys(SETS, z), selectors=("loss", "accuracy"))
+    ensembles.scores(p, KEY, "IDE_3")
+    write_run(p, "fbeta", 1, draw(77))
+    with pytest.raises(ValueError, match="IDE_3.*/run_01: a member was trained anew since; remove the folder"):
+        ensembles.scores(p, KEY, "IDE_3")
+
+
 def test_baselines(p):
     found, members = ensembles.baselines(p, KEY, 3), ensembles.load(p, KEY, thesis.MEMBERS[3], "test")
     fit = ensembles.load(p, KEY, thesis.MEMBERS[3], "calibration")
@@ -243,6 +264,18 @@ def test_ensembles_of_one_loss_take_all_runs_that_are_there(p):
     for z, window in zip(found.logits, windows, strict=True):
         assert expit(z) == pytest.approx(np.mean([expit(each[k].astype(float)) for k in window], 0))
     assert len(ensembles.same_loss(p, KEY, "F_1 Soft loss", 4).logits) == 1  # one way to take all
+    assert ensembles.same_loss(p, KEY, "F_1 Soft loss", 1).logits == pytest.approx(np.array(each))
+
+
+def test_a_further_run_that_diverged_is_left_out(p, capsys):
+    bad = draw(3)
+    bad["calibration"][0] = np.inf
+    write_run(p, "f1", 3, bad)
+    for run in (10, 9):
+        write_run(p, "f1", run, draw(run))
+    found = ensembles.same_loss(p, KEY, "F_1 Soft loss", 1)
+    assert found.runs.tolist() == [1, 2, 9, 10]
+    assert "run_03: diverged" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("recall", [None, 0.5, 0.8])

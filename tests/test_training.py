@@ -409,6 +409,8 @@ def test_patience(tiny, smoke_bank, elsewhere, monkeypatch, losses, patience, ch
 class Weights:
     """A learner whose weights say when they were kept."""
 
+    selectors = SELECTORS
+
     def get(self):
         self.chunk = getattr(self, "chunk", -1) + 1
         return [self.chunk]
