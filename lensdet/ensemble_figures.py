@@ -102,7 +102,7 @@ def compared(table, measures):
             shade = KINDS[kind_of(row.model)]
             axis.plot([row.test_low, row.test_high], [y, y], color=shade, lw=1.5)
             axis.plot(row.mean, y, "o", ms=5, color=shade, mec="black", mew=0.5)
-        axis.set_xlabel(measure.replace("F_beta", FBETA))
+        axis.set_xlabel(f"{FBETA} as in the table" if measure == "F_beta" else measure.replace("F_beta", FBETA))
     labels = [name(which) + " (uses the labels, not attainable)" * which.startswith("oracle") for which in names]
     axes[0].set_yticks(range(len(names)), labels, fontsize=8)
     axes[0].set_ylim(len(names) - 0.5, -0.5)

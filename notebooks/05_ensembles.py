@@ -131,16 +131,17 @@ member_weights.round(3)
 
 # %%
 nelder_mead = [ensemble for ensemble in chosen if ensemble not in dynamic]
+code = p.model_copy(update={"protocol": "code"})
 if nelder_mead:
-    code = p.model_copy(update={"protocol": "code"})
     raw = {ensemble: methods.nelder_mead_weights(code, key, ensemble) for ensemble in nelder_mead}
     rows = {ensemble: ensemble_tables.weights_table({ensemble: w}) for ensemble, w in raw.items()}
     curves = {ensemble: ensemble_answers.bumps(code, key, ensemble, w) for ensemble, w in raw.items()}
-    figures.save_table(pd.concat(rows.values()), "05_raw_weights", p, **made)
+    figures.save_table(pd.concat(rows.values()).assign(protocol="code"), "05_raw_weights", p, **made)
     figure, words = ensemble_figures.raw_weights(rows, curves), ensemble_answers.bumps_answer(curves)
 else:
     figure, words = figures.empty("No Nelder-Mead ensemble among those asked for."), ""
-show(figure, "05_raw_weights")
+figures.face(figure, code, **made)
+figures.save(figure, "05_raw_weights", p)
 Markdown(words)
 
 # %% [markdown]
