@@ -208,7 +208,7 @@ def _filter(stack, least, low, high, ratio, broken):
     """Build the tree of each image, decide on its nodes, paint them from the root to the leaves."""
     n, ny, nx = stack.shape
     result = np.empty_like(stack)
-    shift = 2  # rows are padded to a power of two: row and column of a pixel without a division
+    shift = 0  # rows are padded to a power of two: row and column of a pixel without a division
     while 1 << shift < nx + 2:
         shift += 1
     plane = np.full((ny + 2) << shift, -1, np.int32)
@@ -313,17 +313,14 @@ def _drain(dry):
         while count:
             count -= 1
             row, left, right = runs[count]
-            for r in range(row - 1, row + 2):
+            for r in range(row - 1, row + 2):  # its own row, too: a run was cut where it was found
                 c = left - 1
                 while c <= right + 1:
-                    if image[r, c]:
-                        start = c
-                        while image[r, start - 1]:
-                            start -= 1
-                        c = start
-                        while image[r, c]:
-                            image[r, c] = False
-                            c += 1
+                    start = c
+                    while image[r, c]:
+                        image[r, c] = False
+                        c += 1
+                    if c > start:
                         runs[count, 0], runs[count, 1], runs[count, 2] = r, start, c - 1
                         count += 1
                     c += 1

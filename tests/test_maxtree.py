@@ -1,10 +1,12 @@
 """The Max-Tree against brute force, scikit-image and the thesis' package's output; the other steps against SciPy."""
 
 import sys
+import threading
 import time
 from fractions import Fraction
 from math import floor
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -245,6 +247,8 @@ def test_eight_bit_is_truncated(dtype):
     values = np.clip([values, np.nextafter(values, dtype(0)), np.nextafter(values, dtype(2))], 0, 1).astype(dtype)
     expected = [[floor(Fraction(float(v)) * 255) for v in row] for row in values]
     np.testing.assert_array_equal(steps(values, BARE)["eight_bit"], expected)
+    just_below = np.tile(np.arange(1, 256) / 255 - 1e-9, (3, 1))
+    np.testing.assert_array_equal(steps(just_below, BARE)["eight_bit"][0], np.arange(255))
 
 
 def test_gaussian_is_scipys():
@@ -359,12 +363,13 @@ def test_batches_and_threads_do_not_matter(monkeypatch):
 
 
 def test_images_larger_than_sixteen_bits_of_pixels():
-    image = np.tile(stamps(1)[0], (2, 7))
-    found = filtered((image * 255).astype(np.uint8)[None], Settings(area=60_000, box=None, rectangularity=None))[0]
-    levels = np.unique(found)
-    assert len(levels) > 1 and image.size > 2**17
-    for level in levels[1:]:
-        assert np.sum(found >= level) >= 60_000
+    image = np.zeros((400, 400), np.uint8)
+    image[::2, ::2] = np.random.default_rng(0).integers(1, 256, (200, 200))  # 40,000 components of one pixel
+    np.testing.assert_array_equal(filtered(image[None], BARE)[0], image)
+    block = np.zeros_like(image)
+    block[100:299, 50:249] = 77
+    found = filtered(np.where(block, block, image)[None], Settings(area=199**2, box=None, rectangularity=None))[0]
+    np.testing.assert_array_equal(found, block)
 
 
 # ---- what cannot be
@@ -405,6 +410,8 @@ def test_bad_arguments_are_named():
         filtered(image)
     with pytest.raises(ValueError, match="at least 3 x 3"):
         filtered(np.zeros((1, 2, 2), np.uint8))
+    with pytest.raises(ValueError, match="at least 3 x 3"):
+        steps(np.zeros((1, 1)))
     with pytest.raises(ValueError, match="NaN"):
         steps(np.full((5, 5), np.nan))
 
@@ -415,7 +422,10 @@ def test_bad_arguments_are_named():
 class Package:
     """What of the package's tree is used: its table of nodes, the direct rule, the image."""
 
+    callers: ClassVar = set()
+
     def __init__(self, image, neighbours):
+        self.callers.add(threading.get_ident())
         assert image.dtype == np.uint8 and neighbours.shape == (3, 3) and neighbours.all()
         self.nodes = list(nodes(image))
         self.node_array = np.zeros((11, len(self.nodes)), np.int32)
@@ -439,11 +449,14 @@ class Package:
 @pytest.mark.parametrize("name", ["iamxt", "siamxt"])
 def test_the_thesis_package_where_it_is_installed(monkeypatch, name):
     monkeypatch.setitem(sys.modules, name, SimpleNamespace(MaxTreeAlpha=Package))
+    monkeypatch.setattr(maxtree, "CHUNK", 1)
     images = (stamps(2, size=40) * 0.1).astype(np.float32)  # few levels
     for s in (Settings(area=9, box=(2, 11), tolerance=2), PRESETS["code"]._replace(area=10, tolerance=2)):
         expected = masks(images, s)
         assert expected.any()
-        np.testing.assert_array_equal(masks(images, s, engine=name), expected)
+        Package.callers.clear()
+        np.testing.assert_array_equal(masks(images, s, 2, name), expected)
+        assert len(Package.callers) == 1  # nobody has promised that it may run in two threads
         np.testing.assert_array_equal(segment(images, s, engine=name), segment(images, s))
 
 
