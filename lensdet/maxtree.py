@@ -103,7 +103,7 @@ def steps(image, settings=PRESETS["text"], engine="own"):
     Returns a dict of arrays (ny, nx): uint8 ``eight_bit``, ``smoothed``, ``filtered``, ``decayed``, ``flood_filled``,
     bool ``mask`` and float32 ``segmented``.  A step that is left out shows what was there before it.
     """
-    images = _checked(np.asarray(image)[None])
+    images = _checked(_shaped(np.asarray(image)[None]))
     stage = _stages(images, settings, engine)
     stage["flood_filled"] = np.where(stage["mask"], stage["decayed"], 0)
     stage["segmented"] = np.where(stage["mask"], images, 0).astype(np.float32)
@@ -133,7 +133,7 @@ def _shaped(images):
 
 
 def _checked(images, start=0):
-    if _shaped(images).dtype.kind != "f":
+    if images.dtype.kind != "f":
         raise ValueError(f"stretched stamps in [0, 1] are needed, of a floating type, not {images.dtype}")
     good = (images.min((1, 2)) >= 0) & (images.max((1, 2)) <= 1)  # False for NaN
     if not good.all():

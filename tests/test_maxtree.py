@@ -412,6 +412,8 @@ def test_bad_arguments_are_named():
         filtered(np.zeros((1, 2, 2), np.uint8))
     with pytest.raises(ValueError, match="at least 3 x 3"):
         steps(np.zeros((1, 1)))
+    with pytest.raises(ValueError, match="a stack"):
+        steps(np.zeros(5))
     with pytest.raises(ValueError, match="NaN"):
         steps(np.full((5, 5), np.nan))
 
