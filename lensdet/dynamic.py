@@ -5,7 +5,7 @@ It looks at a stamp and leaves one logit for each member; their softmax weighs t
 
 import keras
 
-from lensdet import mocklens, resnet
+from lensdet import resnet
 from lensdet.engine import Learner
 
 ops = keras.ops
@@ -67,7 +67,7 @@ class DynamicEnsembler(Learner):
 
     def augmented(self, bank, batch):
         """Merged stamps (N, 101, 101, 1) of a training batch, as they are."""
-        return mocklens.merge(*bank, batch["stamp"], batch["source"], batch["alpha"])
+        return self.merged(bank, batch)
 
     def objective(self, labels, outputs):
         """Categorical cross-entropy of labels (N,) and what the network leaves, (N, 2 m)."""

@@ -57,29 +57,40 @@ class Learner:
         """The loss of a batch, without the L2 penalty: labels (N,) and what the network leaves (N, 1)."""
         return self.loss(labels, outputs[:, 0])
 
+    def merged(self, bank, batch):
+        """Stamps (N, 101, 101, 1) of a batch on the device, zero outside their masks where it has any."""
+        images = mocklens.merge(*bank, batch["stamp"], batch["source"], batch["alpha"])
+        return images * keras.ops.cast(batch["mask"][..., None], images.dtype) if "mask" in batch else images
+
     def augmented(self, bank, batch):
         """Merged and warped stamps (N, 101, 101, 1) of a training batch, on the device."""
-        images = mocklens.merge(*bank, batch["stamp"], batch["source"], batch["alpha"])
-        return augmentation.warp(images, batch["warp"], self.parameters.interpolation)
+        return augmentation.warp(self.merged(bank, batch), batch["warp"], self.parameters.interpolation)
 
-    def train_chunk(self, rows, warps):
+    def train_chunk(self, rows, warps, masks=None):
         """Train on a chunk in batches.
+
+        Parameters
+        ----------
+        rows, warps : arrays (chunk_size,) and (chunk_size, 6)
+            From `lensdet.mocklens.training_rows`.
+        masks : bool array (chunk_size, 101, 101), optional
+            From `lensdet.mocklens.masker`; so for `validate` and `logits`.
 
         Returns
         -------
         float32 array (steps,)
             Losses of the steps, with the L2 penalty.  On JAX it is on the device, and perhaps not there yet.
         """
-        return self._backend.train(_batches({**_columns(rows), "warp": warps}, self.parameters.batch_size))
+        return self._backend.train(_batches({**_columns(rows, masks), "warp": warps}, self.parameters.batch_size))
 
-    def validate(self, rows, bank):
+    def validate(self, rows, bank, masks=None):
         """The values of `selectors` on a validation set, a float32 array as from `train_chunk`.
 
         Forward passes, selectors and penalty are one compiled call.
         """
         n = len(rows)
-        padded = rows[np.minimum(np.arange(-(-n // PREDICT_BATCH) * PREDICT_BATCH), n - 1)]
-        return self._backend.validate(rows["label"], _batches(_columns(padded), PREDICT_BATCH), bank)
+        padded = _columns(rows, masks, np.minimum(np.arange(-(-n // PREDICT_BATCH) * PREDICT_BATCH), n - 1))
+        return self._backend.validate(rows["label"], _batches(padded, PREDICT_BATCH), bank)
 
     def select(self, labels, outputs, penalty):
         """What `validate` makes of labels (n,) and outputs (B, PREDICT_BATCH, 1), those after n being padding."""
@@ -87,14 +98,13 @@ class Learner:
         logits = keras.ops.reshape(outputs, (-1,))[:n]
         return selection.selectors(labels, logits, self.loss, p.selection_beta, penalty, p.batch_size)
 
-    def logits(self, rows, bank):
+    def logits(self, rows, bank, masks=None):
         """Logits of rows without augmentation, float32 (N,); ``bank`` as from `on_device`."""
         n, found = len(rows), []
         for i in range(0, n, PREDICT_BATCH):
             # always the same shape: one compilation, and the same sums whatever the number of rows
-            part = _columns(rows[np.minimum(np.arange(i, i + PREDICT_BATCH), n - 1)])
-            images = mocklens.merge(*bank, part["stamp"], part["source"], part["alpha"])
-            found.append(self._backend.score(images))  # not waited for, where the backend runs ahead
+            part = _columns(rows, masks, np.minimum(np.arange(i, i + PREDICT_BATCH), n - 1))
+            found.append(self._backend.score(self.merged(bank, part)))  # not waited for, where the backend runs ahead
         return self.logits_of(np.concatenate(found)[:n])
 
     def logits_of(self, outputs):
@@ -169,7 +179,8 @@ def compile_ahead(p, experiment, n_hosts, n_sources):
     learner = Learner(p, experiment, 1, *np.zeros((2, 1, resnet.STAMP, resnet.STAMP), np.float16))
     bank = tuple(jax.ShapeDtypeStruct((n, resnet.STAMP, resnet.STAMP), np.float16) for n in (n_hosts, n_sources))
     rows, warps = np.zeros(p.chunk_size, mocklens.ROW), np.zeros((p.chunk_size, 6), np.float32)
-    chunk = _batches({**_columns(rows), "warp": warps}, p.batch_size)
+    masks = None if p.maxtree() is None else np.zeros((p.chunk_size, resnet.STAMP, resnet.STAMP), bool)
+    chunk = _batches({**_columns(rows, masks), "warp": warps}, p.batch_size)
     learner._backend.scan.lower(learner._backend.state, bank, jax.device_put(chunk)).compile()
 
 
@@ -187,8 +198,9 @@ def on_device(*arrays):
     return tuple(keras.ops.convert_to_tensor(x) for x in arrays)
 
 
-def _columns(rows):
-    return {name: np.ascontiguousarray(rows[name]) for name in rows.dtype.names}
+def _columns(rows, masks=None, chosen=slice(None)):
+    found = {name: np.ascontiguousarray(rows[name][chosen]) for name in rows.dtype.names}
+    return found if masks is None else {**found, "mask": masks[chosen]}
 
 
 def _batches(columns, size):
@@ -229,7 +241,7 @@ class _TensorFlow:
             n = len(batches["label"])
             found = tf.TensorArray(tf.float32, n)
             for i in tf.range(n):
-                images = mocklens.merge(*bank, *(batches[name][i] for name in ("stamp", "source", "alpha")))
+                images = learner.merged(bank, {name: array[i] for name, array in batches.items()})
                 found = found.write(i, network(images, training=False))
             return learner.select(labels, found.stack(), penalty())
 
@@ -275,7 +287,7 @@ class _Jax:
         @jax.jit
         def validate(state, bank, labels, batches):
             def outputs(batch):
-                images = mocklens.merge(*bank, batch["stamp"], batch["source"], batch["alpha"])
+                images = learner.merged(bank, batch)
                 return network.stateless_call(*state[:2], images, training=False)[0]
 
             first = jax.numpy.zeros((1, *network.input_shape[1:]))

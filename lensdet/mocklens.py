@@ -4,12 +4,14 @@ An example is a row of numbers: which stamp, which source, which alpha, which wa
 are merged on the device by `merge`, from a bank that stays there.
 """
 
+from concurrent.futures import ThreadPoolExecutor
+
 import keras
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
+from joblib import Parallel, cpu_count, delayed
 
-from lensdet import augmentation, results
+from lensdet import augmentation, maxtree, results
 from lensdet.streams import stream
 
 ROW = np.dtype([("stamp", np.int32), ("source", np.int32), ("alpha", np.float32), ("label", np.float32)])
@@ -112,6 +114,48 @@ def merge(hosts, sources, stamp, source, alpha):
     host = ops.cast(ops.take(hosts, stamp, axis=0), "float32")
     light = ops.cast(ops.take(sources, source, axis=0), "float32")
     return ops.clip(ops.sqrt(host + alpha[:, None, None] * light), 0.0, 1.0)[..., None]
+
+
+def masker(settings, hosts, sources, threads=None):
+    """What masks the stamps of some rows by Max-Tree (section 4.7), on the host: a function of rows.
+
+    It goes between merging and warp.  LRGs and contaminants are the same in every chunk and are segmented once, here;
+    only mock lenses are new.
+
+    Parameters
+    ----------
+    settings : lensdet.maxtree.Settings
+    hosts, sources : float16 arrays (n, 101, 101)
+        As from `device_bank`.
+    threads : int, optional
+        All cores where not given.
+
+    Returns
+    -------
+    callable
+        Of rows (N,); it returns a bool array (N, 101, 101), False where a stamp is to be zero.
+    """
+
+    def part(of):
+        stamp, source, alpha = of
+        host, light = (x.astype(np.float32) for x in (hosts[stamp], sources[source]))
+        stamps = np.clip(np.sqrt(host + alpha[:, None, None] * light), 0, 1)
+        return maxtree.masks(stamps, settings, threads=1)
+
+    def merged(stamp, source, alpha):
+        parts = [(stamp[i : i + 64], source[i : i + 64], alpha[i : i + 64]) for i in range(0, len(stamp), 64)]
+        with ThreadPoolExecutor(threads or cpu_count()) as pool:
+            return np.concatenate([np.zeros((0, *hosts.shape[1:]), bool), *pool.map(part, parts)])
+
+    every = np.arange(len(hosts))
+    fixed = merged(every, np.zeros_like(every), np.zeros(len(hosts), np.float32))
+
+    def masks(rows):
+        found, mock = fixed[rows["stamp"]], rows["alpha"] > 0
+        found[mock] = merged(*(rows[name][mock] for name in ("stamp", "source", "alpha")))
+        return found
+
+    return masks
 
 
 def images(bank, split, rows):

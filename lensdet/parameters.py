@@ -133,6 +133,12 @@ class Parameters(Simulation, Sampling, Training):
         tuple(thesis.TABLE_5_2), min_length=1, description="Nelder-Mead and input-dependent ensembles (section 4.6)"
     )
     dynamic_chunks: Count = Field(2000, description="chunks that the network of an input-dependent ensemble trains on")
+    segmentation: Literal["none", "text", "code"] = Field(
+        "none", description="of all stamps by Max-Tree (section 4.7): as described, or as the published runs had it"
+    )
+    maxtree_area: Count | None = Field(None, description="pixels, limit of a component's area; None: the preset's")
+    maxtree_decay: Positive | None = Field(None, description="pixels, alpha of Eq. 4.3; None: the preset's")
+    maxtree_tolerance: int | None = Field(None, ge=0, le=255, description="of the flood fill; None: the preset's")
     beta: float = Field(0.17, gt=0, description="of the soft F_beta loss (Eq. 3.19)")
     focal_gamma: float = Field(2.0, ge=0, description="of the focal loss; 0 is BCE")
     sigmoid_slope: float = Field(2.0, gt=0, description="of sigmoidF1, which with 1 and no offset is soft F1; a choice")
@@ -212,7 +218,19 @@ class Parameters(Simulation, Sampling, Training):
             own = {"loss": "closest member", "protocol": self.protocol, "members": members}
             return {**own, **self.dynamic().section(Training), "data": data_key}
         loss = self.loss(experiment)
-        return {"loss": loss.pop("name"), **loss, **self.section(Training), "data": data_key}
+        settings = self.maxtree()
+        segmentation = {} if settings is None else {"segmentation": json.loads(json.dumps(settings._asdict()))}
+        return {"loss": loss.pop("name"), **loss, **self.section(Training), **segmentation, "data": data_key}
+
+    def maxtree(self):
+        """`lensdet.maxtree.Settings` of the segmentation; None without one."""
+        if self.segmentation == "none":
+            return None
+        from lensdet import maxtree
+
+        own = {"area": self.maxtree_area, "decay": self.maxtree_decay, "tolerance": self.maxtree_tolerance}
+        preset = maxtree.PRESETS[self.segmentation]
+        return preset._replace(**{name: value for name, value in own.items() if value is not None})
 
     def dynamic(self):
         """The same for the network of an input-dependent ensemble (section 4.6): its chunks, and no early stopping.

@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from lensdet import bank as bank_room
-from lensdet import engine, ensembles, mocklens, resnet, results, stamps, thesis
+from lensdet import engine, ensembles, maxtree, mocklens, resnet, results, stamps, thesis
 from lensdet.dynamic import DynamicEnsembler
 from lensdet.engine import PREDICT_BATCH, Learner, on_device
 from lensdet.parameters import resolve
@@ -174,7 +174,10 @@ def score_stamps(run_folder, folder, paths, pixels):
     if not (run_folder / "loss.weights.h5").exists():
         return None
     network = resnet.logit_model(load_network(run_folder))
-    images = np.sqrt(stamps.normalise(pixels))[..., None]
+    images = np.sqrt(stamps.normalise(pixels))
+    if settings := json.loads((run_folder / "parameters.json").read_text()).get("segmentation"):
+        images = maxtree.segment(images, maxtree.Settings(**settings))
+    images = images[..., None]
     batches = [images[i : i + PREDICT_BATCH] for i in range(0, len(images), PREDICT_BATCH)]
     logits = np.concatenate([np.asarray(network(batch, training=False))[:, 0] for batch in batches])
     known |= dict(zip(names, logits.tolist(), strict=True))
@@ -246,23 +249,32 @@ def _train(p, experiment, run, bank, folder, progress, deadline):
     frozen_size = mocklens.sizes(bank, "validation")
     frozen = mocklens.frozen_rows(p, "validation", frozen_size)
 
-    def select(rows):
-        return dict(zip(learner.selectors, np.asarray(learner.validate(rows, validation)).tolist(), strict=True))
+    masks = _masks(p, bank)
+    frozen_masks = masks("validation", frozen)
 
-    draw = ThreadPoolExecutor(1)  # the host draws the next rows while the device trains
+    def select(rows, masks):
+        values = np.asarray(learner.validate(rows, validation, masks)).tolist()
+        return dict(zip(learner.selectors, values, strict=True))
+
+    def drawn_chunk(chunk):
+        rows, warps = mocklens.training_rows(p, run, before + chunk, size)
+        return rows, warps, masks("train", rows)
+
+    draw = ThreadPoolExecutor(1)  # the host draws and segments the next chunk while the device trains
 
     state = _State.load(folder / "state.npz", learner)
     saved = began = time.monotonic()
     first = chunk = len(state.history)
-    rows = draw.submit(mocklens.training_rows, p, run, before + chunk, size)
+    ahead = draw.submit(drawn_chunk, chunk)
     label = f"{experiment} run {run}"
     with draw, tqdm(total=p.chunks, initial=first, unit="chunk", desc=label, disable=not progress) as bar:
         while chunk < p.chunks and not state.stopped(p.patience):
-            drawn, rows = rows.result(), draw.submit(mocklens.training_rows, p, run, before + chunk + 1, size)
+            drawn, ahead = ahead.result(), draw.submit(drawn_chunk, chunk + 1)
             steps = learner.train_chunk(*drawn)
-            scores = select(frozen)
+            scores = select(frozen, frozen_masks)
             if p.redraw_validation:
-                again = select(mocklens.frozen_rows(p, "validation", frozen_size, (p.seed, run, chunk + 1)))
+                others = mocklens.frozen_rows(p, "validation", frozen_size, (p.seed, run, chunk + 1))
+                again = select(others, masks("validation", others))
                 scores |= {name: value for name, value in again.items() if name.startswith("code_")}
             mean = float(np.asarray(steps).mean())
             state.add({"chunk": chunk, "training_loss": mean, **scores}, learner)
@@ -278,10 +290,17 @@ def _train(p, experiment, run, bank, folder, progress, deadline):
                 return
     state.seconds += time.monotonic() - began
     state.save(folder / "state.npz", learner, state.seconds)
-    _finish(p, run, last, bank, folder, learner, state)
+    _finish(p, run, last, bank, folder, learner, state, masks)
 
 
-def _finish(p, run, last, bank, folder, learner, state):
+def _masks(p, bank):
+    """The masks of rows of a split, a function of both; None of any without segmentation."""
+    settings = p.maxtree()
+    of = cache(lambda split: mocklens.masker(settings, *mocklens.device_bank(bank, split)))
+    return lambda split, rows: None if settings is None else of(split)(rows)
+
+
+def _finish(p, run, last, bank, folder, learner, state, masks):
     """Score every frozen set with every selector's checkpoint, and write the run folder; ``logits.h5`` comes last."""
     sets = {
         name: (split, mocklens.frozen_rows(p, name, mocklens.sizes(bank, split)))
@@ -292,13 +311,13 @@ def _finish(p, run, last, bank, folder, learner, state):
     logits = {selector: {} for selector in learner.selectors}
     split_on_device = cache(lambda s: learner.bank if s == "train" else on_device(*mocklens.device_bank(bank, s)))
     for name, (split, rows) in sets.items():
-        pixels = split_on_device(split)
+        pixels, hidden = split_on_device(split), masks(split, rows)
         scored = {}  # by chunk: selectors that chose the same chunk share a checkpoint
         for selector in ("loss",) if name == "information" else learner.selectors:
             chunk = state.best[selector][1]
             if chunk not in scored:
                 learner.set(state.kept[chunk])
-                scored[chunk] = learner.logits(rows, pixels)
+                scored[chunk] = learner.logits(rows, pixels, hidden)
             logits[selector][name] = scored[chunk]
     for selector in learner.selectors:
         learner.set(state.kept[state.best[selector][1]])

@@ -16,7 +16,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from lensdet import bank, mocklens, parameters, results, stamps
+from lensdet import bank, maxtree, mocklens, parameters, results, stamps
 
 P = parameters.resolve({"profile": "quick"})
 SIZE = (551, 608, 10_000)  # LRGs, contaminants, sources of a thesis' test split
@@ -322,3 +322,16 @@ def test_nothing_but_the_darkest_pixel_tells_them_apart(classes, classifier):
     auc = held_out_auc(mock, contaminant, classifier)
     print(f"corner sky and extremes above 0.03, contaminants against mocks, {classifier}: AUC {auc:.3f}")
     assert abs(auc - 0.5) < 0.05
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_masks_of_rows_are_those_of_their_stamps(smoke, smoke_bank, threads):
+    chosen = maxtree.PRESETS["text"]._replace(tolerance=12)
+    masks = mocklens.masker(chosen, *mocklens.device_bank(smoke_bank, "train"), threads=threads)
+    rows = mocklens.training_rows(smoke, 1, 0, mocklens.sizes(smoke_bank, "train"))[0]
+    pixels = mocklens.images(smoke_bank, "train", rows)[..., 0]
+    assert (masks(rows) == maxtree.masks(pixels, chosen)).all()
+    assert (masks(rows[::-1][:5]) == masks(rows)[::-1][:5]).all()  # whatever the others are
+    assert masks(rows[:0]).shape == (0, 101, 101)
+    negatives = rows[rows["label"] == 0]
+    assert (masks(negatives) == maxtree.masks(pixels[rows["label"] == 0], chosen)).all()

@@ -1,11 +1,13 @@
 """Parameters: which value wins, what is refused and with what words, and what names a run folder."""
 
+import json
 from pathlib import Path
 
 import pytest
 import yaml
 from pydantic import ValidationError
 
+from lensdet import maxtree
 from lensdet.parameters import (
     FURTHER,
     LOSSES,
@@ -150,3 +152,27 @@ def test_the_table_has_every_parameter():
     rows = markdown_table().splitlines()
     assert len(rows) == 2 + len(Parameters.model_fields)
     assert len({row.count("|") for row in rows if "data" not in row}) == 1
+
+
+def test_segmentation():
+    """Nothing is named otherwise without it; with it, by its settings and not by the preset they come from."""
+    plain = resolve({})
+    assert plain.maxtree() is None and "segmentation" not in plain.experiment("bce", "0123abcd")
+    text = resolve({"segmentation": "text", "maxtree_area": 30})
+    assert text.maxtree() == maxtree.PRESETS["text"]._replace(area=30)
+    code = resolve({"segmentation": "code", "maxtree_decay": 10.0})
+    assert code.maxtree() == maxtree.PRESETS["code"]._replace(decay=10.0)
+    same = resolve({"segmentation": "text", "maxtree_area": 45})
+    names = [p.experiment_name("bce", "0123abcd") for p in (plain, text, code, same)]
+    assert len(set(names)) == 4
+    assert names[3] == resolve({"segmentation": "text"}).experiment_name("bce", "0123abcd")
+    assert text.experiment("bce", "0123abcd") == json.loads(json.dumps(text.experiment("bce", "0123abcd")))
+
+
+def test_committed_runs_are_found():
+    """The folders in results/ are those that the profile quick looks for."""
+    results = Path(__file__).parents[1] / "results" / "quick"
+    key = next(results.glob("truth-*")).name.removeprefix("truth-")
+    p = resolve({"profile": "quick"})
+    for experiment in (*p.experiments, *(e for e in p.ensembles if e.startswith("IDE"))):
+        assert (results / p.experiment_name(experiment, key)).is_dir()

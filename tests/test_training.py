@@ -23,7 +23,18 @@ from filelock import FileLock
 from scipy.special import expit
 from sklearn.metrics import accuracy_score, fbeta_score, log_loss
 
-from lensdet import augmentation, engine, mocklens, parameters, resnet, results, stamps, thesis, training
+from lensdet import (
+    augmentation,
+    engine,
+    maxtree,
+    mocklens,
+    parameters,
+    resnet,
+    results,
+    stamps,
+    thesis,
+    training,
+)
 from lensdet.selection import SELECTORS, selectors
 
 TINY = {"profile": "smoke", "workers": 1, "width": 2, "chunk_size": 32, "batch_size": 16, "chunks": 6, "patience": 6,
@@ -627,6 +638,58 @@ def test_banner():
     )
     if "CPU" in results.device():
         assert "WARNING: on this CPU that is about" in training.banner(parameters.resolve({"profile": "thesis"}))
+
+
+# ---- on segmented stamps
+
+
+def test_a_training_on_segmented_stamps(tiny, smoke_bank, elsewhere, monkeypatch):
+    """What is learnt from, selected by, scored and kept is what the Max-Tree leaves of each stamp."""
+    p = changed(tiny, chunks=2, segmentation="text", maxtree_tolerance=12)
+    seen = []
+    train_chunk = engine.Learner.train_chunk
+    monkeypatch.setattr(
+        engine.Learner, "train_chunk", lambda self, *given: seen.append(given) or train_chunk(self, *given)
+    )
+    training.train(p, "bce", 1, smoke_bank, progress=False)
+    folder = results.run_folder(p, "bce", 1, smoke_bank.data_key)
+    assert folder != results.run_folder(changed(p, segmentation="none"), "bce", 1, smoke_bank.data_key)
+    results.check_run(folder, p, "bce", 1, smoke_bank.data_key)
+    assert json.loads((folder / "parameters.json").read_text())["segmentation"]["tolerance"] == 12
+
+    settings, size = p.maxtree(), mocklens.sizes(smoke_bank, "train")
+    for chunk, (rows, warps, masks) in enumerate(seen):
+        again, same = mocklens.training_rows(p, 1, chunk, size)
+        assert (rows == again).all() and (warps == same).all()
+        expected = maxtree.masks(mocklens.images(smoke_bank, "train", rows)[..., 0], settings)
+        assert (masks == expected).all() and 0 < masks.mean() < 0.9
+
+    rows = mocklens.frozen_rows(p, "test", mocklens.sizes(smoke_bank, "test"))
+    images = mocklens.images(smoke_bank, "test", rows)
+    network = resnet.logit_model(training.load_network(folder))
+    mine = np.asarray(network(maxtree.segment(images[..., 0], settings)[..., None]))[:, 0]
+    np.testing.assert_allclose(results.load_logits(folder, "loss", "test")[1], mine, atol=1e-4)
+    assert np.abs(mine - np.asarray(network(images))[:, 0]).max() > 1e-2
+    best = results.load_history(folder)["loss"].min()
+    rows = mocklens.frozen_rows(p, "validation", mocklens.sizes(smoke_bank, "validation"))
+    images = maxtree.segment(mocklens.images(smoke_bank, "validation", rows)[..., 0], settings)[..., None]
+    assert best == pytest.approx(log_loss(rows["label"], expit(np.asarray(network(images))[:, 0])), rel=1e-4)
+
+    pixels = images[:5, ..., 0] ** 2 + 0.01  # real stamps, as read
+    files = [elsewhere / f"{i}.fits" for i in range(5)]
+    scored = training.score_stamps(folder, elsewhere, files, pixels)
+    shown = maxtree.segment(np.sqrt(stamps.normalise(pixels)), settings)[..., None]
+    assert scored == pytest.approx(np.asarray(network(shown))[:, 0], abs=1e-4)
+
+
+def test_masks_are_part_of_a_batch(tiny, smoke_bank):
+    rows, warps = mocklens.training_rows(tiny, 1, 0, mocklens.sizes(smoke_bank, "train"))
+    one, masks = learner(tiny, smoke_bank), np.random.default_rng(0).random((len(rows), 101, 101)) < 0.5
+    batch = {**{name: rows[name] for name in rows.dtype.names}, "mask": masks}
+    images = mocklens.images(smoke_bank, "train", rows)
+    assert np.asarray(one.merged(one.bank, batch)) == pytest.approx(np.where(masks[..., None], images, 0), abs=1e-6)
+    warped = augmentation.warp(np.where(masks[..., None], images, 0).astype("f4"), warps, tiny.interpolation)
+    assert np.asarray(one.augmented(one.bank, {**batch, "warp": warps})) == pytest.approx(np.asarray(warped), abs=1e-5)
 
 
 # ---- the second backend
