@@ -4,7 +4,9 @@
 
 One process, one thread, the same mock lenses and negatives, in turns; what is not installed is left out.  Gaussian and
 flood fill of the others are SciPy's and scikit-image's, as in the published runs.  Every mask is compared with ours:
-exit status 1 where one differs.  Then images a second of ours, with one thread and with two.
+exit status 1 where one differs.  Then images a second of ours, with one thread and with two; and with --width a
+training of that width on segmented stamps over one on whole stamps, in turns, where the next chunk is drawn and
+segmented while the network trains.
 """
 
 import argparse
@@ -13,6 +15,7 @@ import platform
 import statistics
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
@@ -21,6 +24,7 @@ from scipy.ndimage import convolve
 
 from lensdet import maxtree, mocklens, parameters
 from lensdet.bank import open_bank
+from lensdet.engine import Learner
 
 TEXT = maxtree.PRESETS["text"]
 GAUSSIAN = np.outer([1, 4, 6, 4, 1], [1, 4, 6, 4, 1])
@@ -110,6 +114,30 @@ def in_turns(works, rounds):
     return seconds
 
 
+def trainings(p, bank, rounds):
+    """Seconds of a chunk without and with segmentation, by name, `rounds` of each in turns."""
+    size, pixels = mocklens.sizes(bank, "train"), mocklens.device_bank(bank, "train")
+    masks = mocklens.masker(TEXT, *pixels)
+
+    def draw(chunk, masked):
+        rows, warps = mocklens.training_rows(p, 1, chunk, size)
+        return rows, warps, masks(rows) if masked else None
+
+    learners = {masked: Learner(p, "bce", 1, *pixels) for masked in (False, True)}
+    seconds = {False: [], True: []}
+    with ThreadPoolExecutor(1) as ahead:
+        for i in range(rounds + 1):
+            for masked, learner in learners.items():
+                drawn = draw(i, masked)
+                began = time.perf_counter()
+                coming = ahead.submit(draw, i + 1, masked)
+                np.asarray(learner.train_chunk(*drawn))
+                coming.result()
+                if i:
+                    seconds[masked].append(time.perf_counter() - began)
+    return seconds
+
+
 def installed(*names):
     found = {}
     for name in names:
@@ -127,6 +155,8 @@ def main():
     parser.add_argument("--n", type=int, default=64, help="images of the comparison, half of them mock lenses")
     parser.add_argument("--chunk", type=int, default=4096, help="images a call for images a second")
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--width", type=int, help="of the network of the trainings; without it there are none")
+    parser.add_argument("--images", type=int, default=1024, help="of a chunk of the trainings")
     options = parser.parse_args()
     p = parameters.resolve({"profile": options.profile})
     bank = open_bank(p)
@@ -164,6 +194,14 @@ def main():
         print(f"{threads} thread{'s' if threads > 1 else ' '}  {median:6.0f} images/s ({least:.0f} to {most:.0f})")
     gains = [a / b for a, b in zip(seconds[1], seconds[2], strict=True)]
     print(f"gain of the second thread: {statistics.median(gains):.2f} ({min(gains):.2f} to {max(gains):.2f})")
+    if options.width:
+        own = {"profile": options.profile, "width": options.width, "chunk_size": options.images}
+        seconds = trainings(parameters.resolve(own), bank, options.rounds)
+        ratios = [a / b for a, b in zip(seconds[True], seconds[False], strict=True)]
+        speeds = [options.images / statistics.median(each) for each in seconds.values()]
+        print(f"\ntraining at width {options.width}, medians of {options.rounds} chunks of {options.images} in turns: "
+              f"{speeds[0]:.0f} images/s, segmented {speeds[1]:.0f}; time of a segmented chunk over a plain one "
+              f"{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})")  # fmt: skip
     sys.exit(any(np.any(mask != masks["own"]) for mask in masks.values()))
 
 

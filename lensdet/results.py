@@ -23,6 +23,7 @@ VERSIONS_OF = (
     "jaxlib",
     "torch",
     "numpy",
+    "numba",
     "scipy",
     "astropy",
     "lenstronomy",

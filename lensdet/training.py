@@ -38,7 +38,8 @@ def banner(parameters, experiments=None):
     runs = len(todo) - len(networks)
     line = f"profile {parameters.profile}: {runs} runs to train, {parameters.chunks} chunks each"
     if networks:
-        line += f", and {len(networks)} networks of ensembles, {parameters.dynamic_chunks} chunks each"
+        word = "network" + "s" * (len(networks) > 1)
+        line += f", and {len(networks)} {word} of ensembles, {parameters.dynamic_chunks} chunks each"
     lines = [f"{line}; {results.device()}"]
     # a step is three passes of a network, and one of each member
     chunks = runs * parameters.chunks

@@ -616,7 +616,8 @@ def test_the_command_trains_ensembles_after_their_members(tiny, elsewhere, capsy
     command = [*given, "-p", "ensembles", "IDE_3,NM_6", "-p", "experiments", "bce,fbeta,f1", "--ensembles"]
     assert training.main([*command, "--minutes", "0"]) == 3
     said = capsys.readouterr().out
-    assert "4 runs to train" in said and said.strip().endswith("4 of 4 runs still missing")
+    assert "3 runs to train, 6 chunks each, and 1 network of ensembles, 2 chunks each" in said
+    assert said.strip().endswith("4 of 4 runs still missing")
     with pytest.raises(SystemExit):
         training.main([*given, "-p", "experiments", "bce", "--ensembles"])
     assert "no ensemble can be made of the experiments bce" in capsys.readouterr().err
