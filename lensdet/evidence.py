@@ -48,7 +48,11 @@ def measure(parameters, bank, folder):
     ------
     FileNotFoundError
         Where neither the file nor the weights are there.
+    ValueError
+        For a run on segmented stamps, which sees other images than these.
     """
+    if parameters.segmentation != "none":
+        raise ValueError("heat maps are of whole stamps: leave `segmentation` at none")
     kept = path(parameters, folder)
     if not kept.exists():
         found = _measure(parameters, bank, training.load_network(folder, SELECTOR[parameters.protocol]))

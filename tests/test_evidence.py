@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lensdet import evidence, gradcam, mocklens, resnet, simulation, stamps
+from lensdet import evidence, gradcam, mocklens, parameters, resnet, simulation, stamps
 
 
 @pytest.fixture(scope="module")
@@ -145,3 +145,9 @@ def test_answer_claims_no_more_than_the_intervals(run, found, smoke):
     )
     changes.loc[2, "change low"] = 0.05
     assert "It does not ignore neighbours" in evidence.answer("bce", empty, heat, changes)
+
+
+def test_runs_on_segmented_stamps_have_no_maps_of_whole_ones(tmp_path):
+    p = parameters.resolve({"segmentation": "text"})
+    with pytest.raises(ValueError, match="heat maps are of whole stamps: leave `segmentation` at none"):
+        evidence.measure(p, None, tmp_path)
