@@ -194,6 +194,14 @@ def main():
         print(f"{threads} thread{'s' if threads > 1 else ' '}  {median:6.0f} images/s ({least:.0f} to {most:.0f})")
     gains = [a / b for a, b in zip(seconds[1], seconds[2], strict=True)]
     print(f"gain of the second thread: {statistics.median(gains):.2f} ({min(gains):.2f} to {max(gains):.2f})")
+    size, pixels = mocklens.sizes(bank, "train"), mocklens.device_bank(bank, "train")
+    rows = np.resize(mocklens.training_rows(p, 1, 0, size)[0], options.chunk)
+    maskers = {threads: mocklens.masker(TEXT, *pixels, threads=threads) for threads in (1, 2)}
+    works = {threads: lambda masker=masker: masker(rows) for threads, masker in maskers.items()}
+    for threads, each in in_turns(works, options.rounds).items():
+        median, least, most = (len(rows) / s for s in (statistics.median(each), max(each), min(each)))
+        print(f"{threads} thread{'s' if threads > 1 else ' '}  {median:6.0f} rows/s of a training chunk, mock lenses "
+              f"merged and segmented, others looked up ({least:.0f} to {most:.0f})")  # fmt: skip
     if options.width:
         own = {"profile": options.profile, "width": options.width, "chunk_size": options.images}
         seconds = trainings(parameters.resolve(own), bank, options.rounds)
