@@ -85,7 +85,7 @@ def _measure(p, bank, model):
     }
     if p.data is None:
         found["no_neighbours"] = network.predict(mocklens.without_neighbours(p, bank, "test", rows), verbose=0)[:, 0]
-    arcs = _arcs(bank, rows)
+    arcs = mocklens.arc_pixels(bank, "test", rows[positive])
     for layer in gradcam.LAYERS:
         heat = maps.heat[layer]
         found[f"heat/{layer}"] = heat.astype(np.float16)
@@ -104,14 +104,6 @@ def _measure(p, bank, model):
         for layer in gradcam.LAYERS:
             found[f"random/{layer}/{start}"] = gradcam.rank_similarity(maps.heat[layer], other.heat[layer])
     return found
-
-
-def _arcs(bank, rows):
-    """Where the source of each mock lens is above twice the noise, bool (n, 101, 101), as for its area fraction."""
-    rows = rows[rows["label"] == 1]
-    lens = bank.catalogue("lrg", "test").iloc[rows["stamp"]]
-    limit = (2 * lens["noise"] / lens["maximum"]).to_numpy(np.float32)[:, None, None]
-    return rows["alpha"][:, None, None] * bank.pixels("source", "test")[rows["source"]] >= limit
 
 
 def outcome(labels, logits):
@@ -210,10 +202,10 @@ def inside(found, weights):
     rows = []
     for layer in gradcam.LAYERS:
         own, other, mean = (found[f"{name}/{layer}"] for name in ("inside", "other", "mean"))
-        row = {"layer": layer, "n": int(np.isfinite(own).sum()), "own": _mean(own, weights)[0]}
+        row = {"layer": layer, "n": int(np.isfinite(own).sum()), "own": statistics.mean_interval(own, weights)[0]}
         for name, base in (("another's", other), ("mean map", mean)):  # another's may be empty where the own is not
-            gain, low, high = _mean(own - base, weights)
-            row |= {name: _mean(base + 0 * own, weights)[0]}
+            gain, low, high = statistics.mean_interval(own - base, weights)
+            row |= {name: statistics.mean_interval(base + 0 * own, weights)[0]}
             row |= {f"gain over {name}": gain, f"low {name}": low, f"high {name}": high}
         rows.append(row)
     return pd.DataFrame(rows)
@@ -254,7 +246,13 @@ def interventions(truth, found, weights):
         if used.any():
             before, after = found["logit"][used].astype(float), found[name][used].astype(float)
             for label, values in (("change", after - before), ("size", np.abs(after - before))):
-                row |= dict(zip((label, f"{label} low", f"{label} high"), _mean(values, weights[:, used]), strict=True))
+                row |= dict(
+                    zip(
+                        (label, f"{label} low", f"{label} high"),
+                        statistics.mean_interval(values, weights[:, used]),
+                        strict=True,
+                    )
+                )
             row["decisions changed"] = float(((before >= 0) != (after >= 0)).mean())
         rows.append(row)
     return pd.DataFrame(rows)
@@ -313,16 +311,6 @@ def answer(name, empty, heat, changes):
             f"{verdict}: in the same mock lenses they move the logit, in size, by {sizes[0]}, the arc by {sizes[1]}."
         )
     return "  ".join(text)
-
-
-def _mean(values, weights):
-    """Mean of the values that are numbers, and its 95 % interval over resamples; NaN if none is."""
-    used = np.isfinite(values)
-    if not used.any():
-        return (np.nan,) * 3
-    values, weights = values[used].astype(float), weights[:, used]
-    weights = weights[weights.sum(1) > 0]
-    return values.mean(), *statistics.bootstrap_interval([weights @ values / weights.sum(1)])
 
 
 def median_folder(parameters, data_key, experiment):

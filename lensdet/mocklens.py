@@ -176,20 +176,32 @@ def without_neighbours(parameters, bank, split, rows):
     stamps, of = np.unique(rows["stamp"], return_inverse=True)
     chosen = catalogue.iloc[stamps]
     light = Parallel(n_jobs=parameters.workers)(
-        delayed(_neighbours_light)(cls, ident, parameters)
-        for cls, ident in zip(chosen["cls"], chosen["id"], strict=True)
+        delayed(simulated_again)(cls, ident, parameters) for cls, ident in zip(chosen["cls"], chosen["id"], strict=True)
     )
     span = (chosen["maximum"] - chosen["minimum"]).to_numpy()[:, None, None]
-    bare = np.maximum(hosts[stamps].astype(np.float32) - np.stack(light) / span, 0).astype(np.float32)
+    bare = np.maximum(
+        hosts[stamps].astype(np.float32) - np.stack([neighbours for neighbours, _ in light]) / span, 0
+    ).astype(np.float32)
     each = np.arange(len(rows))
     return keras.ops.convert_to_numpy(merge(bare, sources[rows["source"]], of, each, rows["alpha"]))
 
 
-def _neighbours_light(cls, ident, parameters):
+def simulated_again(cls, ident, parameters):
+    """The light of a simulated stamp's neighbours, without noise, and the stamp without them: (101, 101), in flux."""
     from lensdet import simulation  # lenstronomy takes seconds to import
 
     full, bare = (simulation.render(cls, int(ident), parameters, neighbours=kept)[0] for kept in (True, False))
-    return full - bare
+    return full - bare, bare
+
+
+def arc_pixels(bank, split, rows):
+    """Where the source of mock lenses is at or above twice the noise of its lens image: bool (n, 101, 101).
+
+    The pixels that ``area_fraction`` counts, see `truth`.  All rows must be mock lenses.
+    """
+    lens = bank.catalogue("lrg", split).iloc[rows["stamp"]]
+    limit = (2 * lens["noise"] / lens["maximum"]).to_numpy(np.float32)[:, None, None]
+    return rows["alpha"][:, None, None] * bank.pixels("source", split)[rows["source"]] >= limit
 
 
 def truth(bank, split, rows):

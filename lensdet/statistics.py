@@ -142,6 +142,16 @@ def bootstrap_interval(resampled, level=0.95):
     return float(low), float(high)
 
 
+def mean_interval(values, weights):
+    """Mean of the values (N,) that are numbers, and its 95 % interval over resamples (B, N); NaN if none is."""
+    used = np.isfinite(values)
+    if not used.any():
+        return (np.nan,) * 3
+    values, weights = values[used].astype(float), weights[:, used]
+    weights = weights[weights.sum(1) > 0]
+    return values.mean(), *bootstrap_interval([weights @ values / weights.sum(1)])
+
+
 def seed_spread(values):
     """Standard deviation over runs, with n - 1 (the thesis: n); not a number for fewer than two runs."""
     return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")

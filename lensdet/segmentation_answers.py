@@ -1,0 +1,241 @@
+"""What came of training on segmented stamps: Table 5.3, differences to plain ones, the fourth research question."""
+
+import numpy as np
+import pandas as pd
+
+from lensdet import control, ensemble_tables, maxtree, segmentation, statistics, tables, thesis
+
+# What is compared, and how it is named in tables.
+MEASURES = {
+    name: ensemble_tables.MEASURES[name] for name in ("accuracy", "f_beta", "precision", "recall", "f_beta_own", "auc")
+}
+PLAIN = "none"
+
+
+def name(model, how=PLAIN):
+    """How a row of Table 5.1 is called, on plain stamps or on those segmented with a preset."""
+    return model if how == PLAIN else f"{model}, Max-Tree ({how})"
+
+
+def pairs(parameters, data_key):
+    """`lensdet.tables.Scores` on the calibration and test sets, by model and segmentation, of the runs that are there.
+
+    Returns
+    -------
+    dict
+        Of pairs, by (row of Table 5.1, "none" or a preset of `lensdet.maxtree.PRESETS`), plain ones first.
+    """
+    found = {}
+    for model in tables.models(parameters):
+        for how in (PLAIN, *maxtree.PRESETS):
+            p = parameters.model_copy(update={"segmentation": how})
+            both = tuple(tables.scores(p, data_key, model, part) for part in ("calibration", "test"))
+            if None not in both:
+                found[model, how] = both
+    return found
+
+
+def table_5_3(parameters, found, weights):
+    """Table 5.3: accuracy, F_beta, precision and recall on plain and on segmented stamps.
+
+    Parameters
+    ----------
+    found : dict
+        From `pairs`.
+    weights : array (B, N)
+        From `lensdet.tables.resamples`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As `lensdet.tables.table_5_1`; beside cross-entropy on segmented stamps stands the thesis' Table 5.3, whose
+        settings were those of preset ``code``.
+    """
+    rows = []
+    for (model, how), (_, test) in found.items():
+        summary = statistics.summarise(
+            test.labels, test.logits, weights, parameters.protocol, parameters.selection_beta
+        )
+        for which, line in zip(summary, tables.lines(model, test, summary), strict=True):
+            published = (line["thesis"], line["thesis_spread"])
+            if how != PLAIN:
+                published = thesis.TABLE_5_3["Max-Tree Seg."][which] if model == control.BCE else (np.nan, np.nan)
+            beside = dict(zip(("thesis", "thesis_spread"), published, strict=True))
+            rows.append({**line, "model": name(model, how), **beside})
+    return pd.DataFrame(rows)
+
+
+def differences(parameters, found, weights):
+    """Segmented less plain, run i against run i, in each of `MEASURES`.
+
+    Parameters are those of `table_5_3`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a model, preset and measure: both means over the runs that both have; the difference with the interval
+        over seeds and images, ``low`` and ``high``, and over images alone (`lensdet.statistics.paired`); the verdict on
+        segmentation being better.  Empty where no model has both.
+    """
+    rows = []
+    for (model, how), segmented in found.items():
+        plain = found.get((model, PLAIN))
+        common = np.intersect1d(plain[1].runs, segmented[1].runs) if plain and how != PLAIN else ()
+        if not len(common):
+            continue
+        ours, theirs = (
+            [ensemble_tables.values(parameters, *(_of(s, common) for s in both), w) for w in (None, weights)]
+            for both in (segmented, plain)
+        )
+        for which, measure in MEASURES.items():
+            d = statistics.paired(ours[0][which], theirs[0][which], ours[1][which], theirs[1][which])
+            rows.append({"model": model, "preset": how, "measure": measure, "plain": theirs[0][which].mean(),
+                         "segmented": ours[0][which].mean(), "difference": d.mean, "seed_spread": d.seed_spread,
+                         "low": d.low, "high": d.high, "test_low": d.test_low, "test_high": d.test_high,
+                         "runs": d.n_runs, "verdict": statistics.verdict(d, 1)})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _of(scores, runs):
+    """`Scores` of some runs alone, by rising number."""
+    place = [list(scores.runs).index(run) for run in runs]
+    return scores._replace(logits=np.asarray(scores.logits)[place], runs=np.asarray(runs))
+
+
+def lines(table):
+    """`differences` as they are read, a row a model and preset."""
+    if not len(table):
+        return table
+    rows = []
+    for (model, how), part in table.groupby(["model", "preset"], sort=False):
+        cells = {r.measure: f"{r.difference:+.3f} ({_both(r)})" for r in part.itertuples()}
+        rows.append({"model": name(model, how), "n": f"{part.runs.iloc[0]} runs", **cells})
+    return pd.DataFrame(rows)
+
+
+def _both(r):
+    """The interval over runs and images; of a single run that over images."""
+    if np.isfinite(r.low):
+        return tables.interval(r.low, r.high)
+    return f"{tables.interval(r.test_low, r.test_high)}, images alone"
+
+
+def answer(parameters, histories, compared, total, binned, discs, swept, removed, weights):
+    """The fourth research question, in sentences made of the tables.
+
+    Parameters
+    ----------
+    histories : dict of list of pandas.DataFrame
+        Of the plain and segmented runs, by a name for each.
+    compared : pandas.DataFrame
+        From `differences`; may be empty.
+    total, binned, swept : pandas.DataFrame
+        From `lensdet.segmentation.totals` and `by_radius` (test set), and `sweep` (validation set).
+    discs : dict of pandas.DataFrame
+        From `lensdet.segmentation.disc`, by name of the settings.
+    removed, weights
+        That `totals` was made of.
+    """
+    said = [_compared(compared), *_removed(total, binned), *_disc(discs), *_swept(swept, removed, weights)]
+    question, runs = "Does Max-Tree segmentation help?", int(compared["runs"].min()) if len(compared) else 0
+    if not runs:
+        return "\n\n".join([*said, f"{question} **Not decided**: no runs on segmented and on plain stamps to compare."])
+    verdicts = []
+    for (model, how), rows in compared.groupby(["model", "preset"], sort=False):
+        for verdict, word in (("reproduced", "better"), ("not reproduced", "worse")):
+            if names := list(rows.loc[rows["verdict"] == verdict, "measure"]):
+                verdicts.append(f"{name(model, how)}: **{word}** in {', '.join(names)} than without.")
+    words = " ".join(verdicts) or "No difference to plain stamps is shown."
+    words += f"  ({len(compared)} differences, not corrected for their number.)"
+    return "\n\n".join([*said, control.closing(question, words, runs, parameters, histories)])
+
+
+def _compared(table):
+    if not len(table):
+        return "There are no runs on both segmented and plain stamps to compare."
+    items = []
+    for (model, how), rows in table.groupby(["model", "preset"], sort=False):
+        for r in rows.itertuples():
+            items.append(f"{name(model, how)}, {r.measure}: {r.segmented:.3f}, on plain stamps {r.plain:.3f}; "
+                         f"{r.difference:+.3f} ({_both(r)})")  # fmt: skip
+    return f"Segmented less plain, 95 % over runs and images, {_runs(table)}:\n\n" + "\n".join(f"- {i}" for i in items)
+
+
+def _runs(table):
+    low, high = int(table["runs"].min()), int(table["runs"].max())
+    return f"{low} paired run{'s' * (low != 1)}" if low == high else f"{low} to {high} paired runs"
+
+
+def _removed(total, binned):
+    """What each of the settings takes from mock lenses."""
+    for how, rows in total.groupby("settings", sort=False):
+        parts = [f"{r.mean:.1%} of the {segmentation.SHARES[r.share]} ({_range(r)}, n = {r.n})"
+                 for r in rows[rows["n"] > 0].itertuples()]  # fmt: skip
+        if not parts:
+            continue
+        text = f"**{how}** removes, on average over mock lenses of the test set, {_and(parts)}."
+        mine = binned[(binned["settings"] == how) & (binned["n"] > 0)] if len(binned) else binned
+        if len(mine) > 1:
+            ends = [f"{r.mean:.1%} ({_range(r)}, n = {r.n}) at Einstein radii of {r.radius_low:.1f} to "
+                    f"{r.radius_high:.1f} arcsec" for r in mine.iloc[[0, -1]].itertuples()]  # fmt: skip
+            text += f"  Of the arc it removes {_and(ends)}."
+        yield text
+
+
+def _range(r):
+    return f"95 % {r.low:.1%} to {r.high:.1%}" if np.isfinite(r.low) else "one mock lens: no interval"
+
+
+def _and(parts):
+    return ", ".join(parts[:-1]) + " and " * (len(parts) > 1) + parts[-1]
+
+
+def _disc(discs):
+    for how, table in discs.items():
+        low, middle, high = table["sky"].quantile([0.1, 0.5, 0.9])
+        dim, bright = (table[condition] for condition in (table["sky"] <= middle, table["sky"] > middle))
+        parts = [f"{part.radius.median():.1f} pixels (predicted {part.predicted.median():.1f})"
+                 for part in (table, dim, bright) if len(part)]  # fmt: skip
+        halves = f", {parts[1]} in the half of dimmer sky, {parts[2]} in the other" if len(parts) == 3 else ""
+        yield (f"Decay and flood fill of **{how}** alone leave a disc of median radius {parts[0]}{halves}; the sky is "
+               f"at {low:.0f} to {high:.0f} grey levels (80 % of {len(table)} stamps).")  # fmt: skip
+
+
+def _swept(swept, removed, weights):
+    """Whether other settings, or a plain disc, would do better than the presets."""
+    chosen = segmentation.best(swept)
+    if chosen is None:
+        yield "Neighbours are not known pixel by pixel on these stamps, so that no settings can be chosen by them."
+        return
+    row, n = swept.loc[chosen], int(swept["disc"].isna().sum())
+    yield (f"Of {n} settings, on the validation set, {words(row)} tells arcs from neighbours best: it keeps "
+           f"{row.arc_kept:.1%} of the arc and removes {row.neighbours_removed:.1%} of the neighbours.")  # fmt: skip
+    for preset in maxtree.PRESETS:
+        better = len(segmentation.beaten(swept, preset))
+        text = f"{better or 'None'} of the others keep{'s' * (better < 2)} more of the arc than preset {preset} and "
+        yield text + ("removes" if better < 2 else "remove") + " as many neighbours or more."
+    for how, table in removed.items():
+        if (plain := removed.get(disc_name(how))) is not None:
+            gain, low, high = statistics.mean_interval((plain["pixels"] - table["pixels"]).to_numpy(), weights)
+            other = (plain["neighbours"] - table["neighbours"]).to_numpy()
+            side, side_low, side_high = statistics.mean_interval(-other, weights)
+            yield (f"Against a plain disc that removed as many neighbours on the validation set, **{how}** keeps "
+                   f"{gain:+.1%} of the arc on the test set (95 % {low:+.1%} to {high:+.1%}) and removes {side:+.1%} of "
+                   f"the neighbours ({side_low:+.1%} to {side_high:+.1%}).")  # fmt: skip
+
+
+def disc_name(how):
+    """What the plain disc that removes as many neighbours as some settings is called."""
+    return f"disc as {how}"
+
+
+def words(row):
+    """A row of `lensdet.segmentation.sweep` in words."""
+    if np.isfinite(row.disc):
+        return f"a plain disc of {row.disc:g} pixels"
+    if row.preset:
+        return f"preset {row.preset}"
+    limits = "no filters" if pd.isna(row.area) else f"area {row.area:g}"
+    decay = "no decay" if pd.isna(row.decay) else f"decay {row.decay:g}"
+    tolerance = "no flood fill" if pd.isna(row.tolerance) else f"tolerance {row.tolerance:g}"
+    return f"{limits}, {decay}, {tolerance}"
