@@ -42,7 +42,7 @@ def _width(i, k):
     return {"lw": 1.3, "alpha": 1.0, "zorder": 2.5} if i == k else {"lw": 0.5, "alpha": 0.4}
 
 
-def f_beta_curves(rows, beta):
+def f_beta_curves(rows, beta, colours=None):
     """Figure 5.1: F_beta with a band of one seed spread, precision (dotted) and recall (dashed) against the threshold.
 
     Parameters
@@ -50,11 +50,13 @@ def f_beta_curves(rows, beta):
     rows : dict
         Labels (N,) and logits (R, N) by model.
     beta : float
+    colours : dict, optional
+        By model, other than `colour_of`.
     """
     figure, axis = plt.subplots(figsize=(8, 5))
     for row, (labels, logits, *_) in rows.items():
         f, precision, recall = metrics.f_beta_curve(labels, metrics.probability(logits), beta)
-        colour, t = colour_of(row), metrics.THRESHOLDS
+        colour, t = colours[row] if colours else colour_of(row), metrics.THRESHOLDS
         axis.plot(t, f.mean(0), color=colour, label=label_of(row), lw=1.6)
         if len(f) > 1:
             spread = f.std(0, ddof=1)

@@ -188,8 +188,9 @@ def by_radius(removed, weights, bins=8):
             mean, low, high = statistics.mean_interval(values, weights[:, inside])
             low, high = (low, high) if n > 1 else (np.nan, np.nan)
             ends = statistics.clopper_pearson(gone, n) if n else (np.nan, np.nan)
-            rows.append({"settings": name, "radius_low": edges[k], "radius_high": edges[k + 1], "n": n, "mean": mean,
-                         "low": low, "high": high, "gone": gone, "gone_low": ends[0], "gone_high": ends[1]})  # fmt: skip
+            rows.append({"settings": name, "radius_low": edges[k], "radius_high": edges[k + 1], "n": n,
+                         "mean": mean, "low": low, "high": high, "gone": gone, "gone_low": ends[0],
+                         "gone_high": ends[1]})  # fmt: skip
     return pd.DataFrame(rows)
 
 
@@ -294,7 +295,8 @@ def beaten(swept, preset="text"):
 
 def equal_disc(swept, removed):
     """Radius (pixels) of the plain disc that removes this share of neighbours, between those of `sweep`; or None."""
-    discs = swept[swept["disc"].notna() & swept["neighbours_removed"].notna()].sort_values("neighbours_removed")
-    if not len(discs) or not discs["neighbours_removed"].min() <= removed <= discs["neighbours_removed"].max():
+    discs = swept[swept["disc"].notna()].sort_values("neighbours_removed")
+    shares = discs["neighbours_removed"]
+    if not shares.min() <= removed <= shares.max():  # nor where neighbours are not known
         return None
-    return float(np.interp(removed, discs["neighbours_removed"], discs["disc"]))
+    return float(np.interp(removed, shares, discs["disc"]))

@@ -168,7 +168,10 @@ def _runs(table):
 
 def _removed(total, binned):
     """What each of the settings takes from mock lenses."""
+    names = set(total["settings"])
     for how, rows in total.groupby("settings", sort=False):
+        if how in map(disc_name, names):  # spoken of where it is compared
+            continue
         parts = [f"{r.mean:.1%} of the {segmentation.SHARES[r.share]} ({_range(r)}, n = {r.n})"
                  for r in rows[rows["n"] > 0].itertuples()]  # fmt: skip
         if not parts:
@@ -216,12 +219,47 @@ def _swept(swept, removed, weights):
         yield text + ("removes" if better < 2 else "remove") + " as many neighbours or more."
     for how, table in removed.items():
         if (plain := removed.get(disc_name(how))) is not None:
-            gain, low, high = statistics.mean_interval((plain["pixels"] - table["pixels"]).to_numpy(), weights)
-            other = (plain["neighbours"] - table["neighbours"]).to_numpy()
-            side, side_low, side_high = statistics.mean_interval(-other, weights)
-            yield (f"Against a plain disc that removed as many neighbours on the validation set, **{how}** keeps "
-                   f"{gain:+.1%} of the arc on the test set (95 % {low:+.1%} to {high:+.1%}) and removes {side:+.1%} of "
-                   f"the neighbours ({side_low:+.1%} to {side_high:+.1%}).")  # fmt: skip
+            kept, taken = (
+                statistics.mean_interval((sign * (table[column] - plain[column])).to_numpy(), weights)
+                for column, sign in (("pixels", -1), ("neighbours", 1))
+            )
+            yield (
+                f"Against a plain disc that removes as many neighbours on the validation set, **{how}** differs on the "
+                f"test set in the arc kept by {_points(kept)} and in neighbours removed by {_points(taken)}."
+            )
+
+
+def _points(mean_low_high):
+    mean, low, high = (100 * x for x in mean_low_high)
+    return f"{mean:+.1f} points (95 % {low:+.1f} to {high:+.1f})"
+
+
+def shown(settings, swept, ways):
+    """What is shown of a sweep: some settings, those that do best, and for each the plain disc that removes as much.
+
+    Parameters
+    ----------
+    settings : dict of lensdet.maxtree.Settings
+        By name, such as `lensdet.maxtree.PRESETS`; all are among the ways.
+    swept : pandas.DataFrame
+        From `lensdet.segmentation.sweep`.
+    ways : list
+        That it was made of.
+
+    Returns
+    -------
+    dict
+        `lensdet.maxtree.Settings`, and radii of discs (pixels), by name.
+    """
+    found, chosen = dict(settings), segmentation.best(swept)
+    if chosen is not None and ways[chosen] not in found.values():
+        found[words(swept.loc[chosen])] = ways[chosen]
+    discs = {}
+    for how, each in found.items():
+        removed = swept.loc[ways.index(each), "neighbours_removed"]
+        if (radius := segmentation.equal_disc(swept, removed)) is not None:
+            discs[disc_name(how)] = radius
+    return {**found, **discs}
 
 
 def disc_name(how):

@@ -1,0 +1,203 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 6. Max-Tree segmentation
+#
+# Does it help a network if all is blacked out that is neither the lens nor close to it?  (Van Lohuizen 2021, sections
+# 4.7 and 5.5.)  Table 5.3, Figures 5.19 and 5.20, and what the thesis does not ask: what does the mask do to the lenses
+# themselves?  Of mock lenses arc and neighbours are known pixel by pixel, so that this can be counted without training.
+#
+#     papermill notebooks/06_maxtree.py out.ipynb -p profile quick
+#
+# What is missing is trained first, on plain and on segmented stamps; run i of both has the same initial weights and
+# training rows.
+
+# %% tags=["parameters"]
+profile: str = None  # smoke, quick (default), lite, thesis
+experiments: list = None  # losses; None: ["bce"], as in the thesis
+runs: int = None  # of each experiment
+protocol: str = None  # text (default) or code
+segmentation: str = None  # text: the thesis' prose; code: as the published runs; None: as the protocol
+maxtree_area: int = None  # pixels; None: the preset's
+maxtree_decay: float = None  # pixels; None: the preset's
+maxtree_tolerance: int = None  # grey levels; None: the preset's
+data: str = None  # folder in the thesis' layout; None: the embedded survey
+real_stamps: str = None  # folder whose galaxies/ has the real galaxy of Figure 5.19
+workers: int = None  # processes that make stamps; None: all cores
+
+# %%
+import numpy as np
+from IPython.display import Markdown
+
+from lensdet import (
+    control,
+    figures,
+    maxtree,
+    mocklens,
+    parameters,
+    results,
+    segmentation_answers,
+    segmentation_figures,
+    stamps,
+    tables,
+    training,
+)
+from lensdet import segmentation as effect
+from lensdet.bank import open_bank
+
+p = parameters.from_notebook(globals())
+figures.plt.rcParams.update(figures.STYLE)
+losses = list(p.experiments) if experiments else ["bce"]
+preset = p.protocol if p.segmentation == "none" else p.segmentation
+plain, segmented = (p.model_copy(update={"segmentation": s, "experiments": tuple(losses)}) for s in ("none", preset))
+settings = {**maxtree.PRESETS, preset: segmented.maxtree()}
+print(training.banner(plain, losses), training.banner(segmented, losses), sep="\n")
+
+# %% [markdown]
+# ## Train what is missing
+
+# %%
+key = training.train_missing(plain, experiments=losses)
+training.train_missing(segmented, experiments=losses)
+weights = tables.resamples(plain, key)
+histories = {
+    segmentation_answers.name(loss, how): [results.load_history(f) for f in results.complete_runs(q, loss, key)]
+    for loss in losses
+    for how, q in (("none", plain), (preset, segmented))
+}
+left = control.open_ends(p, histories)
+print(f"not plateaued: {left or 'none'}")
+made = {"runs": p.runs, "converged": not left}
+
+
+def show(figure, name, **made):
+    figures.face(figure, p, **made)
+    figures.save(figure, name, p)
+
+
+# %% [markdown]
+# ## Figure 5.19: what each step does
+#
+# The mask is what is left after the last step; it is laid on the stamp itself.  By rule: the clearest mock lens of the
+# test set (the largest area above the noise among Einstein radii between 1.5 and 2.5 arcsec), the LRG with the most
+# neighbours, the first spiral, and the first real galaxy by name (KiDS/ESO where the folder is the one described in the
+# README).
+
+# %%
+bank = open_bank(p)
+lenses = {name: effect.lenses(p, bank, name) for name in ("validation", "test")}
+truth = lenses["test"].truth
+clear = truth[truth.einstein_radius.between(1.5, 2.5)] if "einstein_radius" in truth else truth
+i = (clear if len(clear) else truth).area_fraction.idxmax()
+rows = mocklens.frozen_rows(p, "test", mocklens.sizes(bank, "test"))
+rows, negatives = rows[rows["label"] == 0], mocklens.truth(bank, "test", rows[rows["label"] == 0])
+first = {}
+if (lrg := negatives.host == "lrg").any() and "neighbours" in negatives:
+    first["LRG, neighbours"] = negatives[lrg].neighbours.idxmax()
+if "kind" in negatives and (negatives.kind == "spiral").any():
+    first["spiral"] = (negatives.kind == "spiral").idxmax()
+shown = {"mock lens": lenses["test"].images[i], "LRG, neighbours": None, "spiral": None}
+shown |= {what: mocklens.images(bank, "test", rows[[k]])[0, ..., 0] for what, k in first.items()}
+real = stamps.read_stamps(stamps.fits_below(results.real_stamps(p) / "galaxies")[:1], "quarantine", 1, description=None)
+shown["real galaxy"] = np.sqrt(stamps.normalise(real.pixels))[0] if real.paths else None
+show(segmentation_figures.stages(shown, settings[preset]), "fig_5_19")
+print(real.paths[0].name if real.paths else "no real galaxies: set real_stamps to a folder with galaxies/*.fits")
+
+# %% [markdown]
+# ## Table 5.3
+#
+# Each cell: mean over runs, seed-to-seed spread, the 95 % interval that the test images leave, the thesis' mean.  Runs
+# with the other preset stand there where they have been trained.
+
+# %%
+found = segmentation_answers.pairs(plain, key)
+table = segmentation_answers.table_5_3(p, found, weights)
+wide = tables.readable(table)
+figures.save_table(table, "table_5_3", p, wide, **made)
+wide.style.set_properties(**{"white-space": "normal", "text-align": "left"})
+
+# %% [markdown]
+# ### Differences
+#
+# Segmented less plain, run i against run i, on the same test images.  F_beta at its own threshold, from the
+# calibration set, and the area under the ROC curve do not mind where p = 0.5 happens to lie.
+
+# %%
+differences = segmentation_answers.differences(p, found, weights)
+readable = segmentation_answers.lines(differences)
+figures.save_table(differences, "06_differences", p, readable, **made)
+readable
+
+# %% [markdown]
+# ## Figure 5.20
+#
+# F_beta with a band of one seed spread, precision (dotted) and recall (dashed).
+
+# %%
+show(segmentation_figures.f_beta_curves(found, p.selection_beta), "fig_5_20", **made)
+
+# %% [markdown]
+# ## Other settings
+#
+# Share of arc pixels kept against share of neighbours' pixels removed, on the validation set, without training.  An arc
+# pixel is one where the lensed source is above twice the noise; a neighbour's pixel likewise, outside the arc and the
+# central galaxy.  Beside the settings: plain discs about the centre, which need no tree.  Best is what has the highest
+# Youden index, share of arc kept less share of neighbours kept.
+
+# %%
+ways = effect.grid()
+ways += [s for s in settings.values() if s not in ways]
+ways += effect.RADII
+swept = effect.sweep(lenses["validation"], ways)
+figures.save_table(swept, "06_sweep", p)
+best = effect.best(swept)
+if best is None:
+    figure = figures.empty("Neighbours are known pixel by pixel in the embedded survey alone.")
+else:
+    figure = segmentation_figures.sweep(swept, best)
+show(figure, "06_sweep")
+
+# %% [markdown]
+# ## What is removed of an arc
+#
+# On the test set, for both presets, for the best settings of the sweep, and for plain discs that remove as many
+# neighbours as each of them (on the validation set).
+
+# %%
+compared = segmentation_answers.shown(settings, swept, ways)
+removed = {name: effect.arc_removed(lenses["test"], how) for name, how in compared.items()}
+drawn = effect.resamples(truth, seed=p.data_seed)
+total, binned = effect.totals(removed, drawn), effect.by_radius(removed, drawn)
+figures.save_table(binned if len(binned) else total, "06_arc_removed", p)
+if len(binned):
+    figure = segmentation_figures.arc_removed(binned)
+else:
+    figure = figures.empty("Einstein radii are not known.")
+show(figure, "06_arc_removed")
+total.round(3)
+
+# %% [markdown]
+# ## The disc
+#
+# The sky is not black: its level follows from the stamp's minimum and the square root.  After the decay it fades
+# outwards, and the flood fill stops where it is brighter than the tolerance.  What decay and flood fill leave without
+# the filters is a disc whose radius goes by the level of the sky, and so by the signal-to-noise of the lens.
+
+# %%
+discs = {name: effect.disc(lenses["test"].images, each) for name, each in settings.items()}
+levels = effect.by_sky(discs)
+figures.save_table(levels, "06_disc", p)
+show(segmentation_figures.disc(discs, settings), "06_disc")
+levels.round(1)
+
+# %% [markdown]
+# ## The fourth research question
+
+# %%
+Markdown(segmentation_answers.answer(p, histories, differences, total, binned, discs, swept, removed, drawn))
