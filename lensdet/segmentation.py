@@ -4,7 +4,6 @@ Of mock lenses the arc, and in the embedded survey the neighbours, are known pix
 mask remove?  What runs on segmented stamps find is in `lensdet.segmentation_answers`.
 """
 
-import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +14,6 @@ from scipy.ndimage import label
 from lensdet import maxtree, mocklens, statistics
 
 NONE = dict(area=None, box=None, rectangularity=None, broken_rectangularity=False)  # without the filters
-RADII = (8, 10, 12, 15, 18, 22, 27, 33, 40, 50)  # pixels, of plain discs
 SHARES = {"pixels": "arc pixels", "light": "arc light", "neighbours": "neighbours' pixels"}
 
 
@@ -229,6 +227,31 @@ def disc(images, settings):
     return pd.DataFrame({"sky": level, "radius": radius, "predicted": np.clip(predicted, 0, half)})
 
 
+def by_sky(discs, bins=5):
+    """Radii of `disc` in bins of the sky's level, with as many stamps in each as ties allow.
+
+    Parameters
+    ----------
+    discs : dict of pandas.DataFrame
+        By name of the settings.
+    bins : int
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a setting and bin: ``sky_low``, ``sky_high``, n, the median ``radius`` and where 68 % of them lie,
+        ``radius_16`` and ``radius_84``, and the median ``predicted``.
+    """
+    rows = []
+    for name, table in discs.items():
+        for _, part in table.groupby(pd.qcut(table["sky"], bins, duplicates="drop"), observed=True):
+            low, middle, high = part["radius"].quantile([0.16, 0.5, 0.84])
+            rows.append({"settings": name, "sky_low": part["sky"].min(), "sky_high": part["sky"].max(), "n": len(part),
+                         "radius": middle, "radius_16": low, "radius_84": high,
+                         "predicted": part["predicted"].median()})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
 def _falls(shares):
     """Where shares (k,) of rings 0, 1, ... first fall below one half; the last ring where they do not."""
     below = np.flatnonzero(shares < 0.5)
@@ -236,67 +259,3 @@ def _falls(shares):
         return float(len(shares) - 1)
     k = below[0]
     return float(k - 1 + (shares[k - 1] - 0.5) / (shares[k - 1] - shares[k])) if k else 0.0
-
-
-def grid():
-    """Settings around the presets: filters (none, or areas), decay and tolerance, each also without; presets first."""
-    text = maxtree.PRESETS["text"]
-    filters = [NONE, *({"area": area} for area in (25, 45, 90))]
-    around = itertools.product(filters, (None, 10.0, 15.0, 20.0, 30.0), (None, 5, 10, 15, 20, 30))
-    around = [text._replace(**limits, decay=decay, tolerance=tolerance) for limits, decay, tolerance in around]
-    return [*maxtree.PRESETS.values(), *(s for s in around if s != text)]
-
-
-def sweep(found, ways):
-    """How much each way leaves of the arcs and removes of the neighbours.
-
-    Parameters
-    ----------
-    found : Lenses
-        Of the validation set, as something is chosen.
-    ways : list
-        Of `lensdet.maxtree.Settings` and radii, as in `masks_of`; `RADII` say what cutting does without any tree.
-
-    Returns
-    -------
-    pandas.DataFrame
-        A row a way, in order: the fields of `lensdet.maxtree.Settings`; ``preset``, its name or nothing; ``disc``, a
-        plain disc's radius (pixels); ``arc_kept``, ``light_kept`` and ``neighbours_removed``, means over mock lenses
-        that have any, the last NaN where neighbours are not known; ``youden``, arc kept less neighbours kept.
-    """
-    rows = []
-    for how in ways:
-        tree = isinstance(how, maxtree.Settings)
-        preset = next((name for name, known in maxtree.PRESETS.items() if known == how), "")
-        removed = arc_removed(found, how)[list(SHARES)].mean()
-        rows.append({**(how._asdict() if tree else {}), "preset": preset, "disc": np.nan if tree else how,
-                     "arc_kept": 1 - removed["pixels"], "light_kept": 1 - removed["light"],
-                     "neighbours_removed": removed["neighbours"],
-                     "youden": removed["neighbours"] - removed["pixels"]})  # fmt: skip
-    return pd.DataFrame(rows)
-
-
-def best(swept):
-    """Place in `sweep` of the settings of highest Youden index: share of arc pixels kept less that of neighbours kept.
-
-    The mask as a test that tells arcs from neighbours, by the number that is usual where neither error has a price
-    (Youden 1950).  The first of equal ones; None where neighbours are not known.
-    """
-    among = swept[swept["disc"].isna()]
-    return None if among["youden"].isna().all() else int(among["youden"].idxmax())
-
-
-def beaten(swept, preset="text"):
-    """Of `sweep`, the settings that keep more of the arcs than a preset and remove at least as many neighbours."""
-    it = swept[swept["preset"] == preset].iloc[0]
-    better = (swept["arc_kept"] > it.arc_kept) & (swept["neighbours_removed"] >= it.neighbours_removed)
-    return swept[better & swept["disc"].isna()]
-
-
-def equal_disc(swept, removed):
-    """Radius (pixels) of the plain disc that removes this share of neighbours, between those of `sweep`; or None."""
-    discs = swept[swept["disc"].notna()].sort_values("neighbours_removed")
-    shares = discs["neighbours_removed"]
-    if not shares.min() <= removed <= shares.max():  # nor where neighbours are not known
-        return None
-    return float(np.interp(removed, shares, discs["disc"]))

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from lensdet import control, ensemble_tables, maxtree, segmentation, statistics, tables, thesis
+from lensdet import control, ensemble_tables, maxtree, segmentation, segmentation_sweep, statistics, tables, thesis
 
 # What is compared, and how it is named in tables.
 MEASURES = {
@@ -20,13 +20,15 @@ def name(model, how=PLAIN):
 def pairs(parameters, data_key):
     """`lensdet.tables.Scores` on the calibration and test sets, by model and segmentation, of the runs that are there.
 
+    Checkpoints of the lowest validation loss alone: those selected otherwise belong to Table 5.1.
+
     Returns
     -------
     dict
         Of pairs, by (row of Table 5.1, "none" or a preset of `lensdet.maxtree.PRESETS`), plain ones first.
     """
     found = {}
-    for model in tables.models(parameters):
+    for model in [m for m, (_, selector) in tables.models(parameters).items() if selector["text"] == "loss"]:
         for how in (PLAIN, *maxtree.PRESETS):
             p = parameters.model_copy(update={"segmentation": how})
             both = tuple(tables.scores(p, data_key, model, part) for part in ("calibration", "test"))
@@ -130,7 +132,8 @@ def answer(parameters, histories, compared, total, binned, discs, swept, removed
     compared : pandas.DataFrame
         From `differences`; may be empty.
     total, binned, swept : pandas.DataFrame
-        From `lensdet.segmentation.totals` and `by_radius` (test set), and `sweep` (validation set).
+        From `lensdet.segmentation.totals` and `by_radius`, of the test set, and `lensdet.segmentation_sweep.sweep`, of
+        the validation set.
     discs : dict of pandas.DataFrame
         From `lensdet.segmentation.disc`, by name of the settings.
     removed, weights
@@ -170,7 +173,7 @@ def _removed(total, binned):
     """What each of the settings takes from mock lenses."""
     names = set(total["settings"])
     for how, rows in total.groupby("settings", sort=False):
-        if how in map(disc_name, names):  # spoken of where it is compared
+        if how in map(segmentation_sweep.disc_name, names):  # spoken of where it is compared
             continue
         parts = [f"{r.mean:.1%} of the {segmentation.SHARES[r.share]} ({_range(r)}, n = {r.n})"
                  for r in rows[rows["n"] > 0].itertuples()]  # fmt: skip
@@ -186,7 +189,9 @@ def _removed(total, binned):
 
 
 def _range(r):
-    return f"95 % {r.low:.1%} to {r.high:.1%}" if np.isfinite(r.low) else "one mock lens: no interval"
+    if not np.isfinite(r.low):
+        return "one mock lens: no interval"
+    return f"95 % {r.low:.1%} to {r.high:.1%}" if r.low < r.high else "of all alike"
 
 
 def _and(parts):
@@ -206,19 +211,19 @@ def _disc(discs):
 
 def _swept(swept, removed, weights):
     """Whether other settings, or a plain disc, would do better than the presets."""
-    chosen = segmentation.best(swept)
+    chosen = segmentation_sweep.best(swept)
     if chosen is None:
         yield "Neighbours are not known pixel by pixel on these stamps, so that no settings can be chosen by them."
         return
     row, n = swept.loc[chosen], int(swept["disc"].isna().sum())
-    yield (f"Of {n} settings, on the validation set, {words(row)} tells arcs from neighbours best: it keeps "
-           f"{row.arc_kept:.1%} of the arc and removes {row.neighbours_removed:.1%} of the neighbours.")  # fmt: skip
+    yield (f"Of {n} settings, on the validation set, {segmentation_sweep.words(row)} tells arcs from neighbours best: "
+           f"it keeps {row.arc_kept:.1%} of arcs and removes {row.neighbours_removed:.1%} of neighbours.")  # fmt: skip
     for preset in maxtree.PRESETS:
-        better = len(segmentation.beaten(swept, preset))
+        better = len(segmentation_sweep.beaten(swept, preset))
         text = f"{better or 'None'} of the others keep{'s' * (better < 2)} more of the arc than preset {preset} and "
         yield text + ("removes" if better < 2 else "remove") + " as many neighbours or more."
     for how, table in removed.items():
-        if (plain := removed.get(disc_name(how))) is not None:
+        if (plain := removed.get(segmentation_sweep.disc_name(how))) is not None:
             kept, taken = (
                 statistics.mean_interval((sign * (table[column] - plain[column])).to_numpy(), weights)
                 for column, sign in (("pixels", -1), ("neighbours", 1))
@@ -232,48 +237,3 @@ def _swept(swept, removed, weights):
 def _points(mean_low_high):
     mean, low, high = (100 * x for x in mean_low_high)
     return f"{mean:+.1f} points (95 % {low:+.1f} to {high:+.1f})"
-
-
-def shown(settings, swept, ways):
-    """What is shown of a sweep: some settings, those that do best, and for each the plain disc that removes as much.
-
-    Parameters
-    ----------
-    settings : dict of lensdet.maxtree.Settings
-        By name, such as `lensdet.maxtree.PRESETS`; all are among the ways.
-    swept : pandas.DataFrame
-        From `lensdet.segmentation.sweep`.
-    ways : list
-        That it was made of.
-
-    Returns
-    -------
-    dict
-        `lensdet.maxtree.Settings`, and radii of discs (pixels), by name.
-    """
-    found, chosen = dict(settings), segmentation.best(swept)
-    if chosen is not None and ways[chosen] not in found.values():
-        found[words(swept.loc[chosen])] = ways[chosen]
-    discs = {}
-    for how, each in found.items():
-        removed = swept.loc[ways.index(each), "neighbours_removed"]
-        if (radius := segmentation.equal_disc(swept, removed)) is not None:
-            discs[disc_name(how)] = radius
-    return {**found, **discs}
-
-
-def disc_name(how):
-    """What the plain disc that removes as many neighbours as some settings is called."""
-    return f"disc as {how}"
-
-
-def words(row):
-    """A row of `lensdet.segmentation.sweep` in words."""
-    if np.isfinite(row.disc):
-        return f"a plain disc of {row.disc:g} pixels"
-    if row.preset:
-        return f"preset {row.preset}"
-    limits = "no filters" if pd.isna(row.area) else f"area {row.area:g}"
-    decay = "no decay" if pd.isna(row.decay) else f"decay {row.decay:g}"
-    tolerance = "no flood fill" if pd.isna(row.tolerance) else f"tolerance {row.tolerance:g}"
-    return f"{limits}, {decay}, {tolerance}"

@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 
-from lensdet import loss_figures, maxtree, segmentation_answers
+from lensdet import loss_figures, maxtree, segmentation_answers, segmentation_sweep
 
 STEPS = {
     "stamp": "stamp",
@@ -46,7 +46,7 @@ def stages(images, settings):
             axis.imshow(shown, cmap="gray", origin="lower", vmin=0, vmax=top, interpolation="none")
     for axis, words in zip(axes[0], STEPS.values(), strict=True):
         axis.set_title(words, fontsize=8)
-    axes[-1, 0].set_xlabel("20.2 arcsec", fontsize=8)
+    axes[-1, 0].set_xlabel("← 101 pixels, 20.2 arcsec →", fontsize=7)
     return figure
 
 
@@ -123,7 +123,7 @@ def sweep(swept, chosen=None):
     Parameters
     ----------
     swept : pandas.DataFrame
-        From `lensdet.segmentation.sweep`, with neighbours.
+        From `lensdet.segmentation_sweep.sweep`, with neighbours.
     chosen : int, optional
         Place of the best.
     """
@@ -136,14 +136,14 @@ def sweep(swept, chosen=None):
         words = f"decay {decay:g}" if known else "no decay"
         axis.plot(rows["neighbours_removed"], rows["arc_kept"], MARKERS[place % len(MARKERS)], ms=4, lw=0, alpha=0.75,
                   color=shades[decay] if known else "0.6", label=words)  # fmt: skip
-    axis.plot(discs["neighbours_removed"], discs["arc_kept"], "-", marker="|", ms=9, lw=1, color="black",
-              label="plain disc (ticks: radius)")  # fmt: skip
+    axis.plot(discs["neighbours_removed"], discs["arc_kept"], "-", marker=".", ms=6, lw=1, color="black",
+              label="plain disc (its radius in pixels)")  # fmt: skip
     for r in discs.itertuples():
         axis.annotate(f"{r.disc:g}", (r.neighbours_removed, r.arc_kept), (-4, -11), textcoords="offset points",
                       fontsize=6, ha="right")  # fmt: skip
     marked = {f"preset {r.preset}": r for r in trees[trees["preset"] != ""].itertuples()}
     if chosen is not None:
-        marked["best: " + segmentation_answers.words(swept.loc[chosen])] = swept.loc[chosen]
+        marked["best: " + segmentation_sweep.words(swept.loc[chosen])] = swept.loc[chosen]
     for k, (words, r) in enumerate(marked.items()):
         axis.plot(r.neighbours_removed, r.arc_kept, MARKERS[k], ms=11, mfc="none", mew=1.8, color=_PALETTE[3 - k],
                   label=words)  # fmt: skip

@@ -32,6 +32,8 @@ real_stamps: str = None  # folder whose galaxies/ has the real galaxy of Figure 
 workers: int = None  # processes that make stamps; None: all cores
 
 # %%
+import itertools
+
 import numpy as np
 from IPython.display import Markdown
 
@@ -44,6 +46,7 @@ from lensdet import (
     results,
     segmentation_answers,
     segmentation_figures,
+    segmentation_sweep,
     stamps,
     tables,
     training,
@@ -66,11 +69,11 @@ print(training.banner(plain, losses), training.banner(segmented, losses), sep="\
 key = training.train_missing(plain, experiments=losses)
 training.train_missing(segmented, experiments=losses)
 weights = tables.resamples(plain, key)
-histories = {
-    segmentation_answers.name(loss, how): [results.load_history(f) for f in results.complete_runs(q, loss, key)]
-    for loss in losses
-    for how, q in (("none", plain), (preset, segmented))
-}
+histories = {}
+for loss, how in itertools.product(losses, ("none", *maxtree.PRESETS)):
+    q = plain.model_copy(update={"segmentation": how})
+    if folders := results.complete_runs(q, loss, key):
+        histories[segmentation_answers.name(loss, how)] = [results.load_history(folder) for folder in folders]
 left = control.open_ends(p, histories)
 print(f"not plateaued: {left or 'none'}")
 made = {"runs": p.runs, "converged": not left}
@@ -84,30 +87,35 @@ def show(figure, name, **made):
 # %% [markdown]
 # ## Figure 5.19: what each step does
 #
-# The mask is what is left after the last step; it is laid on the stamp itself.  By rule: the clearest mock lens of the
-# test set (the largest area above the noise among Einstein radii between 1.5 and 2.5 arcsec), the LRG with the most
-# neighbours, the first spiral, and the first real galaxy by name (KiDS/ESO where the folder is the one described in the
-# README).
+# What the last step leaves is a mask, laid on the stamp itself.  By rule: the clearest mock lens of the test set (the
+# largest area above the noise among Einstein radii between 1.5 and 2.5 arcsec), the LRG with the largest area of
+# neighbours, the spiral of the brightest surroundings (1.5 to 6 arcsec), and the first real galaxy by name, where there
+# are any.
 
 # %%
 bank = open_bank(p)
 lenses = {name: effect.lenses(p, bank, name) for name in ("validation", "test")}
-truth = lenses["test"].truth
+truth, beside = lenses["test"].truth, lenses["test"].neighbours
 clear = truth[truth.einstein_radius.between(1.5, 2.5)] if "einstein_radius" in truth else truth
 i = (clear if len(clear) else truth).area_fraction.idxmax()
 rows = mocklens.frozen_rows(p, "test", mocklens.sizes(bank, "test"))
-rows, negatives = rows[rows["label"] == 0], mocklens.truth(bank, "test", rows[rows["label"] == 0])
-first = {}
-if (lrg := negatives.host == "lrg").any() and "neighbours" in negatives:
-    first["LRG, neighbours"] = negatives[lrg].neighbours.idxmax()
-if "kind" in negatives and (negatives.kind == "spiral").any():
-    first["spiral"] = (negatives.kind == "spiral").idxmax()
-shown = {"mock lens": lenses["test"].images[i], "LRG, neighbours": None, "spiral": None}
-shown |= {what: mocklens.images(bank, "test", rows[[k]])[0, ..., 0] for what, k in first.items()}
-real = stamps.read_stamps(stamps.fits_below(results.real_stamps(p) / "galaxies")[:1], "quarantine", 1, description=None)
-shown["real galaxy"] = np.sqrt(stamps.normalise(real.pixels))[0] if real.paths else None
+lrg = rows[rows["label"] == 1][[0 if beside is None else beside.sum((1, 2)).argmax()]]
+lrg["alpha"] = 0  # the LRG of a mock lens, without its arc
+kind = mocklens.truth(bank, "test", rows).get("kind", np.array(""))
+spirals = mocklens.images(bank, "test", rows[np.broadcast_to(kind == "spiral", len(rows))])[..., 0]
+radius = 0.2 * np.hypot(*(np.indices(stamps.SHAPE) - 50))
+around = spirals[:, (radius > 1.5) & (radius < 6)].mean(1)
+galaxies = stamps.fits_below(results.real_stamps(p) / "galaxies")[:1]
+real = stamps.read_stamps(galaxies, "quarantine", 1, description=None)
+shown = {
+    "mock lens": lenses["test"].images[i],
+    "LRG with neighbours" if beside is not None else "LRG": mocklens.images(bank, "test", lrg)[0, ..., 0],
+    "spiral": spirals[around.argmax()] if len(spirals) else None,
+    f"real galaxy{f' {real.paths[0].stem}' if real.paths else ''}": np.sqrt(stamps.normalise(real.pixels))[0]
+    if real.paths
+    else None,
+}
 show(segmentation_figures.stages(shown, settings[preset]), "fig_5_19")
-print(real.paths[0].name if real.paths else "no real galaxies: set real_stamps to a folder with galaxies/*.fits")
 
 # %% [markdown]
 # ## Table 5.3
@@ -151,12 +159,12 @@ show(segmentation_figures.f_beta_curves(found, p.selection_beta), "fig_5_20", **
 # Youden index, share of arc kept less share of neighbours kept.
 
 # %%
-ways = effect.grid()
+ways = segmentation_sweep.grid()
 ways += [s for s in settings.values() if s not in ways]
-ways += effect.RADII
-swept = effect.sweep(lenses["validation"], ways)
+ways += segmentation_sweep.RADII
+swept = segmentation_sweep.sweep(lenses["validation"], ways)
 figures.save_table(swept, "06_sweep", p)
-best = effect.best(swept)
+best = segmentation_sweep.best(swept)
 if best is None:
     figure = figures.empty("Neighbours are known pixel by pixel in the embedded survey alone.")
 else:
@@ -170,10 +178,11 @@ show(figure, "06_sweep")
 # neighbours as each of them (on the validation set).
 
 # %%
-compared = segmentation_answers.shown(settings, swept, ways)
+compared = segmentation_sweep.shown(settings, swept, ways)
 removed = {name: effect.arc_removed(lenses["test"], how) for name, how in compared.items()}
 drawn = effect.resamples(truth, seed=p.data_seed)
 total, binned = effect.totals(removed, drawn), effect.by_radius(removed, drawn)
+figures.save_table(total, "06_removed", p)
 figures.save_table(binned if len(binned) else total, "06_arc_removed", p)
 if len(binned):
     figure = segmentation_figures.arc_removed(binned)
