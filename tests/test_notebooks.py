@@ -26,6 +26,7 @@ DRAWN = {
     "04": [*(f"fig_5_{k}" for k in range(9, 15)), *(f"fig_7_{k}" for k in range(22, 31)), "04_noise", "04_importance",
            "04_fig_5_9_information", "04_selection_function"],
     "05": ["fig_5_15", "fig_5_17", "05_raw_weights", "05_baselines", "05_cascade"],
+    "06": ["fig_5_19", "fig_5_20", "06_sweep", "06_arc_removed", "06_disc"],
     "appendix": ["fig_7_1", "fig_7_2", "fig_7_3", "fig_7_4", "fig_7_5"],
 }  # fmt: skip
 TABLES = {"01": ["01_counts"], "02": ["table_5_1", "02_matched", "02_own_thresholds", "02_calibration",
@@ -33,7 +34,8 @@ TABLES = {"01": ["01_counts"], "02": ["table_5_1", "02_matched", "02_own_thresho
           "03": ["03_empty_maps", "03_heat_inside", "03_left_out", "03_randomised"],
           "04": ["04_full_above", "04_importance", "04_explained", "04_selection_function"],
           "05": ["table_5_2", "05_weights", "05_raw_weights", "05_targets", "05_baselines", "05_against",
-                 "05_cascade"]}  # fmt: skip
+                 "05_cascade"],
+          "06": ["table_5_3", "06_differences", "06_sweep", "06_removed", "06_arc_removed", "06_disc"]}  # fmt: skip
 
 
 def write_stamps(folder, cls, ids, p, nested=False):
@@ -135,7 +137,7 @@ def test_notebook_in_the_smoke_profile(notebook, tmp_path, real, few):
         pytest.skip("run by the command of the README")
     number = notebook.name[:2]
     # those that read trainings take what is there
-    given = FEW if number in ("03", "04", "05") else {"profile": "smoke", "workers": 1, "real_stamps": str(real)}
+    given = FEW if number in ("03", "04", "05", "06") else {"profile": "smoke", "workers": 1, "real_stamps": str(real)}
     execute(notebook, tmp_path, **given)
     if number in DRAWN:
         check_drawn(number, parameters.resolve(given))
@@ -159,5 +161,5 @@ def test_a_folder_in_the_layout_of_the_thesis(tmp_path, smoke):
     check_drawn("02", parameters.resolve(given | few))
     assert "F_1 Soft loss" in printed(tmp_path / "out.ipynb")
     few.pop("real_stamps")
-    for number in ("03", "04"):  # on the same run
+    for number in ("03", "04", "06"):  # on the same run
         execute(next(NOTEBOOKS.glob(f"{number}_*.py")), tmp_path, **given, **few, protocol="code")
