@@ -246,13 +246,8 @@ def interventions(truth, found, weights):
         if used.any():
             before, after = found["logit"][used].astype(float), found[name][used].astype(float)
             for label, values in (("change", after - before), ("size", np.abs(after - before))):
-                row |= dict(
-                    zip(
-                        (label, f"{label} low", f"{label} high"),
-                        statistics.mean_interval(values, weights[:, used]),
-                        strict=True,
-                    )
-                )
+                mean, low, high = statistics.mean_interval(values, weights[:, used])
+                row |= {label: mean, f"{label} low": low, f"{label} high": high}
             row["decisions changed"] = float(((before >= 0) != (after >= 0)).mean())
         rows.append(row)
     return pd.DataFrame(rows)

@@ -17,20 +17,24 @@ def name(model, how=PLAIN):
     return model if how == PLAIN else f"{model}, Max-Tree ({how})"
 
 
-def pairs(parameters, data_key):
+def pairs(ways, data_key):
     """`lensdet.tables.Scores` on the calibration and test sets, by model and segmentation, of the runs that are there.
 
     Checkpoints of the lowest validation loss alone: those selected otherwise belong to Table 5.1.
 
+    Parameters
+    ----------
+    ways : dict of lensdet.parameters.Parameters
+        By name of the segmentation; first "none".
+
     Returns
     -------
     dict
-        Of pairs, by (row of Table 5.1, "none" or a preset of `lensdet.maxtree.PRESETS`), plain ones first.
+        Of pairs, by (row of Table 5.1, name of the segmentation).
     """
     found = {}
-    for model in [m for m, (_, selector) in tables.models(parameters).items() if selector["text"] == "loss"]:
-        for how in (PLAIN, *maxtree.PRESETS):
-            p = parameters.model_copy(update={"segmentation": how})
+    for model in [m for m, (_, selector) in tables.models(ways[PLAIN]).items() if selector["text"] == "loss"]:
+        for how, p in ways.items():
             both = tuple(tables.scores(p, data_key, model, part) for part in ("calibration", "test"))
             if None not in both:
                 found[model, how] = both

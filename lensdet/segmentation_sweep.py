@@ -58,6 +58,16 @@ def best(swept):
     return None if among["youden"].isna().all() else int(among["youden"].idxmax())
 
 
+def trained_with(parameters, settings):
+    """Parameters of trainings on stamps that are segmented with some settings of `grid`.
+
+    None where the settings leave a step out, which those parameters cannot.
+    """
+    own = {"area": settings.area, "decay": settings.decay, "tolerance": settings.tolerance}
+    p = parameters.model_copy(update={"segmentation": "text", **{f"maxtree_{k}": v for k, v in own.items()}})
+    return p if p.maxtree() == settings else None
+
+
 def beaten(swept, preset="text"):
     """Of `sweep`, the settings that keep more of the arcs than a preset and remove at least as many neighbours."""
     it = swept[swept["preset"] == preset].iloc[0]

@@ -62,22 +62,6 @@ plain, segmented = (p.model_copy(update={"segmentation": s, "experiments": tuple
 settings = {**maxtree.PRESETS, preset: segmented.maxtree()}
 print(training.banner(plain, losses), training.banner(segmented, losses), sep="\n")
 
-# %% [markdown]
-# ## Train what is missing
-
-# %%
-key = training.train_missing(plain, experiments=losses)
-training.train_missing(segmented, experiments=losses)
-weights = tables.resamples(plain, key)
-histories = {}
-for loss, how in itertools.product(losses, ("none", *maxtree.PRESETS)):
-    q = plain.model_copy(update={"segmentation": how})
-    if folders := results.complete_runs(q, loss, key):
-        histories[segmentation_answers.name(loss, how)] = [results.load_history(folder) for folder in folders]
-left = control.open_ends(p, histories)
-print(f"not plateaued: {left or 'none'}")
-made = {"runs": p.runs, "converged": not left}
-
 
 def show(figure, name, **made):
     figures.face(figure, p, **made)
@@ -118,13 +102,58 @@ shown = {
 show(segmentation_figures.stages(shown, settings[preset]), "fig_5_19")
 
 # %% [markdown]
+# ## Other settings
+#
+# Share of arc pixels kept against share of neighbours' pixels removed, on the validation set, without training.  An arc
+# pixel is one where the lensed source is above twice the noise; a neighbour's pixel likewise, outside the arc and the
+# central galaxy.  Beside the settings: plain discs about the centre, which need no tree.  Best is what has the highest
+# Youden index, share of arc kept less share of neighbours kept.
+
+# %%
+grid = segmentation_sweep.grid()
+grid += [s for s in settings.values() if s not in grid]
+grid += segmentation_sweep.RADII
+swept = segmentation_sweep.sweep(lenses["validation"], grid)
+figures.save_table(swept, "06_sweep", p)
+best = segmentation_sweep.best(swept)
+if best is None:
+    figure = figures.empty("Neighbours are known pixel by pixel in the embedded survey alone.")
+else:
+    figure = segmentation_figures.sweep(swept, best)
+show(figure, "06_sweep")
+
+# %% [markdown]
+# ## Train what is missing
+#
+# On plain stamps, on segmented ones, and on stamps segmented with the best settings of the sweep, which are chosen
+# without a training.
+
+# %%
+key = training.train_missing(plain, experiments=losses)
+training.train_missing(segmented, experiments=losses)
+ways = {"none": plain, **{how: plain.model_copy(update={"segmentation": how}) for how in maxtree.PRESETS}}
+ways[preset] = segmented
+chosen = None if best is None or grid[best] in settings.values() else segmentation_sweep.trained_with(plain, grid[best])
+if chosen is not None:
+    training.train_missing(chosen, experiments=losses)
+    ways[segmentation_sweep.words(swept.loc[best])] = chosen
+weights = tables.resamples(plain, key)
+histories = {}
+for loss, (how, q) in itertools.product(losses, ways.items()):
+    if folders := results.complete_runs(q, loss, key):
+        histories[segmentation_answers.name(loss, how)] = [results.load_history(folder) for folder in folders]
+left = control.open_ends(p, histories)
+print(f"not plateaued: {left or 'none'}")
+made = {"runs": p.runs, "converged": not left}
+
+# %% [markdown]
 # ## Table 5.3
 #
 # Each cell: mean over runs, seed-to-seed spread, the 95 % interval that the test images leave, the thesis' mean.  Runs
 # with the other preset stand there where they have been trained.
 
 # %%
-found = segmentation_answers.pairs(plain, key)
+found = segmentation_answers.pairs(ways, key)
 table = segmentation_answers.table_5_3(p, found, weights)
 wide = tables.readable(table)
 figures.save_table(table, "table_5_3", p, wide, **made)
@@ -151,34 +180,13 @@ readable
 show(segmentation_figures.f_beta_curves(found, p.selection_beta), "fig_5_20", **made)
 
 # %% [markdown]
-# ## Other settings
-#
-# Share of arc pixels kept against share of neighbours' pixels removed, on the validation set, without training.  An arc
-# pixel is one where the lensed source is above twice the noise; a neighbour's pixel likewise, outside the arc and the
-# central galaxy.  Beside the settings: plain discs about the centre, which need no tree.  Best is what has the highest
-# Youden index, share of arc kept less share of neighbours kept.
-
-# %%
-ways = segmentation_sweep.grid()
-ways += [s for s in settings.values() if s not in ways]
-ways += segmentation_sweep.RADII
-swept = segmentation_sweep.sweep(lenses["validation"], ways)
-figures.save_table(swept, "06_sweep", p)
-best = segmentation_sweep.best(swept)
-if best is None:
-    figure = figures.empty("Neighbours are known pixel by pixel in the embedded survey alone.")
-else:
-    figure = segmentation_figures.sweep(swept, best)
-show(figure, "06_sweep")
-
-# %% [markdown]
 # ## What is removed of an arc
 #
 # On the test set, for both presets, for the best settings of the sweep, and for plain discs that remove as many
 # neighbours as each of them (on the validation set).
 
 # %%
-compared = segmentation_sweep.shown(settings, swept, ways)
+compared = segmentation_sweep.shown(settings, swept, grid)
 removed = {name: effect.arc_removed(lenses["test"], how) for name, how in compared.items()}
 drawn = effect.resamples(truth, seed=p.data_seed)
 total, binned = effect.totals(removed, drawn), effect.by_radius(removed, drawn)

@@ -365,12 +365,24 @@ def test_runs_are_read_by_their_segmentation(p):  # noqa: F811
     """Plain and segmented runs lie in folders of their own; checkpoints selected otherwise do not belong here."""
     logits = draw(77)
     write_run(p.model_copy(update={"segmentation": "code"}), "bce", 2, logits)
-    found = segmentation_answers.pairs(p, KEY)
+    ways = {how: p.model_copy(update={"segmentation": how}) for how in ("none", "text", "code")}
+    found = segmentation_answers.pairs(ways, KEY)
     losses = [BCE, "F_beta Soft Loss", "F_1 Soft loss", "F_1 Double Soft loss"]
     assert list(found) == [(BCE, "none"), (BCE, "code"), *((m, "none") for m in losses[1:])]
     fit, test = found[BCE, "code"]
     assert np.array_equal(test.logits, logits["test"][None]) and np.array_equal(fit.logits, logits["calibration"][None])
     assert test.runs.tolist() == [2] and found[BCE, "none"][1].runs.tolist() == [1, 2]
+
+
+def test_settings_of_the_grid_as_parameters_of_a_training(p):  # noqa: F811
+    text, code = maxtree.PRESETS["text"], maxtree.PRESETS["code"]
+    for settings in segmentation_sweep.grid():
+        found = segmentation_sweep.trained_with(p, settings)
+        whole = None not in settings and settings != code
+        assert (found is not None) == whole and (not whole or found.maxtree() == settings)
+    assert segmentation_sweep.trained_with(p, text).experiment("bce", KEY) == (
+        p.model_copy(update={"segmentation": "text"}).experiment("bce", KEY)
+    )
 
 
 def said(runs=2, gain=0.0, radii=True, beside=True, ended=False, **given):
