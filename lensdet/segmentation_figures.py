@@ -59,7 +59,9 @@ def f_beta_curves(found, beta):
         From `lensdet.segmentation_answers.pairs`.
     beta : float
     """
-    rows = {segmentation_answers.name(*key): test for key, (_, test) in found.items()}
+    rows = {
+        segmentation_answers.name(*key).replace(", Max-Tree", ",\nMax-Tree"): test for key, (_, test) in found.items()
+    }
     colours = {row: _PALETTE[k % len(_PALETTE)] for k, row in enumerate(rows)}
     return loss_figures.f_beta_curves(rows, beta, colours)
 
