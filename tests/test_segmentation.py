@@ -478,7 +478,7 @@ def test_curves_of_plain_and_segmented():
         assert line.get_ydata() == pytest.approx(curve)
     shades = {axis.lines[k].get_color() for k in (0, 3)}
     assert len(shades) == 2 and len(axis.collections) == 2
-    assert f"{BCE}, Max-Tree (text)" in [text.get_text() for text in axis.get_legend().get_texts()]
+    assert f"{BCE},\nMax-Tree (text)" in [text.get_text() for text in axis.get_legend().get_texts()]
 
 
 def test_figures_show_the_tables():
