@@ -95,10 +95,12 @@ shown = {
     "mock lens": lenses["test"].images[i],
     "LRG with neighbours" if beside is not None else "LRG": mocklens.images(bank, "test", lrg)[0, ..., 0],
     "spiral": spirals[around.argmax()] if len(spirals) else None,
-    f"real galaxy{f' {real.paths[0].stem}' if real.paths else ''}": np.sqrt(stamps.normalise(real.pixels))[0]
-    if real.paths
-    else None,
 }
+if real.paths:  # the default folder's first is of KiDS
+    title = f"{real.paths[0].stem}{', KiDS/ESO' if p.real_stamps is None else ''}\n(real galaxy)"
+    shown[title] = np.sqrt(stamps.normalise(real.pixels))[0]
+else:
+    shown["real galaxy"] = None
 show(segmentation_figures.stages(shown, settings[preset]), "fig_5_19")
 
 # %% [markdown]
