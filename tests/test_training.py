@@ -313,12 +313,13 @@ def test_every_experiment_is_given_the_same_rows(tiny, smoke_bank, elsewhere, mo
     for loss in parameters.LOSSES:
         seen = chunks[loss] = []
 
-        def record(self, rows, warps, seen=seen):
+        def record(self, rows, warps, masks, seen=seen):
+            assert masks is None
             seen.append(rows.tobytes() + warps.tobytes())
             return np.zeros(2, np.float32)
 
         monkeypatch.setattr(engine.Learner, "train_chunk", record)
-        monkeypatch.setattr(engine.Learner, "logits", lambda self, rows, bank=None: np.zeros(len(rows), np.float32))
+        monkeypatch.setattr(engine.Learner, "logits", lambda self, rows, *_: np.zeros(len(rows), np.float32))
         monkeypatch.setattr(engine.Learner, "validate", lambda *_: [0.0] * len(SELECTORS))
         training.train(changed(tiny, chunks=2), loss, 1, smoke_bank, progress=False)
     assert len(set(chunks["bce"])) == 2
@@ -353,8 +354,8 @@ def test_each_selector_has_its_own_checkpoint(tiny, smoke_bank, elsewhere, monke
     """Selectors that each choose another chunk: what they leave are the logits that were validated in that chunk."""
     seen, validate = [], engine.Learner.validate
 
-    def choose_in_turn(self, rows, bank):
-        validate(self, rows, bank)
+    def choose_in_turn(self, rows, bank, masks):
+        validate(self, rows, bank, masks)
         seen.append(self.logits(rows, bank))
         best = {"min": -1.0, "max": 1.0}
         return [best[way] * (len(seen) == turn) for turn, way in enumerate(SELECTORS.values(), 1)]
@@ -394,7 +395,7 @@ def fake_training(monkeypatch, losses):
     """Trainings that learn nothing, with these validation losses."""
     values = iter(losses)
     monkeypatch.setattr(engine.Learner, "train_chunk", lambda *_: np.zeros(2, np.float32))
-    monkeypatch.setattr(engine.Learner, "logits", lambda self, rows, bank=None: np.zeros(len(rows), np.float32))
+    monkeypatch.setattr(engine.Learner, "logits", lambda self, rows, *_: np.zeros(len(rows), np.float32))
     monkeypatch.setattr(engine.Learner, "validate", lambda *_: [next(values)] * len(SELECTORS))
 
 
