@@ -7,6 +7,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import seaborn as sns
+from PIL import Image
 
 from lensdet import results
 from lensdet.parameters import resolve
@@ -44,9 +45,13 @@ def folder(parameters):
 def save(figure, name, parameters, formats=("png", "pdf")):
     """Write a figure as PNG and PDF into `folder`, without dates: the same figure gives the same bytes.
 
-    Large sheets of noisy stamps are better off with ``formats=("jpg",)``.
+    A PNG has what made it (`face`) among its texts too, for `made_from`.  Large sheets of noisy stamps are better off
+    with ``formats=("jpg",)``.
     """
-    undated = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Producer": None}}
+    undated = {
+        "png": {"Software": None, "Description": figure.get_supxlabel()},
+        "pdf": {"CreationDate": None, "Producer": None},
+    }
     for suffix in formats:
         with results.atomic(folder(parameters) / f"{name}.{suffix}") as beside:
             figure.savefig(beside, dpi=150, metadata=undated.get(suffix), format=suffix)
@@ -76,6 +81,18 @@ def made_of(parameters, runs=None, converged=False):
         if not converged:
             words.append("NOT CONVERGED")
     return " · ".join(words)
+
+
+def made_from(path):
+    """What made a figure or table, as it says itself: the text of a PNG, the last line of Markdown.
+
+    "" where it depends on no data, as a schematic; None where it does not say.
+    """
+    if path.suffix == ".png":
+        with Image.open(path) as image:
+            return image.text.get("Description")
+    last = path.read_text().rstrip().rpartition("\n")[2] if path.suffix == ".md" else ""
+    return last.strip("*") if last.startswith("*") else None
 
 
 def face(figure, parameters, runs=None, converged=False):
