@@ -26,8 +26,8 @@ def found(root, folders=FOLDERS):
     pandas.DataFrame
         A row an entry of `lensdet.thesis.FIGURES` and `lensdet.thesis.TABLES`: ``kind``, ``number``, ``title``,
         ``notebook`` (its number, "" for an illustration of others), ``file`` (below `root`, "" where there is none),
-        ``profile``, ``made`` (`lensdet.figures.made_from`), and ``status``: "here", "missing", or "outside: ..." for an
-        illustration of others.
+        ``profile``, ``runs`` (in words, `runs`), and ``status``: "here", "missing", or "outside: ..." for what is
+        not ours to draw.
     """
     rows = []
     for kind, prefix, suffixes, shown in (
@@ -38,15 +38,13 @@ def found(root, folders=FOLDERS):
             names = [f"{prefix}_{number.replace('.', '_')}{suffix}" for suffix in suffixes]
             paths = [path for folder in folders for name in names if (path := Path(root) / folder / name).exists()]
             row = {"kind": kind, "number": number, "title": entry.title, "notebook": entry.notebook or "", "file": "",
-                   "profile": "", "made": "", "status": "missing"}  # fmt: skip
+                   "profile": "", "runs": "", "status": "missing"}  # fmt: skip
             if entry.notebook is None:
                 row["status"] = f"outside: {entry.outside}"
             elif paths:
                 path = paths[0]
-                row |= {"file": path.relative_to(root).as_posix(), "status": "here", "made": figures.made_from(path)}
-                row["profile"] = (
-                    said[1] if (said := re.search(r"profile (\w+)", row["made"] or "")) else path.parent.name
-                )
+                row |= {"file": path.relative_to(root).as_posix(), "profile": path.parent.name, "status": "here"}
+                row["runs"] = runs(figures.made_from(path))
             rows.append(row)
     return pd.DataFrame(rows)
 
@@ -55,7 +53,7 @@ def runs(made):
     """The number of runs, in words, from what made a figure or table."""
     if made is None:
         return "not recorded"
-    n = re.search(r"(\d+) runs?\b", made)
+    n = re.search(r"· (\d+) runs?\b", made)
     return f"{n[1]}{', not converged' * ('NOT CONVERGED' in made)}" if n else "no training"
 
 
@@ -71,7 +69,7 @@ def markdown(table):
                      for r in table.itertuples()],
             "notebook": [_notebook(number) for number in table.notebook],
             "profile": table.profile.replace("", "–"),
-            "n (runs)": [runs(r.made) if r.file else "–" for r in table.itertuples()],
+            "n (runs)": table.runs.replace("", "–"),
         }
     )  # fmt: skip
     parts = (
