@@ -1,0 +1,308 @@
+"""The comparison with the thesis, from runs that are written here: scikit-learn, plain loops, and known verdicts."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import expit
+from sklearn.metrics import accuracy_score, confusion_matrix, fbeta_score, precision_score, recall_score
+from test_ensembles import KEY, SETS, N, draw, rows_of, write_run
+
+from lensdet import comparison, ensemble_tables, parameters, results, tables, thesis
+from lensdet.selection import SELECTORS
+from lensdet.tables import Scores
+
+BCE, _, SOFT_METRIC, F_BETA, F_1, DOUBLE = thesis.ROWS
+RUNS = 6
+GRID = np.arange(1, 100) / 100
+
+
+def member(seed, lenses, negatives, spread=0.3):
+    """Logits by set: lenses and negatives around these."""
+    rng = np.random.default_rng(seed)
+    centre = np.where(rows_of("test")["label"] == 1, lenses, negatives)
+    return {name: (centre + spread * rng.normal(size=N)).astype("f4") for name in SETS}
+
+
+def write_all(p, runs=RUNS):
+    """Losses in a known order: BCE nearly right, F_beta finds a third, F_1 accepts all, its double nothing."""
+    for run in range(1, runs + 1):
+        checkpoints = {s: member(run, 2, -2, 1) for s in SELECTORS} | {"soft_f_beta": member(50 + run, 0.5, -0.5, 1)}
+        write_run(p, "bce", run, checkpoints)
+        write_run(p, "fbeta", run, few_found(run))
+        write_run(p, "f1", run, member(200 + run, 6, 6))
+        write_run(p, "f1_double", run, member(300 + run, -6, -6))
+
+
+def few_found(run):
+    """A third of the lenses, and nothing else, beyond doubt."""
+    found = np.where(np.arange(N) % 3 == run % 3, 6.0, -6.0)
+    return {name: np.where(rows_of(name)["label"] == 1, found, -6.0).astype("f4") for name in SETS}
+
+
+@pytest.fixture
+def p(tmp_path, monkeypatch):
+    monkeypatch.setenv("LENSDET_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setenv("LENSDET_FIGURES", str(tmp_path / "figures"))
+    return parameters.resolve({"profile": "smoke", "runs": RUNS})
+
+
+@pytest.fixture
+def weights():
+    """Resamples of lenses and of negatives."""
+    rng, half = np.random.default_rng(0), N // 2
+    return np.hstack([rng.multinomial(half, np.full(half, 1 / half), 60) for _ in range(2)]).astype(float)
+
+
+def row(table, a, b, metric):
+    (line,) = table[(table.a == a) & (table.b == b) & (table.metric == metric)].itertuples()
+    return line
+
+
+# ---- what is measured
+
+
+@pytest.mark.parametrize("protocol, threshold, beta", [("text", 0.5, 0.17), ("code", 0.49, 0.03**0.5)])
+def test_measures_against_scikit_learn(p, weights, protocol, threshold, beta):
+    p = p.model_copy(update={"protocol": protocol})
+    rng = np.random.default_rng(2)
+    labels = np.repeat([1.0, 0.0], N // 2)
+    logits = 3 * (2 * labels - 1 + rng.normal(size=(2, N)))
+    read = Scores(labels, logits, np.array([1, 2]))
+    plain, drawn = comparison.measure(p, read), comparison.measure(p, read, weights)
+    assert set(plain) == set(comparison.METRICS) - {"f_beta_over_runs"}
+    for run, b in ((0, None), (1, None), (0, 7), (1, 30)):
+        q, w = expit(logits[run]), None if b is None else weights[b]
+        accepted = q >= threshold
+        (tn, fp), _ = confusion_matrix(labels, accepted, sample_weight=w)
+        curve = np.array([fbeta_score(labels, q >= t, beta=0.17, sample_weight=w, zero_division=0) for t in GRID])
+        precisions = [precision_score(labels, q >= t, sample_weight=w, zero_division=0) for t in GRID[GRID > 0.755]]
+        expected = {
+            "accuracy": accuracy_score(labels, q > 0.5, sample_weight=w),
+            "f_beta": fbeta_score(labels, accepted, beta=beta, sample_weight=w),
+            "precision": precision_score(labels, accepted, sample_weight=w),
+            "recall": recall_score(labels, accepted, sample_weight=w),
+            "false_positive_rate": fp / (fp + tn),
+            "polarised": np.average((q < 0.01) | (q > 0.99), weights=w),
+            "f_beta_high": curve[GRID > 0.755].mean(),
+            "f_beta_low": curve[GRID < 0.755].mean(),
+            "precision_high": np.mean(precisions),
+            "f_beta_over_thresholds": np.std(curve),
+        }
+        got = {name: v[run] if b is None else v[run, b] for name, v in (plain if b is None else drawn).items()}
+        assert got == pytest.approx(expected)
+
+
+def test_high_thresholds_are_those_of_the_ensembles(p):
+    read = Scores(rows_of("test")["label"], np.stack([draw(k)["test"] for k in (1, 2)]), np.array([1, 2]))
+    both = ensemble_tables.values(p, read, read)["f_beta_high"]
+    np.testing.assert_allclose(comparison.measure(p, read)["f_beta_high"], both)
+
+
+def test_runs_are_paired_by_their_number():
+    rng = np.random.default_rng(0)
+    values = {run: rng.normal(size=2) for run in range(1, 8)}
+
+    def read(side, runs):
+        plain = np.array([values[r][side] for r in runs])
+        return np.array(runs), {"recall": plain}, {"recall": plain[:, None] + np.zeros((1, 5))}
+
+    d = comparison.compare({"a": read(0, [1, 2, 3, 5, 7]), "b": read(1, [2, 3, 4, 5, 6, 7])}, "a", "b", "recall")
+    assert d.n_runs == 4
+    assert d.mean == pytest.approx(np.mean([values[r][0] - values[r][1] for r in (2, 3, 5, 7)]))
+    assert comparison.compare({"a": read(0, [1, 2]), "b": read(1, [3])}, "a", "b", "recall") is None
+
+
+def test_a_spread_over_runs_is_compared_by_distances():
+    rng = np.random.default_rng(0)
+    tight, wide = 0.9 + 0.001 * rng.normal(size=10), 0.8 + 0.05 * rng.normal(size=10)
+    read = {name: (np.arange(10), {"f_beta": x}, {"f_beta": np.tile(x[:, None], 4)}) for name, x in
+            (("tight", tight), ("wide", wide))}  # fmt: skip
+    d = comparison.compare(read, "tight", "wide", "f_beta_over_runs")
+    assert d.mean == pytest.approx(np.mean(abs(tight - tight.mean())) - np.mean(abs(wide - wide.mean())))
+    assert d.high < 0
+
+
+# ---- verdicts
+
+
+def test_verdicts_of_known_runs(p, weights):
+    write_all(p)
+    table = comparison.claims(p, KEY, weights)
+    assert len(table) == len(thesis.CLAIMS)
+    assert set(table.verdict) <= set(comparison.VERDICTS)
+    cases = {
+        (BCE, F_BETA, "accuracy"): "reproduced",
+        (BCE, F_1, "accuracy"): "reproduced",
+        (F_BETA, F_1, "precision"): "reproduced",
+        (F_BETA, BCE, "recall"): "reproduced",  # said to be less, and is
+        (F_1, BCE, "false_positive_rate"): "reproduced",
+        (F_1, BCE, "polarised"): "reproduced",
+        (F_1, BCE, "f_beta_over_thresholds"): "reproduced",
+        (F_BETA, BCE, "f_beta"): "not reproduced",  # found few
+        (BCE, "Max-Tree Seg.", "accuracy"): "no run",
+        ("IDE_6", "IDE_3", "f_beta_over_runs"): "no run",
+        (BCE, "F_beta metric", "accuracy"): "undecided",  # the same logits
+    }
+    for (a, b, metric), verdict in cases.items():
+        line = row(table, a, b, metric)
+        assert line.verdict == verdict, (a, b, metric, line)
+        assert line.runs == (0 if verdict == "no run" else RUNS)
+        if verdict == "no run":
+            assert np.isnan([line.difference, line.low, line.high]).all()
+        elif verdict != "undecided":
+            assert line.low > 0 or line.high < 0
+            assert (np.sign(line.difference) == line.sign) == (verdict == "reproduced")
+        else:
+            assert line.low <= 0 <= line.high
+    assert row(table, F_1, BCE, "recall").thesis == pytest.approx(0.027)
+    assert np.isnan(row(table, BCE, "NM_3", "accuracy").thesis)  # computed in two ways
+    assert row(table, BCE, F_BETA, "accuracy").claim == f"accuracy: {BCE} > {F_BETA}"
+
+
+def test_differences_are_those_of_the_tables(p, weights):
+    write_all(p, 3)
+    of_three = p.model_copy(update={"runs": 3})
+    table = comparison.claims(of_three, KEY, weights)
+    means = tables_of(of_three, weights)
+    for line in table[table.metric.isin(["accuracy", "f_beta", "precision", "recall"])].itertuples():
+        if {line.a, line.b} <= set(thesis.ROWS):
+            name = comparison.METRICS[line.metric]
+            assert line.difference == pytest.approx(means[line.a, name] - means[line.b, name])
+    assert "reproduced" not in set(table.verdict)  # three runs decide nothing
+
+
+def tables_of(p, weights):
+    """Means of Table 5.1."""
+    return tables.table_5_1(p, KEY, weights).set_index(["model", "metric"])["mean"]
+
+
+def test_nothing_is_decided_before_all_has_plateaued(p, weights):
+    write_all(p)
+    longer = p.model_copy(update={"patience": 3})  # another experiment
+    write_all(longer)
+    for run in range(1, RUNS + 1):  # f1 is still on its way at the last chunk
+        folder = results.run_folder(longer, "f1", run, KEY)
+        results.write_csv(folder / "history.csv", pd.DataFrame({"chunk": [0, 1], "loss": [1.0, 0.5]}))
+    table = comparison.claims(longer, KEY, weights)
+    open_end = "undecided (not converged)"
+    assert row(table, BCE, F_1, "accuracy").verdict == row(table, F_1, BCE, "recall").verdict == open_end
+    assert row(table, BCE, F_BETA, "accuracy").verdict == "reproduced"
+    nm_3 = table[(table.a == "NM_3") | (table.b == "NM_3")]
+    assert set(nm_3.verdict) <= {open_end, "no run"} and (nm_3.verdict == open_end).any()  # f1 is a member
+
+
+def test_the_best_member_goes_by_the_calibration_set(p, weights):
+    """One that is best on the test set alone is not taken."""
+    write_all(p, 2)
+    for run in (1, 2):
+        right, wrong = few_found(run)["calibration"], member(run, -3, 3)["test"]
+        write_run(p, "fbeta", run, {"calibration": wrong, "test": 2 * rows_of("test")["label"].astype("f4") - 1,
+                                    "training": right})  # fmt: skip
+    table = comparison.claims(p.model_copy(update={"runs": 2}), KEY, weights)
+    best = table[(table.a == "NM_3") & table.claim.str.contains("its best member")]
+    assert len(best) == 3 and set(best.b) == {BCE}
+    assert best.claim.str.endswith(f"its best member, {BCE}").all()
+
+
+def test_ensembles_take_the_runs_that_all_members_have(p, weights):
+    write_all(p)
+    (results.run_folder(p, "f1", 4, KEY) / "logits.h5").unlink()
+    assert list(comparison.load(p, KEY, "NM_3").runs) == [1, 2, 3]
+    assert list(comparison.load(p, KEY, F_1).runs) == [1, 2, 3, 5, 6]
+    (results.run_folder(p, "f1", 1, KEY) / "logits.h5").unlink()
+    assert comparison.load(p, KEY, "NM_3") is None
+    assert comparison.load(p, KEY, "IDE_3") is None
+    few = p.model_copy(update={"experiments": ("bce",)})
+    assert comparison.load(few, KEY, F_BETA) is None and comparison.load(few, KEY, "NM_6") is None
+
+
+# ---- numbers
+
+
+PUBLISHED = """
+5.1|Binary Cross Entropy|.937 .005 .947 .006 .948 .007 .924 .016
+5.1|F_beta metric|.929 .005 .930 .009 .930 .009 .927 .013
+5.1|Soft F_beta metric|.935 .005 .947 .009 .948 .009 .921 .014
+5.1|F_beta Soft Loss|.849 .008 .969 .007 .979 .008 .713 .014
+5.1|F_1 Soft loss|.892 .015 .854 .029 .852 .030 .951 .015
+5.1|F_1 Double Soft loss|.917 .008 .927 .012 .927 .012 .904 .013
+5.2|NM_3|.890 .043 .946 .005 .947 .006 .921 .014
+5.2|NM_6|.903 .037 .957 .005 .959 .005 .915 .009
+5.2|IDE_6|.912 .014 .913 .010 .913 .011 .928 .008
+5.2|IDE_3|.904 .014 .898 .022 .897 .023 .935 .016
+5.3|Max-Tree Seg.|.898 .008 .918 .014 .919 .015 .874 .015
+"""
+
+
+def test_every_published_number_is_there(p, weights):
+    table = comparison.published(p, KEY, weights)  # without a run
+    assert len(table) == 44 and set(table.note) == {"no run"} and table["mean"].isna().all()
+    for line in PUBLISHED.split("\n")[1:-1]:
+        number, model, values = line.split("|")
+        own = table[(table.table == number) & (table.model == model)]
+        got = own[["thesis", "thesis_spread"]].to_numpy().ravel()
+        np.testing.assert_array_equal(got, np.array(values.split(), float))
+
+
+def test_ours_stand_beside(p, weights):
+    write_all(p)
+    segmented = p.model_copy(update={"segmentation": "text"})
+    for run in (1, 2):
+        write_run(segmented, "bce", run, member(run, 1, -1, 1))
+    table = comparison.published(p, KEY, weights).set_index(["model", "metric"])
+    means = tables_of(p, weights)
+    for model in thesis.ROWS:
+        assert table.loc[(model, "recall"), "mean"] == pytest.approx(means[model, "recall"])
+    assert table.loc[(BCE, "recall"), ["runs", "images"]].tolist() == [RUNS, N]
+    # the accuracy of an ensemble is the mean over thresholds, as published
+    read = comparison.load(p, KEY, "NM_3")
+    over = np.mean([accuracy_score(read.labels, expit(z) >= t) for z in read.logits for t in GRID])
+    assert table.loc[("NM_3", ensemble_tables.OVER), "mean"] == pytest.approx(over)
+    assert table.loc[("IDE_3", "recall"), "note"] == "no run"
+    labels, recalls = rows_of("test")["label"], []
+    for run in (1, 2):
+        recalls.append(recall_score(labels, member(run, 1, -1, 1)["test"] >= 0))
+    line = table.loc[("Max-Tree Seg.", "recall")]
+    assert line["mean"] == pytest.approx(np.mean(recalls)) and line.runs == 2
+    assert line.test_low < line["mean"] < line.test_high
+    claims = comparison.claims(p, KEY, weights)
+    d = row(claims, BCE, "Max-Tree Seg.", "recall")
+    both = [results.load_logits(f, "loss", "test")[1] for f in results.complete_runs(p, "bce", KEY)[:2]]
+    whole = [recall_score(labels, z >= 0) for z in both]
+    assert d.difference == pytest.approx(np.mean(whole) - np.mean(recalls)) and d.runs == 2
+
+
+def test_it_starts_from_whole_stamps(p, weights):
+    with pytest.raises(ValueError, match="leave `segmentation` at none"):
+        comparison.claims(p.model_copy(update={"segmentation": "text"}), KEY, weights)
+
+
+# ---- words
+
+
+def test_the_text_counts_the_verdicts_first(p, weights):
+    write_all(p)
+    text = comparison.save(p, KEY, weights)
+    table = comparison.claims(p, KEY, weights)
+    assert text.startswith("# Simulated survey: comparison with the thesis\n")
+    n = table.verdict.value_counts()
+    first = next(line for line in text.splitlines() if line.startswith("**"))
+    assert first.startswith(f"**{len(thesis.CLAIMS)} claims: {n['reproduced']} reproduced, {n['not reproduced']} not ")
+    assert n.sum() == len(thesis.CLAIMS) and f"{n['no run']} no run" in first
+    assert text.index(first) < text.index("| section")
+    lines = {line.split("|")[2].strip(): line for line in text.splitlines() if line.count("|") == 7}
+    assert f"{RUNS}" in lines[f"accuracy: {BCE} > {F_BETA}"] and "+0.088" in lines[f"accuracy: {BCE} > {F_BETA}"]
+    assert "thesis 0.898 ± 0.008" in text and "no run; thesis 0.935 ± 0.016" in text
+    for unpaired in thesis.UNPAIRED:
+        assert unpaired.words in text
+    folder = next(f for f in (results.results_dir().parent / "figures").iterdir())
+    assert (folder / "comparison.md").read_text() == text + "\n"
+    assert len(pd.read_csv(folder / "comparison_claims.csv")) == len(thesis.CLAIMS)
+    assert len(pd.read_csv(folder / "comparison_numbers.csv")) == 44
+
+
+def test_other_stamps_are_not_called_simulated(p, weights, tmp_path):
+    p = p.model_copy(update={"data": tmp_path / "kids"})
+    text = comparison.markdown(p, comparison.published(p, KEY, weights), comparison.claims(p, KEY, weights))
+    assert text.startswith("# Stamps of kids: comparison with the thesis") and "Simulated" not in text
+    assert f"**{len(thesis.CLAIMS)} claims: {len(thesis.CLAIMS)} no run.**" in text
