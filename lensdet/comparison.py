@@ -134,12 +134,12 @@ def published(parameters, data_key, weights):
 def compare(read, a, b, metric):
     """`lensdet.statistics.paired` difference of two entries of `read`, over the runs that both have; None without one.
 
+    A spread over runs is compared by the distances from the mean, run by run, as in Levene's test.
+
     Parameters
     ----------
     read : dict
         By name, the numbers of the runs (R,), and `measure` without and with weights.
-
-    A spread over runs is compared by the distances from the mean, as in Levene's test, run by run.
     """
     common = np.intersect1d(read[a][0], read[b][0])
     if not len(common):
