@@ -275,7 +275,7 @@ def _wide(numbers):
 
 
 def save(parameters, data_key, weights):
-    """Write ``comparison.md``, and as CSV what is in it, beside the figures; returns the text."""
+    """Write ``comparison.md``, and as CSV what is in it, beside the figures; returns `claims`."""
     folder, numbers = figures.folder(parameters), published(parameters, data_key, weights)
     stated = claims(parameters, data_key, weights)
     results.write_csv(folder / "comparison_numbers.csv", numbers)
@@ -283,4 +283,4 @@ def save(parameters, data_key, weights):
     text = markdown(parameters, numbers, stated)
     with results.atomic(folder / "comparison.md") as beside:
         beside.write_text(text + "\n")
-    return text
+    return stated

@@ -126,6 +126,23 @@ else:
 figures.save(figure, "01_real_galaxies", p)
 
 # %% [markdown]
+# ### Figure 1.2: three lenses
+#
+# The thesis shows three known lenses of its sample in colour (gri).  Of the public candidates at hand there is one band
+# each, so that these are grey: the first three by name (credit: CFHTLS, NDWFS and the other surveys in the names).
+
+# %%
+files = stamps.fits_below(results.real_stamps(p) / "lens_candidates")[:3]
+candidates = stamps.read_stamps(files, p.on_bad, p.workers, description=None)
+if candidates.paths:
+    titles = [path.stem for path in candidates.paths]
+    figure = figures.stamps(np.sqrt(stamps.normalise(candidates.pixels)), titles, columns=3, size=2.2)
+    figure.supxlabel("real lens candidates, one band, 20 arcsec a side", fontsize=7, color="0.35")
+else:
+    figure = figures.empty("No real lenses here: set the parameter real_stamps to a folder with lens_candidates/*.fits")
+figures.save(figure, "fig_1_2", p)
+
+# %% [markdown]
 # ## Distributions
 #
 # Noise and the ratio of peak to noise are measured on the stamps, alike for simulated and real ones.

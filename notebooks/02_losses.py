@@ -47,6 +47,7 @@ from lensdet import (
     metrics,
     parameters,
     results,
+    schematics,
     stamps,
     tables,
     thesis,
@@ -56,6 +57,16 @@ from lensdet import (
 p = parameters.from_notebook(globals())
 figures.plt.rcParams.update(figures.STYLE)
 print(training.banner(p))
+
+# %% [markdown]
+# ## The network: Figures 3.1, 3.2 and 4.3, Table 3.1
+#
+# Drawn from the network itself (section 4.3).  The thesis draws the first ResNet; its runs used the pre-activation
+# form.
+
+# %%
+schematics.save(p)
+schematics.confusion_matrix()
 
 # %% [markdown]
 # ## Train what is missing

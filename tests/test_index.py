@@ -10,8 +10,6 @@ import pytest
 from lensdet import figures, index, parameters, thesis
 
 ROOT = Path(__file__).parents[1]
-# Drawn by what is still to come; a test below fails as soon as one is there and still stands here.
-LATER = {"Figure 1.2", "Figure 3.1", "Figure 3.2", "Figure 4.3", "Figure 5.19", "Figure 5.20", "Table 3.1", "Table 5.3"}
 
 
 @pytest.fixture
@@ -31,7 +29,7 @@ def test_the_repository_has_every_figure_and_table_of_the_thesis():
     assert len(table) == len(thesis.FIGURES) + len(thesis.TABLES)
     names = table.kind + " " + table.number
     assert set(names[table.status.str.startswith("outside")]) == {"Figure 1.1", "Figure 2.1"}
-    assert set(names[table.status == "missing"]) == LATER
+    assert not set(names[table.status == "missing"])
     for row in table[table.status == "here"].itertuples():
         assert (ROOT / "figures" / row.file).stat().st_size > 0
 
