@@ -1,7 +1,7 @@
 """The engine: a network, its optimiser and its stamps on the device; one compiled call a chunk, one a validation.
 
-The host sends rows of numbers, some 100 kB a chunk, and receives losses and selectors.  What must differ in training
-between TensorFlow and JAX stands in `_TensorFlow` and `_Jax`, and nowhere else.
+The host sends rows of numbers, some 100 kB a chunk (and masks, where stamps are segmented), and receives losses and
+selectors.  What must differ in training between TensorFlow and JAX stands in `_TensorFlow` and `_Jax`, nowhere else.
 """
 
 import keras

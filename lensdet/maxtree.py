@@ -82,9 +82,12 @@ def masks(images, settings=PRESETS["text"], threads=None, engine="own"):
         piece = slice(start, start + CHUNK)
         result[piece] = _stages(_checked(images[piece], start), settings, engine)["mask"]
 
-    # Nobody has promised that the packages may be called from two threads.
-    with ThreadPoolExecutor(1 if engine != "own" else threads or cpu_count()) as pool:
-        list(pool.map(chunk, range(0, len(images), CHUNK)))
+    starts = range(0, len(images), CHUNK)
+    if threads == 1 or engine != "own":  # nobody has promised that the packages may be called from two threads
+        list(map(chunk, starts))
+    else:
+        with ThreadPoolExecutor(threads or cpu_count()) as pool:
+            list(pool.map(chunk, starts))
     return result
 
 

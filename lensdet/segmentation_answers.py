@@ -65,7 +65,8 @@ def table_5_3(parameters, found, weights):
         for which, line in zip(summary, tables.lines(model, test, summary), strict=True):
             published = (line["thesis"], line["thesis_spread"])
             if how != PLAIN:
-                published = thesis.TABLE_5_3["Max-Tree Seg."][which] if model == control.BCE else (np.nan, np.nan)
+                theirs = model == control.BCE and how in maxtree.PRESETS
+                published = thesis.TABLE_5_3["Max-Tree Seg."][which] if theirs else (np.nan, np.nan)
             beside = dict(zip(("thesis", "thesis_spread"), published, strict=True))
             rows.append({**line, "model": name(model, how), **beside})
     return pd.DataFrame(rows)
@@ -144,7 +145,7 @@ def answer(parameters, histories, compared, total, binned, discs, swept, removed
         That `totals` was made of.
     """
     said = [_compared(compared), *_removed(total, binned), *_disc(discs), *_swept(swept, removed, weights)]
-    question, runs = "Does Max-Tree segmentation help?", int(compared["runs"].min()) if len(compared) else 0
+    question, runs = "Does Max-Tree segmentation help?", int(compared["runs"].max()) if len(compared) else 0
     if not runs:
         return "\n\n".join([*said, f"{question} **Not decided**: no runs on segmented and on plain stamps to compare."])
     verdicts = []

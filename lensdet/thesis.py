@@ -112,7 +112,7 @@ _ENSEMBLES = {"NM_3": 15, "NM_6": 16, "IDE_3": 17, "IDE_6": 18}
 # Every figure of the thesis by number; ours is the file fig_5_1 for Figure 5.1.
 FIGURES = {
     "1.1": Shown("Galaxies of five shapes", None, "an illustration with images of Galaxy Zoo 2, not of this work"),
-    "1.2": Shown("Three known lenses in gri colour", "01"),
+    "1.2": Shown("Three known lenses (the thesis: in gri colour)", "01"),
     "2.1": Shown("A lens with long arcs", None, "a photograph of the Hubble Space Telescope (ESA/Hubble, NASA)"),
     "3.1": Shown("A convolutional network, schematically", "02"),
     "3.2": Shown("A residual block", "02"),

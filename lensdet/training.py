@@ -259,7 +259,11 @@ def _train(p, experiment, run, bank, folder, progress, deadline):
 
     def drawn_chunk(chunk):
         rows, warps = mocklens.training_rows(p, run, before + chunk, size)
-        return rows, warps, masks("train", rows)
+        others = None
+        if p.redraw_validation:
+            others = mocklens.frozen_rows(p, "validation", frozen_size, (p.seed, run, chunk + 1))
+            others = others, masks("validation", others)
+        return (rows, warps, masks("train", rows)), others
 
     draw = ThreadPoolExecutor(1)  # the host draws and segments the next chunk while the device trains
 
@@ -270,13 +274,11 @@ def _train(p, experiment, run, bank, folder, progress, deadline):
     label = f"{experiment} run {run}"
     with draw, tqdm(total=p.chunks, initial=first, unit="chunk", desc=label, disable=not progress) as bar:
         while chunk < p.chunks and not state.stopped(p.patience):
-            drawn, ahead = ahead.result(), draw.submit(drawn_chunk, chunk + 1)
+            (drawn, others), ahead = ahead.result(), draw.submit(drawn_chunk, chunk + 1)
             steps = learner.train_chunk(*drawn)
             scores = select(frozen, frozen_masks)
-            if p.redraw_validation:
-                others = mocklens.frozen_rows(p, "validation", frozen_size, (p.seed, run, chunk + 1))
-                again = select(others, masks("validation", others))
-                scores |= {name: value for name, value in again.items() if name.startswith("code_")}
+            if others is not None:
+                scores |= {name: value for name, value in select(*others).items() if name.startswith("code_")}
             mean = float(np.asarray(steps).mean())
             state.add({"chunk": chunk, "training_loss": mean, **scores}, learner)
             chunk += 1
@@ -431,7 +433,8 @@ def main(arguments=None):
 def _side_by_side(arguments, jobs):
     """Run this command in several processes, which share the cores and the runs."""
     threads = str(max(1, (os.cpu_count() or 1) // jobs))
-    limits = dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), threads)
+    names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "LOKY_MAX_CPU_COUNT")
+    limits = dict.fromkeys(names, threads)
     command = [sys.executable, "-m", "lensdet.training", *arguments, "--jobs", "1"]  # the last one counts
     processes = [subprocess.Popen(command, env=os.environ | limits | {"TQDM_POSITION": str(i)}) for i in range(jobs)]
     try:

@@ -59,7 +59,8 @@ figures.plt.rcParams.update(figures.STYLE)
 losses = list(p.experiments) if experiments else ["bce"]
 preset = p.protocol if p.segmentation == "none" else p.segmentation
 plain, segmented = (p.model_copy(update={"segmentation": s, "experiments": tuple(losses)}) for s in ("none", preset))
-settings = {**maxtree.PRESETS, preset: segmented.maxtree()}
+asked = preset if segmented.maxtree() == maxtree.PRESETS[preset] else f"{preset}, modified"
+settings = {**maxtree.PRESETS, asked: segmented.maxtree()}
 print(training.banner(plain, losses), training.banner(segmented, losses), sep="\n")
 
 
@@ -101,7 +102,7 @@ if real.paths:  # the default folder's first is of KiDS
     shown[title] = np.sqrt(stamps.normalise(real.pixels))[0]
 else:
     shown["real galaxy"] = None
-show(segmentation_figures.stages(shown, settings[preset]), "fig_5_19")
+show(segmentation_figures.stages(shown, settings[asked]), "fig_5_19")
 
 # %% [markdown]
 # ## Other settings
@@ -133,12 +134,16 @@ show(figure, "06_sweep")
 # %%
 key = training.train_missing(plain, experiments=losses)
 training.train_missing(segmented, experiments=losses)
-ways = {"none": plain, **{how: plain.model_copy(update={"segmentation": how}) for how in maxtree.PRESETS}}
-ways[preset] = segmented
-chosen = None if best is None or grid[best] in settings.values() else segmentation_sweep.trained_with(plain, grid[best])
-if chosen is not None:
+unaltered = {"maxtree_area": None, "maxtree_decay": None, "maxtree_tolerance": None}
+ways = {how: plain.model_copy(update={"segmentation": how, **unaltered}) for how in maxtree.PRESETS}
+ways = {"none": plain, **ways, asked: segmented}
+chosen = None if best is None else segmentation_sweep.trained_with(plain, grid[best])
+if chosen is not None and grid[best] not in settings.values():
     training.train_missing(chosen, experiments=losses)
     ways[segmentation_sweep.words(swept.loc[best])] = chosen
+elif best is not None:
+    reason = "are a preset" if grid[best] in settings.values() else "leave a step out, which no training can"
+    print(f"no training with the best settings: they {reason}")
 weights = tables.resamples(plain, key)
 histories = {}
 for loss, (how, q) in itertools.product(losses, ways.items()):
@@ -206,7 +211,7 @@ total.round(3)
 #
 # The sky is not black: its level follows from the stamp's minimum and the square root.  After the decay it fades
 # outwards, and the flood fill stops where it is brighter than the tolerance.  What decay and flood fill leave without
-# the filters is a disc whose radius goes by the level of the sky, and so by the signal-to-noise of the lens.
+# the filters is a disc, predicted to reach to decay x ln(sky / tolerance); below: how far it does.
 
 # %%
 discs = {name: effect.disc(lenses["test"].images, each) for name, each in settings.items()}

@@ -748,6 +748,16 @@ scored = [each.logits(frozen, validation) for each in runs]
 members.part()
 batched = [each.logits(frozen, validation) for each in runs]
 
+# segmented: what is zero outside a mask trains otherwise, in the same one call
+whole, middle = np.ones((2, len(rows[0]), 101, 101), bool)
+middle[:, :30] = False
+state, masked = runs[0].get(every=True), []
+for masks in (None, whole, middle):
+    masked.append(np.asarray(runs[0].train_chunk(*chunks[0], masks)))
+    runs[0].set(state)
+np.testing.assert_allclose(masked[0], masked[1], rtol=1e-4)
+assert abs(masked[0] - masked[2]).max() > 1e-3
+
 # the network of an input-dependent ensemble, whose members are frozen
 one = dynamic.DynamicEnsembler(p.dynamic(), [runs[0].model, runs[1].model], 1, *mocklens.device_bank(stamps, "train"))
 steps = np.asarray(one.train_chunk(*rows))
