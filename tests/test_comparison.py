@@ -7,7 +7,7 @@ from scipy.special import expit
 from sklearn.metrics import accuracy_score, confusion_matrix, fbeta_score, precision_score, recall_score
 from test_ensembles import KEY, SETS, N, draw, rows_of, write_run
 
-from lensdet import comparison, ensemble_tables, parameters, results, tables, thesis
+from lensdet import comparison, ensemble_tables, figures, parameters, results, tables, thesis
 from lensdet.selection import SELECTORS
 from lensdet.tables import Scores
 
@@ -284,7 +284,9 @@ def test_it_starts_from_whole_stamps(p, weights):
 
 def test_the_text_counts_the_verdicts_first(p, weights):
     write_all(p)
-    text = comparison.save(p, KEY, weights)
+    stated = comparison.save(p, KEY, weights)
+    assert len(stated) == len(thesis.CLAIMS)
+    text = (figures.folder(p) / "comparison.md").read_text()
     table = comparison.claims(p, KEY, weights)
     assert text.startswith("# Simulated survey: comparison with the thesis\n")
     n = table.verdict.value_counts()
