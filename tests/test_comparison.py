@@ -299,8 +299,7 @@ def test_the_text_counts_the_verdicts_first(p, weights):
     assert "thesis 0.898 ± 0.008" in text and "no run; thesis 0.935 ± 0.016" in text
     for unpaired in thesis.UNPAIRED:
         assert unpaired.words in text
-    folder = next(f for f in (results.results_dir().parent / "figures").iterdir())
-    assert (folder / "comparison.md").read_text() == text + "\n"
+    folder = figures.folder(p)
     assert len(pd.read_csv(folder / "comparison_claims.csv")) == len(thesis.CLAIMS)
     assert len(pd.read_csv(folder / "comparison_numbers.csv")) == 44
 
