@@ -1,6 +1,5 @@
 """The index: every figure and table of the thesis, with what we have of it, as ``figures/index.md``."""
 
-import os
 import re
 from pathlib import Path
 
@@ -92,7 +91,7 @@ def _notebook(number):
 
 def save(folders=FOLDERS):
     """Write ``figures/index.md`` (``LENSDET_FIGURES`` moves it); returns the data frame of `found`."""
-    root = Path(os.environ.get("LENSDET_FIGURES", results.root() / "figures"))
+    root = results.figures_dir()
     table = found(root, folders)
     with results.atomic(root / "index.md") as beside:
         beside.write_text(markdown(table))

@@ -61,6 +61,11 @@ def build_dir():
     return Path(os.environ.get("LENSDET_BUILD", root() / "build"))
 
 
+def figures_dir():
+    """Where the notebooks draw, a folder a profile: ``LENSDET_FIGURES`` or ``figures/`` in the repository."""
+    return Path(os.environ.get("LENSDET_FIGURES", root() / "figures"))
+
+
 @contextlib.contextmanager
 def atomic(path):
     """A temporary path beside ``path``, renamed to it when the block ends well and removed when it does not."""
@@ -174,16 +179,19 @@ def all_runs(parameters, loss, data_key):
     return found
 
 
+def is_kept(path):
+    """Whether a file of results is small and says what came of a run: no weights, no state, no lock, nothing half."""
+    return path.suffix in (".json", ".csv", ".h5") and not path.name.endswith(".weights.h5") and path.name[0] != "."
+
+
 def pack(path, folders):
     """Put what is small in some folders of results (no weights, no state) into a ZIP file, by their place in results/.
 
     Unpack with ``python -m zipfile -e FILE results/``.
     """
     with atomic(path) as beside, zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED) as file:
-        for member in sorted(f for folder in folders for f in folder.iterdir()):
-            kept = member.suffix in (".json", ".csv", ".h5") and not member.name.endswith(".weights.h5")
-            if kept and not member.name.startswith("."):
-                file.write(member, member.relative_to(results_dir()))
+        for member in sorted(f for folder in folders for f in folder.iterdir() if is_kept(f)):
+            file.write(member, member.relative_to(results_dir()))
 
 
 def median_run(folders, selector="loss"):

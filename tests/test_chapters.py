@@ -1,16 +1,29 @@
-"""Running the notebooks: which ones, and what a failure does to the others."""
+"""Running the notebooks: which ones, what a failure or an interruption does to the others, and training anew."""
 
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import papermill
 import pytest
+from filelock import FileLock
 
-from lensdet import chapters
+from lensdet import chapters, parameters, results, stale
 
 GOOD = """# %% tags=["parameters"]
 profile = None
 
 # %%
+import os
 from pathlib import Path
 
-Path("good").write_text(profile)
+folder = Path(os.environ["LENSDET_FIGURES"]) / profile
+folder.mkdir(parents=True, exist_ok=True)
+(folder / "good.txt").write_text(profile)
 """
 
 
@@ -22,9 +35,35 @@ def repository(tmp_path, monkeypatch):
     (tmp_path / "notebooks" / "02_good.py").write_text(GOOD)
     (tmp_path / "notebooks" / "other.py").write_text("# %%\nraise ValueError('no notebook of ours')\n")
     monkeypatch.setenv("LENSDET_ROOT", str(tmp_path))
-    monkeypatch.setenv("LENSDET_BUILD", str(tmp_path / "build"))
+    for name in ("build", "results", "figures"):
+        monkeypatch.setenv(f"LENSDET_{name.upper()}", str(tmp_path / name))
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def no_kernel(monkeypatch):
+    """Notebooks run in this process; the list of those that did."""
+    ran = []
+
+    def execute(notebook, copy, given, **_):
+        ran.append(Path(notebook).stem)
+        Path(copy).write_text("half")
+        exec(Path(notebook).read_text().replace("profile = None", f"profile = {given['profile']!r}"), {})
+        Path(copy).write_text(json.dumps({"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
+
+    monkeypatch.setattr(papermill, "execute_notebook", execute)
+    return ran
+
+
+def complete(profile, leave_out=0):
+    """Leave what tells that all runs of a profile are there, but some."""
+    p = parameters.resolve({"profile": profile})
+    wanted = [*p.experiments, "IDE_3", "IDE_6"]
+    folders = [results.run_folder(p, e, run, p.survey_key()) for e in wanted for run in range(1, p.runs + 1)]
+    for folder in folders[leave_out:]:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "logits.h5").write_text(folder.name)
 
 
 @pytest.mark.parametrize(
@@ -33,6 +72,8 @@ def repository(tmp_path, monkeypatch):
         (["03"], ["no notebook 03", "there are 01, 02"]),
         (["02", "7", "8"], ["no notebook 7, 8"]),
         (["--profile", "quik"], ["'quik'", "'smoke', 'quick', 'lite' or 'thesis'", "did you mean 'quick'"]),
+        (["--fresh"], ["say which profile", "--profile quick"]),
+        (["--fresh", "--list", "--profile", "quick"], ["not allowed with"]),
     ],
 )
 def test_what_cannot_be_run_is_said(repository, capsys, arguments, words):
@@ -46,14 +87,122 @@ def test_what_cannot_be_run_is_said(repository, capsys, arguments, words):
 
 def test_a_notebook_that_fails_does_not_stop_the_others(repository, capfd):
     assert chapters.main(["--profile", "smoke"]) == 1
-    assert (repository / "good").read_text() == "smoke"
+    assert (repository / "figures" / "smoke" / "good.txt").read_text() == "smoke"
     said = capfd.readouterr()
     assert "01_bad: FAILED" in said.out and "unlucky" in said.out
     assert "02_good: " in said.out and "failed: 01_bad\n" in said.err
-    assert (repository / "build" / "smoke" / "02_good.ipynb").exists()
+    built = repository / "build" / "smoke"
+    assert {f.name for f in built.iterdir()} == {"01_bad.failed.ipynb", "02_good.ipynb", "02_good.json"}
+    assert "unlucky" in (built / "01_bad.failed.ipynb").read_text()
 
 
-def test_one_notebook_by_its_number(repository):
+def test_one_notebook_by_its_number(repository, no_kernel):
     assert chapters.main(["02", "--profile", "lite"]) == 0
-    assert (repository / "good").read_text() == "lite"
-    assert not (repository / "build" / "lite" / "01_bad.ipynb").exists()
+    assert (repository / "figures" / "lite" / "good.txt").read_text() == "lite"
+    assert no_kernel == ["02_good"]
+
+
+def test_only_what_is_stale_runs(repository, no_kernel, capsys):
+    bad = repository / "notebooks" / "01_bad.py"
+    assert chapters.main(["--profile", "smoke"]) == 1
+    assert chapters.main(["--profile", "smoke"]) == 1
+    assert no_kernel == ["01_bad", "02_good", "01_bad"]  # what failed is tried again
+    bad.write_text("# %%\n")
+    assert chapters.main(["--profile", "smoke"]) == 0
+    assert not (repository / "build" / "smoke" / "01_bad.failed.ipynb").exists()
+    del no_kernel[:]
+    assert chapters.main(["--profile", "smoke"]) == 0 and no_kernel == []
+    assert "02_good: up to date" in capsys.readouterr().out
+    assert chapters.main(["--profile", "smoke", "--force", "02"]) == 0 and no_kernel == ["02_good"]
+
+
+def test_list_says_why_and_runs_nothing(repository, no_kernel, capsys):
+    chapters.main(["--profile", "smoke", "02"])
+    (repository / "figures" / "smoke" / "good.txt").write_text("by hand")
+    del no_kernel[:]
+    capsys.readouterr()
+    assert chapters.main(["--list", "--profile", "smoke"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said == ["01_bad: stale: not run yet", "02_good: stale: figures: good.txt changed"]
+    assert no_kernel == []
+
+
+def test_what_is_no_longer_drawn_is_named(repository, no_kernel, capsys):
+    chapters.main(["--profile", "smoke", "02"])
+    notebook = repository / "notebooks" / "02_good.py"
+    notebook.write_text(GOOD.replace("good.txt", "better.txt"))
+    chapters.main(["--profile", "smoke", "02"])
+    assert "no longer drawn, may be removed: good.txt" in capsys.readouterr().out
+    assert (repository / "figures" / "smoke" / "good.txt").exists()
+
+
+def test_the_largest_complete_profile_is_drawn(repository, capsys):
+    assert chapters.best_profile() == ("quick", chapters.best_profile()[1])
+    assert "no profile is complete" in chapters.best_profile()[1]
+    complete("quick")
+    complete("lite", leave_out=1)
+    chapters.main(["--list"])
+    said = capsys.readouterr().out
+    assert "profile quick, the largest that is complete" in said and "lite 59 of 60 runs" in said
+    complete("lite")
+    assert chapters.best_profile()[0] == "lite"
+    complete("thesis")
+    assert chapters.best_profile()[0] == "thesis"
+
+
+def test_fresh_moves_results_aside_and_removes_none(repository, no_kernel, capsys):
+    complete("quick")
+    kept = {f.relative_to(repository / "results" / "quick"): f.read_bytes() for f in _files(repository, "quick")}
+    assert chapters.main(["--profile", "quick", "--fresh", "02"]) == 0
+    assert "go on without --fresh" in capsys.readouterr().out
+    aside = repository / "results" / "quick-aside-1"
+    assert {f.relative_to(aside): f.read_bytes() for f in _files(repository, "quick-aside-1")} == kept
+    assert not (repository / "results" / "quick").exists()
+    complete("quick")
+    assert chapters.main(["--profile", "quick", "--fresh", "02"]) == 0
+    assert (repository / "results" / "quick-aside-2").is_dir() and no_kernel == ["02_good"] * 2
+
+
+def _files(repository, profile):
+    return [f for f in (repository / "results" / profile).rglob("*") if f.is_file()]
+
+
+def test_fresh_leaves_a_training_that_is_at_work_alone(repository, no_kernel, capsys):
+    complete("quick")
+    folder = next((repository / "results" / "quick").rglob("run_01"))
+    with FileLock(folder / ".lock"), pytest.raises(SystemExit):
+        chapters.main(["--profile", "quick", "--fresh"])
+    assert "a training is at work there" in capsys.readouterr().err
+    assert folder.is_dir() and no_kernel == []
+
+
+def test_interrupted_it_goes_on(repository, no_kernel, capsys):
+    first, second = repository / "notebooks" / "01_bad.py", repository / "notebooks" / "02_good.py"
+    first.write_text(GOOD.replace("good.txt", "first.txt"))
+    second.write_text(GOOD + "raise KeyboardInterrupt\n")
+    assert chapters.main(["--profile", "smoke"]) == 130
+    assert "said again, this goes on" in capsys.readouterr().out
+    assert {f.name for f in (repository / "build" / "smoke").iterdir()} == {"01_bad.ipynb", "01_bad.json"}
+    second.write_text(GOOD)
+    assert chapters.main(["--profile", "smoke"]) == 0
+    assert no_kernel == ["01_bad", "02_good", "02_good"]
+
+
+def test_interrupted_by_a_signal(repository):
+    """As by Ctrl-C, with a kernel: what was up to date and is being forced is stale afterwards, and nothing is half."""
+    slow = "\nimport time\n\n(folder / 'begun').touch()\ntime.sleep(60)\n"
+    (repository / "notebooks" / "01_bad.py").unlink()
+    assert chapters.main(["--profile", "smoke"]) == 0
+    (repository / "notebooks" / "02_good.py").write_text(GOOD + slow)
+    command = [sys.executable, "-m", "lensdet.chapters", "--profile", "smoke"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    begun, ends = repository / "figures" / "smoke" / "begun", time.monotonic() + 60
+    while not begun.exists() and time.monotonic() < ends:
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    notebook = repository / "notebooks" / "02_good.py"
+    assert stale.reasons(notebook, "smoke") == ["not run yet"]
+    left = {f.name for f in (repository / "build" / "smoke").iterdir()}
+    assert left == {"02_good.ipynb"}  # that of the run before

@@ -1,0 +1,230 @@
+"""What a notebook's figures were made from, and whether they still would be: nothing that is up to date runs again.
+
+A record, ``build/<profile>/02_losses.json``, is written when a notebook has ended well.  It holds the SHA-256 of the
+notebook, of each module that it imports (directly or through others), of each result of its profile and of each file
+that it drew, with the parameters and versions.  A notebook without a record is stale, so that a new clone draws all.
+
+A notebook may read any result of its profile: which ones, nothing declares.  What a *later* notebook has added since
+(heat maps, networks of ensembles) it cannot have read, and that alone does not make it stale.
+"""
+
+import ast
+import hashlib
+import json
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+
+from lensdet import results
+from lensdet.parameters import resolve
+
+PACKAGE = Path(__file__).parent
+DRAWN_BY = ("matplotlib", "pandas", "scikit-learn", "seaborn")  # as much part of a figure as what computed it
+
+
+def sha(path):
+    """SHA-256 of a file's bytes, hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def modules(source, package=PACKAGE):
+    """The modules of lensdet that a source imports, itself or through others, anywhere in it.
+
+    Parameters
+    ----------
+    source : str
+        Python.
+    package : Path
+        The folder of lensdet.
+
+    Returns
+    -------
+    set of Path
+        All of them where the source imports the package as a whole, and where it cannot be parsed (a cell with magic).
+    """
+    there = {path.stem: path for path in package.glob("*.py")}
+    found, todo = {there["__init__"]}, [source]
+    while todo:
+        try:
+            names = _imported(ast.parse(todo.pop()))
+        except SyntaxError:
+            return set(there.values())
+        if names - there.keys():  # `import lensdet`, or one of the names that lensdet loads when they are first used
+            return set(there.values())
+        new = {there[name] for name in names} - found
+        found |= new
+        todo += [path.read_text() for path in new]
+    return found
+
+
+def _imported(tree):
+    """Names of the modules of lensdet in a syntax tree; ``*`` for anything that is not plainly one."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            whole = [alias.name.split(".") for alias in node.names]
+            names |= {(*parts, "*")[1] for parts in whole if parts[0] == "lensdet"}
+        elif isinstance(node, ast.ImportFrom):
+            package, _, module = (node.module or "").partition(".")
+            if node.level:
+                names.add("*")
+            elif package == "lensdet":
+                names |= {module.split(".")[0]} if module else {alias.name for alias in node.names}
+    return names
+
+
+def result_files(profile):
+    """SHA-256 of each result of a profile by its place in ``results/<profile>``; runs that are under way are left out.
+
+    Without weights: they are not part of the committed results, and what they say is in the logits.
+    """
+    folder, found = results.results_dir() / profile, {}
+    for path in sorted(folder.rglob("*")):
+        under_way = path.parent.name.startswith("run_") and not results.is_complete(path.parent)
+        if path.is_file() and results.is_kept(path) and not under_way:
+            found[path.relative_to(folder).as_posix()] = sha(path)
+    return found
+
+
+def made_from(notebook, profile):
+    """All that decides what a notebook draws, by kind and name: notebook, code, parameters, versions, stamps, results.
+
+    Parameters
+    ----------
+    notebook : Path
+    profile : str
+
+    Returns
+    -------
+    dict of dict
+        JSON-ready.
+    """
+    source, parameters = notebook.read_text(), resolve({"profile": profile})
+    drawn_by = {name: _version(name) for name in DRAWN_BY}
+    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+    folder = results.real_stamps(parameters)
+    stamps = [path for path in sorted(folder.rglob("*")) if path.is_file()] if "real_stamps" in source else []
+    return {
+        "notebook": {notebook.name: sha(notebook)},
+        "code": {path.name: sha(path) for path in sorted(modules(source))},
+        "parameters": parameters.model_dump(mode="json"),
+        "versions": {**results.versions(), **drawn_by, "python": platform.python_version(), "backend": backend},
+        "real stamps": {path.relative_to(folder).as_posix(): sha(path) for path in stamps},
+        "results": result_files(profile),
+    }
+
+
+def _version(name):
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def key(made):
+    """One SHA-256 of all in `made_from`."""
+    return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()
+
+
+def executed(notebook, profile):
+    """Where the executed copy of a notebook goes."""
+    return results.build_dir() / profile / f"{notebook.stem}.ipynb"
+
+
+def record_of(notebook, profile):
+    """The record of a notebook's last good run; None where there is none that can be read."""
+    try:
+        record = json.loads(executed(notebook, profile).with_suffix(".json").read_text())
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) and {"made from", "drawn", "added", "key"} <= record.keys() else None
+
+
+def forget(notebook, profile):
+    """Remove a record, before the notebook runs: whatever stops it, it will be stale."""
+    executed(notebook, profile).with_suffix(".json").unlink(missing_ok=True)
+
+
+def seen(folder):
+    """What tells a file that was written from one that was not, by its name, in a folder that need not exist.
+
+    Figures are written beside their place and renamed: the same bytes have another inode.
+    """
+    return {
+        path.name: (path.stat().st_ino, path.stat().st_mtime_ns)
+        for path in sorted(folder.glob("*"))
+        if path.is_file() and path.name[0] != "."
+    }
+
+
+def write_record(notebook, profile, made, drawn, before=None, seconds=0.0):
+    """Keep what a run was made from, what it drew, and what it added to the results.
+
+    Parameters
+    ----------
+    notebook : Path
+    profile : str
+    made : dict of dict
+        `made_from`, as it was before the run: what changed under way has not been seen.
+    drawn : iterable of str
+        Names of the files in ``figures/<profile>`` that it wrote.
+    before : dict, optional
+        The record of the run before: what that added to the results was added by this notebook.
+    seconds : float
+        That it took.
+    """
+    now = result_files(profile)
+    added = {name for name, digest in now.items() if made["results"].get(name) != digest}
+    added |= set(before["added"]) & now.keys() if before else set()
+    folder = results.figures_dir() / profile
+    made = {**made, "results": now}
+    record = {"key": key(made), "seconds": round(seconds, 1), "made from": made, "added": sorted(added)}
+    record["drawn"] = {name: sha(folder / name) for name in sorted(drawn)}
+    results.write_json(executed(notebook, profile).with_suffix(".json"), record)
+
+
+def reasons(notebook, profile, later=()):
+    """Why a notebook has to run: a list of words, empty where all it made is there and would be made again.
+
+    Parameters
+    ----------
+    notebook : Path
+    profile : str
+    later : iterable of Path
+        Notebooks that come after it.
+    """
+    record = record_of(notebook, profile)
+    if record is None:
+        return ["not run yet"]
+    now, then = made_from(notebook, profile), record["made from"]
+    others = [r for r in (record_of(n, profile) for n in later) if r]
+    by_others = {name for other in others for name in other["added"]} - then["results"].keys()
+    now["results"] = {name: digest for name, digest in now["results"].items() if name not in by_others}
+    words = []
+    for kind, content in now.items():
+        if kind == "notebook" and content != then["notebook"]:
+            words.append("the notebook changed")
+        elif changed := _differences(then.get(kind, {}), content):
+            words.append(f"{kind}: {changed}")
+    folder = results.figures_dir() / profile
+    files = {name: sha(folder / name) for name in record["drawn"] if (folder / name).is_file()}
+    if changed := _differences(record["drawn"], files):
+        words.append(f"figures: {changed}")
+    if not executed(notebook, profile).is_file():
+        words.append("its executed copy is gone")
+    return words
+
+
+def _differences(then, now, most=3):
+    """What changed, came or went between two dictionaries, in words; at most so many names of each."""
+    found = {
+        "changed": [name for name in now if name in then and then[name] != now[name]],
+        "new": [name for name in now if name not in then],
+        "gone": [name for name in then if name not in now],
+    }
+    return "; ".join(
+        f"{', '.join(names[:most])}{f' and {len(names) - most} more' if len(names) > most else ''} {word}"
+        for word, names in found.items()
+        if names
+    )
