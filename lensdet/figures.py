@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import seaborn as sns
@@ -12,6 +10,7 @@ from PIL import Image
 from lensdet import results
 from lensdet.parameters import resolve
 
+DRAWN = "application/vnd.lensdet.drawn+json"  # type of what `save` leaves in a notebook
 STYLE = {
     "font.size": 9,
     "axes.titlesize": 9,
@@ -39,7 +38,7 @@ def folder(parameters):
     parts = [parameters.profile, *(e.replace(":", "_") for e in changed.pop("experiments", []))]
     if changed:
         parts.append(hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:8])
-    return Path(os.environ.get("LENSDET_FIGURES", results.root() / "figures")) / "-".join(parts)
+    return results.figures_dir() / "-".join(parts)
 
 
 def save(figure, name, parameters, formats=("png", "pdf")):
@@ -55,6 +54,7 @@ def save(figure, name, parameters, formats=("png", "pdf")):
     for suffix in formats:
         with results.atomic(folder(parameters) / f"{name}.{suffix}") as beside:
             figure.savefig(beside, dpi=150, metadata=undated.get(suffix), format=suffix)
+    _tell([f"{name}.{suffix}" for suffix in formats])
 
 
 def save_table(table, name, parameters, readable=None, runs=None, converged=False):
@@ -69,6 +69,15 @@ def save_table(table, name, parameters, readable=None, runs=None, converged=Fals
     for suffix, text in ((".md", f"{shown.to_markdown(index=index)}\n\n*{words}*"), (".tex", latex)):
         with results.atomic(folder(parameters) / f"{name}{suffix}") as beside:
             beside.write_text(text + "\n")
+    _tell([f"{name}{suffix}" for suffix in (".csv", ".md", ".tex")])
+
+
+def _tell(files):
+    """Leave names of files, unseen, in the output of the cell that drew them: `lensdet.paper` links to them there."""
+    from IPython import get_ipython
+
+    if get_ipython() is not None:
+        get_ipython().display_pub.publish({DRAWN: {"files": files}})
 
 
 def made_of(parameters, runs=None, converged=False):
