@@ -56,11 +56,11 @@ def measure(parameters, bank, folder):
     kept = path(parameters, folder)
     if not kept.exists():
         found = _measure(parameters, bank, training.load_network(folder, SELECTOR[parameters.protocol]))
-        with results.atomic(kept) as beside, h5py.File(beside, "w") as file:
+        with results.sealing(kept), results.atomic(kept) as beside, h5py.File(beside, "w") as file:
             for name, values in found.items():
                 file.create_dataset(name, data=values, compression="gzip", track_times=False)
             file.attrs["provenance"] = json.dumps(results.provenance())
-    with h5py.File(kept) as file:
+    with h5py.File(results.checked(kept)) as file:
         names = []
         file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
         return {name: file[name][:] for name in names}

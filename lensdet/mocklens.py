@@ -240,4 +240,5 @@ def write_truth(parameters, bank):
         path = truth_folder(parameters, bank.data_key) / f"{name}.csv"
         if not path.exists():
             table = truth(bank, split, frozen_rows(parameters, name, sizes(bank, split)))
-            results.write_csv(path, table)
+            with results.sealing(path):
+                results.write_csv(path, table)

@@ -1,6 +1,7 @@
-"""Run folders, provenance, atomic writes."""
+"""Run folders, provenance, sums, atomic writes."""
 
 import contextlib
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -29,6 +30,7 @@ VERSIONS_OF = (
     "lenstronomy",
     "h5py",
 )
+SUMS = "SHA256SUMS"
 
 
 def root():
@@ -94,6 +96,54 @@ def write_csv(path, frame):
     """Write a data frame as CSV, atomically, with enough digits to read the same floats back."""
     with atomic(path) as beside:
         frame.to_csv(beside, index=False)
+
+
+def sha(path):
+    """SHA-256 of a file's bytes, hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@contextlib.contextmanager
+def sealing(*paths):
+    """Put the sums of some files of one folder into its ``SHA256SUMS`` when the block that writes them ends well.
+
+    ``sha256sum -c SHA256SUMS`` reads it, too.  They are not listed while they are written: whatever stops that, no file
+    is left that differs from its sum.
+    """
+    beside = paths[0].with_name(SUMS)
+    listed = _sums(beside)
+    others = {name: digest for name, digest in listed.items() if name not in {path.name for path in paths}}
+    if others != listed:
+        _write_sums(beside, others)
+    yield
+    _write_sums(beside, others | {path.name: sha(path) for path in paths})
+
+
+def checked(path):
+    """The path of a result, whose content is what the ``SHA256SUMS`` beside it says; what is not listed there passes.
+
+    Raises
+    ------
+    ValueError
+        Where it is not.
+    """
+    digest = _sums(path.with_name(SUMS)).get(path.name)
+    if digest not in (None, sha(path)):
+        raise ValueError(
+            f"{path}: changed or damaged, its SHA-256 is not that in {SUMS}; restore it (git restore), or remove "
+            f"{path.parent} to compute it anew"
+        )
+    return path
+
+
+def _sums(path):
+    lines = path.read_text().splitlines() if path.exists() else []
+    return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+
+
+def _write_sums(path, sums):
+    with atomic(path) as beside:
+        beside.write_text("".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items())))
 
 
 def device():
@@ -190,7 +240,7 @@ def pack(path, folders):
     Unpack with ``python -m zipfile -e FILE results/``.
     """
     with atomic(path) as beside, zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED) as file:
-        for member in sorted(f for folder in folders for f in folder.iterdir() if is_kept(f)):
+        for member in sorted(f for folder in folders for f in folder.iterdir() if is_kept(f) or f.name == SUMS):
             file.write(member, member.relative_to(results_dir()))
 
 
@@ -228,13 +278,13 @@ def load_logits(folder, selector, name):
     """
     if not is_complete(folder):
         raise FileNotFoundError(f"{folder}: no complete run; train it with notebooks/02_losses.py")
-    with h5py.File(folder / "logits.h5") as file:
+    with h5py.File(checked(folder / "logits.h5")) as file:
         return file[f"rows/{name}"]["label"], file[f"logits/{selector}/{name}"][:]
 
 
 def load_rows(folder, name):
     """Rows of a set that a run was scored on, of dtype `lensdet.mocklens.ROW` (N,)."""
-    with h5py.File(folder / "logits.h5") as file:
+    with h5py.File(checked(folder / "logits.h5")) as file:
         return file[f"rows/{name}"][:]
 
 
@@ -245,12 +295,12 @@ def fingerprint(folder, selector):
 
 def load_provenance(folder):
     """What made a run: versions, device, commit, seconds, the chunk of each selector's checkpoint."""
-    return json.loads((folder / "provenance.json").read_text())
+    return json.loads(checked(folder / "provenance.json").read_text())
 
 
 def load_history(folder):
     """History of a run, a pandas data frame with a row a chunk."""
-    return pd.read_csv(folder / "history.csv")
+    return pd.read_csv(checked(folder / "history.csv"))
 
 
 def check_run(folder, parameters, loss, run, data_key):
@@ -259,9 +309,9 @@ def check_run(folder, parameters, loss, run, data_key):
     Raises
     ------
     ValueError
-        Where its ``parameters.json`` differs, naming what.
+        Where its ``parameters.json`` differs, naming what, or is not what was written.
     """
-    found = json.loads((folder / "parameters.json").read_text())
+    found = json.loads(checked(folder / "parameters.json").read_text())
     wanted = parameters.experiment(loss, data_key) | {"run": run}
     differs = sorted(k for k in wanted.keys() | found.keys() if wanted.get(k) != found.get(k))
     if differs:

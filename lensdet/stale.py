@@ -18,14 +18,10 @@ from pathlib import Path
 
 from lensdet import results
 from lensdet.parameters import resolve
+from lensdet.results import sha
 
 PACKAGE = Path(__file__).parent
 DRAWN_BY = ("matplotlib", "pandas", "scikit-learn", "seaborn")  # as much part of a figure as what computed it
-
-
-def sha(path):
-    """SHA-256 of a file's bytes, hexadecimal."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def modules(source, package=PACKAGE):

@@ -54,7 +54,7 @@ def load_truth(parameters, data_key, name="test"):
     path = mocklens.truth_folder(parameters, data_key) / f"{name}.csv"
     if not path.exists():
         raise FileNotFoundError(f"{path}: no truth table; run notebooks/02_losses.py, which writes it")
-    return pd.read_csv(path)
+    return pd.read_csv(results.checked(path))
 
 
 def resamples(parameters, data_key, name="test", draws=2000):

@@ -169,7 +169,7 @@ def score_stamps(run_folder, folder, paths, pixels):
     sums = [zlib.crc32(np.ascontiguousarray(image)) for image in pixels]
     names = [f"{path.relative_to(folder).as_posix()}#{crc:08x}" for path, crc in zip(paths, sums, strict=True)]
     kept = run_folder / "real.csv"
-    known = pd.read_csv(kept).set_index("file")["logit"].to_dict() if kept.exists() else {}
+    known = pd.read_csv(results.checked(kept)).set_index("file")["logit"].to_dict() if kept.exists() else {}
     if set(names) <= known.keys():
         return np.array([known[name] for name in names])
     if not (run_folder / "loss.weights.h5").exists():
@@ -182,7 +182,8 @@ def score_stamps(run_folder, folder, paths, pixels):
     batches = [images[i : i + PREDICT_BATCH] for i in range(0, len(images), PREDICT_BATCH)]
     logits = np.concatenate([np.asarray(network(batch, training=False))[:, 0] for batch in batches])
     known |= dict(zip(names, logits.tolist(), strict=True))
-    results.write_csv(kept, pd.DataFrame({"file": known.keys(), "logit": known.values()}))
+    with results.sealing(kept):
+        results.write_csv(kept, pd.DataFrame({"file": known.keys(), "logit": known.values()}))
     return logits
 
 
@@ -326,13 +327,15 @@ def _finish(p, run, last, bank, folder, learner, state, masks):
         learner.set(state.kept[state.best[selector][1]])
         with results.atomic(folder / f"{selector}.weights.h5") as beside:
             learner.model.save_weights(beside)
-    results.write_csv(folder / "history.csv", pd.DataFrame(state.history))
     chosen = {selector: chunk for selector, (_, chunk) in state.best.items()}
     made = {"seconds": round(state.seconds, 1), "chosen": chosen}
     if learner.made_from:
         made["members"] = learner.made_from
-    results.write_json(folder / "provenance.json", {**results.provenance(), **made})
-    results.write_logits(folder / "logits.h5", logits, {name: rows for name, (_, rows) in sets.items()})
+    made = {**results.provenance(), **made}
+    with results.sealing(*(folder / f for f in ("parameters.json", "history.csv", "provenance.json", "logits.h5"))):
+        results.write_csv(folder / "history.csv", pd.DataFrame(state.history))
+        results.write_json(folder / "provenance.json", made)
+        results.write_logits(folder / "logits.h5", logits, {name: rows for name, (_, rows) in sets.items()})
     (folder / "state.npz").unlink()
 
 

@@ -100,6 +100,72 @@ def test_logits_come_back_exactly(here, smoke):
         assert file["rows/test"].dtype == mocklens.ROW
 
 
+# ---- sums
+
+
+def seal(folder):
+    with results.sealing(*(f for f in folder.iterdir() if f.name != results.SUMS)):
+        pass
+
+
+def test_sums_are_those_of_sha256sum(here, smoke):
+    folder = write_run(smoke, "bce", 1)
+    seal(folder)
+    check = ["sha256sum", "-c", "--strict", results.SUMS]
+    said = subprocess.run(check, cwd=folder, capture_output=True, text=True, check=True).stdout
+    assert said.split() == ["history.csv:", "OK", "logits.h5:", "OK", "parameters.json:", "OK"]
+
+
+@pytest.mark.parametrize(
+    "name, load",
+    [
+        ("logits.h5", lambda folder, p: results.load_logits(folder, "loss", "test")),
+        ("logits.h5", lambda folder, p: results.load_rows(folder, "test")),
+        ("history.csv", lambda folder, p: results.load_history(folder)),
+        ("provenance.json", lambda folder, p: results.load_provenance(folder)),
+        ("parameters.json", lambda folder, p: results.complete_runs(p, "bce", KEY)),
+    ],
+)
+def test_a_result_that_differs_from_its_sum_is_not_used(here, smoke, name, load):
+    folder = write_run(smoke, "bce", 1)
+    results.write_json(folder / "provenance.json", {"seconds": 1})
+    seal(folder)
+    load(folder, smoke)
+    content = bytearray((folder / name).read_bytes())
+    content[-2] ^= 1
+    (folder / name).write_bytes(content)
+    with pytest.raises(ValueError, match=f"run_01/{name}: changed or damaged.*git restore.*remove"):
+        load(folder, smoke)
+
+
+def test_what_is_written_again_or_interrupted_does_not_differ_from_its_sum(tmp_path):
+    one, other = tmp_path / "one.csv", tmp_path / "other.csv"
+    other.write_text("other")
+    with results.sealing(one):
+        one.write_text("first")
+    seal(tmp_path)
+    with results.sealing(one):
+        one.write_text("second")
+        assert results.checked(one) == one  # a reader at that moment
+    with pytest.raises(KeyboardInterrupt), results.sealing(one):
+        one.write_text("third")
+        raise KeyboardInterrupt
+    assert results.checked(one).read_text() == "third"  # not listed
+    assert [line.split()[1] for line in (tmp_path / results.SUMS).read_text().splitlines()] == ["other.csv"]
+
+
+def test_committed_results_have_their_sums():
+    """Each file of results/ in git is in its folder's sums, and is what they say."""
+    listed = subprocess.run(["git", "-C", ROOT, "ls-files", "-z", "results"], capture_output=True, text=True)
+    files = [ROOT / name for name in listed.stdout.split("\0") if name]
+    if not files:
+        pytest.skip("not in git")
+    for path in files:
+        if path.name not in (results.SUMS, "README.md"):
+            assert path.name in path.with_name(results.SUMS).read_text(), path
+            results.checked(path)
+
+
 # ---- whose run it is
 
 

@@ -3,6 +3,7 @@
 The network is two channels wide and a chunk has two steps: what is tested is the machinery, not what is learnt.
 """
 
+import hashlib
 import importlib.util
 import json
 import math
@@ -444,10 +445,13 @@ def test_not_a_number_is_never_the_best_after_a_number(values, best):
 
 
 def test_the_run_folder(tiny, smoke_bank, reference):
-    files = {"parameters.json", "provenance.json", "history.csv", "logits.h5", ".lock"}
+    kept = {"parameters.json", "provenance.json", "history.csv", "logits.h5"}
+    files = kept | {".lock", "SHA256SUMS"}
     files |= {f"{selector}.weights.h5" for selector in SELECTORS}
     assert {f.name for f in reference.iterdir()} == files
     results.check_run(reference, tiny, "bce", 1, smoke_bank.data_key)
+    sums = dict(reversed(line.split()) for line in (reference / "SHA256SUMS").read_text().splitlines())
+    assert sums == {name: hashlib.sha256((reference / name).read_bytes()).hexdigest() for name in kept}
     history = results.load_history(reference)
     assert list(history) == ["chunk", "training_loss", *SELECTORS]
     assert list(history["chunk"]) == list(range(tiny.chunks))
@@ -569,7 +573,8 @@ def test_the_command_trains_packs_and_goes_on(tiny, smoke_bank, reference, elsew
     with zipfile.ZipFile(tmp_path / "runs.zip") as file:
         file.extractall(tmp_path / "elsewhere")
     folder = tmp_path / "elsewhere" / elsewhere.relative_to(tmp_path)
-    assert {f.name for f in folder.iterdir()} == {"parameters.json", "provenance.json", "history.csv", "logits.h5"}
+    packed = {"parameters.json", "provenance.json", "history.csv", "logits.h5", "SHA256SUMS"}
+    assert {f.name for f in folder.iterdir()} == packed
     assert (folder / "logits.h5").read_bytes() == (elsewhere / "logits.h5").read_bytes()
     assert {f.stem for f in folder.parents[1].glob("truth-*/*.csv")} == set(mocklens.FROZEN)
 
