@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from urllib.parse import quote
 
-from lensdet import chapters, results, stale
+from lensdet import chapters, results, stale, thesis
 from lensdet.figures import DRAWN
 from lensdet.parameters import PROFILES
 
@@ -26,6 +26,7 @@ ATTRIBUTES = {"*": ["class", "id"], "a": ["href", "title"], "img": ["alt"], "td"
 # What TensorFlow's libraries log, and progress bars.
 _NOISE = re.compile(r"^([IWEF]\d{4} [\d:.]+ .*|WARNING: All log messages before absl.*|.*\d+%\|.*|)$")
 _MATHS = re.compile(r"(```.*?```|`[^`]*`)|\$\$(.+?)\$\$|\$(?=\S)([^$\n]+?)(?<=\S)\$", re.DOTALL)
+_NUMBERS = re.compile(r"(?<=>)[-+–\d., ()%±]+(?: to [-+–\d., ()%]+)?(?=</t[dh]>)")  # not broken into two lines
 _PICTURES = {".png": "image/png", ".jpg": "image/jpeg"}
 
 
@@ -79,6 +80,7 @@ def prose(text, base=None, page_folder=None):
     made = safe_html(markdown2html(_MATHS.sub(put_aside, text)))
     made = re.sub(r"xMATHSx(\d+)x", lambda match: drawn[int(match[1])], made)
     made = re.sub(r"<table.*?</table>", r'<div class="scroll">\g<0></div>', made, flags=re.DOTALL)
+    made = _NUMBERS.sub(lambda match: match[0].replace(" ", "&nbsp;"), made)
     if page_folder is None:
         return made
     return re.sub(r'href="(?![a-z]+:|#)([^"]*)"', lambda match: f'href="{_link(base / match[1], page_folder)}"', made)
@@ -94,6 +96,13 @@ def label(name):
     words = {"fig": "Figure", "table": "Table"}
     numbered = re.fullmatch(r"(fig|table)_(\d+)_(\d+)", name)
     return f"{words[numbered[1]]} {numbered[2]}.{numbered[3]}" if numbered else name
+
+
+def thesis_title(name):
+    """What the thesis calls the figure or table of this name, "" for what goes beyond it."""
+    kind, _, number = name.partition("_")
+    entry = {"fig": thesis.FIGURES, "table": thesis.TABLES}.get(kind, {}).get(number.replace("_", "."))
+    return entry.title if entry else ""
 
 
 def prepare(notebook, profile, page_folder):
@@ -124,6 +133,7 @@ def prepare(notebook, profile, page_folder):
             {
                 "name": name,
                 "label": label(name),
+                "title": thesis_title(name),
                 "files": [{"suffix": Path(f).suffix[1:], "link": _link(folder / f, page_folder)} for f in files],
             }
             for name, files in own.items()
@@ -254,8 +264,11 @@ def _front(profile, folder):
     text = readme.read_text(encoding="utf-8") if readme.is_file() else "# lensdet"
     heading, _, rest = text.partition("\n")
     made = {"title": heading.lstrip("# "), "abstract": prose(rest.partition("\n## ")[0], readme.parent, folder)}
+    if (index := results.figures_dir() / "index.md").is_file():
+        made["index_link"] = _link(index, folder)
     if table.is_file():
-        made["comparison"] = prose(table.read_text(encoding="utf-8"), table.parent, folder)
+        lower = re.sub("^#", "##", table.read_text(encoding="utf-8"), flags=re.MULTILINE)  # the page has its own title
+        made["comparison"] = prose(lower, table.parent, folder)
         made |= {"comparison_link": _link(table, folder), "comparison_name": f"figures/{profile}/{table.name}"}
     return made
 
