@@ -1,0 +1,217 @@
+"""Weights that travel: a finder in one HDF5 file, with what its stamps have to be and what made it.
+
+Convolution kernels are kept in float16, which halves the file; vectors (the statistics of batch normalisation, biases)
+stay float32, as some of theirs are below what float16 holds.  Nothing in such a file is executed: it has numbers and
+JSON, and the network is built here.
+"""
+
+import argparse
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import h5py
+import keras
+import numpy as np
+
+from lensdet import bank, calibration, mocklens, resnet, results, stamps, training
+from lensdet.parameters import ParameterError, resolve
+
+FORMAT = 1
+PREPROCESSING = {
+    "size": list(stamps.SHAPE),
+    "pixel_scale": 0.2,  # arcsec
+    "band": "r",
+    "normalisation": "each stamp by its own minimum and maximum to [0, 1] (Eq. 4.1)",
+    "stretch": "square root",
+}
+EXPERIMENTS = ("bce", "fbeta")
+
+
+class Finder(NamedTuple):
+    """A network that is ready to score stamps."""
+
+    network: keras.Model  # stretched stamps (N, 101, 101, 1) in, logits (N, 1) out
+    preprocessing: dict  # as `PREPROCESSING`
+    temperature: float  # of the calibration set: logits over it are those of probabilities
+    made: dict  # parameters, provenance, validation loss
+
+    def score(self, pixels):
+        """Logits float32 (N,) of stamps (N, 101, 101) in any unit, normalised and stretched here.
+
+        Raises
+        ------
+        ValueError
+            As `lensdet.stamps.normalise`, or for stamps of another size.
+        """
+        pixels = np.asarray(pixels)
+        if list(pixels.shape[1:]) != self.preprocessing["size"]:
+            raise ValueError(f"stamps {pixels.shape}: this finder takes (N, {self.preprocessing['size']})")
+        images = np.sqrt(stamps.normalise(pixels))[..., None]
+        return _predict(self.network, images)
+
+
+def folder():
+    """Where finders lie: ``weights/`` in the repository."""
+    return results.root() / "weights"
+
+
+def export(run, path):
+    """Write the checkpoint of lowest validation loss as a finder, atomically; its sum goes into ``SHA256SUMS``.
+
+    Parameters
+    ----------
+    run : Path
+        A complete run folder with its weights.
+    path : Path
+        Of the file, ``.h5``.
+
+    Raises
+    ------
+    FileNotFoundError
+        As `lensdet.training.load_network`.
+    ValueError
+        For a network that is no finder, or that was trained on segmented stamps, which this file could not say.
+    """
+    parameters = json.loads(results.checked(run / "parameters.json").read_text())
+    if "members" in parameters or parameters.get("segmentation"):
+        raise ValueError(f"{run}: only finders on whole stamps can be exported")
+    model = training.load_network(run)
+    labels, logits = results.load_logits(run, "loss", "calibration")
+    history = results.load_history(run)
+    made = {
+        "parameters": parameters,
+        "provenance": results.load_provenance(run),
+        "run": f"{run.parent.parent.name}/{run.parent.name}/{run.name}",
+        "validation_loss": float(history["loss"].min()),
+        "chunk": int(history["loss"].idxmin()),
+        "chunks": len(history),
+    }
+    arrays = [keras.ops.convert_to_numpy(v) for v in model.variables]
+    arrays = [array.astype(np.float16) if array.ndim > 1 else array.astype(np.float32) for array in arrays]
+    about = {
+        "format": FORMAT,
+        "architecture": {"name": "resnet18", "width": parameters["width"]},
+        "preprocessing": PREPROCESSING,
+        "temperature": calibration.temperature(labels, logits),
+        "made": made,
+    }
+    with results.sealing(path), results.atomic(path) as beside, h5py.File(beside, "w") as file:
+        for i, array in enumerate(arrays):  # in the order of the network's variables
+            file.create_dataset(f"{i:03d}", data=array, track_times=False)
+        file.attrs["about"] = json.dumps(about, sort_keys=True)
+        file.attrs["sha256"] = _digest(about, arrays)
+
+
+def load(name):
+    """A finder by its file, or by its name in ``weights/``.
+
+    Parameters
+    ----------
+    name : str or Path
+        Such as "bce", which is ``weights/bce.h5``.
+
+    Returns
+    -------
+    Finder
+
+    Raises
+    ------
+    FileNotFoundError
+        With the names that there are.
+    ValueError
+        For a file that is not ours, of another format, or damaged.
+    """
+    path = Path(name)
+    if not path.suffix:
+        path = folder() / f"{name}.h5"
+    if not path.is_file():
+        there = ", ".join(sorted(file.stem for file in folder().glob("*.h5"))) or "none yet"
+        raise FileNotFoundError(f"{path}: no such finder; in {folder()}: {there}")
+    try:
+        with h5py.File(path) as file:
+            about = json.loads(file.attrs["about"])
+            arrays = [file[key][()] for key in sorted(file)]
+            told = file.attrs["sha256"]
+    except (OSError, KeyError, ValueError) as error:
+        raise ValueError(f"{path}: not a finder that lensdet.weights wrote ({error})") from None
+    if about.get("format") != FORMAT:
+        raise ValueError(f"{path}: format {about.get('format')}, and this lensdet reads {FORMAT}")
+    if _digest(about, arrays) != told:
+        raise ValueError(f"{path}: damaged, its content is not that of its SHA-256; fetch it again")
+    model = resnet.resnet18(about["architecture"]["width"])
+    for variable, array in zip(model.variables, arrays, strict=True):
+        variable.assign(array.astype(np.float32))
+    network = resnet.logit_model(model)
+    return Finder(network, about["preprocessing"], about["temperature"], about["made"])
+
+
+def compare(finder, run, images):
+    """How far the finder's logits are from those of the run's own float32 weights.
+
+    Parameters
+    ----------
+    finder : Finder
+    run : Path
+    images : float32 array (N, 101, 101, 1)
+        Stretched stamps.
+
+    Returns
+    -------
+    dict
+        Largest and median difference in size, images on the other side of p = 0.5, and their number.
+    """
+    own = _predict(resnet.logit_model(training.load_network(run)), images)
+    ours = _predict(finder.network, images)
+    apart = np.abs(ours - own)
+    turned = int(((ours >= 0) != (own >= 0)).sum())
+    return {"largest": float(apart.max()), "median": float(np.median(apart)), "turned": turned, "images": len(images)}
+
+
+def _predict(network, images):
+    size = training.PREDICT_BATCH
+    batches = [images[i : i + size] for i in range(0, len(images), size)]
+    return np.concatenate([np.asarray(network(batch, training=False))[:, 0] for batch in batches])
+
+
+def _digest(about, arrays):
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for array in arrays:
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def main(arguments=None):
+    """Export the runs of median validation loss; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m lensdet.weights",
+        description="Write the run of median validation loss of each experiment to weights/<experiment>.h5 in float16 "
+        "and say how far its logits are from those of the float32 weights on the test set.",
+    )
+    parser.add_argument("--profile", default="quick", help="whose runs (default: %(default)s)")
+    parser.add_argument("experiments", nargs="*", default=EXPERIMENTS, help=f"default: {' '.join(EXPERIMENTS)}")
+    options = parser.parse_args(arguments)
+    try:
+        p = resolve({"profile": options.profile, "experiments": options.experiments})
+    except ParameterError as error:
+        parser.error(str(error))
+    opened = bank.open_bank(p)
+    images = mocklens.images(opened, "test", mocklens.frozen_rows(p, "test", mocklens.sizes(opened, "test")))
+    for experiment in p.experiments:
+        runs = results.complete_runs(p, experiment, opened.data_key)
+        if not runs:
+            parser.error(f"no complete run of {experiment} in results/{p.profile}; train it with lensdet.training")
+        run, path = results.median_run(runs), folder() / f"{experiment.replace(':', '_')}.h5"
+        export(run, path)
+        far = compare(load(path), run, images)
+        print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, {run.parent.name}/{run.name} of {len(runs)} runs; float16 "
+              f"moves logits by {far['median']:.1e} (median) to {far['largest']:.1e}, and {far['turned']} of "
+              f"{far['images']} test images to the other side of p = 0.5", flush=True)  # fmt: skip
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,158 @@
+"""Finders as files: the same answers, nothing executed, nothing damaged, nothing foreign."""
+
+import json
+
+import h5py
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+
+from lensdet import mocklens, parameters, resnet, results, stamps, training, weights
+
+KEY = "0123abcd"
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, smoke):
+    """A run folder with weights that are not those a network starts with."""
+    monkeypatch.setenv("LENSDET_RESULTS", str(tmp_path / "results"))
+    return write_run(smoke, 1)
+
+
+def write_run(p, number, key=KEY, losses=(0.9, 0.5)):
+    folder = results.run_folder(p, "bce", number, key)
+    results.write_json(folder / "parameters.json", p.experiment("bce", key) | {"run": number})
+    results.write_json(folder / "provenance.json", {"commit": "abc", "seconds": 1.0})
+    results.write_csv(folder / "history.csv", pd.DataFrame({"chunk": [0, 1], "loss": losses}))
+    model = resnet.resnet18(p.width, p.momentum, p.l2)
+    resnet.initialise(model, p.seed, number)
+    rng = np.random.default_rng(number)
+    for variable in model.variables:
+        if "moving_variance" in variable.path:
+            variable.assign(np.exp(rng.normal(size=variable.shape)) * 1e-6)  # below what float16 holds well
+        elif len(variable.shape) == 1:
+            variable.assign(variable.value + rng.normal(size=variable.shape) * 1e-3)
+    model.save_weights(folder / "loss.weights.h5")
+    rows = np.zeros(40, mocklens.ROW)
+    rows["label"] = np.arange(40) % 2
+    logits = np.where(rows["label"], 2, -2) + 4 * rng.normal(size=40)
+    results.write_logits(folder / "logits.h5", {"loss": {"calibration": logits}}, {"calibration": rows})
+    return folder
+
+
+@pytest.fixture
+def images():
+    return np.random.default_rng(0).random((5, 101, 101)).astype(np.float32)
+
+
+def test_a_finder_gives_the_logits_of_its_run(run, tmp_path, images):
+    path = tmp_path / "bce.h5"
+    weights.export(run, path)
+    finder = weights.load(path)
+    own = resnet.logit_model(training.load_network(run))(np.sqrt(stamps.normalise(images))[..., None]).numpy()[:, 0]
+    found = finder.score(images)
+    assert found.dtype == np.float32 and np.ptp(own) > 0
+    np.testing.assert_allclose(found, own, rtol=5e-3, atol=5e-3 * np.abs(own).max())
+    np.testing.assert_allclose(finder.score(images * 7e-12 - 1e-12), found, rtol=1e-3)  # any unit, any level
+    far = weights.compare(finder, run, np.sqrt(stamps.normalise(images))[..., None])
+    assert far["images"] == 5 and 0 < far["median"] <= far["largest"] == pytest.approx(np.abs(found - own).max())
+
+
+def test_kernels_are_rounded_once_and_vectors_are_not(run, tmp_path):
+    weights.export(run, tmp_path / "bce.h5")
+    own = training.load_network(run).variables
+    finder = weights.load(tmp_path / "bce.h5").network.variables
+    assert len(own) == len(finder) > 60
+    for mine, theirs in zip(own, finder, strict=True):
+        expected = keras.ops.convert_to_numpy(mine)
+        expected = expected.astype(np.float16).astype(np.float32) if expected.ndim > 1 else expected
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(theirs), expected)
+
+
+def test_what_it_says_of_itself(run, tmp_path, smoke):
+    weights.export(run, tmp_path / "bce.h5")
+    finder = weights.load(tmp_path / "bce.h5")
+    assert finder.preprocessing["pixel_scale"] == 0.2 and finder.preprocessing["size"] == [101, 101]
+    assert finder.preprocessing["band"] == "r" and "Eq. 4.1" in finder.preprocessing["normalisation"]
+    assert finder.made["parameters"]["width"] == smoke.width and finder.made["provenance"]["commit"] == "abc"
+    assert finder.made["validation_loss"] == 0.5 and (finder.made["chunk"], finder.made["chunks"]) == (1, 2)
+    assert finder.made["run"] == f"smoke/{run.parent.name}/run_01"
+    assert finder.temperature > 1  # these logits are too sure of themselves
+    results.checked(tmp_path / "bce.h5")
+    assert "bce.h5" in (tmp_path / results.SUMS).read_text()
+
+
+def test_the_same_file_again(run, tmp_path):
+    for name in ("a.h5", "b.h5"):
+        weights.export(run, tmp_path / name)
+    assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
+
+
+def spoil(path, how):
+    with h5py.File(path, "r+") as file:
+        how(file)
+
+
+@pytest.mark.parametrize(
+    "how, words",
+    [
+        (lambda file: file["000"].__setitem__((0, 0, 0, 0), 9.0), "damaged"),
+        (lambda file: file.attrs.__setitem__("about", file.attrs["about"].replace('"r"', '"i"')), "damaged"),
+        (lambda file: file.attrs.__setitem__("sha256", "0"), "damaged"),
+        (lambda file: file.__delitem__("003"), "damaged"),
+        (lambda file: file.attrs.__delitem__("about"), "not a finder"),
+        (lambda file: file.attrs.__setitem__("about", "{"), "not a finder"),
+        (lambda file: file.attrs.__setitem__("about", json.dumps({"format": 9})), "format 9, and this lensdet reads 1"),
+    ],
+)
+def test_what_is_not_as_it_was_written_is_refused(run, tmp_path, how, words):
+    path = tmp_path / "bce.h5"
+    weights.export(run, path)
+    spoil(path, how)
+    with pytest.raises(ValueError, match=words) as error:
+        weights.load(path)
+    assert str(path) in str(error.value)
+
+
+def test_what_is_not_there_and_what_is_no_file_of_ours(tmp_path, monkeypatch):
+    monkeypatch.setenv("LENSDET_ROOT", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="none yet"):
+        weights.load("bce")
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "fbeta.h5").write_bytes(b"\x89HDF\r\n")
+    with pytest.raises(FileNotFoundError, match="bce.h5: no such finder; in .*: fbeta"):
+        weights.load("bce")
+    with pytest.raises(ValueError, match="fbeta.h5: not a finder"):
+        weights.load("fbeta")
+
+
+def test_stamps_of_another_size(run, tmp_path):
+    weights.export(run, tmp_path / "bce.h5")
+    with pytest.raises(ValueError, match=r"\(2, 64, 64\): this finder takes \(N, \[101, 101\]\)"):
+        weights.load(tmp_path / "bce.h5").score(np.ones((2, 64, 64)))
+
+
+def test_only_finders_on_whole_stamps(run, tmp_path):
+    for given in ({"members": 3}, {"segmentation": {"area": 1}}):
+        content = json.loads((run / "parameters.json").read_text()) | given
+        results.write_json(run / "parameters.json", content)
+        with pytest.raises(ValueError, match="only finders on whole stamps"):
+            weights.export(run, tmp_path / "bce.h5")
+        results.write_json(run / "parameters.json", {k: v for k, v in content.items() if k not in given})
+    assert not (tmp_path / "bce.h5").exists()
+
+
+def test_the_command_exports_the_median_run(smoke, smoke_bank, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("LENSDET_ROOT", str(tmp_path))
+    monkeypatch.setenv("LENSDET_RESULTS", str(tmp_path / "results"))
+    p = parameters.resolve({"profile": "smoke"})
+    for number, loss in ((1, 0.7), (2, 0.3)):
+        write_run(p, number, smoke_bank.data_key, (0.9, loss))
+    assert weights.main(["--profile", "smoke", "bce"]) == 0
+    said = capsys.readouterr().out
+    assert "run_02 of 2 runs" in said and "of 48 test images" in said
+    assert weights.load("bce").made["validation_loss"] == 0.3  # the lower of two in the middle
+    with pytest.raises(SystemExit):
+        weights.main(["--profile", "smoke", "fbeta"])
+    assert "no complete run of fbeta" in capsys.readouterr().err
