@@ -61,7 +61,8 @@ class DynamicEnsembler(Learner):
         frozen = [resnet.logit_model(member, f"member_{i}") for i, member in enumerate(members)]
         for member in frozen:
             member.trainable = False  # batch normalisation too then keeps its averages, and uses them
-        outputs = [resnet.logit_model(self.model)(stamp), *(member(stamp) for member in frozen)]
+        self.validated, self._known = resnet.logit_model(self.model), (None, None)
+        outputs = [self.validated(stamp), *(member(stamp) for member in frozen)]
         self.network = keras.Model(stamp, ops.concatenate(outputs, axis=-1), name=f"DE_{self.m}")
         self._begin(hosts, sources)
 
@@ -73,6 +74,12 @@ class DynamicEnsembler(Learner):
         """Categorical cross-entropy of labels (N,) and what the network leaves, (N, 2 m)."""
         target = closest(labels, outputs[:, self.m :], self.parameters.protocol)
         return ops.mean(keras.losses.sparse_categorical_crossentropy(target, outputs[:, : self.m], from_logits=True))
+
+    def known(self, rows, bank, masks=None):
+        """The members' logits (N, m), computed once for the same rows: on a frozen set they do not change."""
+        if self._known[0] != (key := rows.tobytes()):
+            self._known = key, self.outputs(rows, bank, masks)[:, self.m :]
+        return self._known[1]
 
     def select(self, labels, outputs, penalty):
         """Loss, and the share of images for which the closest member is named, on a validation set."""

@@ -11,6 +11,7 @@ from lensdet import augmentation, losses, mocklens, resnet, results, selection
 
 PREDICT_BATCH = 128
 WARM_UP = 0.02  # of all steps, with the cosine schedule
+FALLS = 2  # of the learning rate, with the schedule plateau
 
 
 class Learner:
@@ -34,7 +35,7 @@ class Learner:
         p = self.parameters = parameters
         self.model = resnet.resnet18(p.width, p.momentum, p.l2, precision=p.precision)  # what is kept
         resnet.initialise(self.model, p.seed, run)
-        self.network = resnet.logit_model(self.model)  # what is computed
+        self.network = self.validated = resnet.logit_model(self.model)  # what is computed
         self.loss = losses.make_loss(**p.loss(experiment))
         self._begin(hosts, sources)
 
@@ -89,8 +90,15 @@ class Learner:
         Forward passes, selectors and penalty are one compiled call.
         """
         n = len(rows)
-        padded = _columns(rows, masks, np.minimum(np.arange(-(-n // PREDICT_BATCH) * PREDICT_BATCH), n - 1))
+        chosen = np.minimum(np.arange(-(-n // PREDICT_BATCH) * PREDICT_BATCH), n - 1)
+        padded = _columns(rows, masks, chosen)
+        if (known := self.known(rows, bank, masks)) is not None:
+            padded["known"] = known[chosen]
         return self._backend.validate(rows["label"], _batches(padded, PREDICT_BATCH), bank)
+
+    def known(self, rows, bank, masks=None):
+        """Outputs (N, m) that no training changes, to stand behind those of `validated` on this set; or None."""
+        return None
 
     def select(self, labels, outputs, penalty):
         """What `validate` makes of labels (n,) and outputs (B, PREDICT_BATCH, 1), those after n being padding."""
@@ -100,16 +108,27 @@ class Learner:
 
     def logits(self, rows, bank, masks=None):
         """Logits of rows without augmentation, float32 (N,); ``bank`` as from `on_device`."""
+        return self.logits_of(self.outputs(rows, bank, masks))
+
+    def outputs(self, rows, bank, masks=None):
+        """All that the network leaves of rows, float32 (N, outputs), as `logits`."""
         n, found = len(rows), []
         for i in range(0, n, PREDICT_BATCH):
             # always the same shape: one compilation, and the same sums whatever the number of rows
             part = _columns(rows, masks, np.minimum(np.arange(i, i + PREDICT_BATCH), n - 1))
             found.append(self._backend.score(self.merged(bank, part)))  # not waited for, where the backend runs ahead
-        return self.logits_of(np.concatenate(found)[:n])
+        return np.concatenate(found)[:n]
 
     def logits_of(self, outputs):
         """The logits among what the network leaves, (N, 1)."""
         return outputs[:, 0]
+
+    def slow_down(self, times):
+        """Set the learning rate to the parameters', divided by ten so many times."""
+        values = self.get(every=True)
+        rate = next(i for i, v in enumerate(self.variables) if v is self.optimizer.learning_rate)
+        values[rate] = np.float32(self.parameters.learning_rate / 10**times)
+        self.set(values)
 
     def get(self, every=False):
         """The network's variables, or with ``every`` also the optimiser's: arrays that do not change any more."""
@@ -184,9 +203,24 @@ def compile_ahead(p, experiment, n_hosts, n_sources):
     learner._backend.scan.lower(learner._backend.state, bank, jax.device_put(chunk)).compile()
 
 
+def exhausted(losses, patience):
+    """How often in these validation losses there was none better for ``patience`` chunks, counted anew after each time.
+
+    The first time ends a training (section 4.4).  With the schedule ``plateau`` the learning rate falls to a tenth the
+    first `FALLS` times, and the next ends it.
+    """
+    best, since, times = np.inf, -1, 0
+    for loss in losses:
+        since = 0 if loss < best else since + 1
+        best = min(best, loss) if loss == loss else best
+        if since == patience:
+            since, times = 0, times + 1
+    return times
+
+
 def learning_rate(p):
     """What Adam is given: a number, or the schedule over all steps of a training."""
-    if p.schedule == "constant":
+    if p.schedule != "cosine":
         return p.learning_rate
     steps = p.chunks * (p.chunk_size // p.batch_size)
     up = max(1, round(WARM_UP * steps))
@@ -241,8 +275,9 @@ class _TensorFlow:
             n = len(batches["label"])
             found = tf.TensorArray(tf.float32, n)
             for i in tf.range(n):
-                images = learner.merged(bank, {name: array[i] for name, array in batches.items()})
-                found = found.write(i, network(images, training=False))
+                batch = {name: array[i] for name, array in batches.items()}
+                outputs = learner.validated(learner.merged(bank, batch), training=False)
+                found = found.write(i, tf.concat([outputs, batch["known"]], -1) if "known" in batch else outputs)
             return learner.select(labels, found.stack(), penalty())
 
         self.train = lambda chunk: train(chunk).numpy()
@@ -286,9 +321,11 @@ class _Jax:
 
         @jax.jit
         def validate(state, bank, labels, batches):
+            own = self._of(state, learner.validated)
+
             def outputs(batch):
-                images = learner.merged(bank, batch)
-                return network.stateless_call(*state[:2], images, training=False)[0]
+                found = learner.validated.stateless_call(*own, learner.merged(bank, batch), training=False)[0]
+                return jax.numpy.concatenate([found, batch["known"]], -1) if "known" in batch else found
 
             first = jax.numpy.zeros((1, *network.input_shape[1:]))
             penalties = network.stateless_call(*state[:2], first, return_losses=True)[2]
@@ -308,9 +345,17 @@ class _Jax:
 
     def get(self, n):
         """References, not copies: JAX' arrays do not change."""
-        values = {id(v): x for vs, xs in zip(self._groups(), self.state, strict=True)
-                  for v, x in zip(vs, xs, strict=True)}  # fmt: skip
+        values = self._values(self.state)
         return [values[id(v)] for v in self.learner.variables[:n]]
+
+    def _values(self, state):
+        groups = zip(self._groups(), state, strict=True)
+        return {id(v): x for vs, xs in groups for v, x in zip(vs, xs, strict=True)}
+
+    def _of(self, state, network):
+        """What of the state belongs to a part of the network."""
+        values = self._values(state)
+        return [[values[id(v)] for v in vs] for vs in (network.trainable_variables, network.non_trainable_variables)]
 
     def refresh(self):
         """Take the state from the Keras variables."""

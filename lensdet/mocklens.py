@@ -234,6 +234,11 @@ def truth_folder(parameters, data_key):
     return results.results_dir() / parameters.profile / f"truth-{data_key}"
 
 
+def has_truth(parameters, data_key):
+    """Whether the truth table of every frozen set is there."""
+    return all((truth_folder(parameters, data_key) / f"{name}.csv").exists() for name in FROZEN)
+
+
 def write_truth(parameters, bank):
     """Write `truth` of every frozen set to `truth_folder`, ``<set>.csv``, where it is not there yet."""
     for name, split in FROZEN.items():

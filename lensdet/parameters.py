@@ -90,8 +90,10 @@ class Training(_Section):
     momentum: float = Field(0.99, gt=0, lt=1, description="of the moving averages of batch normalisation")
     l2: float = Field(1e-4, ge=0, description="weight decay of the convolutions")
     learning_rate: float = Field(1e-4, gt=0, description="of Adam; the highest, where it is not constant")
-    schedule: Literal["constant", "cosine"] = Field(
-        "constant", description="of the learning rate; cosine: up over 2 % of all steps, then down to nothing"
+    schedule: Literal["constant", "cosine", "plateau"] = Field(
+        "constant",
+        description="of the learning rate; cosine: up over 2 % of all steps, then down to nothing; plateau: a "
+        "tenth of it when patience runs out, and the run stops when it does so for the third time",
     )
     precision: Literal["float32", "bfloat16"] = Field(
         "float32",
@@ -121,7 +123,9 @@ class Training(_Section):
 class Parameters(Simulation, Sampling, Training):
     """All parameters of a notebook.  Make one with `resolve`, which knows the profiles."""
 
-    profile: Literal["smoke", "quick", "lite", "thesis"] = Field("quick", description="how much is computed")
+    profile: Literal["smoke", "quick", "overnight", "lite", "thesis"] = Field(
+        "quick", description="how much is computed"
+    )
     protocol: Literal["text", "code"] = Field(
         "text", description="text: what the thesis describes; code: what its published runs computed"
     )
@@ -239,7 +243,8 @@ class Parameters(Simulation, Sampling, Training):
         runs had batches of 32, and validation sets drawn anew whose negatives were half LRGs.
         """
         chunks = dict.fromkeys(("chunks", "patience"), self.dynamic_chunks)
-        return self.model_copy(update={**chunks, "redraw_validation": False})
+        schedule = {"schedule": "cosine"} if self.schedule == "plateau" else {}  # which needs patience
+        return self.model_copy(update={**chunks, **schedule, "redraw_validation": False})
 
     def experiment_name(self, experiment, data_key):
         """Name of the experiment's folder: the loss and eight hexadecimal digits of what decides its result."""
@@ -250,6 +255,7 @@ def _digest(content):
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
 
+BEST = ("thesis", "lite", "overnight", "quick")  # profiles that learn something, the most first
 # What each profile changes from the thesis' values.
 PROFILES = {
     # CI: every code path, nothing learned.
@@ -262,6 +268,11 @@ PROFILES = {
     "quick": dict(
         n_source=8000, information_size=2000, width=16, momentum=0.9, learning_rate=1e-3, schedule="cosine", chunks=48,
         chunk_size=2048, patience=48, runs=2, dynamic_chunks=24,
+    ),
+    # Two cores over a night: the survey and network of quick, each run until its validation loss no longer falls.
+    "overnight": dict(
+        n_source=8000, information_size=2000, width=16, momentum=0.9, learning_rate=1e-3, schedule="plateau",
+        chunks=400, chunk_size=2048, patience=20, runs=5, dynamic_chunks=48,
     ),
     # One GPU, a tenth of the thesis' chunks.
     "lite": dict(chunks=800, patience=800, redraw_validation=True, dynamic_chunks=200),

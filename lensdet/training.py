@@ -81,7 +81,10 @@ def train_missing(parameters, progress=True, minutes=None, after=None, experimen
     """
     deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
     key, longest = bank_room.data_key(parameters), 0.0
-    if todo := _missing(parameters, key, experiments or parameters.experiments):
+    todo = _missing(parameters, key, experiments or parameters.experiments)
+    if not todo and not mocklens.has_truth(parameters, key):
+        mocklens.write_truth(parameters, bank_room.open_bank(parameters))
+    if todo:
         bank = _open_bank(parameters, todo[0][1])
         mocklens.write_truth(parameters, bank)
         busy = []
@@ -140,7 +143,7 @@ def load_network(folder, selector="loss"):
     path = folder / f"{selector}.weights.h5"
     if not path.exists():
         raise FileNotFoundError(f"{path}: no weights; remove the folder {folder} and run the notebook to train them")
-    p = json.loads((folder / "parameters.json").read_text())
+    p = json.loads(results.checked(folder / "parameters.json", folder).read_text())
     last = {"outputs": len(p["members"]), "activation": "softmax"} if "members" in p else {}
     model = resnet.resnet18(p["width"], p["momentum"], p["l2"], precision=p["precision"], **last)
     model.load_weights(path)
@@ -176,7 +179,8 @@ def score_stamps(run_folder, folder, paths, pixels):
         return None
     network = resnet.logit_model(load_network(run_folder))
     images = np.sqrt(stamps.normalise(pixels))
-    if settings := json.loads((run_folder / "parameters.json").read_text()).get("segmentation"):
+    parameters = json.loads(results.checked(run_folder / "parameters.json", run_folder).read_text())
+    if settings := parameters.get("segmentation"):
         images = maxtree.segment(images, maxtree.Settings(**settings))
     images = images[..., None]
     batches = [images[i : i + PREDICT_BATCH] for i in range(0, len(images), PREDICT_BATCH)]
@@ -190,9 +194,10 @@ def score_stamps(run_folder, folder, paths, pixels):
 def train(parameters, experiment, run, bank, progress=True, deadline=math.inf, wait=0.0):
     """Train one run, or take it up where it was left, and leave its folder complete.
 
-    The folder then holds ``parameters.json``, ``provenance.json``, ``history.csv``, ``<selector>.weights.h5`` and, last
-    of all, ``logits.h5``; see `lensdet.results`.  A run that is killed at any moment and started again ends with the
-    same history and weights as one that was not (on a CPU, bit for bit).
+    The folder then holds ``parameters.json``, ``provenance.json``, ``history.csv``, ``<selector>.weights.h5`` and last
+    ``logits.h5``, which makes it complete, with the sums of all but the weights; see `lensdet.results`.  A run that is
+    killed at any moment and started again ends with the same history and weights as one that was not (on a CPU, bit for
+    bit).
 
     Parameters
     ----------
@@ -271,10 +276,14 @@ def _train(p, experiment, run, bank, folder, progress, deadline):
     state = _State.load(folder / "state.npz", learner)
     saved = began = time.monotonic()
     first = chunk = len(state.history)
+    slowed = 0
     ahead = draw.submit(drawn_chunk, chunk)
     label = f"{experiment} run {run}"
     with draw, tqdm(total=p.chunks, initial=first, unit="chunk", desc=label, disable=not progress) as bar:
-        while chunk < p.chunks and not state.stopped(p.patience):
+        while chunk < p.chunks and not state.stopped(p):
+            if p.schedule == "plateau" and state.exhausted(p.patience) != slowed:
+                slowed = state.exhausted(p.patience)
+                learner.slow_down(slowed)
             (drawn, others), ahead = ahead.result(), draw.submit(drawn_chunk, chunk + 1)
             steps = learner.train_chunk(*drawn)
             scores = select(frozen, frozen_masks)
@@ -290,7 +299,7 @@ def _train(p, experiment, run, bank, folder, progress, deadline):
             if now - saved > SAVE_SECONDS or now > deadline:
                 state.save(folder / "state.npz", learner, state.seconds + now - began)
                 saved = now
-            if now > deadline and chunk < p.chunks and not state.stopped(p.patience):
+            if now > deadline and chunk < p.chunks and not state.stopped(p):
                 return
     state.seconds += time.monotonic() - began
     state.save(folder / "state.npz", learner, state.seconds)
@@ -359,9 +368,12 @@ class _State:
         wanted = {chunk for _, chunk in self.best.values()}
         self.kept = {chunk: weights for chunk, weights in self.kept.items() if chunk in wanted}
 
-    def stopped(self, patience):
-        """Whether the validation loss has not become better for ``patience`` chunks (section 4.4)."""
-        return bool(self.history) and len(self.history) - 1 - self.best["loss"][1] >= patience
+    def exhausted(self, patience):
+        return engine.exhausted([row["loss"] for row in self.history], patience)
+
+    def stopped(self, p):
+        """Whether patience has run out, for the last time."""
+        return self.exhausted(p.patience) >= (engine.FALLS + 1 if p.schedule == "plateau" else 1)
 
     def save(self, path, learner, seconds):
         arrays = {f"now/{i}": np.asarray(v) for i, v in enumerate(learner.get(every=True))}

@@ -17,7 +17,7 @@
 # of stamps is built: some three minutes on two cores for `quick`.
 
 # %% tags=["parameters"]
-profile: str = None  # smoke, quick (default), lite, thesis
+profile: str = None  # smoke, quick (default), overnight, lite, thesis
 data: str = None  # folder in the thesis' layout; None: the embedded survey
 on_bad: str = None  # quarantine (default) or raise, at a FITS file that cannot be used
 real_stamps: str = None  # folder whose galaxies/ are shown beside the simulated ones

@@ -21,7 +21,7 @@
 # `quick` takes some minutes a run on two cores, and has **not converged**: no claim of the thesis is judged from it.
 
 # %% tags=["parameters"]
-profile: str = None  # smoke, quick (default), lite, thesis
+profile: str = None  # smoke, quick (default), overnight, lite, thesis
 experiments: list = (
     None  # of bce, fbeta, f1, f1_double, focal, sigmoid_f1, fbeta:0.5 (another beta); None: the profile's
 )

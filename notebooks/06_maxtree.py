@@ -19,7 +19,7 @@
 # training rows.
 
 # %% tags=["parameters"]
-profile: str = None  # smoke, quick (default), lite, thesis
+profile: str = None  # smoke, quick (default), overnight, lite, thesis
 experiments: list = None  # losses; None: ["bce"], as in the thesis
 runs: int = None  # of each experiment
 protocol: str = None  # text (default) or code

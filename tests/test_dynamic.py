@@ -122,6 +122,11 @@ def test_validation_and_scores(learner, members, smoke_bank, p):
     others = np.concatenate([np.asarray(resnet.logit_model(m)(stamps)) for m in members], -1)
     assert learner.validate(rows, bank) == pytest.approx(by_hand(rows["label"], own, others, "text"), rel=1e-4)
     assert np.asarray(learner.model(stamps)).sum(-1) == pytest.approx(1, abs=1e-5)  # weights of the members
+    learner.train_chunk(*chunk(p, smoke_bank, 5))
+    own = learner.logits(rows, bank)
+    assert learner.validate(rows, bank) == pytest.approx(by_hand(rows["label"], own, others, "text"), rel=1e-4)
+    few = rows[:30]  # another set is not taken for this one
+    assert learner.validate(few, bank) == pytest.approx(by_hand(few["label"], own[:30], others[:30], "text"), rel=1e-4)
 
 
 def test_what_decides_a_run():

@@ -67,7 +67,10 @@ def test_text_from_yaml_is_read_as_a_number():
         ({"beta": "abc"}, ["'beta'", "Eq. 3.19", "valid number", "'abc'"]),
         ({"beta": 0}, ["'beta'", "greater than 0"]),
         ({"chunks": 1.5}, ["'chunks'", "1.5"]),
-        ({"profile": "quik"}, ["'profile'", "'smoke', 'quick', 'lite' or 'thesis'", "did you mean 'quick'"]),
+        (
+            {"profile": "quik"},
+            ["'profile'", "'smoke', 'quick', 'overnight', 'lite' or 'thesis'", "did you mean 'quick'"],
+        ),
         ({"profile": ["smoke"]}, ["'profile'"]),
         ({"experiments": "fbta"}, ["'experiments'", "'bce'", "did you mean 'fbeta'"]),
         ({"alpha": [0.3, 0.1]}, ["'alpha'", "from low to high"]),

@@ -818,3 +818,64 @@ def test_jax_does_the_same(tiny, smoke_bank, tmp_path):
     bank = engine.on_device(*mocklens.device_bank(smoke_bank, "validation"))
     values = ours.validate(mocklens.frozen_rows(p, "validation", mocklens.sizes(smoke_bank, "validation")), bank)
     np.testing.assert_allclose(found["values"], values, rtol=2e-2)
+
+
+# ---- a learning rate that falls when patience runs out
+
+
+@pytest.mark.parametrize(
+    "losses, patience, times",
+    [
+        ([], 1, 0),
+        ([3, 2, 2, 2], 2, 1),
+        ([3, 2, 2, 2, 2, 2], 2, 2),  # counted anew after each time
+        ([3, 2, 2, 2, 1, 1, 1], 2, 2),
+        ([3, 2, 2, 2, 2, 1], 2, 1),
+        ([np.nan] * 4, 3, 1),
+        ([np.nan, 3, np.nan, np.nan, np.nan], 3, 1),
+        ([5, 4, 3, 2, 1], 1, 0),
+    ],
+)
+def test_how_often_patience_ran_out(losses, patience, times):
+    assert engine.exhausted(losses, patience) == times
+
+
+def test_the_rate_falls_twice_and_the_run_ends_the_third_time(tiny, smoke_bank, elsewhere, monkeypatch):
+    p = changed(tiny, schedule="plateau", patience=2, chunks=12, learning_rate=0.01)
+    losses, rates = [5, 4, 4, 4, 3, 3, 3, 2, 2, 2, 1, 1], []
+    fake_training(monkeypatch, losses)
+
+    def noted(learner, *_):
+        rates.append(float(keras.ops.convert_to_numpy(learner.optimizer.learning_rate)))
+        return np.zeros(2, np.float32)
+
+    monkeypatch.setattr(engine.Learner, "train_chunk", noted)
+    training.train(p, "bce", 1, smoke_bank, progress=False)
+    np.testing.assert_allclose(rates, [0.01] * 4 + [1e-3] * 3 + [1e-4] * 3, rtol=1e-6)
+
+
+def test_a_falling_rate_is_what_the_weights_feel(tiny, smoke_bank):
+    """A chunk at a tenth of the rate is that of a learner that had it from the start."""
+    p = changed(tiny, schedule="plateau")
+    rows = mocklens.training_rows(p, 1, 0, mocklens.sizes(smoke_bank, "train"))
+    bank = mocklens.device_bank(smoke_bank, "train")
+    slowed = engine.Learner(p, "bce", 1, *bank)
+    slowed.slow_down(1)
+    slow = engine.Learner(changed(p, learning_rate=p.learning_rate / 10), "bce", 1, *bank)
+    for learner in (slowed, slow):
+        learner.train_chunk(*rows)
+    for mine, theirs in zip(slowed.get(), slow.get(), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_a_falling_rate_taken_up_again(tiny, smoke_bank, elsewhere):
+    """Stopped after any chunk and taken up, it ends as one that was not: the rate is in the state and the history."""
+    p = changed(tiny, schedule="plateau", patience=1, chunks=8)
+    folder = results.run_folder(p, "bce", 1, smoke_bank.data_key)
+    training.train(p, "bce", 1, smoke_bank, progress=False)
+    whole = results.load_history(folder)
+    shutil.rmtree(folder)
+    for _ in range(len(whole)):
+        training.train(p, "bce", 1, smoke_bank, progress=False, deadline=0)
+    pd.testing.assert_frame_equal(results.load_history(folder), whole)
+    assert engine.exhausted(whole["loss"], 1) >= 1
