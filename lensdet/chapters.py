@@ -8,10 +8,8 @@ import time
 
 from filelock import FileLock, Timeout
 
-from lensdet import results, stale
-from lensdet.parameters import PROFILES, ParameterError, resolve
-
-BEST = ("thesis", "lite", "quick")  # the best results first
+from lensdet import index, results, stale
+from lensdet.parameters import BEST, PROFILES, ParameterError, resolve
 
 
 def notebooks():
@@ -19,22 +17,28 @@ def notebooks():
     return sorted((results.root() / "notebooks").glob("[0-9][0-9]_*.py"))
 
 
-def runs_there(profile):
-    """How many of the runs that a profile's tables need are complete, and how many there are: two integers."""
-    p = resolve({"profile": profile})
-    wanted = [*p.experiments, *(name for name in p.ensembles if name.startswith("IDE"))]
-    folders = [results.run_folder(p, name, run, p.survey_key()) for name in wanted for run in range(1, p.runs + 1)]
+def runs_there(notebook, profile):
+    """How many of the runs that a notebook needs are complete in a profile, and how many there are: two integers.
+
+    Of 06 those that the thesis has: its best settings are known when it has run.
+    """
+    p, number = resolve({"profile": profile}), notebook.name[:2]
+    wanted = [(p, name) for name in (p.experiments if number != "06" else ["bce"])]
+    if number == "05":
+        wanted += [(p, name) for name in p.ensembles if name.startswith("IDE")]
+    if number == "06":
+        wanted.append((p.model_copy(update={"segmentation": p.protocol}), "bce"))
+    folders = [results.run_folder(q, name, run, q.survey_key()) for q, name in wanted for run in range(1, p.runs + 1)]
     return sum(map(results.is_complete, folders)), len(folders)
 
 
-def best_profile():
-    """The largest profile whose runs are all there, and a line that says so; ``quick`` where there is none."""
-    counts = {profile: runs_there(profile) for profile in BEST}
-    words = "; ".join(f"{profile} {there} of {wanted} runs" for profile, (there, wanted) in counts.items())
-    for profile, (there, wanted) in counts.items():
+def best_profile(notebook):
+    """The largest profile that has all runs of a notebook, and words on them; ``quick`` where there is none."""
+    for profile in BEST:
+        there, wanted = runs_there(notebook, profile)
         if there == wanted:
-            return profile, f"profile {profile}, the largest that is complete in results/: {words}"
-    return BEST[-1], f"profile {BEST[-1]}, whose missing runs are trained first: no profile is complete ({words})"
+            return profile, f"profile {profile}, {wanted} runs"
+    return profile, f"profile {profile}, {there} of {wanted} runs: the others are trained first"
 
 
 def put_aside(profile):
@@ -58,10 +62,10 @@ def put_aside(profile):
                 held.enter_context(FileLock(lock, timeout=0))
             except Timeout:
                 raise RuntimeError(f"{lock.parent}: a training is at work there; wait for it or stop it") from None
-    number = 1
-    while (aside := folder.with_name(f"{profile}-aside-{number}")).exists():
-        number += 1
-    folder.rename(aside)
+        number = 1
+        while (aside := folder.with_name(f"{profile}-aside-{number}")).exists():
+            number += 1
+        folder.rename(aside)
     return aside
 
 
@@ -78,11 +82,10 @@ def draw(notebook, profile):
     import papermill
 
     before, copy = stale.record_of(notebook, profile), stale.executed(notebook, profile)
-    failed = copy.with_suffix(".failed.ipynb")
-    stale.forget(notebook, profile)
+    failed = failed_copy(notebook, profile)
     failed.unlink(missing_ok=True)
-    made, folder = stale.made_from(notebook, profile), results.figures_dir() / profile
-    there, began = stale.seen(folder), time.monotonic()
+    made, began = stale.made_from(notebook, profile), time.monotonic()
+    stale.begin(notebook, profile, made)
     with results.atomic(copy) as beside:
         try:
             papermill.execute_notebook(
@@ -91,25 +94,29 @@ def draw(notebook, profile):
         except Exception:
             shutil.copyfile(beside, failed)
             raise
-    drawn = [name for name, written in stale.seen(folder).items() if there.get(name) != written]
-    stale.write_record(notebook, profile, made, drawn, before, time.monotonic() - began)
-    return sorted(set(before["drawn"]) - set(drawn)) if before else []
+        drawn, kept = stale.told(beside)
+    stale.finish(notebook, profile, made, drawn, kept, time.monotonic() - began)
+    records = [stale.record_of(other, profile) for other in notebooks()]
+    return sorted(set(before["drawn"] if before else ()).difference(*[record["drawn"] for record in records if record]))
+
+
+def failed_copy(notebook, profile):
+    """Where the executed copy of a notebook that failed goes."""
+    return stale.executed(notebook, profile).with_suffix(".failed.ipynb")
 
 
 def compare(profile):
-    """Write the index, and the comparison with the thesis where there is a truth table to take the test set apart by.
+    """Write the comparison of a profile with the thesis, where there is a truth table to take the test set apart by.
 
-    Both take seconds, and are written whatever is stale.
+    It takes seconds, and is written whatever is stale.
     """
-    from lensdet import bank, comparison, index, mocklens, tables
+    from lensdet import bank, comparison, mocklens, tables
 
     p = resolve({"profile": profile})
     key = bank.data_key(p)
     if (mocklens.truth_folder(p, key) / "test.csv").exists():
         stated = comparison.save(p, key, tables.resamples(p, key))
-        print(f"comparison with the thesis: {comparison.counted(stated)}", flush=True)
-    missing = int((index.save().status == "missing").sum())
-    print(f"index of the thesis' figures and tables: {missing} missing", flush=True)
+        print(f"comparison of {profile} with the thesis: {comparison.counted(stated)}", flush=True)
 
 
 def parser():
@@ -123,8 +130,8 @@ def parser():
         epilog="exit status: 0 when all is drawn, 1 when a notebook failed, 130 when interrupted",
     )
     made.add_argument("notebooks", nargs="*", metavar="NN", help="numbers of notebooks, such as 02; all without any")
-    made.add_argument("--profile", help=f"one of {', '.join(PROFILES)}; missing runs are trained (default: the largest "
-                      f"of {', '.join(BEST)} whose runs are all there)")  # fmt: skip
+    made.add_argument("--profile", help=f"one of {', '.join(PROFILES)}; missing runs are trained (default: for each "
+                      f"notebook the largest of {', '.join(BEST)} that has all of its runs)")  # fmt: skip
     what = made.add_mutually_exclusive_group()
     what.add_argument("--list", action="store_true", help="run nothing; say what is stale, and why")
     what.add_argument("--force", action="store_true", help="run what is up to date, too")
@@ -137,59 +144,67 @@ def main(arguments=None):
     """Run the notebooks that are stale; returns the exit status."""
     asked = parser()
     options = asked.parse_args(arguments)
-    profile, chosen = _checked(asked, options)
+    chosen = _checked(asked, options)
     if options.fresh:
         try:
-            aside = put_aside(profile)
+            aside = put_aside(options.profile)
         except RuntimeError as error:
             asked.error(str(error))
         if aside:
-            print(f"results of {profile} moved to {aside}; if this is interrupted, go on without --fresh", flush=True)
-    failed, began, every = [], time.monotonic(), notebooks()
+            print(f"results moved to {aside}; if this is interrupted, go on without --fresh", flush=True)
+    failed, began, every, profiles = [], time.monotonic(), notebooks(), set()
     for notebook in chosen:
+        profile, words = (options.profile, None) if options.profile else best_profile(notebook)
+        profiles.add(profile)
         why = stale.reasons(notebook, profile, later=every[every.index(notebook) + 1 :])
         if options.list or not (why or options.force or options.fresh):
-            print(f"{notebook.stem}: {'stale: ' + '; '.join(why) if why else 'up to date'}", flush=True)
+            state = f"stale: {'; '.join(why)}" if why else "up to date"
+            print(f"{notebook.stem}: {state}{f' ({words})' if words else ''}", flush=True)
             continue
-        print(f"{notebook.stem}: running; {'; '.join(why) or 'up to date, but asked to run'}", flush=True)
+        reason = "; ".join(why) or "up to date, but asked to run"
+        print(f"{notebook.stem}: running{f' in {words}' if words else ''}; {reason}", flush=True)
         start = time.monotonic()
         try:
             left = draw(notebook, profile)
         except KeyboardInterrupt:
-            print(f"{notebook.stem}: interrupted. What was drawn before counts; said again, this goes on", flush=True)
+            print(f"{notebook.stem}: interrupted. What was drawn before counts; say the same again (without --fresh or "
+                  "--force) to go on", flush=True)  # fmt: skip
             return 130
         except Exception as error:
             failed.append(notebook.stem)
-            copy = stale.executed(notebook, profile).with_suffix(".failed.ipynb")
-            print(f"{notebook.stem}: FAILED, see {copy}\n{error}", flush=True)
+            print(f"{notebook.stem}: FAILED, see {failed_copy(notebook, profile)}\n{error}", flush=True)
         else:
             print(f"{notebook.stem}: {time.monotonic() - start:.0f} s", flush=True)
             if left:
                 print(f"{notebook.stem}: no longer drawn, may be removed: {', '.join(left)}", flush=True)
     if not options.list:
-        compare(profile)
-        print(f"{time.monotonic() - began:.0f} s, figures in {results.figures_dir() / profile}", flush=True)
+        for profile in sorted(profiles):
+            try:
+                compare(profile)
+            except Exception as error:
+                failed.append("comparison")
+                print(f"comparison of {profile} with the thesis: FAILED\n{error}", flush=True)
+        missing = int((index.save().status == "missing").sum())
+        print(f"index of the thesis' figures and tables: {missing} missing", flush=True)
+        print(f"{time.monotonic() - began:.0f} s, figures in {results.figures_dir()}", flush=True)
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
     return int(bool(failed))
 
 
 def _checked(parser, options):
-    """The profile and the notebooks of these arguments; leaves with words where they cannot be."""
-    found, profile = notebooks(), options.profile
+    """The notebooks of these arguments; leaves with words where they cannot be run."""
+    found = notebooks()
     chosen = [n for n in found if not options.notebooks or n.name[:2] in options.notebooks]
     if unknown := set(options.notebooks) - {n.name[:2] for n in found}:
         parser.error(f"no notebook {', '.join(sorted(unknown))}; there are {', '.join(n.name[:2] for n in found)}")
-    if options.fresh and profile is None:
+    if options.fresh and options.profile is None:
         parser.error("--fresh trains anew, which may take hours: say which profile, such as --profile quick")
-    if profile is None:
-        profile, words = best_profile()
-        print(words, flush=True)
     try:
-        resolve({"profile": profile})
+        resolve({"profile": options.profile})
     except ParameterError as error:
         parser.error(str(error))
-    return profile, chosen
+    return chosen
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from PIL import Image
 from lensdet import results
 from lensdet.parameters import resolve
 
-DRAWN = "application/vnd.lensdet.drawn+json"  # type of what `save` leaves in a notebook
 STYLE = {
     "font.size": 9,
     "axes.titlesize": 9,
@@ -54,7 +53,7 @@ def save(figure, name, parameters, formats=("png", "pdf")):
     for suffix in formats:
         with results.atomic(folder(parameters) / f"{name}.{suffix}") as beside:
             figure.savefig(beside, dpi=150, metadata=undated.get(suffix), format=suffix)
-    _tell([f"{name}.{suffix}" for suffix in formats])
+    results.tell(drawn=[f"{name}.{suffix}" for suffix in formats])
 
 
 def save_table(table, name, parameters, readable=None, runs=None, converged=False):
@@ -69,15 +68,7 @@ def save_table(table, name, parameters, readable=None, runs=None, converged=Fals
     for suffix, text in ((".md", f"{shown.to_markdown(index=index)}\n\n*{words}*"), (".tex", latex)):
         with results.atomic(folder(parameters) / f"{name}{suffix}") as beside:
             beside.write_text(text + "\n")
-    _tell([f"{name}{suffix}" for suffix in (".csv", ".md", ".tex")])
-
-
-def _tell(files):
-    """Leave names of files, unseen, in the output of the cell that drew them: `lensdet.paper` links to them there."""
-    from IPython import get_ipython
-
-    if get_ipython() is not None:
-        get_ipython().display_pub.publish({DRAWN: {"files": files}})
+    results.tell(drawn=[f"{name}{suffix}" for suffix in (".csv", ".md", ".tex")])
 
 
 def made_of(parameters, runs=None, converged=False):

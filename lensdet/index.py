@@ -6,11 +6,10 @@ from pathlib import Path
 import pandas as pd
 
 from lensdet import figures, results, thesis
+from lensdet.parameters import BEST
 
-FOLDERS = ("thesis", "lite", "quick")  # of figures/, the best first; nothing is learned in smoke
 
-
-def found(root, folders=FOLDERS):
+def found(root, folders=BEST):
     """Each figure and table of the thesis, with the file of the best profile that has it.
 
     Parameters
@@ -89,7 +88,7 @@ def _notebook(number):
     return f"[{paths[0].stem}](../notebooks/{paths[0].name})" if paths else number or "–"
 
 
-def save(folders=FOLDERS):
+def save(folders=BEST):
     """Write ``figures/index.md`` (``LENSDET_FIGURES`` moves it); returns the data frame of `found`."""
     root = results.figures_dir()
     table = found(root, folders)

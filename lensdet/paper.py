@@ -1,31 +1,31 @@
 """The paper: executed notebooks as a static HTML site that needs no network, ``python -m lensdet.paper``.
 
 Everything that a page shows lies in it: styles, pictures, and maths, which matplotlib draws.  No page has a script, and
-a content policy keeps a browser from loading anything, whatever a notebook has put in.
+a content policy keeps a browser from loading anything, whatever a notebook has put in.  Links lead to files of the
+repository.
 """
 
 import argparse
 import base64
+import hashlib
 import html
 import io
 import os
 import re
 import sys
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
 from lensdet import chapters, results, stale, thesis
-from lensdet.figures import DRAWN
-from lensdet.parameters import PROFILES
+from lensdet.parameters import BEST, PROFILES
 
 TEMPLATES = Path(__file__).parent / "paper_template"
-TAGS = ("a b blockquote br code dd del div dl dt em h1 h2 h3 h4 h5 h6 hr i img li ol p pre s span strong sub sup "
+TAGS = ("a b blockquote br code dd del div dl dt em h1 h2 h3 h4 h5 h6 hr i li ol p pre s span strong sub sup "
         "table tbody td tfoot th thead tr ul").split()  # fmt: skip
-ATTRIBUTES = {"*": ["class", "id"], "a": ["href", "title"], "img": ["alt"], "td": ["colspan", "rowspan"],
-              "th": ["colspan", "rowspan"]}  # fmt: skip
-# What TensorFlow's libraries log, and progress bars.
-_NOISE = re.compile(r"^([IWEF]\d{4} [\d:.]+ .*|WARNING: All log messages before absl.*|.*\d+%\|.*|)$")
-_MATHS = re.compile(r"(```.*?```|`[^`]*`)|\$\$(.+?)\$\$|\$(?=\S)([^$\n]+?)(?<=\S)\$", re.DOTALL)
+ATTRIBUTES = {"*": ["class"], "a": ["href", "title"], "td": ["colspan", "rowspan"], "th": ["colspan", "rowspan"]}
+# What TensorFlow's libraries note, and progress bars.
+_NOISE = re.compile(r"^([IW]\d{4} [\d:.]+ .*|WARNING: All log messages before absl.*|.*\d+%\|.*\|.*|)$")
+_SHOWN = ("image/png", "image/jpeg", "text/html", "text/markdown", "text/plain")  # what the template has a place for
 _NUMBERS = re.compile(r"(?<=>)[-+–\d., ()%±]+(?: to [-+–\d., ()%]+)?(?=</t[dh]>)")  # not broken into two lines
 _PICTURES = {".png": "image/png", ".jpg": "image/jpeg"}
 
@@ -37,14 +37,17 @@ def quiet(text):
 
 def maths(formula):
     """A formula, in what of TeX matplotlib knows, as an ``<img>`` that holds its drawing; else as it stands."""
+    import matplotlib
     from matplotlib import mathtext
 
     drawing = io.BytesIO()
     try:
-        mathtext.math_to_image(f"${formula.strip()}$", drawing, format="svg")
+        with matplotlib.rc_context({"svg.hashsalt": "lensdet"}):
+            mathtext.math_to_image(f"${formula.strip()}$", drawing, format="svg")
     except ValueError:
         return html.escape(f"${formula}$")
-    data = base64.b64encode(drawing.getvalue()).decode()
+    undated = re.sub(rb"<dc:date>.*?</dc:date>", b"", drawing.getvalue())  # the same formula gives the same page
+    data = base64.b64encode(undated).decode()
     return f'<img class="maths" alt="{html.escape(formula.strip())}" src="data:image/svg+xml;base64,{data}">'
 
 
@@ -67,28 +70,41 @@ def prose(text, base=None, page_folder=None):
     page_folder : Path, optional
         The folder of the page; links are left as they are without.
     """
-    from nbconvert.filters import markdown2html
+    from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
-    drawn = []
+    drawn, token = [], hashlib.sha256(text.encode()).hexdigest()  # which no text has in it
 
-    def put_aside(match):
-        if match[1]:
-            return match[0]
-        drawn.append(maths(match[2] or match[3]))
-        return f"xMATHSx{len(drawn) - 1}x"
+    class Renderer(IPythonRenderer):
+        def inline_math(self, body):
+            drawn.append(maths(body))
+            return f"{token}-{len(drawn) - 1}-"
 
-    made = safe_html(markdown2html(_MATHS.sub(put_aside, text)))
-    made = re.sub(r"xMATHSx(\d+)x", lambda match: drawn[int(match[1])], made)
+        block_math = inline_math
+
+        def image(self, text, url, title=None):
+            return self.escape_html(text)  # nothing is loaded
+
+    made = safe_html(MarkdownWithMath(Renderer(escape=False, exclude_anchor_links=True)).render(text))
+    made = re.sub(rf"{token}-(\d+)-", lambda match: drawn[int(match[1])], made)
     made = re.sub(r"<table.*?</table>", r'<div class="scroll">\g<0></div>', made, flags=re.DOTALL)
     made = _NUMBERS.sub(lambda match: match[0].replace(" ", "&nbsp;"), made)
     if page_folder is None:
         return made
-    return re.sub(r'href="(?![a-z]+:|#)([^"]*)"', lambda match: f'href="{_link(base / match[1], page_folder)}"', made)
+    return re.sub(r'href="([^"]*)"', lambda match: f'href="{_moved(match[1], base, page_folder)}"', made)
+
+
+def _moved(href, base, page_folder):
+    """A link in HTML, relative to one folder, made relative to another; those to elsewhere and within a page stay."""
+    url = urlsplit(html.unescape(href))
+    if url.scheme or url.netloc or not url.path:
+        return href
+    moved = url._replace(path=_link(base / unquote(url.path), page_folder)).geturl()
+    return html.escape(moved)
 
 
 def _link(target, page_folder):
-    """A link from a page to a file or folder, as part of a URL."""
-    return quote(Path(os.path.relpath(target, page_folder)).as_posix(), safe="/#")
+    """The path from a page to a file or folder, as part of a URL."""
+    return quote(Path(os.path.relpath(target, page_folder)).as_posix())
 
 
 def label(name):
@@ -112,22 +128,26 @@ def prepare(notebook, profile, page_folder):
     where it shows none itself.
     """
     folder, every = results.figures_dir() / profile, []
-    moved = {f"{place}/": "" for place in (results.build_dir(), results.results_dir(), results.root())}
+    places = {"build/": results.build_dir(), "results/": results.results_dir(), "figures/": results.figures_dir()}
+    moved = {**{f"{place}/": name for name, place in places.items()}, f"{results.root()}/": ""}
     for cell in notebook.cells:
         if cell.cell_type != "code":
             continue
         own = {}
         for output in cell.outputs:
-            for file in output.get("data", {}).pop(DRAWN, {}).get("files", []):
-                own.setdefault(Path(file).stem, {})[file] = None  # drawn twice, named once
+            for file in map(Path, output.get("data", {}).get(results.TOLD, {}).get("drawn", [])):
+                own.setdefault(file.stem, {})[file.name] = None  # drawn twice, named once
         every += [(name, label(name)) for name in own]
         for output in cell.outputs:
             if output.output_type == "stream":
                 output.text = _replaced(quiet(output.text) if output.name == "stderr" else output.text, moved)
             elif "data" in output:
                 output.metadata["alt"] = ", ".join(map(label, own)) or "figure"
-                if "text/plain" in output.data:
-                    output.data["text/plain"] = _replaced(output.data["text/plain"], moved)
+                output.data = {mime: output.data[mime] for mime in _SHOWN if mime in output.data}
+                texts = [mime for mime in output.data if mime.startswith("text/")]
+                output.data |= {mime: _replaced(output.data[mime], moved) for mime in texts}
+            else:
+                output.traceback = [_replaced(line, moved) for line in output.traceback]
         cell.outputs = [o for o in cell.outputs if o.get("text", "").strip() or o.get("data") or "traceback" in o]
         cell.metadata["drawn"] = [
             {
@@ -176,15 +196,15 @@ def _title(notebook):
     """The first heading, and the first paragraph after it."""
     text = next((cell.source for cell in notebook.cells if cell.cell_type == "markdown"), "")
     blocks = [block.strip() for block in re.split(r"\n\s*\n", text) if block.strip()]
-    heading = next((block for block in blocks if block.startswith("#")), "# Untitled")
+    heading = next((block for block in blocks if block.strip("# \n") and block.startswith("#")), "# Untitled")
     return heading.lstrip("# ").splitlines()[0], next((block for block in blocks if not block.startswith("#")), "")
 
 
-def write(profile, progress=print):
-    """Write the site of a profile to ``build/paper``; returns the path of its front page.
+def write(profile=None, progress=print):
+    """Write the site to ``build/paper``; returns the path of its front page.
 
-    Chapters are the notebooks with an executed copy.  One that is stale says so on its page; one without is named on
-    the front page.
+    Chapters are the notebooks with an executed copy, each in this profile, or in the largest that has its runs.  One
+    that is stale says so on its page; one without a copy is named on the front page.
     """
     from nbconvert import HTMLExporter
 
@@ -196,16 +216,16 @@ def write(profile, progress=print):
     shared = {
         "chapters": found,
         "style": (TEMPLATES / "style.css").read_text(),
-        "words": f"Profile {profile}{f', commit {commit}' if commit else ''}. Self-contained: no network, no script.",
+        "words": f"{f'Commit {commit}. ' if commit else ''}No network, no script; links lead into the repository.",
     }
     written = set()
     for chapter in found:
         path, record = chapter["path"], chapter["record"]
-        links = {"notebook": path, "params": results.root() / "params", "results": results.results_dir() / profile}
+        kept = results.results_dir() / chapter["profile"]
+        links = {"notebook": path, "params": results.root() / "params", "results": kept}
         resources = {
             **shared,
             "chapter": chapter,
-            "profile": profile,
             "record": record,
             "links": {name: _link(place, folder) for name, place in links.items()},
             "tables": _readable(record["made from"]) if record else {},
@@ -215,29 +235,35 @@ def write(profile, progress=print):
         written.add(_write(folder / chapter["page"], page))
         progress(f"{chapter['page']}: {len(page) / 1e6:.1f} MB")
     front = exporter.environment.get_template("front.html.j2")
-    page = front.render(**shared, **_front(profile, folder), missing=missing)
+    first = profile or max((c["profile"] for c in found), key=lambda name: -BEST.index(name), default=BEST[-1])
+    page = front.render(**shared, **_front(first, folder), missing=missing)
     written.add(_write(folder / "index.html", page))
     for old in set(folder.glob("*.html")) - written:
         old.unlink()
     return folder / "index.html"
 
 
-def _chapters(profile, folder):
+def _chapters(given, folder):
     """The executed notebooks, each with what its page needs, and words on those that are missing."""
     import nbformat
 
     found, missing, every = [], [], chapters.notebooks()
     for i, notebook in enumerate(every):
+        profile = given or chapters.best_profile(notebook)[0]
         copy, why = stale.executed(notebook, profile), stale.reasons(notebook, profile, later=every[i + 1 :])
+        again = f"tox -e figures -- --profile {profile} {notebook.name[:2]}"
+        if chapters.failed_copy(notebook, profile).is_file():
+            missing.append(f"{notebook.name} failed, see {chapters.failed_copy(notebook, profile).name}; {again}")
+        elif not copy.is_file():
+            missing.append(f"{notebook.name} has not been run: {again}")
         if not copy.is_file():
-            how = f"tox -e figures -- --profile {profile} {notebook.name[:2]}"
-            missing.append(f"{notebook.name} has not been run in this profile: {how}")
             continue
         content, record = nbformat.read(copy, as_version=4), stale.record_of(notebook, profile)
         title, lead = _title(content)
         found.append(
             {
                 "path": notebook,
+                "profile": profile,
                 "notebook": f"notebooks/{notebook.name}",
                 "page": f"{notebook.stem}.html",
                 "title": title,
@@ -248,8 +274,7 @@ def _chapters(profile, folder):
                 "record": record,
             }
         )
-    # What compares all the others comes first.
-    return sorted(found, key=lambda chapter: "comparison" not in chapter["page"]), missing
+    return found, missing
 
 
 def _write(path, text):
@@ -283,12 +308,10 @@ def main(arguments=None):
     parser.add_argument("--profile", choices=PROFILES, help="as in tox -e figures")
     parser.add_argument("--as-is", action="store_true", help="run nothing; what is stale is marked as such")
     options = parser.parse_args(arguments)
-    profile, words = (options.profile, None) if options.profile else chapters.best_profile()
-    if words:
-        print(words, flush=True)
-    status = 0 if options.as_is else chapters.main(["--profile", profile])
+    given = ["--profile", options.profile] if options.profile else []
+    status = 0 if options.as_is else chapters.main(given)
     if status in (0, 1):  # one that failed does not stop the others
-        print(write(profile, progress=lambda line: print(line, flush=True)), flush=True)
+        print(write(options.profile, progress=lambda line: print(line, flush=True)), flush=True)
     return status
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import subprocess
+import sys
 import tempfile
 import zipfile
 import zlib
@@ -31,6 +32,7 @@ VERSIONS_OF = (
     "h5py",
 )
 SUMS = "SHA256SUMS"
+TOLD = "application/vnd.lensdet.told+json"  # type of what `tell` leaves in a notebook
 
 
 def root():
@@ -111,16 +113,30 @@ def sealing(*paths):
     is left that differs from its sum.
     """
     beside = paths[0].with_name(SUMS)
-    listed = _sums(beside)
-    others = {name: digest for name, digest in listed.items() if name not in {path.name for path in paths}}
-    if others != listed:
-        _write_sums(beside, others)
+    if not _sums(beside).keys().isdisjoint(path.name for path in paths):
+        _change_sums(beside, {path.name: None for path in paths})
     yield
-    _write_sums(beside, others | {path.name: sha(path) for path in paths})
+    _change_sums(beside, {path.name: sha(path) for path in paths})
+    tell(kept=[os.path.relpath(path, results_dir()) for path in paths])
 
 
-def checked(path):
+def tell(**files):
+    """Leave names of files in the output of the cell that wrote them, unseen: for `lensdet.stale` and `lensdet.paper`.
+
+    ``drawn`` are those in the profile's folder of figures/, ``kept`` those in results/.
+    """
+    if "IPython" in sys.modules and (shell := sys.modules["IPython"].get_ipython()) is not None:
+        shell.display_pub.publish({TOLD: files})
+
+
+def checked(path, part_of=None):
     """The path of a result, whose content is what the ``SHA256SUMS`` beside it says; what is not listed there passes.
+
+    Parameters
+    ----------
+    path : Path
+    part_of : Path, optional
+        The folder that has to be computed anew with it, where it is not the file alone.
 
     Raises
     ------
@@ -131,7 +147,7 @@ def checked(path):
     if digest not in (None, sha(path)):
         raise ValueError(
             f"{path}: changed or damaged, its SHA-256 is not that in {SUMS}; restore it (git restore), or remove "
-            f"{path.parent} to compute it anew"
+            f"{part_of or path} to compute it anew"
         )
     return path
 
@@ -141,9 +157,10 @@ def _sums(path):
     return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
 
 
-def _write_sums(path, sums):
+def _change_sums(path, changed):
+    sums = {**_sums(path), **changed}  # as they are now: others may have been at it
     with atomic(path) as beside:
-        beside.write_text("".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items())))
+        beside.write_text("".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items()) if digest))
 
 
 def device():
@@ -278,13 +295,13 @@ def load_logits(folder, selector, name):
     """
     if not is_complete(folder):
         raise FileNotFoundError(f"{folder}: no complete run; train it with notebooks/02_losses.py")
-    with h5py.File(checked(folder / "logits.h5")) as file:
+    with h5py.File(checked(folder / "logits.h5", folder)) as file:
         return file[f"rows/{name}"]["label"], file[f"logits/{selector}/{name}"][:]
 
 
 def load_rows(folder, name):
     """Rows of a set that a run was scored on, of dtype `lensdet.mocklens.ROW` (N,)."""
-    with h5py.File(checked(folder / "logits.h5")) as file:
+    with h5py.File(checked(folder / "logits.h5", folder)) as file:
         return file[f"rows/{name}"][:]
 
 
@@ -295,12 +312,12 @@ def fingerprint(folder, selector):
 
 def load_provenance(folder):
     """What made a run: versions, device, commit, seconds, the chunk of each selector's checkpoint."""
-    return json.loads(checked(folder / "provenance.json").read_text())
+    return json.loads(checked(folder / "provenance.json", folder).read_text())
 
 
 def load_history(folder):
     """History of a run, a pandas data frame with a row a chunk."""
-    return pd.read_csv(checked(folder / "history.csv"))
+    return pd.read_csv(checked(folder / "history.csv", folder))
 
 
 def check_run(folder, parameters, loss, run, data_key):
@@ -311,7 +328,7 @@ def check_run(folder, parameters, loss, run, data_key):
     ValueError
         Where its ``parameters.json`` differs, naming what, or is not what was written.
     """
-    found = json.loads(checked(folder / "parameters.json").read_text())
+    found = json.loads(checked(folder / "parameters.json", folder).read_text())
     wanted = parameters.experiment(loss, data_key) | {"run": run}
     differs = sorted(k for k in wanted.keys() | found.keys() if wanted.get(k) != found.get(k))
     if differs:

@@ -3,6 +3,7 @@
 A record, ``build/<profile>/02_losses.json``, is written when a notebook has ended well.  It holds the SHA-256 of the
 notebook, of each module that it imports (directly or through others), of each result of its profile and of each file
 that it drew, with the parameters and versions.  A notebook without a record is stale, so that a new clone draws all.
+Weights are not looked at: they are not part of the committed results, and what they say is in the logits.
 
 A notebook may read any result of its profile: which ones, nothing declares.  What a *later* notebook has added since
 (heat maps, networks of ensembles) it cannot have read, and that alone does not make it stale.
@@ -21,7 +22,15 @@ from lensdet.parameters import resolve
 from lensdet.results import sha
 
 PACKAGE = Path(__file__).parent
-DRAWN_BY = ("matplotlib", "pandas", "scikit-learn", "seaborn")  # as much part of a figure as what computed it
+DRAWN_BY = (
+    "jinja2",
+    "matplotlib",
+    "pandas",
+    "pillow",
+    "scikit-learn",
+    "seaborn",
+    "tabulate",
+)  # as much part of a figure as what computed it
 
 
 def modules(source, package=PACKAGE):
@@ -130,53 +139,62 @@ def executed(notebook, profile):
 
 def record_of(notebook, profile):
     """The record of a notebook's last good run; None where there is none that can be read."""
+    record = _read(notebook, profile)
+    return record if {"made from", "drawn", "added", "key"} <= record.keys() else None
+
+
+def _read(notebook, profile):
     try:
         record = json.loads(executed(notebook, profile).with_suffix(".json").read_text())
     except (OSError, ValueError):
-        return None
-    return record if isinstance(record, dict) and {"made from", "drawn", "added", "key"} <= record.keys() else None
+        return {}
+    return record if isinstance(record, dict) else {}
 
 
-def forget(notebook, profile):
-    """Remove a record, before the notebook runs: whatever stops it, it will be stale."""
-    executed(notebook, profile).with_suffix(".json").unlink(missing_ok=True)
+def begin(notebook, profile, made):
+    """Put a note in the record's place before the notebook runs: whatever stops it, it will be stale.
 
-
-def seen(folder):
-    """What tells a file that was written from one that was not, by its name, in a folder that need not exist.
-
-    Figures are written beside their place and renamed: the same bytes have another inode.
+    The note tells which results were there: what is added until it has ended well makes no other notebook stale.
     """
-    return {
-        path.name: (path.stat().st_ino, path.stat().st_mtime_ns)
-        for path in sorted(folder.glob("*"))
-        if path.is_file() and path.name[0] != "."
-    }
+    note = {"before": sorted(made["results"]), "added": sorted(added_by(notebook, profile, made["results"]))}
+    results.write_json(executed(notebook, profile).with_suffix(".json"), note)
 
 
-def write_record(notebook, profile, made, drawn, before=None, seconds=0.0):
-    """Keep what a run was made from, what it drew, and what it added to the results.
+def added_by(notebook, profile, there):
+    """Which of the results that are there a notebook has added, in any of its runs, as far as is known: a set."""
+    record = _read(notebook, profile)
+    since = there.keys() - set(record["before"]) if "before" in record else set()
+    return (set(record.get("added", ())) & there.keys()) | since
+
+
+def told(path):
+    """What an executed notebook has told (`lensdet.results.tell`): two sets, of files drawn and results kept."""
+    cells = json.loads(path.read_text())["cells"]
+    found = [o["data"][results.TOLD] for c in cells for o in c.get("outputs", []) if results.TOLD in o.get("data", {})]
+    return tuple({name for files in found for name in files.get(kind, [])} for kind in ("drawn", "kept"))
+
+
+def finish(notebook, profile, made, drawn, kept, seconds=0.0):
+    """Write the record: what a run was made from, what it drew, and what it added to the results.
 
     Parameters
     ----------
     notebook : Path
     profile : str
     made : dict of dict
-        `made_from`, as it was before the run: what changed under way has not been seen.
-    drawn : iterable of str
-        Names of the files in ``figures/<profile>`` that it wrote.
-    before : dict, optional
-        The record of the run before: what that added to the results was added by this notebook.
+        `made_from`, as it was before the run: what others changed under way has not been seen.
+    drawn, kept : set of str
+        From `told`: names in ``figures/<profile>``, and in results/.
     seconds : float
         That it took.
     """
-    now = result_files(profile)
-    added = {name for name, digest in now.items() if made["results"].get(name) != digest}
-    added |= set(before["added"]) & now.keys() if before else set()
-    folder = results.figures_dir() / profile
-    made = {**made, "results": now}
+    now, prefix = result_files(profile), f"{profile}/"
+    kept = {name.removeprefix(prefix) for name in kept if name.startswith(prefix)} & now.keys()
+    added = (added_by(notebook, profile, made["results"]) | kept) & now.keys()
+    made = {**made, "results": {**made["results"], **{name: now[name] for name in kept}}}
     record = {"key": key(made), "seconds": round(seconds, 1), "made from": made, "added": sorted(added)}
-    record["drawn"] = {name: sha(folder / name) for name in sorted(drawn)}
+    folder = results.figures_dir() / profile
+    record["drawn"] = {name: sha(folder / name) for name in sorted(drawn) if (folder / name).is_file()}
     results.write_json(executed(notebook, profile).with_suffix(".json"), record)
 
 
@@ -192,10 +210,9 @@ def reasons(notebook, profile, later=()):
     """
     record = record_of(notebook, profile)
     if record is None:
-        return ["not run yet"]
+        return ["interrupted or failed" if "before" in _read(notebook, profile) else "not run yet"]
     now, then = made_from(notebook, profile), record["made from"]
-    others = [r for r in (record_of(n, profile) for n in later) if r]
-    by_others = {name for other in others for name in other["added"]} - then["results"].keys()
+    by_others = {name for other in later for name in added_by(other, profile, now["results"])} - then["results"].keys()
     now["results"] = {name: digest for name, digest in now["results"].items() if name not in by_others}
     words = []
     for kind, content in now.items():

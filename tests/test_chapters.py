@@ -21,9 +21,20 @@ profile = None
 import os
 from pathlib import Path
 
+from IPython import get_ipython
+
 folder = Path(os.environ["LENSDET_FIGURES"]) / profile
 folder.mkdir(parents=True, exist_ok=True)
 (folder / "good.txt").write_text(profile)
+told = {"drawn": ["good.txt"]}  # as lensdet.results.tell has it
+if get_ipython():
+    get_ipython().display_pub.publish({"application/vnd.lensdet.told+json": told})
+"""
+ADDS = """
+result = folder.parents[1] / "results" / profile / "bce-1" / "heat.h5"
+result.parent.mkdir(parents=True, exist_ok=True)
+result.write_text(str(len(list(result.parent.glob("*")))))
+told["kept"] = [f"{profile}/bce-1/heat.h5"]
 """
 
 
@@ -49,17 +60,19 @@ def no_kernel(monkeypatch):
     def execute(notebook, copy, given, **_):
         ran.append(Path(notebook).stem)
         Path(copy).write_text("half")
-        exec(Path(notebook).read_text().replace("profile = None", f"profile = {given['profile']!r}"), {})
-        Path(copy).write_text(json.dumps({"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
+        left = {}
+        exec(Path(notebook).read_text().replace("profile = None", f"profile = {given['profile']!r}"), left)
+        cells = [{"outputs": [{"data": {results.TOLD: left.get("told", {})}}]}]
+        Path(copy).write_text(json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
 
     monkeypatch.setattr(papermill, "execute_notebook", execute)
     return ran
 
 
-def complete(profile, leave_out=0):
+def complete(profile, leave_out=0, experiments=None, segmentation="none"):
     """Leave what tells that all runs of a profile are there, but some."""
-    p = parameters.resolve({"profile": profile})
-    wanted = [*p.experiments, "IDE_3", "IDE_6"]
+    p = parameters.resolve({"profile": profile, "segmentation": segmentation})
+    wanted = experiments or [*p.experiments, "IDE_3", "IDE_6"]
     folders = [results.run_folder(p, e, run, p.survey_key()) for e in wanted for run in range(1, p.runs + 1)]
     for folder in folders[leave_out:]:
         folder.mkdir(parents=True, exist_ok=True)
@@ -71,7 +84,10 @@ def complete(profile, leave_out=0):
     [
         (["03"], ["no notebook 03", "there are 01, 02"]),
         (["02", "7", "8"], ["no notebook 7, 8"]),
-        (["--profile", "quik"], ["'quik'", "'smoke', 'quick', 'lite' or 'thesis'", "did you mean 'quick'"]),
+        (
+            ["--profile", "quik"],
+            ["'quik'", "'smoke', 'quick', 'overnight', 'lite' or 'thesis'", "did you mean 'quick'"],
+        ),
         (["--fresh"], ["say which profile", "--profile quick"]),
         (["--fresh", "--list", "--profile", "quick"], ["not allowed with"]),
     ],
@@ -92,7 +108,8 @@ def test_a_notebook_that_fails_does_not_stop_the_others(repository, capfd):
     assert "01_bad: FAILED" in said.out and "unlucky" in said.out
     assert "02_good: " in said.out and "failed: 01_bad\n" in said.err
     built = repository / "build" / "smoke"
-    assert {f.name for f in built.iterdir()} == {"01_bad.failed.ipynb", "02_good.ipynb", "02_good.json"}
+    left = {"01_bad.failed.ipynb", "01_bad.json", "02_good.ipynb", "02_good.json"}
+    assert {f.name for f in built.iterdir()} == left
     assert "unlucky" in (built / "01_bad.failed.ipynb").read_text()
 
 
@@ -124,7 +141,10 @@ def test_list_says_why_and_runs_nothing(repository, no_kernel, capsys):
     assert chapters.main(["--list", "--profile", "smoke"]) == 0
     said = capsys.readouterr().out.splitlines()
     assert said == ["01_bad: stale: not run yet", "02_good: stale: figures: good.txt changed"]
-    assert no_kernel == []
+    chapters.main(["--profile", "smoke", "01"])
+    chapters.main(["--list", "--profile", "smoke", "01"])
+    assert "01_bad: stale: interrupted or failed" in capsys.readouterr().out
+    assert no_kernel == ["01_bad"]
 
 
 def test_what_is_no_longer_drawn_is_named(repository, no_kernel, capsys):
@@ -137,17 +157,26 @@ def test_what_is_no_longer_drawn_is_named(repository, no_kernel, capsys):
 
 
 def test_the_largest_complete_profile_is_drawn(repository, capsys):
-    assert chapters.best_profile() == ("quick", chapters.best_profile()[1])
-    assert "no profile is complete" in chapters.best_profile()[1]
+    losses = repository / "notebooks" / "02_good.py"
+    assert chapters.best_profile(losses) == ("quick", "profile quick, 0 of 8 runs: the others are trained first")
     complete("quick")
     complete("lite", leave_out=1)
     chapters.main(["--list"])
-    said = capsys.readouterr().out
-    assert "profile quick, the largest that is complete" in said and "lite 59 of 60 runs" in said
+    assert "02_good: stale: not run yet (profile quick, 8 runs)" in capsys.readouterr().out
     complete("lite")
-    assert chapters.best_profile()[0] == "lite"
+    assert chapters.best_profile(losses)[0] == "lite"
     complete("thesis")
-    assert chapters.best_profile()[0] == "thesis"
+    assert chapters.best_profile(losses) == ("thesis", "profile thesis, 40 runs")
+
+
+def test_each_notebook_by_the_runs_that_it_needs(repository):
+    complete("quick")
+    complete("lite", experiments=["bce", "fbeta", "f1", "f1_double"])
+    best = {n: chapters.best_profile(Path(f"{n}_some.py"))[0] for n in ("01", "02", "03", "04", "05", "06")}
+    assert best == {"01": "lite", "02": "lite", "03": "lite", "04": "lite", "05": "quick", "06": "quick"}
+    complete("lite", experiments=["bce"], segmentation="text")
+    complete("lite", experiments=["IDE_3", "IDE_6"])
+    assert {chapters.best_profile(Path(f"{n}_some.py"))[0] for n in ("05", "06")} == {"lite"}
 
 
 def test_fresh_moves_results_aside_and_removes_none(repository, no_kernel, capsys):
@@ -181,15 +210,53 @@ def test_interrupted_it_goes_on(repository, no_kernel, capsys):
     first.write_text(GOOD.replace("good.txt", "first.txt"))
     second.write_text(GOOD + "raise KeyboardInterrupt\n")
     assert chapters.main(["--profile", "smoke"]) == 130
-    assert "said again, this goes on" in capsys.readouterr().out
-    assert {f.name for f in (repository / "build" / "smoke").iterdir()} == {"01_bad.ipynb", "01_bad.json"}
+    assert "say the same again" in capsys.readouterr().out
+    left = {f.name for f in (repository / "build" / "smoke").iterdir()}
+    assert left == {"01_bad.ipynb", "01_bad.json", "02_good.json"}
     second.write_text(GOOD)
     assert chapters.main(["--profile", "smoke"]) == 0
     assert no_kernel == ["01_bad", "02_good", "02_good"]
 
 
+@pytest.mark.parametrize("end", ["raise KeyboardInterrupt", "raise ValueError"])
+def test_what_an_unfinished_notebook_added_makes_no_other_stale(repository, no_kernel, end):
+    first, second = repository / "notebooks" / "01_bad.py", repository / "notebooks" / "02_good.py"
+    first.write_text(GOOD.replace("good.txt", "first.txt"))
+    second.write_text(GOOD + ADDS + f"{end}\n")
+    assert chapters.main(["--profile", "smoke"]) in (1, 130)
+    assert stale.reasons(first, "smoke", [second]) == []
+    second.write_text(GOOD + ADDS)
+    assert chapters.main(["--profile", "smoke"]) == 0
+    assert chapters.main(["--profile", "smoke"]) == 0
+    assert no_kernel == ["01_bad", "02_good", "02_good"]
+    second.write_text(GOOD + ADDS + f"{end}\n")  # once it ended well, and now it does not
+    chapters.main(["--profile", "smoke", "02"])
+    assert stale.reasons(first, "smoke", [second]) == []
+
+
+def test_what_another_process_adds_under_way_has_not_been_read(repository, no_kernel):
+    notebook = repository / "notebooks" / "02_good.py"
+    notebook.write_text(GOOD + ADDS + "result.with_name('run_09.csv').write_text('of a training beside it')\n")
+    assert chapters.main(["--profile", "smoke", "02"]) == 0
+    assert stale.reasons(notebook, "smoke") == ["results: bce-1/run_09.csv new"]
+    notebook.write_text(GOOD + ADDS)
+    assert chapters.main(["--profile", "smoke", "02"]) == 0
+    assert stale.reasons(notebook, "smoke") == []
+
+
+def test_a_comparison_that_fails_is_said(repository, no_kernel, monkeypatch, capsys):
+    def fails(profile):
+        raise ValueError("logits.h5: changed or damaged")
+
+    monkeypatch.setattr(chapters, "compare", fails)
+    assert chapters.main(["--profile", "smoke", "02"]) == 1
+    said = capsys.readouterr()
+    assert "comparison of smoke with the thesis: FAILED\nlogits.h5: changed" in said.out
+    assert said.err == "failed: comparison\n" and (repository / "figures" / "index.md").exists()
+
+
 def test_interrupted_by_a_signal(repository):
-    """As by Ctrl-C, with a kernel: what was up to date and is being forced is stale afterwards, and nothing is half."""
+    """As by Ctrl-C, with a kernel: what was up to date before is stale afterwards, and nothing is half written."""
     slow = "\nimport time\n\n(folder / 'begun').touch()\ntime.sleep(60)\n"
     (repository / "notebooks" / "01_bad.py").unlink()
     assert chapters.main(["--profile", "smoke"]) == 0
@@ -203,6 +270,6 @@ def test_interrupted_by_a_signal(repository):
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 130, said
     notebook = repository / "notebooks" / "02_good.py"
-    assert stale.reasons(notebook, "smoke") == ["not run yet"]
+    assert stale.reasons(notebook, "smoke") == ["interrupted or failed"]
     left = {f.name for f in (repository / "build" / "smoke").iterdir()}
-    assert left == {"02_good.ipynb"}  # that of the run before
+    assert left == {"02_good.ipynb", "02_good.json"}  # the copy is that of the run before

@@ -10,7 +10,7 @@ import nbformat
 import pytest
 from nbformat import v4
 
-from lensdet import chapters, figures, paper, results, stale, thesis
+from lensdet import chapters, paper, results, stale, thesis
 
 HOSTILE = """<table onclick="steal()"><tr><td>1.5</td><td><script>steal()</script><img src="https://far.example/x.png">
 <a href="javascript:steal()">click</a><style>@import url(https://far.example/a.css)</style></td></tr></table>"""
@@ -83,11 +83,11 @@ def executed(*cells, drawn=(), notebook="01_data"):
     copy = stale.executed(path, "smoke")
     copy.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(v4.new_notebook(cells=[v4.new_markdown_cell("# 1. A chapter\n\nIts lead."), *cells]), copy)
-    stale.write_record(path, "smoke", made, drawn)
+    stale.finish(path, "smoke", made, set(drawn), set())
 
 
 def told(*files):
-    return v4.new_output("display_data", {figures.DRAWN: {"files": list(files)}})
+    return v4.new_output("display_data", {results.TOLD: {"drawn": list(files)}})
 
 
 def page(name="01_data"):
@@ -105,18 +105,32 @@ def test_nothing_in_a_page_acts_or_comes_from_elsewhere(repository):
             "svg", v4.new_output("display_data", {"image/svg+xml": "<svg onload='steal()'/>", "text/plain": "an SVG"})
         ),
         cell("js", v4.new_output("display_data", {"application/javascript": "steal()", "text/plain": "a script"})),
+        v4.new_raw_cell("<script>steal()</script><meta http-equiv=refresh content='0;url=https://far.example'><form>"),
+        v4.new_markdown_cell(
+            "[a](JaVaScript:steal\\(\\)) [b](&#106;avascript:steal) [c](data:text/html,x) <a href=' javascript:x'>d</a>"
+        ),
     )
-    found = page()
-    assert not {"script", "link", "iframe", "object", "embed", "svg", "base"} & set(found.tags)
-    assert not [a for a in found.attributes if a[1].startswith("on")]
-    for tag, name, value in found.attributes:
-        if name in ("src", "srcset", "data", "poster") or (name == "href" and tag != "a"):
-            assert value.startswith("data:image/"), (tag, name, value[:80])
-        assert not value.startswith("javascript:")
-    assert found.tags.count("style") == 1 and "far.example" not in "".join(found.values("img", "src"))
-    policy = [v for v in found.values("meta", "content") if "default-src" in v]
-    assert policy == ["default-src 'none'; img-src data:; style-src 'unsafe-inline'"]
-    assert "<script>steal()</script>" in found.text  # printed and raised, it is text
+    (repository / "README.md").write_text(
+        "# <script>steal()</script>\n\n<form action='https://far.example'></form><script>x</script>\n"
+    )
+    folder = repository / "figures" / "smoke"
+    folder.mkdir(parents=True)
+    (folder / "comparison.md").write_text(
+        "# A\n\n| a |\n|:--|\n| <img src=x onerror=steal()><script>steal()</script> |\n"
+    )
+    for found in (page(), page("index")):
+        assert not {"script", "link", "iframe", "object", "embed", "svg", "base", "form"} & set(found.tags)
+        assert not [a for a in found.attributes if a[1].startswith("on") or a[1:] == ("http-equiv", "refresh")]
+        for tag, name, value in found.attributes:
+            if name in ("src", "srcset", "data", "poster") or (name == "href" and tag != "a"):
+                assert value.startswith("data:image/"), (tag, name, value[:80])
+            assert not value.strip().lower().startswith(("javascript:", "data:text"))
+        assert found.tags.count("style") == 1 and found.tags.count("meta") == 3
+        policy = [v for v in found.values("meta", "content") if "default-src" in v]
+        assert policy == [
+            "default-src 'none'; img-src data:; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'"
+        ]
+    assert page().text.count("<script>steal()</script>") == 4  # in code, printed, raised and in a raw cell it is text
 
 
 def test_each_figure_is_linked_to_notebook_parameters_and_results(repository):
@@ -146,11 +160,18 @@ def test_each_figure_is_linked_to_notebook_parameters_and_results(repository):
 
 def test_no_folder_of_this_machine_and_no_noise(repository):
     said = f"read {repository}/results/smoke/bce-1 and {repository}/build/banks/x\n"
-    noise = "I0000 00:00:17 port.cc:1] oneDNN\nbce run 1:  50%|█████     | 1/2 [00:01]\nkept: a warning\n"
-    executed(cell("a", v4.new_output("stream", text=said), v4.new_output("stream", name="stderr", text=noise)))
+    noise = "I0000 00:00:17 port.cc:1] oneDNN\nbce run 1:  50%|█████     | 1/2 [00:01]\n"
+    noise += "kept: 95%| of it\nE0000 1 a] memory\n"
+    table = f"<table><tr><td>{repository}/params/bce.yaml</td></tr></table>"
+    executed(
+        cell("a", v4.new_output("stream", text=said), v4.new_output("stream", name="stderr", text=noise)),
+        cell("b", v4.new_output("execute_result", {"text/html": table})),
+        cell("c", v4.new_output("error", ename="E", evalue="e", traceback=[f"in {repository}/lensdet/x.py"])),
+    )
     text = page().text
-    assert "read smoke/bce-1 and banks/x" in text
-    assert str(repository) not in text and "oneDNN" not in text and "50%" not in text and "kept: a warning" in text
+    assert "read results/smoke/bce-1 and build/banks/x" in text and "in lensdet/x.py" in text and "params/bce" in text
+    assert str(repository) not in text and "oneDNN" not in text and "50%" not in text
+    assert "kept: 95%| of it" in text and "E0000 1 a] memory" in text
 
 
 def test_the_front_page(repository):
@@ -166,7 +187,7 @@ def test_the_front_page(repository):
     assert front.text.index("Simulated survey") < front.text.index("Its lead.")
     assert "Not this" not in front.text and front.tags.count("h1") == 1
     assert "+0.004\xa0(-0.2\xa0to\xa0+0.2)" in " ".join(front.words)  # an interval stays in one line
-    assert "02_losses.py has not been run in this profile: tox -e figures -- --profile smoke 02" in front.text
+    assert "02_losses.py has not been run: tox -e figures -- --profile smoke 02" in front.text
     assert {"../../figures/smoke/comparison.md", "../../figures/index.md"} <= set(front.values("a", "href"))
 
 
@@ -176,20 +197,39 @@ def test_what_is_out_of_date_says_so(repository):
     (repository / "notebooks" / "01_data.py").write_text(DRAWS + "# more\n")
     assert "Out of date, run tox -e figures: the notebook changed" in page().text
     (repository / "build" / "paper" / "09_old.html").write_text("of a notebook that is gone")
-    assert not page().text == "" and not (repository / "build" / "paper" / "09_old.html").exists()
+    page()
+    assert not (repository / "build" / "paper" / "09_old.html").exists()
+    (repository / "build" / "smoke" / "01_data.failed.ipynb").write_text("")
+    assert "01_data.py failed, see 01_data.failed.ipynb" in page("index").text
 
 
 def test_maths_is_drawn_and_code_is_not():
-    made = paper.prose("Of $\\alpha^2$ and $$F_\\beta$$, not `$a$`, nor 5 $ and 6 $; $\\nonsense{$ stays.")
-    assert made.count('<img class="maths"') == 2 and 'alt="\\alpha^2"' in made
-    assert "<code>$a$</code>" in made and "5 $ and 6 $" in made and "$\\nonsense{$" in made
+    text = "Of $\\alpha^2$, not `$a$`; $\\nonsense{$ stays.\n\n$$F_\\beta$$\n\n~~~\nin $x$ code\n~~~\n\n[a](https://e.org/?a=$b$)\n"
+    made = paper.prose(text)
+    assert made.count('<img class="maths"') == 2 and 'alt="\\alpha^2"' in made and 'alt="F_\\beta"' in made
+    assert "<code>$a$</code>" in made and "in $x$ code" in made and "$\\nonsense{$" in made
+    assert 'href="https://e.org/?a=$b$"' in made
+    assert made == paper.prose(text)
 
 
 def test_links_lead_on_from_the_page():
     base, folder = Path("/r/figures/quick"), Path("/r/build/paper")
-    made = paper.prose("[a](fig 1.png) [b](https://x.org/y) [c](#d) [e](../index.md#f)", base, folder)
+    text = "[a](<fig 1.png>) [a](fig%201.png) [b](HTTPS://x.org/y?a=1&b=2) [c](#d) [e](../index.md#f) [g](a?b=1&c=2)"
+    made = paper.prose(text, base, folder)
     hrefs = [part.split('"')[0] for part in made.split('href="')[1:]]
-    assert "../../figures/index.md#f" in hrefs and "https://x.org/y" in hrefs and "#d" in hrefs
+    assert hrefs == ["../../figures/quick/fig%201.png", "../../figures/quick/fig%201.png", "HTTPS://x.org/y?a=1&amp;b=2",
+                     "#d", "../../figures/index.md#f", "../../figures/quick/a?b=1&amp;c=2"]  # fmt: skip
+
+
+def test_a_picture_in_another_form_and_a_path_that_leads_out(repository):
+    (repository / "secret.png").write_bytes(b"\x89PNG")
+    picture = v4.new_output(
+        "display_data", {"text/latex": "$x$", "image/svg+xml": "<svg/>", "image/png": "iVBORw0KGgo="}
+    )
+    executed(cell("a", told("../../secret.png"), picture))
+    found = page()
+    assert [src[:22] for src in found.values("img", "src")] == ["data:image/png;base64,"]
+    assert not [h for h in found.values("a", "href") if "secret" in h and "figures" not in h]
 
 
 @pytest.mark.parametrize(

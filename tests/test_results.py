@@ -134,7 +134,7 @@ def test_a_result_that_differs_from_its_sum_is_not_used(here, smoke, name, load)
     content = bytearray((folder / name).read_bytes())
     content[-2] ^= 1
     (folder / name).write_bytes(content)
-    with pytest.raises(ValueError, match=f"run_01/{name}: changed or damaged.*git restore.*remove"):
+    with pytest.raises(ValueError, match=f"run_01/{name}: changed or damaged.*git restore.*remove.*run_01 to"):
         load(folder, smoke)
 
 
@@ -160,10 +160,11 @@ def test_committed_results_have_their_sums():
     files = [ROOT / name for name in listed.stdout.split("\0") if name]
     if not files:
         pytest.skip("not in git")
-    for path in files:
-        if path.name not in (results.SUMS, "README.md"):
-            assert path.name in path.with_name(results.SUMS).read_text(), path
-            results.checked(path)
+    sums = {path.parent: path for path in files if path.name == results.SUMS}
+    named = {folder / line.split()[1] for folder, path in sums.items() for line in path.read_text().splitlines()}
+    assert named == {path for path in files if path.name not in (results.SUMS, "README.md")}
+    for path in named:
+        results.checked(path)
 
 
 # ---- whose run it is
