@@ -204,17 +204,18 @@ def compile_ahead(p, experiment, n_hosts, n_sources):
 
 
 def exhausted(losses, patience):
-    """How often in these validation losses there was none better for ``patience`` chunks, counted anew after each time.
+    """How often in these validation losses there was none better for ``patience`` chunks, each time from the start.
 
-    The first time ends a training (section 4.4).  With the schedule ``plateau`` the learning rate falls to a tenth the
-    first `FALLS` times, and the next ends it.
+    A loss from before counts no more: where the rate is high one of many swings is low by luck, and would end what
+    follows.  The first time ends a training (section 4.4).  With the schedule ``plateau`` the learning rate falls to a
+    tenth the first `FALLS` times, and the next ends it.
     """
     best, since, times = np.inf, -1, 0
     for loss in losses:
         since = 0 if loss < best else since + 1
         best = min(best, loss) if loss == loss else best
         if since == patience:
-            since, times = 0, times + 1
+            best, since, times = np.inf, -1, times + 1
     return times
 
 
