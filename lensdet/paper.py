@@ -23,8 +23,11 @@ TEMPLATES = Path(__file__).parent / "paper_template"
 TAGS = ("a b blockquote br code dd del div dl dt em h1 h2 h3 h4 h5 h6 hr i li ol p pre s span strong sub sup "
         "table tbody td tfoot th thead tr ul").split()  # fmt: skip
 ATTRIBUTES = {"*": ["class"], "a": ["href", "title"], "td": ["colspan", "rowspan"], "th": ["colspan", "rowspan"]}
-# What TensorFlow's libraries note, and progress bars.
-_NOISE = re.compile(r"^([IW]\d{4} [\d:.]+ .*|WARNING: All log messages before absl.*|.*\d+%\|.*\|.*|)$")
+# What TensorFlow's libraries note, on a machine without GPU as errors, and progress bars.
+_NOISE = re.compile(
+    r"^([IW]\d{4} [\d:.]+ .*|E\d{4} .*(cuInit|oneDNN supports).*|WARNING: All log messages before absl.*|"
+    r".*\d+%\|.*\|.*|)$"
+)
 _SHOWN = ("image/png", "image/jpeg", "text/html", "text/markdown", "text/plain")  # what the template has a place for
 _NUMBERS = re.compile(r"(?<=>)[-+–\d., ()%±]+(?: to [-+–\d., ()%]+)?(?=</t[dh]>)")  # not broken into two lines
 _PICTURES = {".png": "image/png", ".jpg": "image/jpeg"}
