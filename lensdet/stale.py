@@ -22,15 +22,8 @@ from lensdet.parameters import resolve
 from lensdet.results import sha
 
 PACKAGE = Path(__file__).parent
-DRAWN_BY = (
-    "jinja2",
-    "matplotlib",
-    "pandas",
-    "pillow",
-    "scikit-learn",
-    "seaborn",
-    "tabulate",
-)  # as much part of a figure as what computed it
+# As much part of a figure or table as what computed it.
+DRAWN_BY = ("jinja2", "matplotlib", "pandas", "pillow", "scikit-learn", "seaborn", "tabulate")
 
 
 def modules(source, package=PACKAGE):

@@ -281,8 +281,8 @@ def _train(p, experiment, run, bank, folder, progress, deadline):
     label = f"{experiment} run {run}"
     with draw, tqdm(total=p.chunks, initial=first, unit="chunk", desc=label, disable=not progress) as bar:
         while chunk < p.chunks and not state.stopped(p):
-            if p.schedule == "plateau" and state.exhausted(p.patience) != slowed:
-                slowed = state.exhausted(p.patience)
+            if p.schedule == "plateau" and (times := state.exhausted(p.patience)) != slowed:
+                slowed = times
                 learner.slow_down(slowed)
             (drawn, others), ahead = ahead.result(), draw.submit(drawn_chunk, chunk + 1)
             steps = learner.train_chunk(*drawn)

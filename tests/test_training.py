@@ -542,6 +542,10 @@ def test_what_is_missing_is_trained_in_turn(tiny, reference, smoke_bank, monkeyp
     assert trained == [("f1", 1), ("bce", 2), ("f1", 2)]
     truth = reference.parents[1] / f"truth-{smoke_bank.data_key}"
     assert {f.stem for f in truth.glob("*.csv")} == set(mocklens.FROZEN)
+    before = (truth / "test.csv").read_bytes()
+    (truth / "test.csv").unlink()  # as one does with a table that is damaged: it comes back without a training
+    training.train_missing(changed(tiny, experiments=["bce"]))
+    assert (truth / "test.csv").read_bytes() == before
     monkeypatch.setattr(training.bank_room, "open_bank", lambda _: pytest.fail("a bank was opened"))
     assert training.train_missing(changed(tiny, experiments=["bce"])) == smoke_bank.data_key
 
