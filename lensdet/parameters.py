@@ -272,7 +272,7 @@ PROFILES = {
     # Two cores over a night: the survey and network of quick, each run until its validation loss no longer falls.
     "overnight": dict(
         n_source=8000, information_size=2000, width=16, momentum=0.9, learning_rate=1e-3, schedule="plateau",
-        chunks=400, chunk_size=2048, patience=30, runs=5, dynamic_chunks=48,
+        chunks=400, chunk_size=2048, patience=20, runs=5, dynamic_chunks=48,
     ),
     # One GPU, a tenth of the thesis' chunks.
     "lite": dict(chunks=800, patience=800, redraw_validation=True, dynamic_chunks=200),
