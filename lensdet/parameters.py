@@ -269,10 +269,10 @@ PROFILES = {
         n_source=8000, information_size=2000, width=16, momentum=0.9, learning_rate=1e-3, schedule="cosine", chunks=48,
         chunk_size=2048, patience=48, runs=2, dynamic_chunks=24,
     ),
-    # Two cores over a night: the survey and network of quick, each run until its validation loss no longer falls.
+    # Two cores over a night: the survey and network of quick, ten times as many images a run.
     "overnight": dict(
-        n_source=8000, information_size=2000, width=16, momentum=0.9, learning_rate=1e-3, schedule="plateau",
-        chunks=400, chunk_size=2048, patience=20, runs=5, dynamic_chunks=48,
+        n_source=8000, information_size=2000, width=16, momentum=0.9, learning_rate=1e-3, schedule="cosine",
+        chunks=224, patience=224, runs=5, dynamic_chunks=56,
     ),
     # One GPU, a tenth of the thesis' chunks.
     "lite": dict(chunks=800, patience=800, redraw_validation=True, dynamic_chunks=200),
