@@ -2,10 +2,12 @@
 
 import argparse
 import contextlib
+import json
 import shutil
 import sys
 import time
 
+import h5py
 from filelock import FileLock, Timeout
 
 from lensdet import index, results, stale
@@ -33,12 +35,27 @@ def runs_there(notebook, profile):
 
 
 def best_profile(notebook):
-    """The largest profile that has all runs of a notebook, and words on them; ``quick`` where there is none."""
+    """The largest profile that has all runs of a notebook, and words on them; ``quick`` where there is none.
+
+    07 needs no runs, but finders, and goes with the profile whose runs they are.
+    """
+    if notebook.name[:2] == "07":
+        profile = finders_profile()
+        return profile, f"profile {profile}, of the finders in weights/"
     for profile in BEST:
         there, wanted = runs_there(notebook, profile)
         if there == wanted:
             return profile, f"profile {profile}, {wanted} runs"
     return profile, f"profile {profile}, {there} of {wanted} runs: the others are trained first"
+
+
+def finders_profile():
+    """The profile that the finders in ``weights/`` were trained in; ``quick`` where there are none."""
+    files = sorted((results.root() / "weights").glob("*.h5"))
+    if not files:
+        return "quick"
+    with h5py.File(files[0]) as file:
+        return json.loads(file.attrs["about"])["made"]["run"].partition("/")[0]
 
 
 def put_aside(profile):

@@ -71,9 +71,9 @@ def save_table(table, name, parameters, readable=None, runs=None, converged=Fals
     results.tell(drawn=[f"{name}{suffix}" for suffix in (".csv", ".md", ".tex")])
 
 
-def made_of(parameters, runs=None, converged=False):
+def made_of(parameters, runs=None, converged=False, data=None):
     """What made a figure or table: data, profile, protocol, runs; and that nothing has converged where not all has."""
-    data = "simulated survey" if parameters.data is None else f"stamps of {parameters.data.name}"
+    data = data or ("simulated survey" if parameters.data is None else f"stamps of {parameters.data.name}")
     words = [data, f"profile {parameters.profile}", f"protocol {parameters.protocol}"]
     if runs is not None:
         words.append(f"{runs} run" + "s" * (runs != 1))
@@ -95,9 +95,9 @@ def made_from(path):
     return last.strip("*") if last.startswith("*") else None
 
 
-def face(figure, parameters, runs=None, converged=False):
-    """State on a figure what made it, see `made_of`."""
-    figure.supxlabel(made_of(parameters, runs, converged), fontsize=7, color="0.35")
+def face(figure, parameters, runs=None, converged=False, data=None):
+    """State on a figure what made it, see `made_of`; ``data`` in words, where they are not those of the parameters."""
+    figure.supxlabel(made_of(parameters, runs, converged, data), fontsize=7, color="0.35")
 
 
 def stamps(images, titles=None, columns=6, size=1.25, vmin=0.0, vmax=1.0):

@@ -120,7 +120,34 @@ class Training(_Section):
         return self
 
 
-class Parameters(Simulation, Sampling, Training):
+class Candidates(_Section):
+    """A user's own survey, what to look for in it and with what (notebook 07)."""
+
+    survey: Path | None = Field(None, description="folder of FITS stamps to rank")
+    catalogue: Path | None = Field(
+        None, description="table with RA and Dec (FITS, ECSV, CSV) of stamps to cut out of tiles"
+    )
+    tiles: tuple[Path, ...] = Field(
+        (), description="FITS images with WCS that the catalogue's stamps are cut from, or folders of them"
+    )
+    columns: dict[Literal["id", "ra", "dec"], str] = Field(
+        {}, description="columns of the catalogue, where their names are not the usual ones"
+    )
+    pixel_scale: Positive | None = Field(None, description="arcsec, of stamps and tiles whose headers do not say")
+    band: str | None = Field(None, description="of stamps and tiles, in the place of what their headers say")
+    finders: tuple[str, ...] = Field(
+        ("bce", "fbeta"), min_length=1, description="networks in weights/, or files of such"
+    )
+    rank_by: str = Field("ensemble", description="ensemble, or the name of a finder")
+    page_size: Count = Field(500, description="candidates on the page to look through, the highest ranked")
+    published: Path | None = Field(None, description="catalogue of known lenses to match with, with name, RA and Dec")
+    match_radius: Positive = Field(3.0, description="arcsec, of a match with a known lens")
+    output: Path | None = Field(None, description="folder for ranked list and page; None: build/candidates")
+    fresh_negatives: Count = Field(100_000, description="simulated anew, for what to expect from a ranked list")
+    fresh_lenses: Count = Field(10_000, description="mock lenses simulated anew, for the same")
+
+
+class Parameters(Simulation, Sampling, Training, Candidates):
     """All parameters of a notebook.  Make one with `resolve`, which knows the profiles."""
 
     profile: Literal["smoke", "quick", "overnight", "lite", "thesis"] = Field(
@@ -156,7 +183,7 @@ class Parameters(Simulation, Sampling, Training):
     on_bad: Literal["quarantine", "raise"] = Field("quarantine", description="what to do with an unusable FITS file")
     workers: int = Field(-1, description="processes that simulate or read stamps; -1: all cores")
 
-    @field_validator("experiments", "ensembles", mode="before")
+    @field_validator("experiments", "ensembles", "finders", "tiles", mode="before")
     @classmethod
     def _split(cls, value):
         return tuple(v.strip() for v in value.split(",")) if isinstance(value, str) else value
@@ -168,15 +195,29 @@ class Parameters(Simulation, Sampling, Training):
             raise ValueError("give a number of processes, or -1 for all cores")
         return value
 
-    @field_validator("data", "real_stamps", mode="after")
+    @field_validator("data", "real_stamps", "survey", "catalogue", "published", "output", "tiles", mode="after")
     @classmethod
     def _absolute(cls, value):
+        if isinstance(value, tuple):
+            return tuple(path.expanduser().resolve() for path in value)
         return None if value is None else value.expanduser().resolve()
+
+    @model_validator(mode="after")
+    def _one_survey(self):
+        if self.survey and self.catalogue:
+            raise ValueError("give either survey or catalogue and tiles, not both")
+        if bool(self.catalogue) != bool(self.tiles):
+            raise ValueError("a catalogue needs tiles to cut stamps from, and tiles a catalogue")
+        if self.rank_by not in ("ensemble", *(Path(name).stem for name in self.finders)):
+            raise ValueError(
+                f"rank_by is 'ensemble' or one of the finders {', '.join(self.finders)}, not {self.rank_by!r}"
+            )
+        return self
 
     @field_validator("*", mode="after")
     @classmethod
     def _ordered(cls, value):
-        pair = isinstance(value, tuple) and len(value) == 2 and not isinstance(value[0], str)
+        pair = isinstance(value, tuple) and len(value) == 2 and not isinstance(value[0], str | Path)
         if pair and not value[0] <= value[1]:
             raise ValueError(f"a range goes from low to high, not {value}")
         return value
@@ -262,7 +303,7 @@ PROFILES = {
     "smoke": dict(
         n_lrg=48, n_source=48, n_contaminant=48, frozen_size=24, information_size=32, supersampling=2, width=4,
         momentum=0.9, learning_rate=1e-3, chunks=2, chunk_size=64, batch_size=16, patience=2, runs=2,
-        dynamic_chunks=2,
+        dynamic_chunks=2, fresh_negatives=60, fresh_lenses=40,
     ),
     # A laptop without a GPU.  Tuned on BCE alone: see benchmarks/tuning.md.
     "quick": dict(
@@ -308,7 +349,9 @@ def resolve(given):
 
 
 def _explain(error):
-    name = str(error["loc"][0]) if error["loc"] else "parameters"
+    if not error["loc"]:  # of several parameters together; the message names them
+        return error["msg"].removeprefix("Value error, ")
+    name = str(error["loc"][0])
     field = Parameters.model_fields.get(name)
     about = f" ({field.description})" if field else ""
     near = ""

@@ -3,7 +3,8 @@
 A record, ``build/<profile>/02_losses.json``, is written when a notebook has ended well.  It holds the SHA-256 of the
 notebook, of each module that it imports (directly or through others), of each result of its profile and of each file
 that it drew, with the parameters and versions.  A notebook without a record is stale, so that a new clone draws all.
-Weights are not looked at: they are not part of the committed results, and what they say is in the logits.
+Weights of runs are not looked at: they are not part of the committed results, and what they say is in the logits;
+finders in ``weights/`` are, by a notebook that loads them.
 
 A notebook may read any result of its profile: which ones, nothing declares.  What a *later* notebook has added since
 (heat maps, networks of ensembles) it cannot have read, and that alone does not make it stale.
@@ -86,7 +87,8 @@ def result_files(profile):
 
 
 def made_from(notebook, profile):
-    """All that decides what a notebook draws, by kind and name: notebook, code, parameters, versions, stamps, results.
+    """All that decides what a notebook draws, by kind and name: notebook, code, parameters, versions, finders, stamps,
+    results.
 
     Parameters
     ----------
@@ -103,11 +105,13 @@ def made_from(notebook, profile):
     backend = os.environ.get("KERAS_BACKEND", "tensorflow")
     folder = results.real_stamps(parameters)
     stamps = [path for path in sorted(folder.rglob("*")) if path.is_file()] if "real_stamps" in source else []
+    finders = sorted((results.root() / "weights").glob("*.h5")) if "load_finders" in source else []
     return {
         "notebook": {notebook.name: sha(notebook)},
         "code": {path.name: sha(path) for path in sorted(modules(source))},
         "parameters": parameters.model_dump(mode="json"),
         "versions": {**results.versions(), **drawn_by, "python": platform.python_version(), "backend": backend},
+        "finders": {path.name: sha(path) for path in finders},
         "real stamps": {path.relative_to(folder).as_posix(): sha(path) for path in stamps},
         "results": result_files(profile),
     }

@@ -37,6 +37,7 @@ class Finder(NamedTuple):
     preprocessing: dict  # as `PREPROCESSING`
     temperature: float  # of the calibration set: logits over it are those of probabilities
     made: dict  # parameters, provenance, validation loss
+    digest: str  # SHA-256 of all of it
 
     def score(self, pixels):
         """Logits float32 (N,) of stamps (N, 101, 101) in any unit, normalised and stretched here.
@@ -49,7 +50,10 @@ class Finder(NamedTuple):
         pixels = np.asarray(pixels)
         if list(pixels.shape[1:]) != self.preprocessing["size"]:
             raise ValueError(f"stamps {pixels.shape}: this finder takes (N, {self.preprocessing['size']})")
-        images = np.sqrt(stamps.normalise(pixels))[..., None]
+        return self.logits(np.sqrt(stamps.normalise(pixels))[..., None])
+
+    def logits(self, images):
+        """Logits float32 (N,) of stretched stamps (N, 101, 101, 1), such as mock lenses (Eq. 4.2) are made."""
         return _predict(self.network, images)
 
 
@@ -145,7 +149,7 @@ def load(name):
     for variable, array in zip(model.variables, arrays, strict=True):
         variable.assign(array.astype(np.float32))
     network = resnet.logit_model(model)
-    return Finder(network, about["preprocessing"], about["temperature"], about["made"])
+    return Finder(network, about["preprocessing"], about["temperature"], about["made"], told)
 
 
 def compare(finder, run, images):
@@ -171,9 +175,12 @@ def compare(finder, run, images):
 
 
 def _predict(network, images):
-    size = training.PREDICT_BATCH
-    batches = [images[i : i + size] for i in range(0, len(images), size)]
-    return np.concatenate([np.asarray(network(batch, training=False))[:, 0] for batch in batches])
+    found, n = [np.zeros(0, np.float32)], len(images)
+    for i in range(0, n, training.PREDICT_BATCH):
+        # always the same shape: one compilation, and the same sums whatever the number of stamps
+        part = images[np.minimum(np.arange(i, i + training.PREDICT_BATCH), n - 1)]
+        found.append(network.predict_on_batch(part)[:, 0])
+    return np.concatenate(found)[:n]
 
 
 def _digest(about, arrays):

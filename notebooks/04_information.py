@@ -92,9 +92,9 @@ nowhere = "These sources have no Einstein radius in their headers."
 
 # %%
 if p.data is None:
-    catalogue, pixels = stamps.catalogue("lrg", "test"), stamps.pixels("lrg", "test").astype("float64")
-    low, high = (catalogue[c].to_numpy()[:, None, None] for c in ("minimum", "maximum"))
-    raw, sky = pixels * (high - low) + low, catalogue["sky_noise"].to_numpy()
+    lrgs, pixels = stamps.catalogue("lrg", "test"), stamps.pixels("lrg", "test").astype("float64")
+    low, high = (lrgs[c].to_numpy()[:, None, None] for c in ("minimum", "maximum"))
+    raw, sky = pixels * (high - low) + low, lrgs["sky_noise"].to_numpy()
     estimates = {
         "negative pixels": information.negative_noise(raw) / sky,
         "clipped MAD": information.clipped_noise(raw) / sky,

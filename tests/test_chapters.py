@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import h5py
 import papermill
 import pytest
 from filelock import FileLock
@@ -177,6 +178,15 @@ def test_each_notebook_by_the_runs_that_it_needs(repository):
     complete("lite", experiments=["bce"], segmentation="text")
     complete("lite", experiments=["IDE_3", "IDE_6"])
     assert {chapters.best_profile(Path(f"{n}_some.py"))[0] for n in ("05", "06")} == {"lite"}
+
+
+def test_the_notebook_on_candidates_goes_with_its_finders(repository):
+    complete("lite")
+    assert chapters.best_profile(Path("07_some.py"))[0] == "quick"  # no finders
+    (repository / "weights").mkdir()
+    with h5py.File(repository / "weights" / "bce.h5", "w") as file:
+        file.attrs["about"] = json.dumps({"made": {"run": "overnight/bce-0/run_01"}})
+    assert chapters.best_profile(Path("07_some.py")) == ("overnight", "profile overnight, of the finders in weights/")
 
 
 def test_fresh_moves_results_aside_and_removes_none(repository, no_kernel, capsys):

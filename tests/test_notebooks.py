@@ -27,6 +27,7 @@ DRAWN = {
            "04_fig_5_9_information", "04_selection_function"],
     "05": ["fig_5_15", "fig_5_17", "05_raw_weights", "05_baselines", "05_cascade"],
     "06": ["fig_5_19", "fig_5_20", "06_sweep", "06_arc_removed", "06_disc"],
+    "07": ["07_candidates", "07_expected", "07_roc", "07_real_pixels"],
     "appendix": ["fig_7_1", "fig_7_2", "fig_7_3", "fig_7_4", "fig_7_5"],
 }  # fmt: skip
 TABLES = {"01": ["01_counts"], "02": ["table_5_1", "02_matched", "02_own_thresholds", "02_calibration",
@@ -35,7 +36,8 @@ TABLES = {"01": ["01_counts"], "02": ["table_5_1", "02_matched", "02_own_thresho
           "04": ["04_full_above", "04_importance", "04_explained", "04_selection_function"],
           "05": ["table_5_2", "05_weights", "05_raw_weights", "05_targets", "05_baselines", "05_against",
                  "05_cascade"],
-          "06": ["table_5_3", "06_differences", "06_sweep", "06_removed", "06_arc_removed", "06_disc"]}  # fmt: skip
+          "06": ["table_5_3", "06_differences", "06_sweep", "06_removed", "06_arc_removed", "06_disc"],
+          "07": ["07_expected", "07_metrics", "07_published", "07_real_pixels"]}  # fmt: skip
 
 
 def write_stamps(folder, cls, ids, p, nested=False):

@@ -10,6 +10,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from jupyter_core.paths import jupyter_path
@@ -131,9 +132,10 @@ def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     """In the order in which it stands there, with the profile smoke in the place of quick."""
     monkeypatch.setenv("LENSDET_RESULTS", str(tmp_path))
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert len(blocks) == 3
-    namespace = {}
+    assert len(blocks) == 4
+    namespace = {"pixels": np.random.default_rng(0).normal(size=(2, 101, 101))}
     for block in blocks:
         exec(block.replace('"quick"', '"smoke"'), namespace)
     assert "F_beta Soft Loss" in capsys.readouterr().out
+    assert namespace["logits"].shape == (2,)
     assert namespace["loss"].beta == 0.17 and namespace["scores"].logits.shape == (1, 48)

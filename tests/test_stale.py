@@ -54,6 +54,13 @@ def run(path, drawn=(), adds=(), text="some"):
     stale.finish(path, "smoke", made, set(drawn), {f"smoke/{name}" for name in adds})
 
 
+def test_a_notebook_that_loads_finders_depends_on_them(place):
+    notebook(3).write_text(NOTEBOOK + "load_finders\n")
+    run(notebook(3), drawn=["3.png"])
+    write(place / "weights" / "bce.h5")
+    assert why(1) == [] and [words for words in why(3) if "bce.h5" in words]
+
+
 def why(number):
     return stale.reasons(notebook(number), "smoke", [notebook(n) for n in range(number + 1, 4)])
 

@@ -1,0 +1,185 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 7. Your own survey
+#
+# From a folder of stamps, or from a catalogue and tiles, to a ranked list of lens candidates and a page to look
+# through:
+#
+#     papermill notebooks/07_candidates.py out.ipynb -f params/candidates.yaml -p survey FOLDER
+#     papermill notebooks/07_candidates.py out.ipynb -f params/candidates.yaml -p catalogue FILE -p tiles FILE
+#
+# `ranked.ecsv`, `ranked.fits`, `rejected.csv` and `page/index.html` go to `output`.  What a finder takes travels with
+# its weights: stamps of 101 x 101 pixels at 0.2 arcsec, r band.  A stamp that is none of that is left out by name and
+# reason, and the rest goes on; interrupted, it goes on where it was.  The same without a notebook:
+# `python -m lensdet.candidates --help`.
+#
+# Without a survey a simulated one is ranked, in which it is known what is a lens.  Then: how many lenses to expect
+# among the first N, the field's metrics, and what becomes of the scores on real pixels.
+
+# %% tags=["parameters"]
+profile: str = "overnight"  # whose survey is simulated: that which the finders in weights/ were trained on
+survey: str = None  # folder of FITS stamps to rank
+catalogue: str = None  # table with RA and Dec (FITS, ECSV, CSV), for stamps that are cut from tiles
+tiles: list = None  # FITS images with WCS, or folders of them
+columns: dict = None  # id, ra, dec: columns of the catalogue, where their names are not the usual ones
+pixel_scale: float = None  # arcsec, of stamps and tiles whose headers do not say
+band: str = None  # of stamps and tiles, in the place of what their headers say
+finders: list = None  # bce and fbeta; names in weights/, or files
+rank_by: str = None  # ensemble, or the name of a finder
+page_size: int = None  # candidates on the page
+published: str = None  # catalogue of known lenses to match with
+match_radius: float = None  # arcsec
+output: str = None  # folder for list and page; None: build/candidates
+on_bad: str = None  # quarantine (default) or raise, at a stamp that cannot be used
+real_stamps: str = None  # folder with galaxies/ and lens_candidates/ for the last section
+workers: int = None  # processes that read and simulate; None: all cores
+
+# %%
+import numpy as np
+import pandas as pd
+from IPython.display import Markdown, display
+
+from lensdet import (
+    candidate_list,
+    candidates,
+    demonstration,
+    expectation,
+    expectation_figures,
+    figures,
+    fresh,
+    parameters,
+    real_figures,
+    real_pixels,
+    results,
+    stamps,
+)
+
+p = parameters.from_notebook(globals())
+figures.plt.rcParams.update(figures.STYLE)
+found = candidates.load_finders(p.finders)
+pd.DataFrame({name: candidates.about(finder) for name, finder in found.items()}).T
+
+# %% [markdown]
+# ## Ranked
+#
+# Each finder's logit is divided by its temperature (fitted on the calibration set), and the ensemble is their mean.  A
+# score ranks; it is no probability that a galaxy of the sky is a lens, as half of the stamps that it was calibrated on
+# are lenses.
+
+# %%
+mine = bool(p.survey or p.catalogue)
+ranking = p if mine else demonstration.parameters_of(p)
+outcome = candidates.run(ranking, found)
+outcome.ranked.head(20).round(3)
+
+# %%
+print(f"{len(outcome.ranked):,} ranked; left out: {candidates.counted(outcome.rejections)}\npage: {outcome.page}")
+pd.DataFrame(outcome.rejections, columns=["stamp", "reason", "detail"]).head(20)
+
+# %%
+top = outcome.ranked.head(24)
+titles = [f"{row.rank}: {row.id}\n{getattr(row, p.rank_by):.2f}" for row in top.itertuples()]
+pixels = candidate_list.read_again(outcome.plan, top["id"].tolist())
+figure = figures.stamps(np.sqrt(stamps.normalise(pixels)), titles, columns=8, size=1.15)
+figure.suptitle("the first of the list; above each its rank, its id and its calibrated logit", fontsize=9)
+figures.face(figure, p, data=candidates.survey_name(p) if mine else "simulated survey of its own")
+figures.save(figure, "07_candidates", p)
+
+# %%
+Markdown("" if mine else demonstration.recovered(outcome.ranked, ranking.survey))
+
+# %% [markdown]
+# ## How many lenses to expect among the first N
+#
+# From negatives and mock lenses that are simulated for this alone: no network was trained, selected or tested on any of
+# them.  **Tail of our simulator, not of the sky**: real contaminants are of more kinds than ours, real lenses are not
+# our mock lenses, and what becomes of the scores on real pixels is the next section.  The first time the set is
+# simulated and scored: some ten minutes on two cores.
+
+# %%
+digests = {name: finder.digest for name, finder in found.items()}
+path = fresh.score(p, found, digests, p.fresh_negatives, p.fresh_lenses)
+tail = fresh.load(path)
+lens = tail.rows["label"] == 1
+scores = {name: (x[~lens], x[lens]) for name, x in candidates.calibrated(tail.logits, found).items()}
+print(f"{(~lens).sum():,} negatives, {lens.sum():,} mock lenses: {path.relative_to(results.results_dir())}")
+
+# %%
+ranked = len(outcome.ranked) if mine else 50_000
+expected = expectation.expected_table(scores, ranked)
+figures.save_table(expected, "07_expected", p, expectation.readable(expected))
+expectation.readable(expected)
+
+# %%
+figure = expectation_figures.lenses_found(expected[expected["finder"] == p.rank_by])
+figures.face(figure, p)
+figures.save(figure, "07_expected", p)
+
+# %% [markdown]
+# ## The field's metrics
+#
+# TPR0 and TPR10 are the shares of lenses found before the first and the tenth false positive (Metcalf et al. 2019):
+# both fall as a set of negatives grows, so that values of sets of other sizes cannot be compared.
+
+# %%
+figure = expectation_figures.roc(scores)
+figures.face(figure, p)
+figures.save(figure, "07_roc", p)
+
+# %%
+metrics = expectation.metrics_table(scores, p.lens_prior)
+figures.save_table(metrics, "07_metrics", p)
+metrics.round(5)
+
+# %% [markdown]
+# What others published, each on the data that it was measured on.  Those are other images, bands, lenses and negatives,
+# and no verdict follows.
+
+# %%
+published_values = expectation.published_table()
+figures.save_table(published_values, "07_published", p)
+published_values
+
+# %% [markdown]
+# ## On real pixels
+#
+# The same sources and alphas on simulated LRGs and on real galaxies (credit: KiDS/ESO, DES), beside real candidates
+# (CFHTLS, NDWFS, Space Warps; few confirmed).  The galaxies are unvetted and of all kinds.
+
+# %%
+folder = results.real_stamps(p)
+real = {}
+for kind in ("galaxies", "lens_candidates"):
+    files = stamps.fits_below(folder / kind)
+    left_out = results.build_dir() / f"real_{kind}_rejected.csv"
+    real[kind] = stamps.read_stamps(files, p.on_bad, p.workers, rejected=left_out, description=None).pixels
+answers = {}
+if len(real["galaxies"]):
+    images = real_pixels.make(p, real["galaxies"], real["lens_candidates"])
+    scored = {
+        g: candidates.calibrated({name: f.logits(x) for name, f in found.items()}, found) for g, x in images.items()
+    }
+    answers = {name: {group: x[name] for group, x in scored.items()} for name in scored[real_pixels.REAL]}
+    figure = real_figures.logits(answers)
+else:
+    figure = figures.empty("No real galaxies here: set the parameter real_stamps to a folder with galaxies/ in it.")
+figures.face(figure, p)
+figures.save(figure, "07_real_pixels", p)
+
+# %%
+if answers:
+    steps = {name: real_pixels.steps(logits) for name, logits in answers.items()}
+    every = pd.concat([table.assign(finder=name) for name, table in steps.items()], ignore_index=True)
+    figures.save_table(every, "07_real_pixels", p)
+    display(Markdown(real_pixels.answer(steps)))
+
+# %%
+if answers:
+    display(pd.concat([real_pixels.accepted(x).assign(finder=name) for name, x in answers.items()]).round(3))

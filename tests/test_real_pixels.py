@@ -1,0 +1,94 @@
+"""From simulated to real pixels: one thing changes at a time, and intervals are over galaxies."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from lensdet import bank, real_pixels, simulation, stamps
+from lensdet.real_pixels import AGAIN, CANDIDATES, EACH, ON_REAL, QUANTITIES, REAL, SIMULATED, STEPS, TRAINED
+
+
+@pytest.fixture(scope="module")
+def made(smoke):
+    galaxies = np.stack([simulation.render("contaminant", 700 + i, smoke)[0] * 3e5 for i in range(3)])
+    candidates = np.stack([simulation.render("lrg", 800 + i, smoke)[0] for i in range(2)])
+    return galaxies, real_pixels.make(smoke, galaxies, candidates)
+
+
+def test_groups_have_the_same_sources_and_alphas(made, smoke):
+    galaxies, images = made
+    assert {name: len(x) for name, x in images.items()} == {SIMULATED: 24, REAL: 3, TRAINED: 24, AGAIN: 24, ON_REAL: 24,
+                                                            CANDIDATES: 2}  # fmt: skip
+    assert all(x.dtype == np.float32 and x.shape[1:] == (101, 101, 1) for x in images.values())
+    squared = {name: x[..., 0].astype(float) ** 2 for name, x in images.items()}
+    light = squared[TRAINED] - squared[SIMULATED]  # where nothing was cut off at 1
+    uncut = squared[TRAINED] < 1
+    assert light[uncut].min() > -1e-6
+    drawn = stamps.normalise(np.stack([simulation.render_source(real_pixels.FIRST + i, smoke)[0] for i in range(24)]))
+    alpha = np.array([light[i][uncut[i]] @ drawn[i][uncut[i]] / (drawn[i][uncut[i]] ** 2).sum() for i in range(24)])
+    assert alpha.min() > smoke.alpha[0] - 1e-3 and alpha.max() < smoke.alpha[1] + 1e-3 and np.ptp(alpha) > 0.1
+    np.testing.assert_allclose(light[uncut], (alpha[:, None, None] * drawn)[uncut], atol=2e-5)
+    again = stamps.normalise(stamps.normalise(galaxies)[7 // EACH] + alpha[7] * drawn[7])
+    np.testing.assert_allclose(squared[ON_REAL][7], again, atol=2e-5)
+
+
+def test_a_survey_normalises_every_stamp(made):
+    _, images = made
+    for name in (SIMULATED, REAL, AGAIN, ON_REAL, CANDIDATES):
+        assert (images[name].min((1, 2, 3)) == 0).all() and (images[name].max((1, 2, 3)) == 1).all()
+    assert (images[TRAINED].min((1, 2, 3)) >= 0).all() and images[TRAINED].min((1, 2, 3)).max() > 0
+
+
+def test_ids_are_of_no_other_set(smoke):
+    lite = smoke.model_copy(update={"n_source": 80_000})
+    assert sum(bank.split_sizes(lite.n_source).values()) < real_pixels.FIRST
+
+
+def logits(rng, shift, n=12):
+    sizes = {SIMULATED: n * EACH, REAL: n, TRAINED: n * EACH, AGAIN: n * EACH, ON_REAL: n * EACH, CANDIDATES: 5}
+    centre = {SIMULATED: -2, REAL: -2, TRAINED: 2, AGAIN: 2, ON_REAL: 2 - shift, CANDIDATES: 0}
+    return {name: rng.normal(centre[name], 1.5, size) for name, size in sizes.items()}
+
+
+def test_steps_are_measured_and_bounded():
+    found = logits(np.random.default_rng(1), shift=3)
+    table = real_pixels.steps(found).set_index(["step", "quantity"])
+    for step, negatives in STEPS.items():
+        assert table.loc[(step, QUANTITIES.recall), "value"] == (found[step] >= 0).mean()
+        assert table.loc[(step, QUANTITIES.accepted), "value"] == (found[negatives] >= 0).mean()
+        labels = np.repeat([0, 1], [len(found[negatives]), len(found[step])])
+        auc = roc_auc_score(labels, np.r_[found[negatives], found[step]])
+        assert table.loc[(step, QUANTITIES.auc), "value"] == pytest.approx(auc)
+    row = table.loc[(ON_REAL, QUANTITIES.recall)]
+    assert row["difference"] == pytest.approx((found[ON_REAL] >= 0).mean() - (found[AGAIN] >= 0).mean())
+    assert row["low"] <= row["difference"] <= row["high"] < 0
+    assert np.isnan(table.loc[(TRAINED, QUANTITIES.recall), "difference"])
+
+
+def test_what_is_the_same_differs_by_nothing():
+    found = logits(np.random.default_rng(2), shift=0)
+    found[AGAIN] = found[TRAINED]
+    row = real_pixels.steps(found).set_index(["step", "quantity"]).loc[(AGAIN, QUANTITIES.recall)]
+    assert row["difference"] == row["low"] == row["high"] == 0
+
+
+def test_mocks_of_one_galaxy_are_no_independent_answers():
+    """Galaxies that are all found or all missed: the interval is that of galaxies, not of their mock lenses."""
+    found = logits(np.random.default_rng(3), shift=0)
+    found[ON_REAL] = np.repeat(np.where(np.arange(12) % 2, 3.0, -3.0), EACH)
+    found[AGAIN] = np.full(12 * EACH, 3.0)
+    row = real_pixels.steps(found).set_index(["step", "quantity"]).loc[(ON_REAL, QUANTITIES.recall)]
+    galaxies = np.sqrt(0.25 / 12)
+    assert row["high"] - row["low"] == pytest.approx(2 * 1.96 * galaxies, rel=0.25)
+
+
+def test_words_say_what_is_sure():
+    found = {"bce": real_pixels.steps(logits(np.random.default_rng(1), shift=3))}
+    words = real_pixels.answer(found)
+    assert "real galaxies -" in words and words.count("not shown to differ") == 1
+
+
+def test_counts_of_each_group():
+    table = real_pixels.accepted({"none": np.zeros(0), "half": np.array([-1.0, 1.0])})
+    assert table["accepted"].tolist() == [0, 1] and table["share"].isna().tolist() == [True, False]
+    assert (table["low"] <= table["high"]).all()
