@@ -11,7 +11,6 @@ from lensdet import augmentation, losses, mocklens, resnet, results, selection
 
 PREDICT_BATCH = 128
 WARM_UP = 0.02  # of all steps, with the cosine schedule
-FALLS = 2  # of the learning rate, with the schedule plateau
 
 
 class Learner:
@@ -123,13 +122,6 @@ class Learner:
         """The logits among what the network leaves, (N, 1)."""
         return outputs[:, 0]
 
-    def slow_down(self, times):
-        """Set the learning rate to the parameters', divided by ten so many times."""
-        values = self.get(every=True)
-        rate = next(i for i, v in enumerate(self.variables) if v is self.optimizer.learning_rate)
-        values[rate] = np.float32(self.parameters.learning_rate / 10**times)
-        self.set(values)
-
     def get(self, every=False):
         """The network's variables, or with ``every`` also the optimiser's: arrays that do not change any more."""
         return self._backend.get(len(self.variables) if every else len(self.model.variables))
@@ -203,25 +195,9 @@ def compile_ahead(p, experiment, n_hosts, n_sources):
     learner._backend.scan.lower(learner._backend.state, bank, jax.device_put(chunk)).compile()
 
 
-def exhausted(losses, patience):
-    """How often in these validation losses there was none better for ``patience`` chunks, each time from the start.
-
-    A loss from before counts no more: where the rate is high one of many swings is low by luck, and would end what
-    follows.  The first time ends a training (section 4.4).  With the schedule ``plateau`` the learning rate falls to a
-    tenth the first `FALLS` times, and the next ends it.
-    """
-    best, since, times = np.inf, -1, 0
-    for loss in losses:
-        since = 0 if loss < best else since + 1
-        best = min(best, loss) if loss == loss else best
-        if since == patience:
-            best, since, times = np.inf, -1, times + 1
-    return times
-
-
 def learning_rate(p):
     """What Adam is given: a number, or the schedule over all steps of a training."""
-    if p.schedule != "cosine":
+    if p.schedule == "constant":
         return p.learning_rate
     steps = p.chunks * (p.chunk_size // p.batch_size)
     up = max(1, round(WARM_UP * steps))

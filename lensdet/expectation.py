@@ -286,7 +286,7 @@ def expected_table(scores, m, inspected=INSPECTED, priors=PRIORS):
     m : int
         Stamps that were ranked.
     inspected : sequence of int
-        Those above M are left out.
+        Those above M are left out; M itself where none is left.
     priors : sequence of float
 
     Returns
@@ -294,7 +294,7 @@ def expected_table(scores, m, inspected=INSPECTED, priors=PRIORS):
     pandas.DataFrame
         A row a finder, prior and N; see `readable` for one to be read.
     """
-    inspected = [n for n in inspected if n <= m]
+    inspected = [n for n in inspected if n <= m] or [m]
     tables = []
     for finder, (negatives, lenses) in scores.items():
         prior, n = (x.ravel() for x in np.meshgrid(priors, inspected, indexing="ij"))

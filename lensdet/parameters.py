@@ -90,10 +90,9 @@ class Training(_Section):
     momentum: float = Field(0.99, gt=0, lt=1, description="of the moving averages of batch normalisation")
     l2: float = Field(1e-4, ge=0, description="weight decay of the convolutions")
     learning_rate: float = Field(1e-4, gt=0, description="of Adam; the highest, where it is not constant")
-    schedule: Literal["constant", "cosine", "plateau"] = Field(
+    schedule: Literal["constant", "cosine"] = Field(
         "constant",
-        description="of the learning rate; cosine: up over 2 % of all steps, then down to nothing; plateau: a "
-        "tenth of it when patience runs out, and the run stops when it does so for the third time",
+        description="of the learning rate; cosine: up over 2 % of all steps, then down to nothing",
     )
     precision: Literal["float32", "bfloat16"] = Field(
         "float32",
@@ -284,8 +283,7 @@ class Parameters(Simulation, Sampling, Training, Candidates):
         runs had batches of 32, and validation sets drawn anew whose negatives were half LRGs.
         """
         chunks = dict.fromkeys(("chunks", "patience"), self.dynamic_chunks)
-        schedule = {"schedule": "cosine"} if self.schedule == "plateau" else {}  # which needs patience
-        return self.model_copy(update={**chunks, **schedule, "redraw_validation": False})
+        return self.model_copy(update={**chunks, "redraw_validation": False})
 
     def experiment_name(self, experiment, data_key):
         """Name of the experiment's folder: the loss and eight hexadecimal digits of what decides its result."""

@@ -276,14 +276,10 @@ def _train(p, experiment, run, bank, folder, progress, deadline):
     state = _State.load(folder / "state.npz", learner)
     saved = began = time.monotonic()
     first = chunk = len(state.history)
-    slowed = 0
     ahead = draw.submit(drawn_chunk, chunk)
     label = f"{experiment} run {run}"
     with draw, tqdm(total=p.chunks, initial=first, unit="chunk", desc=label, disable=not progress) as bar:
-        while chunk < p.chunks and not state.stopped(p):
-            if p.schedule == "plateau" and (times := state.exhausted(p.patience)) != slowed:
-                slowed = times
-                learner.slow_down(slowed)
+        while chunk < p.chunks and not state.stopped(p.patience):
             (drawn, others), ahead = ahead.result(), draw.submit(drawn_chunk, chunk + 1)
             steps = learner.train_chunk(*drawn)
             scores = select(frozen, frozen_masks)
@@ -299,7 +295,7 @@ def _train(p, experiment, run, bank, folder, progress, deadline):
             if now - saved > SAVE_SECONDS or now > deadline:
                 state.save(folder / "state.npz", learner, state.seconds + now - began)
                 saved = now
-            if now > deadline and chunk < p.chunks and not state.stopped(p):
+            if now > deadline and chunk < p.chunks and not state.stopped(p.patience):
                 return
     state.seconds += time.monotonic() - began
     state.save(folder / "state.npz", learner, state.seconds)
@@ -368,12 +364,9 @@ class _State:
         wanted = {chunk for _, chunk in self.best.values()}
         self.kept = {chunk: weights for chunk, weights in self.kept.items() if chunk in wanted}
 
-    def exhausted(self, patience):
-        return engine.exhausted([row["loss"] for row in self.history], patience)
-
-    def stopped(self, p):
-        """Whether patience has run out, for the last time."""
-        return self.exhausted(p.patience) >= (engine.FALLS + 1 if p.schedule == "plateau" else 1)
+    def stopped(self, patience):
+        """Whether the validation loss has not become better for ``patience`` chunks (section 4.4)."""
+        return bool(self.history) and len(self.history) - 1 - self.best["loss"][1] >= patience
 
     def save(self, path, learner, seconds):
         arrays = {f"now/{i}": np.asarray(v) for i, v in enumerate(learner.get(every=True))}

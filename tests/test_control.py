@@ -152,8 +152,6 @@ def test_a_bad_first_chunk_makes_no_plateau():
         ([1.0, 0.9, 0.8, 0.7, 0.6, 0.5], "constant", False),
         ([1.0, 0.4, 0.2, 0.2, 0.2, 0.2], "cosine", False),  # any curve is flat where the rate is nothing
         ([1.0, 0.9], "cosine", True),  # stopped by patience
-        ([1.0, 0.9], "plateau", True),
-        ([1.0, 0.4, 0.2, 0.2, 0.2, 0.2], "plateau", False),  # its patience had not run out
         ([0.5, 0.6, 0.7, 0.7, 0.7, 0.7], "constant", False),  # has never got anywhere
         ([1.0, 0.4, 0.2, np.nan, 0.2, 0.2], "constant", False),
         ([1.0, np.nan], "constant", False),  # stopped by patience, after it diverged
