@@ -9,7 +9,7 @@ from astropy.coordinates import SkyCoord
 from astropy.table import MaskedColumn, Table
 from scipy.special import expit
 
-from lensdet import catalogues, cutouts, gradcam, results, stamps
+from lensdet import cutouts, gradcam, results, stamps
 
 ENSEMBLE = "ensemble"
 LAYER = "add_5"  # of the heat maps: the finest, with cells of 16 pixels
@@ -17,36 +17,35 @@ SHOWN = 64  # stamps of the page at a time
 _LISTS = ("ids", "ra", "dec", "x", "y")  # of a unit of `lensdet.cutouts`, an entry a stamp
 
 
-def match(ranked, published, radius):
+def match(ranked, known, radius):
     """The nearest known lens within a radius of each candidate.
 
     Parameters
     ----------
     ranked : pandas.DataFrame
         With ``ra`` and ``dec`` in degrees, NaN where not known.
-    published : path-like
-        A table with name, RA and Dec, see `lensdet.catalogues.read_catalogue`.
+    known : pandas.DataFrame
+        From `lensdet.catalogues.read_known`.
     radius : float
         arcsec.
 
     Returns
     -------
     pandas.DataFrame
-        ``match`` (its name) and ``separation`` (arcsec), a row a candidate; "" and NaN without a match.
+        ``match`` (its name), ``separation`` (arcsec) and ``reference``, a row a candidate; "" and NaN without a match.
     """
-    names, known_ra, known_dec = catalogues.read_catalogue(published)
-    empty = {"match": "", "separation": np.nan}
-    found = pd.DataFrame(empty, index=ranked.index).astype({"match": object})
+    empty = {"match": "", "separation": np.nan, "reference": ""}
+    found = pd.DataFrame(empty, index=ranked.index).astype({"match": object, "reference": object})
     placed = np.flatnonzero(np.isfinite(ranked["ra"]) & np.isfinite(ranked["dec"]))
-    usable = np.flatnonzero(np.isfinite(known_ra) & np.isfinite(known_dec))
-    if not len(placed) or not len(usable):
+    if not len(placed) or not len(known):
         return found
     here = SkyCoord(ranked["ra"].to_numpy()[placed], ranked["dec"].to_numpy()[placed], unit="deg")
-    there = SkyCoord(known_ra[usable], known_dec[usable], unit="deg")
+    there = SkyCoord(known["ra"].to_numpy(), known["dec"].to_numpy(), unit="deg")
     nearest, separation, _ = here.match_to_catalog_sky(there)
     near = separation.arcsec <= radius
     rows = ranked.index[placed[near]]
-    found.loc[rows, "match"] = [names[usable[i]] for i in nearest[near]]
+    for column, name in (("match", "name"), ("reference", "reference")):
+        found.loc[rows, column] = known[name].to_numpy()[nearest[near]]
     found.loc[rows, "separation"] = separation.arcsec[near]
     return found
 
@@ -55,14 +54,16 @@ def write(folder, ranked, rejections, finders, about):
     """Write ``ranked.ecsv`` and ``ranked.fits``, every stamp that was asked for in both, and ``rejected.csv``.
 
     Columns: ``rank``, ``id``, ``ra``, ``dec``, ``p_ensemble`` and ``p_...`` of each finder, from calibrated logits, and
-    these as ``logit_...``, since probabilities tie where they saturate; ``filled``, ``match``, ``separation``.  What
-    was left out comes last, without rank and scores, with ``rejected`` (the reason) and ``detail``.
+    these as ``logit_...``, since probabilities tie where they saturate; ``filled``, ``match``, ``separation``,
+    ``reference``.  What was left out comes last, without rank and scores, with ``rejected`` (the reason) and
+    ``detail``.
 
     Parameters
     ----------
     about : dict
         Kept in the tables' header: what made them.
     """
+    stamps.write_rejections(Path(folder) / "rejected.csv", rejections)
     names = [ENSEMBLE, *finders]
     n, m = len(ranked), len(rejections)
     bad = np.arange(n + m) >= n
@@ -72,7 +73,7 @@ def write(folder, ranked, rejections, finders, about):
 
     table = Table(masked=True, meta=about)
     table["rank"] = column(ranked["rank"], "rank", 0)
-    table["id"] = [*ranked["id"].astype(str), *(r.file for r in rejections)]
+    table["id"] = [_text(i) for i in (*ranked["id"], *(r.file for r in rejections))]
     for name in ("ra", "dec"):
         table[name] = MaskedColumn([*ranked[name], *[np.nan] * m], mask=[*ranked[name].isna(), *[True] * m], unit="deg")
     for name in names:
@@ -80,15 +81,20 @@ def write(folder, ranked, rejections, finders, about):
         table[f"logit_{name}"] = column(ranked[name], name, np.nan)
     table["filled"] = column(ranked["filled"], "filled", 0)
     if "match" in ranked:
-        table["match"] = [*ranked["match"].astype(str), *[""] * m]
+        for name in ("match", "reference"):
+            table[name] = [*map(_text, ranked[name]), *[""] * m]
         table["separation"] = MaskedColumn([*ranked["separation"], *[np.nan] * m], unit="arcsec",
                                            mask=[*ranked["separation"].isna(), *[True] * m])  # fmt: skip
     table["rejected"] = [*[""] * n, *(r.reason for r in rejections)]
-    table["detail"] = [*[""] * n, *(r.detail for r in rejections)]
+    table["detail"] = [*[""] * n, *(_text(r.detail) for r in rejections)]
     for name, form in (("ranked.ecsv", "ascii.ecsv"), ("ranked.fits", "fits")):
         with results.atomic(Path(folder) / name) as beside:
             _printable(table, form).write(beside, format=form, overwrite=True)
-    stamps.write_rejections(Path(folder) / "rejected.csv", rejections)
+
+
+def _text(value):
+    """As text that can be written: a file name need not be valid Unicode."""
+    return str(value).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _printable(table, form):
@@ -137,13 +143,11 @@ def read_again(job, ids):
 
 def page_rows(ranked, finders, by=ENSEMBLE):
     """Rows of a ranked table as `lensdet.candidates_page.write` takes them, with the score that they are ranked by."""
-    texts = {"match": "", "separation": np.nan}
+    texts = {"match": "", "separation": np.nan, "reference": ""}
     for row in ranked.to_dict("records"):
         yield {
             **{name: row[name] for name in ("rank", "id", "ra", "dec", "filled")},
             **{name: row.get(name, empty) for name, empty in texts.items()},
             "score": float(expit(row[by])),
             "scores": {name: float(expit(row[name])) for name in finders},
-            "reference": "",
-            "note": "",
         }

@@ -8,7 +8,7 @@ kept when it is done, in a folder named for the job, so that what was interrupte
 
 import argparse
 import hashlib
-import os
+import re
 import sys
 from collections import deque
 from pathlib import Path
@@ -17,14 +17,20 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import yaml
+from filelock import FileLock
+from joblib import effective_n_jobs
 from joblib.externals.loky import get_reusable_executor
 from tqdm import tqdm
 
-from lensdet import candidate_list, candidates_page, cutouts, results, stamps, weights
+from lensdet import candidate_list, candidates_page, catalogues, cutouts, headers, results, stamps, weights
 from lensdet.candidate_list import ENSEMBLE
 from lensdet.parameters import ParameterError, resolve
 
 AHEAD = 3  # batches a worker that are read, or being read, before they are scored
+
+
+RESERVED = ("id", "rank", "ra", "dec", "filled", "match", "separation", "reference", ENSEMBLE)  # columns of a list
+UNSAID = ("A stamp whose header names no band is taken to be of the finders' band.",)
 
 
 class NothingUsable(RuntimeError):
@@ -47,14 +53,16 @@ def load_finders(names):
     Raises
     ------
     FileNotFoundError, ValueError
-        As `lensdet.weights.load`; or where two were trained on stamps of other size, scale, band or stretch: names both
-        and what differs.
+        As `lensdet.weights.load`; where two were trained on stamps of other scale or band: names both and what differs;
+        or for a name that cannot be that of a column.
     """
     finders = {}
-    for name in names:
-        finders[Path(name).stem] = weights.load(name)
-    if len(finders) < len(names):
-        raise ValueError(f"finders {', '.join(names)}: two have one name; rename a file")
+    for name in map(str, names):
+        called = weights.name_of(name)
+        if called in finders or called in RESERVED or not re.fullmatch(r"[A-Za-z0-9_.:-]+", called):
+            raise ValueError(f"finder {called!r}: a name has Latin letters, digits and _ . - alone, is none of "
+                             f"{', '.join(RESERVED)}, and stands once; rename the file")  # fmt: skip
+        finders[called] = weights.load(name)
     (first, one), *others = finders.items()
     for name, other in others:
         differs = sorted(k for k in one.preprocessing if one.preprocessing[k] != other.preprocessing.get(k))
@@ -84,7 +92,7 @@ def plan(parameters, finders):
     if p.survey:
         return cutouts.plan_folder(p.survey, asked, p.pixel_scale, p.band)
     if p.catalogue:
-        return cutouts.plan_tiles(p.catalogue, p.tiles, asked, p.columns, p.pixel_scale, p.band)
+        return cutouts.plan_tiles(p.catalogue, p.tiles, asked, p.columns, p.pixel_scale, p.band, p.max_filled)
     raise ValueError("nothing to rank: give the parameter survey (a folder), or catalogue and tiles")
 
 
@@ -97,8 +105,10 @@ def calibrated(logits, finders):
     return {ENSEMBLE: np.mean(list(made.values()), axis=0), **made}
 
 
-def score(job, finders, folder, workers=-1, progress=True):
+def score(job, finders, folder, workers=-1, progress=True, on_bad="quarantine"):
     """Score every stamp of a plan, in batches, each kept as soon as it is done.
+
+    Batches with files that could not be opened are read again by the next call.
 
     Parameters
     ----------
@@ -110,18 +120,33 @@ def score(job, finders, folder, workers=-1, progress=True):
         Processes that read; -1: all cores.
     progress : bool
         Show a bar with stamps a second and time left.
+    on_bad : {"quarantine", "raise"}
+        Leave out what cannot be used, or stop at the first such stamp.
 
     Returns
     -------
     Path
         That folder.
+
+    Raises
+    ------
+    lensdet.stamps.StampError
+        With ``on_bad="raise"``.
     """
+    if on_bad == "raise" and job.rejections:
+        raise stamps.StampError(*job.rejections[0])
     digest = hashlib.sha256("".join([job.digest, *(f"{n} {f.digest}" for n, f in finders.items())]).encode())
     parts = Path(folder) / f"scores-{digest.hexdigest()[:8]}"
     parts.mkdir(parents=True, exist_ok=True)
+    with FileLock(parts / ".lock"):
+        _score(job, finders, parts, workers, progress, on_bad)
+    return parts
+
+
+def _score(job, finders, parts, workers, progress, on_bad):
     for half in parts.glob(".????????.*"):  # left by a process that was killed in the middle of a write
         half.unlink()
-    todo = [i for i in range(len(job.units)) if not _part(parts, i).exists()]
+    todo = [i for i in range(len(job.units)) if not _done(_part(parts, i))]
     known = sum(len(unit.ids) for unit in job.units) - sum(len(job.units[i].ids) for i in todo)
     with tqdm(
         total=sum(len(unit.ids) for unit in job.units),
@@ -132,16 +157,25 @@ def score(job, finders, folder, workers=-1, progress=True):
     ) as bar:
         for i, batch in zip(todo, _read(job.units, todo, workers), strict=True):
             found = {f"logit/{name}": _logits(finder, batch.pixels) for name, finder in finders.items()}
+            if on_bad == "raise" and batch.rejections:
+                raise stamps.StampError(*batch.rejections[0])
             bad = np.array([list(r) for r in batch.rejections], str).reshape(-1, 3)
             place = {"ids": np.array(batch.ids, str), "ra": batch.ra, "dec": batch.dec, "filled": batch.filled}
             with results.atomic(_part(parts, i)) as beside, open(beside, "wb") as file:
                 np.savez(file, rejected=bad, **place, **found)
             bar.update(len(batch.ids) + len(bad))
-    return parts
 
 
 def _part(folder, i):
     return folder / f"{i:06d}.npz"
+
+
+def _done(path):
+    """Whether a batch was read, and nothing stood in the way that may have gone."""
+    if not path.exists():
+        return False
+    with np.load(path, allow_pickle=False) as file:
+        return "unreadable" not in file["rejected"][:, 1]
 
 
 def _logits(finder, pixels):
@@ -153,7 +187,7 @@ def _read(every, chosen, workers):
 
     joblib's own generator does not wait for who takes its results, and would fill the memory.
     """
-    n = os.cpu_count() if workers < 0 else workers
+    n = effective_n_jobs(workers)
     if n == 1 or len(chosen) < 2:
         yield from map(cutouts.read, (every[i] for i in chosen))
         return
@@ -187,9 +221,9 @@ def collect(job, parts, finders):
             read.append({name: file[name] for name in file.files if name != "rejected"})
             rejections += [stamps.Rejection(*map(str, row)) for row in file["rejected"]]
     joined = {name: np.concatenate([part[name] for part in read]) for name in (read[0] if read else ())}
+    joined = {"ids": np.zeros(0, str), "ra": np.zeros(0), "dec": np.zeros(0), "filled": np.zeros(0, int), **joined}
     logits = {name: joined.pop(f"logit/{name}", np.zeros(0)) for name in finders}
-    table = {"id": joined.pop("ids", np.zeros(0, str)), **joined, **calibrated(logits, finders)}
-    return pd.DataFrame(table), rejections
+    return pd.DataFrame({"id": joined.pop("ids"), **joined, **calibrated(logits, finders)}), rejections
 
 
 def rank(table, by=ENSEMBLE):
@@ -205,8 +239,20 @@ def survey_name(parameters):
 
 
 def output_folder(parameters):
-    """Where list and page go: ``output``, or ``build/candidates``."""
-    return parameters.output or results.build_dir() / "candidates"
+    """Where list and page go: ``output``, or a folder of ``build/candidates`` that is called as the survey.
+
+    Raises
+    ------
+    ValueError
+        Where it lies in the survey: its files would be taken for stamps.
+    """
+    p = parameters
+    called = re.sub(r"[^A-Za-z0-9_.-]+", "_", (p.survey or p.catalogue).stem).strip(".") or "survey"
+    folder = p.output or results.build_dir() / "candidates" / called
+    for read in filter(None, (p.survey, *p.tiles)):
+        if folder.resolve().is_relative_to(read):
+            raise ValueError(f"output {folder}: lies in {read}, whose files are read; choose another folder")
+    return folder
 
 
 def run(parameters, finders, progress=True):
@@ -230,16 +276,17 @@ def run(parameters, finders, progress=True):
     lensdet.stamps.StampError
         With ``on_bad="raise"``, at the first stamp that cannot be used.
     """
-    p, folder = parameters, output_folder(parameters)
-    job = plan(p, finders)
-    table, rejections = collect(job, score(job, finders, folder, p.workers, progress), finders)
-    if rejections and p.on_bad == "raise":
-        raise stamps.StampError(*rejections[0])
+    p, job = parameters, plan(parameters, finders)
+    folder = output_folder(p)
+    known = catalogues.read_known(p.published) if p.published else None  # what is wrong with it is said at once
+    parts = score(job, finders, folder, p.workers, progress, p.on_bad)
+    table, rejections = collect(job, parts, finders)
     ranked = rank(table, p.rank_by)
-    if p.published:
-        ranked = pd.concat([ranked, candidate_list.match(ranked, p.published, p.match_radius)], axis=1)
+    if known is not None:
+        ranked = pd.concat([ranked, candidate_list.match(ranked, known, p.match_radius)], axis=1)
     header = {"rank_by": p.rank_by, "stamps": job.digest, "lensdet": results.versions()["lensdet"]}
     header |= {f"finder {name}": finder.digest for name, finder in finders.items()}
+    candidates_page.remove(folder / "page")  # it would show another list
     candidate_list.write(folder, ranked, rejections, finders, header)
     if ranked.empty:
         raise NothingUsable(
@@ -259,6 +306,7 @@ def run(parameters, finders, progress=True):
         candidate_list.pictures(job, top, finders[shown]),
         models,
         f"Lens candidates: {survey_name(p)}",
+        notes=[*UNSAID, *advice(rejections)],
         summary=summary,
         progress=progress,
     )
@@ -269,6 +317,11 @@ def counted(rejections):
     """How many stamps were left out for each reason, in words."""
     reasons = pd.Series([r.reason for r in rejections], dtype=object).value_counts()
     return ", ".join(f"{n:,} {reason}" for reason, n in reasons.items()) or "none"
+
+
+def advice(rejections):
+    """What each reason means and what to do, a list of texts."""
+    return [f"{reason}: {headers.REASONS[reason]}" for reason in dict.fromkeys(r.reason for r in rejections)]
 
 
 def about(finder):
@@ -295,23 +348,37 @@ def main(arguments=None):
         "rejected.csv and page/index.html to -p output FOLDER (default: build/candidates). Interrupted, it goes on "
         "when said again.",
         epilog="exit status: 0 when every stamp was ranked, 3 when some were left out (rejected.csv says why), 1 when "
-        "none could be used, 2 for a parameter that cannot be",
+        "none could be used or, with -p on_bad raise, at the first that cannot, 2 for a parameter that cannot be",
     )
     parser.add_argument("-f", dest="file", help="a file of parameters, such as params/candidates.yaml")
     parser.add_argument("-p", dest="given", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     options = parser.parse_args(arguments)
     try:
-        from_file = yaml.safe_load(Path(options.file).read_text()) if options.file else {}
-        p = resolve({**(from_file or {}), **{name: yaml.safe_load(value) for name, value in options.given}})
+        from_file = (yaml.safe_load(Path(options.file).read_text()) if options.file else None) or {}
+        if not isinstance(from_file, dict):
+            raise ValueError(f"{options.file}: not a file of parameters, such as `page_size: 100`")
+        p = resolve({**from_file, **{name: _value(text) for name, text in options.given}})
         finders = load_finders(p.finders)
         outcome = run(p, finders)
-    except (ParameterError, ValueError, OSError) as error:
-        parser.error(str(error))
     except NothingUsable as error:
         print(error, file=sys.stderr)
         return 1
-    print(f"{len(outcome.ranked):,} ranked, left out: {counted(outcome.rejections)}\n{outcome.page}")
+    except stamps.StampError as error:  # stopped at a stamp, as asked for; or no tile can be used
+        print(error, file=sys.stderr)
+        return 1
+    except (ParameterError, ValueError, OSError, yaml.YAMLError) as error:
+        parser.error(str(error))
+    print(f"{len(outcome.ranked):,} ranked, left out: {counted(outcome.rejections)}", *advice(outcome.rejections),
+          outcome.page, sep="\n")  # fmt: skip
     return 3 if outcome.rejections else 0
+
+
+def _value(text):
+    """A parameter's value as YAML has it, or the text as it is where that is none (a file name with brackets)."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
 
 
 if __name__ == "__main__":

@@ -136,8 +136,7 @@ def write(folder, rows, pictures, models, heading, notes=(), summary=(), progres
     rows : list of dict
         In the order of ``rank`` (int); ``id`` (str); ``ra`` and ``dec`` (degrees, NaN where not known); ``score`` and
         ``scores`` (probability, and dict of them by model); ``filled`` (int, pixels); ``match`` (str), ``separation``
-        (arcsec) and ``reference`` (str, words and URLs) of a published lens or candidate, or "", NaN, "";
-        ``note`` (str).
+        (arcsec) and ``reference`` (str, words and URLs) of a published lens or candidate, or "", NaN, "".
     pictures : iterable of (float32 array (k, 101, 101), float32 array (k, u, u))
         Stamps, normalised and not stretched, and heat maps in [0, 1], in batches, in the order of the rows.
     models : sequence of str
@@ -181,6 +180,13 @@ def write(folder, rows, pictures, models, heading, notes=(), summary=(), progres
     return index
 
 
+def remove(folder):
+    """Take away the page that `write` left there, if any: what is no longer true must not be read."""
+    index = Path(folder) / "index.html"
+    if index.is_file() and _ours(index):
+        index.unlink()
+
+
 def _names(rows):
     """Names of the pictures, by rank."""
     ranks = [int(row["rank"]) for row in rows]
@@ -215,7 +221,6 @@ def _shown(rows, names, models):
                 "match": visible(row["match"]),
                 "separation": f"{row['separation']:.1f}″" if np.isfinite(row["separation"]) else "",
                 "links": links(row["reference"]),
-                "note": visible(row["note"]),
             }
         )
     return found

@@ -48,7 +48,47 @@ def read_catalogue(path, columns=None):
     ValueError
         It cannot be read, a column is missing (it lists what there is), or has a unit that is no angle.
     """
-    path = Path(path)
+    table, names = _table(Path(path))
+    found = {what: _find_column(path, names, what, (columns or {}).get(what)) for what in _COLUMNS}
+    ids = [str(row + 1) for row in range(len(table))]
+    if found["id"] is not None:
+        ids = [given or f"row {row}" for given, row in zip(_text(table[found["id"]]), ids, strict=True)]
+    return ids, *(_degrees(path, table[found[what]], found[what]) for what in ("ra", "dec"))
+
+
+def read_known(path):
+    """Known lenses: names, positions and references.
+
+    Parameters
+    ----------
+    path : path-like
+        As in `read_catalogue`.  A column of names is preferred to one of ids; one of references (``ref``,
+        ``reference``, ``bibcode``) needs not be there.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``name``, ``ra``, ``dec`` (degrees) and ``reference``, a row a lens that has a position.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As `read_catalogue`.
+    """
+    table, names = _table(Path(path))
+    plain = {_plain(name)[0]: name for name in reversed(names)}
+    named = next((plain[word] for word in ("name", "object", "object_name") if word in plain), None)
+    ids, ra, dec = read_catalogue(path, named and {"id": named})
+    referred = next(
+        (plain[word] for word in ("ref", "reference", "references", "refs", "bibcode") if word in plain), None
+    )
+    references = [""] * len(ids) if referred is None else _text(table[referred])
+    known = pd.DataFrame({"name": ids, "ra": ra, "dec": dec, "reference": references})
+    return known[np.isfinite(ra) & (np.abs(dec) <= 90)].reset_index(drop=True)
+
+
+def _table(path):
+    """A table, and the names of its columns."""
     kind = _FORMATS.get(Path(path.name.lower().removesuffix(".gz")).suffix)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such catalogue")
@@ -66,12 +106,7 @@ def read_catalogue(path, columns=None):
                 table = Table.read(path, format=kind)
     except Exception as error:
         raise ValueError(f"{path}: not a catalogue that can be read: {type(error).__name__}: {error}") from error
-    names = [str(name) for name in table.columns]
-    found = {what: _find_column(path, names, what, (columns or {}).get(what)) for what in _COLUMNS}
-    ids = [str(row + 1) for row in range(len(table))]
-    if found["id"] is not None:
-        ids = [given or f"row {row}" for given, row in zip(_text(table[found["id"]]), ids, strict=True)]
-    return ids, *(_degrees(path, table[found[what]], found[what]) for what in ("ra", "dec"))
+    return table, [str(name) for name in table.columns]
 
 
 def _refuse_links(path):

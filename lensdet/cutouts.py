@@ -88,7 +88,7 @@ def plan_folder(folder, wanted=Wanted(), pixel_scale=None, band=None, batch=256)
         An id is the path of a file below it, with ``/``.
     wanted : Wanted
     pixel_scale : float, optional
-        Arcsec a pixel of all stamps, whatever their headers say.
+        Arcsec a pixel of stamps whose headers do not say.
     band : str, optional
         Band of all stamps, whatever their headers say.
     batch : int
@@ -287,13 +287,12 @@ def _from_folder(unit):
                 wcs = headers.celestial(header)
             except Exception:  # a WCS that cannot be made sense of: none
                 wcs = None
-            if unit.pixel_scale is None:
-                scales = headers.scales_of(header, wcs)
-                if scales is None:
-                    raise StampError(name, "no scale", "no WCS, CD, CDELT or PIXSCALE")
-                if not headers.near(scales, unit.wanted.pixel_scale):
-                    said = " x ".join(f"{s:.4g}" for s in scales)
-                    raise StampError(name, "scale", f"{said} arcsec a pixel, not {unit.wanted.pixel_scale:g}")
+            scales = headers.scales_of(header, wcs)
+            if scales is None and unit.pixel_scale is None:
+                raise StampError(name, "no scale", "no WCS, CD, CDELT or PIXSCALE")
+            if scales is not None and not headers.near(scales, unit.wanted.pixel_scale):
+                said = " x ".join(f"{s:.4g}" for s in scales)
+                raise StampError(name, "scale", f"{said} arcsec a pixel, not {unit.wanted.pixel_scale:g}")
             headers.check_band(name, header, unit.wanted, unit.band)
             headers.check_plateau(name, pixels, header)
             yield pixels, *_centre(wcs, pixels.shape), 0

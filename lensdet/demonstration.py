@@ -32,7 +32,8 @@ def _simulate(i, lens, parameters):
 
 def parameters_of(parameters):
     """Parameters that rank it."""
-    return parameters.model_copy(update={"survey": survey(parameters), "pixel_scale": SCALE})
+    output = results.build_dir() / "candidates" / "demonstration"
+    return parameters.model_copy(update={"survey": survey(parameters), "pixel_scale": SCALE, "output": output})
 
 
 def survey(parameters):

@@ -276,6 +276,12 @@ def _checked(negatives, lenses):
     return negatives, lenses
 
 
+def highest(logits, n):
+    """Which stamps are among the n highest ranked (all in a block of equal logits), bool (N,)."""
+    logits = np.asarray(logits)
+    return logits >= np.sort(logits)[-min(n, len(logits))]
+
+
 def expected_table(scores, m, inspected=INSPECTED, priors=PRIORS):
     """`expected` as a table.
 

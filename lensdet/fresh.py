@@ -41,15 +41,6 @@ class Fresh(NamedTuple):
     logits: dict  # float32 (N,) by finder
     made: dict  # what decides every number
 
-    def of(self, finder):
-        """Logits by a finder of the negatives and of the lenses: two float32 arrays."""
-        lens = self.rows["label"] == 1
-        return self.logits[finder][~lens], self.logits[finder][lens]
-
-    def kinds(self):
-        """What each stamp is, by its name in `KINDS` (N,)."""
-        return np.array(KINDS)[self.rows["kind"]]
-
 
 def score(parameters, finders, digests, negatives=100_000, lenses=10_000, progress=True):
     """Simulate and score a fresh set; where that was done before, nothing is computed.
@@ -130,6 +121,11 @@ def load(path):
             return Fresh(rows, {name: file["logits"][str(i)][:] for i, name in enumerate(made["finders"])}, made)
     except (OSError, KeyError) as error:
         raise ValueError(f"{path}: not a fresh set that lensdet.fresh wrote ({error}); remove it") from None
+
+
+def kinds(found):
+    """What each stamp of a fresh set is, by its name in `KINDS` (N,)."""
+    return np.array(KINDS)[found.rows["kind"]]
 
 
 def render(indices, parameters, negatives):

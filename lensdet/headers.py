@@ -34,9 +34,8 @@ REASONS = {  # of a rejection: what it means, and what to do
     "non-finite": "A stamp with NaN, infinite or blank pixels.  Fill them, or give a catalogue and tiles.",
     "constant": "All pixels are equal: no data there.",
     "scale": "The pixel scale differs by more than 1 % from the finder's, or a tile's from the stated one; or a tile's "
-    "pixels are over 10 times finer or 3 times coarser.  Give a catalogue and tiles; where headers are wrong, state "
-    "`pixel_scale`.",
-    "no scale": "The header has no WCS, CD, CDELT or PIXSCALE.  State `pixel_scale` where you know it.",
+    "pixels are over 10 times finer or 3 times coarser.  Give a catalogue and tiles; correct headers that are wrong.",
+    "no scale": "The header has no WCS with a scale, CD, CDELT or PIXSCALE.  State `pixel_scale` where you know it.",
     "band": "FILTER, BAND or INSFLNAM of the header name another band, or one that is not understood.  Give images of "
     "the finder's band; where they are, state `band`.",
     "saturated": f"A plateau: {PLATEAU} or more connected pixels (also by corners) at the stamp's maximum, or at or "
@@ -46,8 +45,8 @@ REASONS = {  # of a rejection: what it means, and what to do
     "duplicate id": "An earlier row of the catalogue has the same id.  Make ids unique.",
     "no position": "RA or Dec is missing, not a number or out of range (degrees).",
     "off the tiles": "No tile has the position.  Give the tile that has; look at the unit of RA.",
-    "masked": "Too many pixels are NaN, blank or beyond the tile's edge, or any of those within "
-    f"{CORE:g} arcsec of the centre.  Raise `max_filled` for the former.",
+    "masked": "Too many pixels are NaN, blank or beyond the tile's edge (raise `max_filled`), or any of those within "
+    f"{CORE:g} arcsec of the centre.  Where tiles overlap the one with the farther edge is taken, holes or not.",
 }
 
 _BAND = re.compile(r"(?:sdss)?([ugrizy])(?:p|prime|mag|\d)?")
@@ -85,7 +84,8 @@ def _number(header, keyword):
 def celestial(header, hdus=None):
     """WCS of the first two axes, or None where it is not celestial."""
     wcs = WCS(header, hdus, naxis=2)
-    return wcs if wcs.has_celestial else None
+    scaled = wcs.wcs.has_cd() or wcs.wcs.has_pc() or "CDELT1" in header
+    return wcs if wcs.has_celestial and scaled else None  # without any the standard's default is a degree a pixel
 
 
 def scales_of(header, wcs):

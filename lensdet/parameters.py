@@ -132,8 +132,9 @@ class Candidates(_Section):
     columns: dict[Literal["id", "ra", "dec"], str] = Field(
         {}, description="columns of the catalogue, where their names are not the usual ones"
     )
-    pixel_scale: Positive | None = Field(None, description="arcsec, of stamps and tiles whose headers do not say")
+    pixel_scale: Positive | None = Field(None, description="arcsec, of stamps whose headers do not say")
     band: str | None = Field(None, description="of stamps and tiles, in the place of what their headers say")
+    max_filled: Fraction = Field(0.02, description="of a stamp's pixels, that may be missing on a tile and are filled")
     finders: tuple[str, ...] = Field(
         ("bce", "fbeta"), min_length=1, description="networks in weights/, or files of such"
     )
@@ -141,7 +142,7 @@ class Candidates(_Section):
     page_size: Count = Field(500, description="candidates on the page to look through, the highest ranked")
     published: Path | None = Field(None, description="catalogue of known lenses to match with, with name, RA and Dec")
     match_radius: Positive = Field(3.0, description="arcsec, of a match with a known lens")
-    output: Path | None = Field(None, description="folder for ranked list and page; None: build/candidates")
+    output: Path | None = Field(None, description="folder for list and page; None: build/candidates/<survey>")
     fresh_negatives: Count = Field(100_000, description="simulated anew, for what to expect from a ranked list")
     fresh_lenses: Count = Field(10_000, description="mock lenses simulated anew, for the same")
 
@@ -185,7 +186,14 @@ class Parameters(Simulation, Sampling, Training, Candidates):
     @field_validator("experiments", "ensembles", "finders", "tiles", mode="before")
     @classmethod
     def _split(cls, value):
-        return tuple(v.strip() for v in value.split(",")) if isinstance(value, str) else value
+        return tuple(v.strip() for v in value.split(",") if v.strip()) if isinstance(value, str) else value
+
+    @field_validator("data", "real_stamps", "survey", "catalogue", "published", "output", mode="before")
+    @classmethod
+    def _some_path(cls, value):
+        if value == "":
+            raise ValueError("an empty path; leave it out, or give null")
+        return value
 
     @field_validator("workers", mode="after")
     @classmethod
@@ -207,7 +215,7 @@ class Parameters(Simulation, Sampling, Training, Candidates):
             raise ValueError("give either survey or catalogue and tiles, not both")
         if bool(self.catalogue) != bool(self.tiles):
             raise ValueError("a catalogue needs tiles to cut stamps from, and tiles a catalogue")
-        if self.rank_by not in ("ensemble", *(Path(name).stem for name in self.finders)):
+        if self.rank_by not in ("ensemble", *(Path(name).name.removesuffix(".h5") for name in self.finders)):
             raise ValueError(
                 f"rank_by is 'ensemble' or one of the finders {', '.join(self.finders)}, not {self.rank_by!r}"
             )
@@ -308,7 +316,7 @@ PROFILES = {
         n_source=8000, information_size=2000, width=16, momentum=0.9, learning_rate=1e-3, schedule="cosine", chunks=48,
         chunk_size=2048, patience=48, runs=2, dynamic_chunks=24,
     ),
-    # Two cores over a night: the survey and network of quick, ten times as many images a run.
+    # Two cores over a night: the survey and network of quick, nine times as many images a run.
     "overnight": dict(
         n_source=8000, information_size=2000, width=16, momentum=0.9, learning_rate=1e-3, schedule="cosine",
         chunks=224, patience=224, runs=5, dynamic_chunks=56,

@@ -18,7 +18,7 @@ def logits(found):
     groups = list(next(iter(found.values())))
     figure, axes = plt.subplots(1, len(found), figsize=(4.2 * len(found) + 1.4, 3.6), sharey=True, squeeze=False)
     palette = sns.color_palette("colorblind")
-    positive = {*real_pixels.STEPS, real_pixels.CANDIDATES}
+    positive = {*real_pixels.STEPS, real_pixels.CANDIDATES, real_pixels.PICTURES}
     rng = np.random.default_rng(0)  # moves points aside, nothing else
     for axis, (name, by_group) in zip(axes[0], found.items(), strict=True):
         for i, group in enumerate(groups):

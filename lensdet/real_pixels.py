@@ -18,7 +18,7 @@ import pandas as pd
 from joblib import Parallel, delayed
 from sklearn.metrics import roc_auc_score
 
-from lensdet import stamps
+from lensdet import cutouts, stamps
 from lensdet.statistics import clopper_pearson
 from lensdet.streams import stream
 
@@ -27,7 +27,8 @@ EACH = 8  # mock lenses of each real galaxy
 DRAWS = 1000  # of galaxies, for intervals
 SIMULATED, REAL = "simulated LRGs", "real galaxies"  # negatives
 TRAINED, AGAIN, ON_REAL = "mocks as trained on", "the same, normalised again", "mocks on real galaxies"
-CANDIDATES = "real candidates"
+CANDIDATES, PICTURES = "real candidates", "candidates from colour pictures"
+PICTURE = "sw_"  # beginning of their names: Space Warps stamps, recovered from PNGs
 STEPS = {TRAINED: SIMULATED, AGAIN: SIMULATED, ON_REAL: REAL}  # mock lenses, and the negatives beside them
 
 
@@ -39,14 +40,36 @@ def _simulate(i, parameters):
     return stamps.normalise(lrg), stamps.normalise(source)
 
 
-def make(parameters, galaxies, candidates):
+def read(folder):
+    """Real stamps of 0.2 arcsec a pixel from ``galaxies/`` and ``lens_candidates/`` of a folder.
+
+    Returns
+    -------
+    galaxies, candidates, pictures : float32 arrays (n, 101, 101)
+        What `lensdet.cutouts` refuses (such as saturated stamps) is left out; n = 0 where nothing is there.
+    """
+    found = {}
+    for kind in ("galaxies", "lens_candidates"):
+        found[kind] = {}
+        for unit in cutouts.plan_folder(folder / kind, pixel_scale=0.2).units if (folder / kind).is_dir() else []:
+            batch = cutouts.read(unit)
+            found[kind] |= dict(zip(batch.ids, batch.pixels, strict=True))
+    recovered = {name: name.startswith(PICTURE) for name in found["lens_candidates"]}
+    parts = [list(found["galaxies"].values())]
+    parts += [
+        [x for name, x in found["lens_candidates"].items() if recovered[name] is which] for which in (False, True)
+    ]
+    return tuple(np.array(part, np.float32).reshape(-1, *stamps.SHAPE) for part in parts)
+
+
+def make(parameters, galaxies, candidates, pictures):
     """The stamps of each group, a dict of stretched float32 arrays (n, 101, 101, 1).
 
     Parameters
     ----------
     parameters : lensdet.parameters.Parameters
-    galaxies, candidates : float32 arrays (n, 101, 101)
-        Real stamps as read.
+    galaxies, candidates, pictures : float32 arrays (n, 101, 101)
+        From `read`.
 
     Returns
     -------
@@ -66,6 +89,7 @@ def make(parameters, galaxies, candidates):
         AGAIN: stamps.normalise(mocks),
         ON_REAL: stamps.normalise(np.repeat(real, EACH, axis=0) + light),
         CANDIDATES: stamps.normalise(candidates),
+        PICTURES: stamps.normalise(pictures),
     }
     return {name: np.sqrt(np.clip(x, 0, 1)).astype(np.float32)[..., None] for name, x in images.items()}
 

@@ -27,6 +27,7 @@ PREPROCESSING = {
     "normalisation": "each stamp by its own minimum and maximum to [0, 1] (Eq. 4.1)",
     "stretch": "square root",
 }
+FIXED = ("size", "normalisation", "stretch")  # of it: the same for all; scale and band may be others
 EXPERIMENTS = ("bce", "fbeta")
 
 
@@ -55,6 +56,11 @@ class Finder(NamedTuple):
     def logits(self, images):
         """Logits float32 (N,) of stretched stamps (N, 101, 101, 1), such as mock lenses (Eq. 4.2) are made."""
         return _predict(self.network, images)
+
+
+def name_of(finder):
+    """What a finder is called, by its name or file: ``bce`` for ``bce`` and for ``some/where/bce.h5``."""
+    return Path(finder).name.removesuffix(".h5")
 
 
 def folder():
@@ -115,7 +121,7 @@ def load(name):
     Parameters
     ----------
     name : str or Path
-        Such as "bce", which is ``weights/bce.h5``.
+        Such as "bce", which is ``weights/bce.h5``; or a file, whose name ends in ``.h5``.
 
     Returns
     -------
@@ -126,10 +132,10 @@ def load(name):
     FileNotFoundError
         With the names that there are.
     ValueError
-        For a file that is not ours, of another format, or damaged.
+        For a file that is not ours, of another format, damaged, or of a finder of other stamps than can be made here.
     """
-    path = Path(name)
-    if not path.suffix:
+    path = Path(name).expanduser()
+    if name_of(name) == str(name):
         path = folder() / f"{name}.h5"
     if not path.is_file():
         there = ", ".join(sorted(file.stem for file in folder().glob("*.h5"))) or "none yet"
@@ -145,6 +151,11 @@ def load(name):
         raise ValueError(f"{path}: format {about.get('format')}, and this lensdet reads {FORMAT}")
     if _digest(about, arrays) != told:
         raise ValueError(f"{path}: damaged, its content is not that of its SHA-256; fetch it again")
+    differs = {
+        key: about["preprocessing"].get(key) for key in FIXED if about["preprocessing"].get(key) != PREPROCESSING[key]
+    }
+    if differs:
+        raise ValueError(f"{path}: takes stamps that this lensdet does not make: {differs}")
     model = resnet.resnet18(about["architecture"]["width"])
     for variable, array in zip(model.variables, arrays, strict=True):
         variable.assign(array.astype(np.float32))

@@ -29,14 +29,15 @@ survey: str = None  # folder of FITS stamps to rank
 catalogue: str = None  # table with RA and Dec (FITS, ECSV, CSV), for stamps that are cut from tiles
 tiles: list = None  # FITS images with WCS, or folders of them
 columns: dict = None  # id, ra, dec: columns of the catalogue, where their names are not the usual ones
-pixel_scale: float = None  # arcsec, of stamps and tiles whose headers do not say
+pixel_scale: float = None  # arcsec, of stamps whose headers do not say
 band: str = None  # of stamps and tiles, in the place of what their headers say
+max_filled: float = None  # share of a stamp's pixels that may be missing on a tile
 finders: list = None  # bce and fbeta; names in weights/, or files
 rank_by: str = None  # ensemble, or the name of a finder
 page_size: int = None  # candidates on the page
 published: str = None  # catalogue of known lenses to match with
 match_radius: float = None  # arcsec
-output: str = None  # folder for list and page; None: build/candidates
+output: str = None  # folder for list and page; None: build/candidates/<survey>
 on_bad: str = None  # quarantine (default) or raise, at a stamp that cannot be used
 real_stamps: str = None  # folder with galaxies/ and lens_candidates/ for the last section
 workers: int = None  # processes that read and simulate; None: all cores
@@ -81,11 +82,12 @@ outcome.ranked.head(20).round(3)
 
 # %%
 print(f"{len(outcome.ranked):,} ranked; left out: {candidates.counted(outcome.rejections)}\npage: {outcome.page}")
-pd.DataFrame(outcome.rejections, columns=["stamp", "reason", "detail"]).head(20)
+display(pd.DataFrame(outcome.rejections, columns=["stamp", "reason", "detail"]).head(20))
+Markdown("\n".join(f"- {words}" for words in candidates.advice(outcome.rejections)))
 
 # %%
 top = outcome.ranked.head(24)
-titles = [f"{row.rank}: {row.id}\n{getattr(row, p.rank_by):.2f}" for row in top.itertuples()]
+titles = [f"{k}: {i}\n{score:.2f}" for k, i, score in zip(top["rank"], top["id"], top[p.rank_by], strict=True)]
 pixels = candidate_list.read_again(outcome.plan, top["id"].tolist())
 figure = figures.stamps(np.sqrt(stamps.normalise(pixels)), titles, columns=8, size=1.15)
 figure.suptitle("the first of the list; above each its rank, its id and its calibrated logit", fontsize=9)
@@ -134,6 +136,11 @@ figures.face(figure, p)
 figures.save(figure, "07_roc", p)
 
 # %%
+kinds = fresh.kinds(tail)[~lens]
+above = pd.DataFrame({name: expectation.highest(negatives, 1000) for name, (negatives, _) in scores.items()})
+pd.crosstab(kinds, "all").join(above.groupby(kinds).sum())  # what the 1,000 highest ranked negatives are
+
+# %%
 metrics = expectation.metrics_table(scores, p.lens_prior)
 figures.save_table(metrics, "07_metrics", p)
 metrics.round(5)
@@ -150,19 +157,15 @@ published_values
 # %% [markdown]
 # ## On real pixels
 #
-# The same sources and alphas on simulated LRGs and on real galaxies (credit: KiDS/ESO, DES), beside real candidates
-# (CFHTLS, NDWFS, Space Warps; few confirmed).  The galaxies are unvetted and of all kinds.
+# The same sources and alphas on simulated LRGs and on real galaxies, beside real candidates.  The public stamps that
+# are looked for by default (credit: KiDS/ESO, DES; CFHTLS, NDWFS, Space Warps) hold unvetted galaxies of all kinds and
+# few confirmed lenses; pictures that were recovered from colour PNGs, whose sky is cut off, are a group of their own.
 
 # %%
-folder = results.real_stamps(p)
-real = {}
-for kind in ("galaxies", "lens_candidates"):
-    files = stamps.fits_below(folder / kind)
-    left_out = results.build_dir() / f"real_{kind}_rejected.csv"
-    real[kind] = stamps.read_stamps(files, p.on_bad, p.workers, rejected=left_out, description=None).pixels
+galaxies, known, pictures = real_pixels.read(results.real_stamps(p))
 answers = {}
-if len(real["galaxies"]):
-    images = real_pixels.make(p, real["galaxies"], real["lens_candidates"])
+if len(galaxies):
+    images = real_pixels.make(p, galaxies, known, pictures)
     scored = {
         g: candidates.calibrated({name: f.logits(x) for name, f in found.items()}, found) for g, x in images.items()
     }
@@ -170,7 +173,7 @@ if len(real["galaxies"]):
     figure = real_figures.logits(answers)
 else:
     figure = figures.empty("No real galaxies here: set the parameter real_stamps to a folder with galaxies/ in it.")
-figures.face(figure, p)
+figures.face(figure, p, data="simulated survey and real stamps")
 figures.save(figure, "07_real_pixels", p)
 
 # %%

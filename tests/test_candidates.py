@@ -9,10 +9,12 @@ import pandas as pd
 import pytest
 from astropy import units
 from astropy.coordinates import SkyCoord
+from astropy.io import fits
 from astropy.table import Table
+from astropy.wcs import WCS
 from scipy.special import expit
 
-from lensdet import candidate_list, candidates, cutouts, parameters, resnet, simulation, stamps, weights
+from lensdet import candidate_list, candidates, catalogues, cutouts, parameters, resnet, simulation, stamps, weights
 from lensdet.stamps import Rejection
 
 
@@ -85,7 +87,7 @@ def test_an_interrupted_job_goes_on_where_it_was(folder, finders, tmp_path, monk
     whole = candidates.collect(job, candidates.score(job, finders, tmp_path / "b", 1, progress=False), finders)
     again = candidates.collect(job, parts, finders)
     pd.testing.assert_frame_equal(again[0], whole[0], check_exact=True)
-    assert again[1] == whole[1] and not list(parts.glob(".*"))
+    assert again[1] == whole[1] and [f.name for f in parts.glob(".*")] == [".lock"]
 
 
 def test_two_processes_read_the_same(folder, finders, tmp_path):
@@ -125,19 +127,24 @@ def test_known_lenses_are_matched_on_the_sky(tmp_path):
     ranked = pd.DataFrame({"ra": np.r_[ra, np.nan], "dec": np.r_[dec, np.nan]})
     offset = np.r_[0.0002, 0.0004 / np.cos(np.deg2rad(60)), np.full(20, 0.5)]  # 0.7, 1.4 arcsec, far
     known = pd.DataFrame({"name": [f"L{i}" for i in range(22)], "RA [deg]": (ra + offset) % 360, "DEC [deg]": dec})
+    known = known.assign(id=range(22), ref="https://a.b/c")
+    known.loc[22] = ["nowhere", 10.0, -99.0, 22, ""]
     known.to_csv(tmp_path / "known.csv", index=False)
-    found = candidate_list.match(ranked, tmp_path / "known.csv", radius=2.0)
+    known = catalogues.read_known(tmp_path / "known.csv")
+    assert len(known) == 22
+    found = candidate_list.match(ranked, known, radius=2.0)
+    assert found["reference"].tolist() == ["https://a.b/c"] * 2 + [""] * 21
     assert found["match"].tolist() == ["L0", "L1", *[""] * 21]
     here, there = (SkyCoord(x[:2] * units.deg, dec[:2] * units.deg) for x in (ra, ra + offset[:1].repeat(22)))
     assert found["separation"][0] == pytest.approx(here[0].separation(there[0]).arcsec, rel=1e-6)
     assert found["separation"][1] == pytest.approx(1.44, rel=1e-3) and found["separation"][2:].isna().all()
-    assert (candidate_list.match(ranked, tmp_path / "known.csv", radius=1.0)["match"] != "").sum() == 1
+    assert (candidate_list.match(ranked, known, radius=1.0)["match"] != "").sum() == 1
 
 
 def test_both_tables_have_every_stamp(finders, tmp_path):
     ranked = pd.DataFrame({"rank": [1, 2], "id": ["ü/<b>", "b"], "ra": [10.0, np.nan], "dec": [-5.0, np.nan],
                            "filled": [0, 3], "ensemble": [40.0, -1.0], "bce": [39.0, 0.0], "fbeta": [41.0, -2.0],
-                           "match": ["L", ""], "separation": [1.5, np.nan]})  # fmt: skip
+                           "match": ["L", ""], "separation": [1.5, np.nan], "reference": ["r", ""]})  # fmt: skip
     bad = [Rejection("c", "masked", "80 %"), Rejection("d", "truncated", "9000 bytes")]
     candidate_list.write(tmp_path, ranked, bad, finders, {"rank_by": "ensemble", "finder bce": "0" * 64})
     ecsv, fits = Table.read(tmp_path / "ranked.ecsv"), Table.read(tmp_path / "ranked.fits")
@@ -205,8 +212,8 @@ def test_the_command_ranks_and_its_status_tells(folder, finders, tmp_path, capsy
     assert command(tmp_path / "bad", "none") == 1
     assert "none of 3 stamps can be scored" in capsys.readouterr().err
     assert len(pd.read_csv(tmp_path / "none" / "rejected.csv")) == 3
+    assert command(folder, "first", "-p", "on_bad", "raise") == 1
     for wrong in (
-        ["-p", "on_bad", "raise"],
         ["-p", "rank_by", "f1"],
         ["-p", "page_sise", "5"],
         ["-p", "pixel_scale", "0.4"],
@@ -233,3 +240,74 @@ def test_nothing_to_rank_is_said(finders):
 def test_parameters_that_do_not_go_together(wrong, words):
     with pytest.raises(parameters.ParameterError, match=words):
         parameters.resolve(wrong)
+
+
+def test_a_catalogue_off_every_tile_ends_in_words(finders, tmp_path):
+    """The commonest mistake: hours for degrees.  The list says so of each row."""
+    header = WCS(naxis=2)
+    header.wcs.ctype, header.wcs.crval, header.wcs.crpix = ["RA---TAN", "DEC--TAN"], [150.0, 2.0], [60.5, 60.5]
+    header.wcs.cdelt = [-0.2 / 3600, 0.2 / 3600]
+    pixels = np.random.default_rng(0).normal(size=(120, 120)).astype(np.float32)
+    fits.PrimaryHDU(pixels, header.to_header()).writeto(tmp_path / "tile.fits")
+    pd.DataFrame({"id": ["a", "b"], "ra": [10.0, 10.1], "dec": [2.0, 2.0]}).to_csv(tmp_path / "list.csv", index=False)
+    p = parameters.resolve({"catalogue": tmp_path / "list.csv", "tiles": [tmp_path / "tile.fits"],
+                            "output": tmp_path / "out", "workers": 1})  # fmt: skip
+    with pytest.raises(candidates.NothingUsable, match="2 off the tiles"):
+        candidates.run(p, finders, progress=False)
+    assert pd.read_csv(tmp_path / "out" / "rejected.csv")["file"].tolist() == ["a", "b"]
+    assert len(Table.read(tmp_path / "out" / "ranked.ecsv")) == 2
+
+
+def test_what_is_wrong_is_said_before_hours_of_work(folder, finders, tmp_path, monkeypatch):
+    monkeypatch.setattr(candidates, "score", None)  # nothing is scored
+    with pytest.raises(FileNotFoundError, match="no such catalogue"):
+        candidates.run(given(folder, tmp_path, published=tmp_path / "none.csv"), finders)
+    with pytest.raises(ValueError, match="choose another folder"):
+        candidates.run(given(folder, folder / "out"), finders)
+
+
+def test_the_first_bad_stamp_stops_where_asked(folder, finders, tmp_path):
+    with pytest.raises(stamps.StampError):
+        candidates.run(given(folder, tmp_path, on_bad="raise"), finders, progress=False)
+    assert not (tmp_path / "ranked.ecsv").exists()
+
+
+def test_a_list_that_is_no_more_true_has_no_page(folder, finders, tmp_path, monkeypatch):
+    outcome = candidates.run(given(folder, tmp_path), finders, progress=False)
+    assert outcome.page.exists() and outcome.plan.total == 15
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(candidate_list, "pictures", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        candidates.run(given(folder, tmp_path, rank_by="fbeta"), finders, progress=False)
+    assert not outcome.page.exists()
+
+
+def test_what_could_not_be_opened_is_read_again(folder, finders, tmp_path, monkeypatch):
+    job = cutouts.plan_folder(folder, candidates.wanted(finders), 0.2)
+    read = cutouts.read
+
+    def closed(unit):
+        batch = read(unit)
+        return batch._replace(rejections=[r._replace(reason="unreadable") for r in batch.rejections])
+
+    monkeypatch.setattr(cutouts, "read", closed)
+    candidates.score(job, finders, tmp_path, 1, progress=False)
+    monkeypatch.undo()
+    parts = candidates.score(job, finders, tmp_path, 1, progress=False)
+    assert "unreadable" not in {r.reason for r in candidates.collect(job, parts, finders)[1]}
+
+
+@pytest.mark.parametrize("name", ["ensemble", "ra", "é", "a b"])
+def test_a_finder_whose_name_no_column_can_have(name):
+    with pytest.raises(ValueError, match="rename the file"):
+        candidates.load_finders([f"some/{name}.h5"])
+
+
+def test_names_that_are_no_unicode_are_kept_readable(finders, tmp_path):
+    ranked = pd.DataFrame({"rank": [1], "id": ["a\udcff"], "ra": [np.nan], "dec": [np.nan], "filled": [0],
+                           "ensemble": [1.0], "bce": [1.0], "fbeta": [1.0]})  # fmt: skip
+    candidate_list.write(tmp_path, ranked, [Rejection("b\udcfe", "empty", "0 bytes")], finders, {})
+    assert Table.read(tmp_path / "ranked.ecsv")["id"].tolist() == ["a\\xff", "b\\xfe"]

@@ -67,7 +67,7 @@ class Page(HTMLParser):
 def row(rank, **changed):
     empty = {"ra": math.nan, "dec": math.nan, "filled": 0, "match": "", "separation": math.nan, "reference": ""}
     scores = {"score": 1 / (1 + abs(rank)), "scores": {"bce": 0.25, "f1": 0.75}}
-    return {"rank": rank, "id": f"stamp {rank}", **empty, **scores, "note": "", **changed}
+    return {"rank": rank, "id": f"stamp {rank}", **empty, **scores, **changed}
 
 
 def batches(n, size=4, purpose="pictures"):
@@ -113,7 +113,6 @@ def test_all_that_a_row_says_is_shown(tmp_path):
         match="J1000-0230",
         separation=1.26,
         reference="Petrillo https://arxiv.org/abs/1",
-        note="blend",
     )
     told = {"notes": ["First line.", "Second line."], "summary": [("ranked", "9 of 10")]}
     page = made(tmp_path, [full, row(12)], **told)
@@ -128,7 +127,6 @@ def test_all_that_a_row_says_is_shown(tmp_path):
         "J1000-0230",
         "1.3″",
         "Petrillo",
-        "blend",
     ):
         assert words in text
     assert all(words in page.rest for words in ("First line.", "Second line.", "ranked", "9 of 10", "Heat of bce"))
@@ -156,18 +154,18 @@ def test_a_declination_beyond_the_pole_is_refused_before_a_picture_is_asked_for(
 
 
 def test_nothing_that_is_given_acts_or_names_a_file(tmp_path):
-    rows = [row(i + 1, id=t, note=t, match=t, reference=t, scores={"bce": 0.5, t: 0.5}) for i, t in enumerate(HOSTILE)]
+    rows = [row(i + 1, id=t, match=t, reference=t, scores={"bce": 0.5, t: 0.5}) for i, t in enumerate(HOSTILE)]
     for text, one in zip(HOSTILE, rows, strict=True):
         folder = tmp_path / str(one["rank"])
         page = made(folder, [one], models=("bce", text), heading=text, notes=[text], summary=[(text, text)])
-        plain = made(tmp_path / "plain", [row(one["rank"], match="a", reference="b", note="c")],
+        plain = made(tmp_path / "plain", [row(one["rank"], match="a", reference="b")],
                      notes=["d"], summary=[("e", "f")])  # fmt: skip
         assert [tag for tag, _ in page.tags if tag != "bdi"] == [tag for tag, _ in plain.tags if tag != "bdi"]
         assert {name for _, attributes in page.tags for name in attributes} == {
             name for _, attributes in plain.tags for name in attributes
         }
         assert page.style == plain.style and "49" not in page.articles[f"r{one['rank']}"]
-        assert page.articles[f"r{one['rank']}"].count(visible(text)) >= 3  # id, match, note: all of it, and as text
+        assert page.articles[f"r{one['rank']}"].count(visible(text)) >= 2  # id, match: all of it, and as text
         assert page.rest.count(visible(text)) == 5  # title, heading, note, both sides of the summary
         assert set(files(folder)) == {"index.html", f"stamps/{one['rank']:05d}.jpg"}
     assert set(os.listdir(tmp_path)) == {*(str(i + 1) for i in range(len(HOSTILE))), "plain"}

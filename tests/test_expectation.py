@@ -336,3 +336,8 @@ def test_lenses_found_has_a_line_a_prior(scores, style):
     figure.canvas.draw()
     with pytest.raises(ValueError, match="of one finder, not of"):
         expectation_figures.lenses_found(expectation.expected_table(scores, 5000))
+
+
+def test_the_highest_with_their_ties():
+    assert expectation.highest([3.0, 1.0, 2.0, 2.0], 2).tolist() == [True, False, True, True]
+    assert expectation.highest([3.0, 1.0], 5).all()

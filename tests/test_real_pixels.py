@@ -5,20 +5,20 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from lensdet import bank, real_pixels, simulation, stamps
-from lensdet.real_pixels import AGAIN, CANDIDATES, EACH, ON_REAL, QUANTITIES, REAL, SIMULATED, STEPS, TRAINED
+from lensdet.real_pixels import AGAIN, CANDIDATES, EACH, ON_REAL, PICTURES, QUANTITIES, REAL, SIMULATED, STEPS, TRAINED
 
 
 @pytest.fixture(scope="module")
 def made(smoke):
     galaxies = np.stack([simulation.render("contaminant", 700 + i, smoke)[0] * 3e5 for i in range(3)])
     candidates = np.stack([simulation.render("lrg", 800 + i, smoke)[0] for i in range(2)])
-    return galaxies, real_pixels.make(smoke, galaxies, candidates)
+    return galaxies, real_pixels.make(smoke, galaxies, candidates, candidates[:0])
 
 
 def test_groups_have_the_same_sources_and_alphas(made, smoke):
     galaxies, images = made
     assert {name: len(x) for name, x in images.items()} == {SIMULATED: 24, REAL: 3, TRAINED: 24, AGAIN: 24, ON_REAL: 24,
-                                                            CANDIDATES: 2}  # fmt: skip
+                                                            CANDIDATES: 2, PICTURES: 0}  # fmt: skip
     assert all(x.dtype == np.float32 and x.shape[1:] == (101, 101, 1) for x in images.values())
     squared = {name: x[..., 0].astype(float) ** 2 for name, x in images.items()}
     light = squared[TRAINED] - squared[SIMULATED]  # where nothing was cut off at 1
@@ -34,7 +34,7 @@ def test_groups_have_the_same_sources_and_alphas(made, smoke):
 
 def test_a_survey_normalises_every_stamp(made):
     _, images = made
-    for name in (SIMULATED, REAL, AGAIN, ON_REAL, CANDIDATES):
+    for name in (SIMULATED, REAL, AGAIN, ON_REAL, CANDIDATES):  # of no picture there is nothing to ask
         assert (images[name].min((1, 2, 3)) == 0).all() and (images[name].max((1, 2, 3)) == 1).all()
     assert (images[TRAINED].min((1, 2, 3)) >= 0).all() and images[TRAINED].min((1, 2, 3)).max() > 0
 
@@ -92,3 +92,13 @@ def test_counts_of_each_group():
     table = real_pixels.accepted({"none": np.zeros(0), "half": np.array([-1.0, 1.0])})
     assert table["accepted"].tolist() == [0, 1] and table["share"].isna().tolist() == [True, False]
     assert (table["low"] <= table["high"]).all()
+
+
+def test_real_stamps_are_read_by_group(smoke, tmp_path):
+    for name in ("galaxies/a", "galaxies/b", "lens_candidates/c", "lens_candidates/sw_1"):
+        stamps.write_stamp(tmp_path / f"{name}.fits", simulation.render("lrg", len(name), smoke)[0])
+    (tmp_path / "galaxies" / "torn.fits").write_bytes(b"SIMPLE")
+    galaxies, candidates, pictures = real_pixels.read(tmp_path)
+    assert [len(x) for x in (galaxies, candidates, pictures)] == [2, 1, 1]
+    np.testing.assert_array_equal(pictures[0], stamps.read_stamp(tmp_path / "lens_candidates" / "sw_1.fits")[0])
+    assert [len(x) for x in real_pixels.read(tmp_path / "none")] == [0, 0, 0]

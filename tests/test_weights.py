@@ -156,3 +156,18 @@ def test_the_command_exports_the_median_run(smoke, smoke_bank, tmp_path, monkeyp
     with pytest.raises(SystemExit):
         weights.main(["--profile", "smoke", "fbeta"])
     assert "no complete run of fbeta" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("key", "value"), [("stretch", "asinh"), ("size", [64, 64]), ("normalisation", "none")])
+def test_a_finder_of_stamps_that_are_not_made_here_is_refused(run, tmp_path, monkeypatch, key, value):
+    monkeypatch.setattr(weights, "PREPROCESSING", {**weights.PREPROCESSING, key: value})
+    weights.export(run, tmp_path / "bce.h5")
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match=f"stamps that this lensdet does not make: .*{key}"):
+        weights.load(tmp_path / "bce.h5")
+
+
+def test_a_name_may_have_a_point_in_it(run, monkeypatch, tmp_path):
+    monkeypatch.setattr(weights, "folder", lambda: tmp_path)
+    weights.export(run, tmp_path / "fbeta_0.5.h5")
+    assert weights.load("fbeta_0.5").digest == weights.load(tmp_path / "fbeta_0.5.h5").digest
