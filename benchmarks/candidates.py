@@ -21,7 +21,7 @@ import numpy as np
 from astropy.io import fits
 from joblib import Parallel, delayed
 
-from lensdet import candidates, parameters, stamps
+from lensdet import candidates, parameters
 
 
 def write(folder, i, p):
@@ -29,9 +29,10 @@ def write(folder, i, p):
     from lensdet import simulation
 
     pixels, _ = simulation.render("contaminant" if i % 5 else "lrg", 40_000_000 + i, p)
+    (folder / f"{i // 500:03d}").mkdir(parents=True, exist_ok=True)
     for k in range(8):
-        turned = np.rot90(pixels if k < 4 else pixels.T, k)
-        stamps.write_stamp(folder / f"{i // 500:03d}" / f"{i:05d}_{k}.fits", turned)
+        turned = np.ascontiguousarray(np.rot90(pixels if k < 4 else pixels.T, k))
+        fits.PrimaryHDU(turned).writeto(folder / f"{i // 500:03d}" / f"{i:05d}_{k}.fits")  # not synced one by one
 
 
 def proportional():

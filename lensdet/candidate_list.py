@@ -13,7 +13,7 @@ from lensdet import cutouts, gradcam, results, stamps
 
 ENSEMBLE = "ensemble"
 LAYER = "add_5"  # of the heat maps: the finest, with cells of 16 pixels
-SHOWN = 64  # stamps of the page at a time
+SHOWN = 512  # stamps of the page at a time: 20 MB, and one compilation of the heat maps
 _LISTS = ("ids", "ra", "dec", "x", "y")  # of a unit of `lensdet.cutouts`, an entry a stamp
 
 
@@ -124,7 +124,7 @@ def pictures(job, ranked, finder):
     for first in range(0, len(ranked), SHOWN):
         ids = ranked["id"].iloc[first : first + SHOWN].tolist()
         pixels = stamps.normalise(read_again(job, ids))
-        maps = gradcam.heat_maps(finder.network, np.sqrt(pixels)[..., None], layers=(LAYER,), batch=SHOWN)
+        maps = gradcam.heat_maps(finder.network, np.sqrt(pixels)[..., None], layers=(LAYER,))
         yield pixels, maps.heat[LAYER]
 
 

@@ -19,7 +19,7 @@ import pandas as pd
 import yaml
 from filelock import FileLock
 from joblib import effective_n_jobs
-from joblib.externals.loky import get_reusable_executor
+from joblib.externals.loky import ProcessPoolExecutor
 from tqdm import tqdm
 
 from lensdet import candidate_list, candidates_page, catalogues, cutouts, headers, results, stamps, weights
@@ -191,7 +191,7 @@ def _read(every, chosen, workers):
     if n == 1 or len(chosen) < 2:
         yield from map(cutouts.read, (every[i] for i in chosen))
         return
-    pool, waiting, left = get_reusable_executor(n), deque(), iter(chosen)
+    pool, waiting, left = ProcessPoolExecutor(n), deque(), iter(chosen)  # not loky's shared one, which is joblib's
     try:
         while True:
             for i in left:
@@ -202,8 +202,7 @@ def _read(every, chosen, workers):
                 return
             yield waiting.popleft().result()
     finally:
-        for future in waiting:  # after an error or Ctrl-C
-            future.cancel()
+        pool.shutdown(kill_workers=True)  # after an error or Ctrl-C too
 
 
 def collect(job, parts, finders):

@@ -82,8 +82,9 @@ outcome.ranked.head(20).round(3)
 
 # %%
 print(f"{len(outcome.ranked):,} ranked; left out: {candidates.counted(outcome.rejections)}\npage: {outcome.page}")
-display(pd.DataFrame(outcome.rejections, columns=["stamp", "reason", "detail"]).head(20))
-Markdown("\n".join(f"- {words}" for words in candidates.advice(outcome.rejections)))
+if outcome.rejections:
+    display(pd.DataFrame(outcome.rejections, columns=["stamp", "reason", "detail"]).head(20))
+    display(Markdown("\n".join(f"- {words}" for words in candidates.advice(outcome.rejections))))
 
 # %%
 top = outcome.ranked.head(24)
@@ -138,7 +139,8 @@ figures.save(figure, "07_roc", p)
 # %%
 kinds = fresh.kinds(tail)[~lens]
 above = pd.DataFrame({name: expectation.highest(negatives, 1000) for name, (negatives, _) in scores.items()})
-pd.crosstab(kinds, "all").join(above.groupby(kinds).sum())  # what the 1,000 highest ranked negatives are
+# of all negatives, and of the 1,000 that are ranked highest
+pd.crosstab(kinds, "all").join(above.groupby(kinds).sum()).rename_axis("kind")
 
 # %%
 metrics = expectation.metrics_table(scores, p.lens_prior)

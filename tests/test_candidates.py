@@ -12,6 +12,7 @@ from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.table import Table
 from astropy.wcs import WCS
+from joblib import Parallel, delayed
 from scipy.special import expit
 
 from lensdet import candidate_list, candidates, catalogues, cutouts, parameters, resnet, simulation, stamps, weights
@@ -97,6 +98,7 @@ def test_two_processes_read_the_same(folder, finders, tmp_path):
     )
     pd.testing.assert_frame_equal(one[0], two[0], check_exact=True)
     assert one[1] == two[1]
+    assert Parallel(2)(delayed(abs)(i) for i in range(-3, 0)) == [3, 2, 1]  # joblib's own processes are left alone
 
 
 def test_another_job_or_finder_has_its_own_scores(folder, finders, tmp_path):
