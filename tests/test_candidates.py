@@ -15,7 +15,18 @@ from astropy.wcs import WCS
 from joblib import Parallel, delayed
 from scipy.special import expit
 
-from lensdet import candidate_list, candidates, catalogues, cutouts, parameters, resnet, simulation, stamps, weights
+from lensdet import (
+    candidate_list,
+    candidates,
+    catalogues,
+    cutouts,
+    parameters,
+    resnet,
+    results,
+    simulation,
+    stamps,
+    weights,
+)
 from lensdet.stamps import Rejection
 
 
@@ -313,3 +324,31 @@ def test_names_that_are_no_unicode_are_kept_readable(finders, tmp_path):
                            "ensemble": [1.0], "bce": [1.0], "fbeta": [1.0]})  # fmt: skip
     candidate_list.write(tmp_path, ranked, [Rejection("b\udcfe", "empty", "0 bytes")], finders, {})
     assert Table.read(tmp_path / "ranked.ecsv")["id"].tolist() == ["a\\xff", "b\\xfe"]
+
+
+NATIVE = results.root().parent / "shared" / "data" / "native"
+real = pytest.mark.skipif(not NATIVE.is_dir(), reason="the real survey images are not here")
+
+
+@real
+def test_published_lenses_of_kids_are_matched():
+    known = catalogues.read_known(NATIVE / "kids_lens_candidates.csv")
+    assert len(known) == 2194 and known.loc[0, "name"] == "083409-001653"
+    assert known.loc[0, "reference"].startswith("https://arxiv.org/abs/")
+    ranked = pd.DataFrame({"ra": known["ra"][:3] + 1e-4, "dec": known["dec"][:3]})
+    assert candidate_list.match(ranked, known, radius=1.0)["match"].tolist() == known["name"][:3].tolist()
+
+
+@real
+def test_a_field_goes_from_tile_and_positions_to_a_page(finders, tmp_path):
+    rows = {"name": ["SL2SJ142209+524652", "obj1", "corner", "off"], "RA": [215.53864, 215.5326, 215.5563, 216.5],
+            "DEC": [52.78114, 52.7750, 52.7899, 52.78]}  # fmt: skip
+    pd.DataFrame(rows).to_csv(tmp_path / "list.csv", index=False)
+    p = parameters.resolve({"catalogue": tmp_path / "list.csv", "tiles": [NATIVE / "cfhtls_field_r.fits"],
+                            "published": tmp_path / "list.csv", "output": tmp_path / "out", "workers": 1})  # fmt: skip
+    outcome = candidates.run(p, finders, progress=False)
+    assert {r.file: r.reason for r in outcome.rejections} == {"corner": "masked", "off": "off the tiles"}
+    assert set(outcome.ranked["id"]) == {"SL2SJ142209+524652", "obj1"}
+    assert (outcome.ranked["match"] == outcome.ranked["id"]).all() and (outcome.ranked["separation"] < 0.01).all()
+    page = outcome.page.read_text()
+    assert "14:22:09" in page and "off the tiles" in page and len(list((tmp_path / "out/page/stamps").iterdir())) == 2
