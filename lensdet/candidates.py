@@ -27,8 +27,6 @@ from lensdet.candidate_list import ENSEMBLE
 from lensdet.parameters import ParameterError, resolve
 
 AHEAD = 3  # batches a worker that are read, or being read, before they are scored
-
-
 RESERVED = ("id", "rank", "ra", "dec", "filled", "match", "separation", "reference", ENSEMBLE)  # columns of a list
 UNSAID = ("A stamp whose header names no band is taken to be of the finders' band.",)
 
@@ -344,8 +342,8 @@ def main(arguments=None):
         prog="python -m lensdet.candidates",
         description="Rank a survey's stamps by how much they look like lenses: a folder of FITS stamps (-p survey "
         "FOLDER), or a catalogue and tiles (-p catalogue FILE -p tiles FILE). Writes ranked.ecsv, ranked.fits, "
-        "rejected.csv and page/index.html to -p output FOLDER (default: build/candidates). Interrupted, it goes on "
-        "when said again.",
+        "rejected.csv and page/index.html to -p output FOLDER (default: build/candidates/<survey>). Interrupted, "
+        "it goes on when said again.",
         epilog="exit status: 0 when every stamp was ranked, 3 when some were left out (rejected.csv says why), 1 when "
         "none could be used or, with -p on_bad raise, at the first that cannot, 2 for a parameter that cannot be",
     )
