@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
+from astropy.io import fits
 from joblib import Parallel, delayed
 
 from lensdet import results, stamps
@@ -14,6 +16,7 @@ FIRST = 30_000_000  # id of the first object: none is in a bank, a fresh set or 
 SIZES = {"smoke": (24, 4)}  # negatives and lenses, by profile
 SIZE = (600, 20)
 SCALE = 0.2  # arcsec a pixel
+PAGE = 100  # candidates on its page
 
 
 def _simulate(i, lens, parameters):
@@ -33,7 +36,8 @@ def _simulate(i, lens, parameters):
 def parameters_of(parameters):
     """Parameters that rank it."""
     output = results.build_dir() / "candidates" / "demonstration"
-    return parameters.model_copy(update={"survey": survey(parameters), "pixel_scale": SCALE, "output": output})
+    own = {"survey": survey(parameters), "pixel_scale": SCALE, "output": output, "page_size": PAGE}
+    return parameters.model_copy(update=own)
 
 
 def survey(parameters):
@@ -49,18 +53,21 @@ def survey(parameters):
     n, lenses = SIZES.get(p.profile, SIZE)
     decides = json.dumps([p.survey_key(), p.sky_contaminants, n, lenses])
     folder = results.build_dir() / "demonstration" / hashlib.sha256(decides.encode()).hexdigest()[:8]
-    truth = folder / "truth.csv"
-    if truth.exists():
+    if folder.exists():
         return folder / "stamps"
     lens = np.zeros(n + lenses, bool)
     lens[stream(p.data_seed, "demonstration").choice(n + lenses, lenses, replace=False)] = True
     made = Parallel(n_jobs=p.workers)(delayed(_simulate)(i, lens[i], p) for i in range(len(lens)))
     names = [f"{i + 1:04d}.fits" for i in range(len(lens))]
+    half = folder.with_name(f".{folder.name}")  # files are not synced one by one: the folder gets its name at the end
+    shutil.rmtree(half, ignore_errors=True)
+    (half / "stamps").mkdir(parents=True)
     for name, (pixels, *_) in zip(names, made, strict=True):
-        stamps.write_stamp(folder / "stamps" / name, pixels)
+        fits.PrimaryHDU(pixels.astype(np.float32)).writeto(half / "stamps" / name)
     kinds, alphas, radii = zip(*[rest for _, *rest in made], strict=True)
     table = {"id": names, "lens": lens.astype(int), "kind": kinds, "alpha": alphas, "einstein_radius": radii}
-    results.write_csv(truth, pd.DataFrame(table))
+    results.write_csv(half / "truth.csv", pd.DataFrame(table))
+    half.rename(folder)
     return folder / "stamps"
 
 
