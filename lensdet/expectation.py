@@ -311,12 +311,11 @@ def expected_table(scores, m, inspected=INSPECTED, priors=PRIORS):
 
 
 def readable(table):
-    """`expected_table` in words, a row a finder and N, a column a prior; "at least" where only bounds are known."""
+    """`expected_table` in words: a row a finder and N, a column a prior; "a bound" where too few negatives tell."""
 
     def words(row):
         if not row.known:
-            few = f"fewer than {LEAST} negatives to tell"
-            return f"at least {row.low:.3g}, at most {row.high:.3g}: {few} (at random {row.random:.2g})"
+            return f"a bound: {row.low:.3g}–{row.high:.3g} (at random {row.random:.2g})"
         return f"{row.lenses:.3g} ({row.low:.3g}–{row.high:.3g}; at random {row.random:.2g})"
 
     shown = table.assign(words=table.apply(words, axis=1), prior=[f"1 lens in {1 / p:,.0f}" for p in table["prior"]])

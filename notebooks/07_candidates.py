@@ -103,8 +103,9 @@ Markdown("" if mine else demonstration.recovered(outcome.ranked, ranking.survey)
 #
 # From negatives and mock lenses that are simulated for this alone: no network was trained, selected or tested on any of
 # them.  **Tail of our simulator, not of the sky**: real contaminants are of more kinds than ours, real lenses are not
-# our mock lenses, and what becomes of the scores on real pixels is the next section.  The first time the set is
-# simulated and scored: some ten minutes on two cores.
+# our mock lenses, and what becomes of the scores on real pixels is the last section.  Where fewer than ten negatives
+# stand above, only a bound can be given.  The first time the set is simulated and scored: some six minutes on two
+# cores.
 
 # %%
 digests = {name: finder.digest for name, finder in found.items()}
@@ -145,7 +146,7 @@ pd.crosstab(kinds, "all").join(above.groupby(kinds).sum()).rename_axis("kind")
 # %%
 metrics = expectation.metrics_table(scores, p.lens_prior)
 figures.save_table(metrics, "07_metrics", p)
-metrics.round(5)
+metrics.drop(columns="set").round(5)
 
 # %% [markdown]
 # What others published, each on the data that it was measured on.  Those are other images, bands, lenses and negatives,
