@@ -90,9 +90,11 @@ if outcome.rejections:
 top = outcome.ranked.head(24)
 titles = [f"{k}: {i}\n{score:.2f}" for k, i, score in zip(top["rank"], top["id"], top[p.rank_by], strict=True)]
 pixels = candidate_list.read_again(outcome.plan, top["id"].tolist())
-figure = figures.stamps(np.sqrt(stamps.normalise(pixels)), titles, columns=8, size=1.15)
+plain = [title.replace("$", r"\$") for title in titles]  # names are no formulas
+figure = figures.stamps(np.sqrt(stamps.normalise(pixels)), plain, columns=8, size=1.15)
 figure.suptitle("the first of the list; above each its rank, its id and its calibrated logit", fontsize=9)
-figures.face(figure, p, data=candidates.survey_name(p) if mine else "simulated survey of its own")
+name = candidates.survey_name(p).replace("$", r"\$") if mine else "simulated survey of its own"
+figures.face(figure, p, data=name)
 figures.save(figure, "07_candidates", p)
 
 # %%
