@@ -145,7 +145,7 @@ class _Folder:
                 rejections += read.rejections
                 if not read.paths:
                     continue
-                blocks.append(_sixteen_bits(read.pixels))
+                blocks.append(sixteen_bits(read.pixels))
                 table = pd.DataFrame({"id": i + np.arange(len(read.paths)), "file": [Path(f).name for f in read.paths]})
                 if cls == "source":
                     table = pd.concat([table, pd.DataFrame(read.catalogue)], axis=1)
@@ -178,7 +178,8 @@ def _simulate(cls, ids, parameters):
     return pixels, pd.DataFrame({"id": ids, **pd.DataFrame([truth for _, truth in drawn])})
 
 
-def _sixteen_bits(pixels):
+def sixteen_bits(pixels):
+    """Stamps (..., 101, 101) in any unit as a bank keeps them: normalised (Eq. 4.1; raises as that does), float16."""
     # by NumPy: HDF5's own conversion (1.14.6) halves values that round up to a power of two
     return stamps.normalise(pixels).astype(np.float16)
 
@@ -197,7 +198,7 @@ def _write(group, batches, n, label):
     tables, done = [], 0
     with tqdm(total=n, desc=label, unit="stamp", disable=n < 200, leave=False, mininterval=0.5) as bar:
         for pixels, table in batches:
-            data[done : done + len(pixels)] = _sixteen_bits(pixels)
+            data[done : done + len(pixels)] = sixteen_bits(pixels)
             tables.append(table.assign(**measured(pixels)))
             done += len(pixels)
             bar.update(len(pixels))

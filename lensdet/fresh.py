@@ -153,7 +153,7 @@ def _negative(i, parameters):
     contaminant = stream(parameters.data_seed, "fresh/negative", i).random() < parameters.sky_contaminants
     pixels, truth = simulation.render("contaminant" if contaminant else "lrg", FIRST_ID + i, parameters)
     row = (0, KINDS.index(truth["kind"]), FIRST_ID + i, -1, 0.0, np.nan, truth["peak_snr"], np.nan)
-    return np.sqrt(_sixteen_bits(pixels)), row
+    return np.sqrt(bank.sixteen_bits(pixels).astype(np.float32)), row
 
 
 def _lens(i, parameters):
@@ -161,18 +161,15 @@ def _lens(i, parameters):
 
     pixels, host = simulation.render("lrg", FIRST_HOST + i, parameters)
     light, source = simulation.render_source(FIRST_ID + i, parameters)
-    light = _sixteen_bits(light)
+    light = bank.sixteen_bits(light).astype(np.float32)
     alpha = np.float32(stream(parameters.data_seed, "fresh/alpha", i).uniform(*parameters.alpha))
     known = bank.measured(pixels[None])
     above = alpha * light >= 2 * known["noise"][0] / known["maximum"][0]  # as in `lensdet.mocklens.truth`
-    image = np.sqrt(stamps.normalise(_sixteen_bits(pixels) + alpha * light))  # Eq. 4.2 and then 4.1, as a survey's are
+    image = np.sqrt(
+        stamps.normalise(bank.sixteen_bits(pixels).astype(np.float32) + alpha * light)
+    )  # Eq. 4.2 and then 4.1, as a survey's are
     row = (1, 0, FIRST_HOST + i, FIRST_ID + i, alpha, source["einstein_radius"], host["peak_snr"], above.mean())
     return image, row
-
-
-def _sixteen_bits(pixels):
-    # as a bank keeps them, and the network reads them
-    return stamps.normalise(pixels).astype(np.float16).astype(np.float32)
 
 
 def _made(parameters, finders, digests, negatives, lenses):

@@ -53,6 +53,7 @@ _BAND = re.compile(r"(?:sdss)?([ugrizy])(?:p|prime|mag|\d)?")
 
 
 def near(scales, wanted):
+    """Whether all of some pixel scales are the wanted one within `SCALE_TOLERANCE`; arcsec a pixel."""
     return bool(np.all(np.abs(np.asarray(scales) / wanted - 1) <= SCALE_TOLERANCE))
 
 
@@ -64,6 +65,7 @@ def is_band(text, band):
 
 
 def check_band(name, header, wanted, stated):
+    """Raise StampError where a header names another band than `Wanted.band`, unless the user stated the band."""
     said = [header.get(keyword) for keyword in ("FILTER", "BAND", "INSFLNAM")]
     said = [
         text for text in said if isinstance(text, str) and text.strip().lower() not in ("", "none", "n/a", "unknown")
@@ -103,7 +105,7 @@ def scales_of(header, wcs):
 
 
 def check_plateau(name, pixels, header):
-    """Raise where the brightest pixels (NaN apart) are cut off."""
+    """Raise StampError where the brightest pixels (rows, columns; NaN apart) are cut off, see `PLATEAU`."""
     top, level = np.nanmax(pixels), _number(header, "SATURATE")
     over = level is not None and 0 < level <= top
     groups, n = label(pixels >= (level if over else top), np.ones((3, 3)))
@@ -127,7 +129,7 @@ def as_stamp_error(name, error):
 
 
 def peek(path):
-    """Raise for what is no FITS file, after its first bytes, however large; whether it is gzipped."""
+    """Whether a file is gzipped; raises StampError for what is no FITS file, after its first bytes, however large."""
     if not os.path.isfile(path):  # a folder, a pipe that would wait for ever
         raise StampError(path, "unreadable", "not a file")
     with open(path, "rb") as file:

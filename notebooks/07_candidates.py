@@ -61,6 +61,9 @@ from lensdet import (
     results,
     stamps,
 )
+from lensdet import (
+    published as publications,
+)
 
 p = parameters.from_notebook(globals())
 figures.plt.rcParams.update(figures.STYLE)
@@ -155,7 +158,7 @@ metrics.drop(columns="set").round(5)
 # and no verdict follows.
 
 # %%
-published_values = expectation.published_table()
+published_values = publications.table()
 figures.save_table(published_values, "07_published", p)
 published_values
 

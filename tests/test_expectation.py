@@ -10,7 +10,7 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from lensdet import expectation, expectation_figures, figures
+from lensdet import expectation, expectation_figures, figures, published
 from lensdet.statistics import clopper_pearson
 
 matplotlib.use("Agg")  # in this process alone: kernels have their own
@@ -287,7 +287,7 @@ def test_table_of_metrics(scores):
 
 
 def test_published_numbers_say_where_they_stand():
-    table = expectation.published_table()
+    table = published.table()
     assert not table.isna().any().any() and not table.duplicated(["paper", "finder", "data", "metric"]).any()
     assert (table["where"].str.len() > 0).all() and table["value"].between(0, 1).all()
     challenge = table[table["paper"].str.startswith("Metcalf")]

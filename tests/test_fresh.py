@@ -115,7 +115,7 @@ def test_merged_as_in_training_and_normalised_as_in_a_survey(smoke):
     images, rows = fresh.render(range(NEGATIVES, NEGATIVES + 3), smoke, NEGATIVES)
     hosts = [simulation.render("lrg", int(i), smoke)[0] for i in rows["stamp"]]
     light = [simulation.render_source(int(i), smoke)[0] for i in rows["source"]]
-    hosts, light = (bank._sixteen_bits(np.stack(pixels)) for pixels in (hosts, light))
+    hosts, light = (bank.sixteen_bits(np.stack(pixels)) for pixels in (hosts, light))
     each = np.arange(3)
     expected = np.asarray(mocklens.merge(hosts, light, each, each, rows["alpha"]))[..., 0]
     low, high = (f((hosts + rows["alpha"][:, None, None] * light).astype(float), axis=(1, 2)) for f in (np.min, np.max))
@@ -125,7 +125,7 @@ def test_merged_as_in_training_and_normalised_as_in_a_survey(smoke):
     assert images.dtype == np.float32 and (images.min((1, 2)) == 0).all() and (images.max((1, 2)) == 1).all()
     negative, row = fresh.render([0], smoke, NEGATIVES)
     cls = "lrg" if fresh.KINDS[row["kind"][0]] == "lrg" else "contaminant"
-    pixels = bank._sixteen_bits(simulation.render(cls, int(row["stamp"][0]), smoke)[0])
+    pixels = bank.sixteen_bits(simulation.render(cls, int(row["stamp"][0]), smoke)[0])
     np.testing.assert_array_equal(negative[0], np.sqrt(pixels.astype(np.float32)))
 
 
@@ -138,7 +138,7 @@ def test_area_fraction_is_that_of_the_truth_tables(smoke, smoke_bank):
             return smoke_bank.catalogue(cls, split).head(0 if cls == "contaminant" else 2).assign(**self.known(cls))
 
         def pixels(self, cls, split):
-            return bank._sixteen_bits(self.raw(cls))
+            return bank.sixteen_bits(self.raw(cls))
 
         def raw(self, cls):
             make = simulation.render_source if cls == "source" else lambda i, p: simulation.render("lrg", i, p)
