@@ -442,9 +442,11 @@ def _side_by_side(arguments, jobs):
     """Run this command in several processes, which share the cores and the runs."""
     threads = str(max(1, (os.cpu_count() or 1) // jobs))
     names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "LOKY_MAX_CPU_COUNT")
-    limits = dict.fromkeys(names, threads)
+    # and they share the memory of a GPU, of which one process of either backend would else take all or nearly all
+    shared = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+    environment = shared | os.environ | dict.fromkeys(names, threads)
     command = [sys.executable, "-m", "lensdet.training", *arguments, "--jobs", "1"]  # the last one counts
-    processes = [subprocess.Popen(command, env=os.environ | limits | {"TQDM_POSITION": str(i)}) for i in range(jobs)]
+    processes = [subprocess.Popen(command, env=environment | {"TQDM_POSITION": str(i)}) for i in range(jobs)]
     try:
         for process in processes:
             process.wait()

@@ -592,6 +592,27 @@ def test_runs_side_by_side_are_those_of_one_by_one(tiny, reference, elsewhere, t
     assert results.is_complete(elsewhere.with_name("run_02"))
 
 
+def test_processes_side_by_side_share_a_gpu(monkeypatch):
+    """Neither backend may take the whole memory at once; who says otherwise is heard."""
+    started = []
+
+    class Process:
+        def __init__(self, command, env):
+            started.append(env)
+
+        def wait(self):
+            pass
+
+        terminate = wait
+
+    monkeypatch.setattr(training.subprocess, "Popen", Process)
+    monkeypatch.setattr(training.os, "environ", {"TF_FORCE_GPU_ALLOW_GROWTH": "false"})
+    training._side_by_side([], 2)
+    assert len(started) == 2
+    assert {env["XLA_PYTHON_CLIENT_PREALLOCATE"] for env in started} == {"false"}
+    assert {env["TF_FORCE_GPU_ALLOW_GROWTH"] for env in started} == {"false"}
+
+
 def test_what_another_process_trains_is_waited_for(tiny, smoke_bank, elsewhere, monkeypatch):
     """Others are trained first; then the one that was busy is asked for again, and not without waiting."""
     asked = []
