@@ -57,13 +57,16 @@ class Bank:
             return file[cls][split]["pixels"].shape[0]
 
 
-def open_bank(parameters):
+def open_bank(parameters, splits=SPLITS):
     """The bank of these parameters: opened if it is there, else built (once, whoever asks first).
 
     Parameters
     ----------
     parameters : lensdet.parameters.Parameters
         With ``data``, stamps are read from that folder; without, they are simulated.
+    splits : tuple of str
+        Of `SPLITS`, what is needed of a simulated survey: without the training split it is there in a fifth of the time.
+        Where all are there already, or stamps are read from a folder, the bank has all.
 
     Returns
     -------
@@ -77,13 +80,15 @@ def open_bank(parameters):
     source = _Folder(parameters) if parameters.data else _Survey(parameters)
     path = results.build_dir() / "banks" / source.name / "bank.h5"
     path.parent.mkdir(parents=True, exist_ok=True)
+    if not parameters.data and set(splits) < set(SPLITS) and not path.exists():
+        path = path.with_name(f"bank-{'-'.join(splits)}.h5")
     rejected = path.with_name("rejected.csv")
     with FileLock(path.with_suffix(".lock")):
         if not path.exists():
-            for half in path.parent.glob(".????????.bank.h5"):  # left by a build that was killed
+            for half in path.parent.glob(f".????????.{path.name}"):  # left by a build that was killed
                 half.unlink()
             with results.atomic(path) as beside, h5py.File(beside, "w") as file:
-                source.fill(file, rejected)
+                source.fill(file, rejected, splits)
                 file.attrs["parameters"] = json.dumps(parameters.model_dump(mode="json"))
     if not parameters.data:
         return Bank(path, parameters.survey_key())
@@ -110,18 +115,20 @@ class _Survey:
     def __init__(self, parameters):
         self.parameters, self.name = parameters, f"survey-{parameters.bank_key()}"
 
-    def fill(self, file, _rejected):
+    def fill(self, file, _rejected, splits):
         p = self.parameters
         for cls, n_train in zip(CLASSES, (p.n_lrg, p.n_source, p.n_contaminant), strict=True):
             first = 0
             for split, n in split_sizes(n_train).items():
                 ids = range(first, first + n)
+                first += n
+                if split not in splits:
+                    continue
                 batches = [ids[i : i + BATCH] for i in range(0, n, BATCH)]
                 make = Parallel(n_jobs=p.workers, return_as="generator")(
                     delayed(_simulate)(cls, batch, p) for batch in batches
                 )
                 _write(file.create_group(f"{cls}/{split}"), make, n, f"{cls}, {split}")
-                first += n
 
 
 class _Folder:
@@ -136,7 +143,7 @@ class _Folder:
         listing = [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for files in self.files.values() for f in files]
         self.name = f"folder-{hashlib.sha256(repr(listing).encode()).hexdigest()[:8]}"
 
-    def fill(self, file, rejected):
+    def fill(self, file, rejected, _splits):
         p, digest, rejections = self.parameters, hashlib.sha256(), []
         for (split, cls), files in sorted(self.files.items()):
             blocks, tables = [], []

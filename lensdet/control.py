@@ -83,26 +83,39 @@ def matched(parameters, data_key, weights):
     """
     read = {model: s for model in models(parameters) if (s := scores(parameters, data_key, model)) is not None}
     common = set.intersection(*(set(s.runs) for s in read.values())) if read else set()
+    targets = list(_targets(parameters, read)) if common else []
+    measured = {model: _at_targets(s, common, targets, weights) for model, s in read.items()}
     found = []
-    for metric, name, target in _targets(parameters, read) if common else ():
-        at = thresholds.precision_at_recall if metric == "recall" else thresholds.recall_at_precision
-        measured = {}
-        for model, s in read.items():
-            pairs = [(z, target[run]) for z, run in zip(s.logits, s.runs, strict=True) if run in common]
-            # a run that accepts nothing has a recall of 0, at which there is no precision
-            values = np.array([at(s.labels, z, w) if w > 0 else np.nan for z, w in pairs])
-            nothing = np.full(len(weights), np.nan)
-            measured[model] = values, np.stack([at(s.labels, z, w, weights) if w > 0 else nothing for z, w in pairs])
-        for model, (values, resampled) in measured.items():
+    for i, (metric, name, target) in enumerate(targets):
+        for model, (every, resamples) in measured.items():
+            values, resampled = every[:, i], resamples[:, i]
             low, high = statistics.bootstrap_interval(resampled)
             line = {"matched": metric, "at": name, "target": np.mean([target[run] for run in common]), "model": model,
                     "mean": values.mean(), "seed_spread": statistics.seed_spread(values), "test_low": low,
                     "test_high": high, "runs": len(values)}  # fmt: skip
             if BCE in measured and model != BCE:
-                d = statistics.paired(values, measured[BCE][0], resampled, measured[BCE][1])
+                d = statistics.paired(values, measured[BCE][0][:, i], resampled, measured[BCE][1][:, i])
                 line |= {"difference": d.mean, "low": d.low, "high": d.high, "verdict": statistics.verdict(d, 1)}
             found.append(line)
     return pd.DataFrame(found)
+
+
+def _at_targets(read, common, targets, weights):
+    """What the curves of a model say at each target: (R, T), and with weights (R, T, B).
+
+    A run that accepts nothing has a recall of 0, at which there is no precision.
+    """
+    at = {"recall": thresholds.precision_at_recall, "precision": thresholds.recall_at_precision}
+    plain, drawn = [], []
+    for logits, run in zip(read.logits, read.runs, strict=True):
+        if run not in common:
+            continue
+        wanted = [(at[metric], target[run]) for metric, _, target in targets]
+        for found, given in ((plain, None), (drawn, weights)):
+            points = thresholds.curve(read.labels, logits, given)
+            nothing = np.full(np.shape(points.tp)[:-1], np.nan)
+            found.append([value(points, w) if w > 0 else nothing for value, w in wanted])
+    return np.array(plain), np.array(drawn)
 
 
 def effective_thresholds(parameters, data_key):

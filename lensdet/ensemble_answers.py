@@ -76,7 +76,7 @@ def cascades(parameters, found, weights, recalls=(0.5, 0.7)):
         def precise(z, r, w=None):
             if r == 0:  # nothing is accepted, and there is no precision
                 return np.nan if w is None else np.full(len(w), np.nan)
-            return thresholds.precision_at_recall(test_a.labels, z, r, w)
+            return thresholds.precision_at_recall(thresholds.curve(test_a.labels, z, w), r)
 
         precisions = {m: np.array([precise(z, r) for z, r in zip(zs, at, strict=True)]) for m, zs in models.items()}
         drawn = {m: np.stack([precise(z, r, weights) for z, r in zip(zs, at, strict=True)]) for m, zs in models.items()}

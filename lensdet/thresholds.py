@@ -106,56 +106,56 @@ def optimal_threshold(labels, reference_logits, beta):
     return Optimum(f, f / (1 + beta**2))
 
 
-def precision_at_recall(labels, logits, recall, weights=None):
+def precision_at_recall(points, recall):
     """Precision where exactly this share of the lenses is accepted, ties interpolated.
 
     Parameters
     ----------
-    labels, logits, weights
-        As in `curve`.
+    points : Curve
+        From `curve`.
     recall : float
         In (0, 1].
 
     Returns
     -------
-    numpy.float64, or numpy.ndarray (B,) with weights
+    numpy.float64, or numpy.ndarray (B,) of a curve with weights
         With the fewest false positives at that recall.
 
     Raises
     ------
     ValueError
-        As `curve`, or if the recall is outside (0, 1].
+        If the recall is outside (0, 1].
     """
     _share("recall", recall)
-    _, tp, fp = curve(labels, logits, weights)
+    _, tp, fp = points
     target = recall * tp[..., -1]
     after = np.argmax(tp >= target[..., None] * (1 - ROUNDING), axis=-1)  # the first; at least 1, as tp[0] = 0
     part = (target - _at(tp, after - 1)) / (_at(tp, after) - _at(tp, after - 1))
     return target / (target + _between(fp, after - 1, after, np.minimum(part, 1)))
 
 
-def recall_at_precision(labels, logits, precision, weights=None):
+def recall_at_precision(points, precision):
     """The highest recall with at least this precision, ties interpolated.
 
     Parameters
     ----------
-    labels, logits, weights
-        As in `curve`.
+    points : Curve
+        From `curve`.
     precision : float
         In (0, 1].
 
     Returns
     -------
-    numpy.float64, or numpy.ndarray (B,) with weights
+    numpy.float64, or numpy.ndarray (B,) of a curve with weights
         NaN where that precision is never reached.
 
     Raises
     ------
     ValueError
-        As `curve`, or if the precision is outside (0, 1].
+        If the precision is outside (0, 1].
     """
     _share("precision", precision)
-    _, tp, fp = curve(labels, logits, weights)
+    _, tp, fp = points
     margin = (1 - precision) * tp - precision * fp  # linear between points; not negative where precise enough
     margin = np.where(np.abs(margin) <= ROUNDING * (tp + fp), 0, margin)
     last = margin.shape[-1] - 1

@@ -51,7 +51,7 @@ p = parameters.from_notebook(globals())
 figures.plt.rcParams.update(figures.STYLE)
 print(training.banner(p))
 key = training.train_missing(p)
-stamps = bank.open_bank(p)
+stamps = bank.open_bank(p, ("test",))
 truth, weights = tables.load_truth(p, key), tables.resamples(p, key)
 images = mocklens.images(stamps, "test", mocklens.frozen_rows(p, "test", mocklens.sizes(stamps, "test")))
 looked = sorted(p.experiments, key=lambda experiment: experiment not in ("bce", "fbeta"))[:2]

@@ -47,7 +47,7 @@ p = parameters.from_notebook(globals())
 figures.plt.rcParams.update(figures.STYLE)
 print(training.banner(p))
 key = training.train_missing(p)
-stamps = bank.open_bank(p)
+stamps = bank.open_bank(p, ("test",))
 estimator = {"text": "negative", "code": "code"}[p.protocol]
 truth = {}
 for name in ("test", "information"):

@@ -55,6 +55,16 @@ def test_opened_again_at_once_and_not_rebuilt(smoke, smoke_bank, monkeypatch):
     assert smoke_bank.path.stat().st_mtime_ns == before.st_mtime_ns
 
 
+def test_a_split_alone_has_the_pixels_of_the_whole(smoke, smoke_bank, build):
+    alone = bank.open_bank(smoke, ("test",))
+    assert alone.path.name == "bank-test.h5" and alone.data_key == smoke_bank.data_key
+    found, expected = datasets(alone.path), datasets(smoke_bank.path)
+    assert found == {name: content for name, content in expected.items() if "/test/" in f"/{name}"}
+    assert len(found) == 2 * len(bank.CLASSES)
+    whole = bank.open_bank(smoke)
+    assert bank.open_bank(smoke, ("test",)) == whole != alone  # what is there is not built again
+
+
 def test_training_parameters_share_a_bank_and_others_do_not(smoke, smoke_bank):
     assert bank.open_bank(smoke.model_copy(update={"seed": 5, "width": 8, "runs": 1})) == smoke_bank
     keys = {smoke.model_copy(update={k: v}).survey_key() for k, v in (("hardness", 0.7), ("data_seed", 3), ("runs", 9))}

@@ -18,13 +18,19 @@ from lensdet.thresholds import (
     inspected_per_lens,
     mixed_fpr,
     optimal_threshold,
-    precision_at_recall,
     purity,
-    recall_at_precision,
 )
 
 BETAS = 0.05, 0.17, 0.5, 1, 2
 LEVELS = 0.1, 0.5, 0.75, 0.9, 1
+
+
+def precision_at_recall(labels, logits, recall, weights=None):
+    return thresholds.precision_at_recall(curve(labels, logits, weights), recall)
+
+
+def recall_at_precision(labels, logits, precision, weights=None):
+    return thresholds.recall_at_precision(curve(labels, logits, weights), precision)
 
 
 @pytest.fixture
@@ -364,4 +370,4 @@ def test_levels_are_shares(level):
     for name in ("precision", "recall"):
         at = getattr(thresholds, "precision_at_recall" if name == "recall" else "recall_at_precision")
         with pytest.raises(ValueError, match=f"{name} .* is not in"):
-            at([1, 0], [1, 0], level)
+            at(curve([1, 0], [1, 0]), level)
