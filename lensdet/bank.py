@@ -65,8 +65,8 @@ def open_bank(parameters, splits=SPLITS):
     parameters : lensdet.parameters.Parameters
         With ``data``, stamps are read from that folder; without, they are simulated.
     splits : tuple of str
-        Of `SPLITS`, what is needed of a simulated survey: without the training split it is there in a fifth of the time.
-        Where all are there already, or stamps are read from a folder, the bank has all.
+        Of `SPLITS`, what is needed of a simulated survey: one without the training split is there much sooner.  Where
+        all are there already, or stamps are read from a folder, the bank has all.
 
     Returns
     -------

@@ -168,8 +168,8 @@ def claims(parameters, data_key, weights):
     pandas.DataFrame
         A row a claim: ``section``, ``a``, ``b``, ``metric``, ``sign``, ``claim`` in words; ``thesis``, the difference
         of its published numbers, where it prints both; ``difference`` a - b with its 95 % interval ``low``, ``high``
-        over seeds and images; ``runs``; ``verdict``, one of `VERDICTS`.  The best member is that of the highest mean on
-        the calibration set.
+        over seeds and images; ``runs``; ``interval``, what that interval alone says, and ``verdict``, both of
+        `VERDICTS`.  The best member is that of the highest mean on the calibration set.
     """
     names = (*thesis.TABLE_5_1, *thesis.TABLE_5_2, *thesis.TABLE_5_3)
     read, fitted = {}, {}
@@ -185,17 +185,14 @@ def claims(parameters, data_key, weights):
             b = max(thesis.members(claim.a), key=lambda model: fitted[model][claim.metric].mean())
             shown = f"{shown}, {b}"
         d = compare(read, claim.a, b, claim.metric) if {claim.a, b} <= set(read) else None
-        if d is None:
-            verdict = NO_RUN
-        elif open_ends[claim.a] or open_ends[b]:
-            verdict = "undecided (not converged)"
-        else:
-            verdict = statistics.verdict(d, claim.sign)
+        interval = NO_RUN if d is None else statistics.verdict(d, claim.sign)
+        left = d is not None and (open_ends[claim.a] or open_ends[b])
         measured = (np.nan, np.nan, np.nan, 0) if d is None else (d.mean, d.low, d.high, d.n_runs)
         words = f"{METRICS[claim.metric]}: {claim.a} {'>' if claim.sign > 0 else '<'} {shown}"
         rows.append({**claim._asdict(), "b": b, "claim": words, "thesis": _printed(claim),
                      **dict(zip(("difference", "low", "high", "runs"), measured, strict=True)),
-                     "verdict": verdict})  # fmt: skip
+                     "interval": interval,
+                     "verdict": "undecided (not converged)" if left else interval})  # fmt: skip
     return pd.DataFrame(rows)
 
 
@@ -230,6 +227,19 @@ def counted(stated):
     return f"{len(stated)} claims: {', '.join(f'{n} {verdict}' for n, verdict in numbers if n)}."
 
 
+def apart(stated):
+    """What the intervals say of networks that have not converged, in words, from `claims`; "" where all have.
+
+    It is about these networks, and decides no claim.
+    """
+    own = stated[stated.verdict.str.contains("converged")]
+    if own.empty:
+        return ""
+    sides = {"on the thesis' side": "reproduced", "on the other": "not reproduced", "neither": "undecided"}
+    counts = [f"{int((own.interval == verdict).sum())} {words}" for words, verdict in sides.items()]
+    return f"Of these networks, which have not converged, {len(own)} intervals lie: {', '.join(counts)}."
+
+
 def markdown(parameters, numbers, stated):
     """The comparison as text, from `published` and `claims`: the verdicts counted, then claims, then numbers."""
     data = "Simulated survey" if parameters.data is None else f"Stamps of {parameters.data.name}"
@@ -251,7 +261,7 @@ def markdown(parameters, numbers, stated):
     parts = (
         f"# {data}: comparison with the thesis",
         f"*{made}*",
-        f"**{counted(stated)}**",
+        f"**{counted(stated)}**  {apart(stated)}".rstrip(),
         RULE,
         shown.to_markdown(index=False, disable_numparse=True),
         "Claims that no paired comparison decides:",

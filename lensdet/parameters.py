@@ -321,7 +321,7 @@ PROFILES = {
         n_source=8000, information_size=2000, width=16, momentum=0.9, learning_rate=1e-3, schedule="cosine",
         chunks=224, patience=224, runs=5, dynamic_chunks=56,
     ),
-    # Some minutes of one GPU: the full network and counts, a fortieth of the thesis' chunks.  Tuned on BCE alone.
+    # Some minutes of one GPU: the full network and counts, a thirty-eighth of the thesis' chunks.  Tuned on BCE alone.
     "lite": dict(
         momentum=0.9, learning_rate=1e-3, schedule="cosine", precision="bfloat16", chunks=208, patience=208, runs=5,
         dynamic_chunks=52,

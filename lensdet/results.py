@@ -315,6 +315,11 @@ def load_provenance(folder):
     return json.loads(checked(folder / "provenance.json", folder).read_text())
 
 
+def hardware(folders):
+    """What some runs were trained on, in words: devices from their provenance."""
+    return ", ".join(sorted({load_provenance(folder)["device"] for folder in folders}))
+
+
 def load_history(folder):
     """History of a run, a pandas data frame with a row a chunk."""
     return pd.read_csv(checked(folder / "history.csv", folder))

@@ -78,6 +78,7 @@ histories = {experiment: [results.load_history(f) for f in found] for experiment
 weights = tables.resamples(p, key)
 ended = {e: sum(control.plateaued(h, p) for h in found) for e, found in histories.items()}
 made = {"runs": min(map(len, folders.values())), "converged": all(ended[e] == len(folders[e]) for e in ended)}
+headline = made | {"hardware": results.hardware(folder for found in folders.values() for folder in found)}
 pd.DataFrame({e: {"folder": f[0].parent.name, "runs": len(f)} for e, f in folders.items()}).T
 
 # %% [markdown]
@@ -91,7 +92,7 @@ pd.DataFrame({e: {"folder": f[0].parent.name, "runs": len(f)} for e, f in folder
 # %%
 table = tables.table_5_1(p, key, weights)
 wide = tables.readable(table)
-figures.save_table(table, "table_5_1", p, wide, **made)
+figures.save_table(table, "table_5_1", p, wide, **headline)
 wide.style.set_properties(**{"white-space": "normal", "text-align": "left"})
 
 # %% [markdown]
@@ -103,7 +104,7 @@ wide.style.set_properties(**{"white-space": "normal", "text-align": "left"})
 read = {model: tables.scores(p, key, model) for model in tables.models(p)}
 read = {model: s for model, s in read.items() if s is not None}
 figure = loss_figures.f_beta_curves(read, p.selection_beta)
-figures.face(figure, p, **made)
+figures.face(figure, p, **headline)
 figures.save(figure, "fig_5_1", p)
 
 # %% [markdown]
@@ -132,7 +133,7 @@ for number, model in enumerate(thesis.ROWS, 1):
 
 # %%
 figure = loss_figures.training_curves(histories)
-figures.face(figure, p, **made)
+figures.face(figure, p, **headline)
 figures.save(figure, "02_training", p)
 print(control.plateaued.__doc__)
 pd.Series({e: f"{k} of {len(folders[e])}" for e, k in ended.items()}, name="runs that have plateaued").to_frame()
@@ -150,7 +151,7 @@ figures.save_table(matched, "02_matched", p, control.readable(matched), **made)
 forest = matched[matched["at"].str.startswith("that of") & (matched.matched == "recall")] if len(matched) else matched
 own = forest["at"].str.removeprefix("that of ") == forest["model"] if len(forest) else []
 figure = loss_figures.precision_recall(bold, forest[own] if len(forest) else forest)
-figures.face(figure, p, **made)
+figures.face(figure, p, **headline)
 figures.save(figure, "02_control", p)
 Markdown(control.answer(p, histories, matched))
 

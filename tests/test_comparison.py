@@ -189,6 +189,10 @@ def test_nothing_is_decided_before_all_has_plateaued(p, weights):
     open_end = "undecided (not converged)"
     assert row(table, BCE, F_1, "accuracy").verdict == row(table, F_1, BCE, "recall").verdict == open_end
     assert row(table, BCE, F_BETA, "accuracy").verdict == "reproduced"
+    assert row(table, BCE, F_1, "accuracy").interval == "reproduced"  # which decides nothing yet
+    own = table[table.verdict == open_end].interval
+    assert f"{len(own)} intervals lie: {sum(own == 'reproduced')} on the thesis' side, " in comparison.apart(table)
+    assert comparison.apart(table[table.verdict != open_end]) == ""
     nm_3 = table[(table.a == "NM_3") | (table.b == "NM_3")]
     assert set(nm_3.verdict) <= {open_end, "no run"} and (nm_3.verdict == open_end).any()  # f1 is a member
 

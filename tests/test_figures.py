@@ -259,6 +259,8 @@ def test_an_unconverged_figure_says_so(converged, tmp_path):
     assert ("NOT CONVERGED" in face) != converged
     for words in ("profile lite", "protocol code", "stamps of kids", "3 runs", f"{p.chunks} chunks"):
         assert words in face
+    figures.face(figure, p, 3, converged, hardware="NVIDIA H200")
+    assert "· NVIDIA H200" in figure.get_supxlabel()
     figures.face(figure, parameters.resolve({"profile": "quick"}), 1)
     assert "simulated survey" in figure.get_supxlabel() and "1 run ·" in figure.get_supxlabel()
     figures.face(figure, p)  # of the data alone: nothing was trained
