@@ -74,13 +74,18 @@ def open_bank(parameters, splits=SPLITS):
 
     Raises
     ------
+    ValueError
+        Where a split is none of `SPLITS`, or none is asked for.
     lensdet.stamps.StampError
         Of a folder: a class is empty, or (with ``on_bad="raise"``) a file cannot be used; names it.
     """
+    if not splits or not set(splits) <= set(SPLITS):
+        raise ValueError(f"splits are some of {', '.join(SPLITS)}, not {splits!r}")
     source = _Folder(parameters) if parameters.data else _Survey(parameters)
     path = results.build_dir() / "banks" / source.name / "bank.h5"
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not parameters.data and set(splits) < set(SPLITS) and not path.exists():
+    splits = [split for split in SPLITS if split in splits]
+    if not parameters.data and len(splits) < len(SPLITS) and not path.exists():
         path = path.with_name(f"bank-{'-'.join(splits)}.h5")
     rejected = path.with_name("rejected.csv")
     with FileLock(path.with_suffix(".lock")):

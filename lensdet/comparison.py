@@ -168,8 +168,8 @@ def claims(parameters, data_key, weights):
     pandas.DataFrame
         A row a claim: ``section``, ``a``, ``b``, ``metric``, ``sign``, ``claim`` in words; ``thesis``, the difference
         of its published numbers, where it prints both; ``difference`` a - b with its 95 % interval ``low``, ``high``
-        over seeds and images; ``runs``; ``interval``, what that interval alone says, and ``verdict``, both of
-        `VERDICTS`.  The best member is that of the highest mean on the calibration set.
+        over seeds and images; ``runs``; ``interval``, what that interval alone says, of however few runs, and
+        ``verdict``, both of `VERDICTS`.  The best member is that of the highest mean on the calibration set.
     """
     names = (*thesis.TABLE_5_1, *thesis.TABLE_5_2, *thesis.TABLE_5_3)
     read, fitted = {}, {}
@@ -185,14 +185,16 @@ def claims(parameters, data_key, weights):
             b = max(thesis.members(claim.a), key=lambda model: fitted[model][claim.metric].mean())
             shown = f"{shown}, {b}"
         d = compare(read, claim.a, b, claim.metric) if {claim.a, b} <= set(read) else None
-        interval = NO_RUN if d is None else statistics.verdict(d, claim.sign)
-        left = d is not None and (open_ends[claim.a] or open_ends[b])
+        interval = verdict = NO_RUN
+        if d is not None:
+            interval = statistics.verdict(d, claim.sign, least_runs=2)
+            left = open_ends[claim.a] or open_ends[b]
+            verdict = "undecided (not converged)" if left else statistics.verdict(d, claim.sign)
         measured = (np.nan, np.nan, np.nan, 0) if d is None else (d.mean, d.low, d.high, d.n_runs)
         words = f"{METRICS[claim.metric]}: {claim.a} {'>' if claim.sign > 0 else '<'} {shown}"
         rows.append({**claim._asdict(), "b": b, "claim": words, "thesis": _printed(claim),
                      **dict(zip(("difference", "low", "high", "runs"), measured, strict=True)),
-                     "interval": interval,
-                     "verdict": "undecided (not converged)" if left else interval})  # fmt: skip
+                     "interval": interval, "verdict": verdict})  # fmt: skip
     return pd.DataFrame(rows)
 
 

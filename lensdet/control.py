@@ -100,21 +100,21 @@ def matched(parameters, data_key, weights):
     return pd.DataFrame(found)
 
 
-def _at_targets(read, common, targets, weights):
-    """What the curves of a model say at each target: (R, T), and with weights (R, T, B).
+def _at_targets(found, common, targets, weights):
+    """What the curves of a model's `Scores` say at each target: (R, T), and with weights (R, T, B).
 
     A run that accepts nothing has a recall of 0, at which there is no precision.
     """
     at = {"recall": thresholds.precision_at_recall, "precision": thresholds.recall_at_precision}
     plain, drawn = [], []
-    for logits, run in zip(read.logits, read.runs, strict=True):
+    for logits, run in zip(found.logits, found.runs, strict=True):
         if run not in common:
             continue
         wanted = [(at[metric], target[run]) for metric, _, target in targets]
-        for found, given in ((plain, None), (drawn, weights)):
-            points = thresholds.curve(read.labels, logits, given)
+        for kept, given in ((plain, None), (drawn, weights)):
+            points = thresholds.curve(found.labels, logits, given)
             nothing = np.full(np.shape(points.tp)[:-1], np.nan)
-            found.append([value(points, w) if w > 0 else nothing for value, w in wanted])
+            kept.append([value(points, w) if w > 0 else nothing for value, w in wanted])
     return np.array(plain), np.array(drawn)
 
 

@@ -317,7 +317,7 @@ def load_provenance(folder):
 
 def hardware(folders):
     """What some runs were trained on, in words: devices from their provenance."""
-    return ", ".join(sorted({load_provenance(folder)["device"] for folder in folders}))
+    return "; ".join(sorted({load_provenance(folder)["device"] for folder in folders}))
 
 
 def load_history(folder):

@@ -61,6 +61,10 @@ def test_a_split_alone_has_the_pixels_of_the_whole(smoke, smoke_bank, build):
     found, expected = datasets(alone.path), datasets(smoke_bank.path)
     assert found == {name: content for name, content in expected.items() if "/test/" in f"/{name}"}
     assert len(found) == 2 * len(bank.CLASSES)
+    assert bank.open_bank(smoke, ["test"]) == alone
+    for wrong in ((), ("tset",)):
+        with pytest.raises(ValueError, match="splits are some of train, "):
+            bank.open_bank(smoke, wrong)
     whole = bank.open_bank(smoke)
     assert bank.open_bank(smoke, ("test",)) == whole != alone  # what is there is not built again
 

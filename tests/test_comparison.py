@@ -205,6 +205,8 @@ def test_the_best_member_goes_by_the_calibration_set(p, weights):
         write_run(p, "fbeta", run, {"calibration": wrong, "test": 12 * rows_of("test")["label"].astype("f4") - 6,
                                     "training": right})  # fmt: skip
     table = comparison.claims(p.model_copy(update={"runs": 2}), KEY, weights)
+    two = row(table, BCE, F_1, "accuracy")  # too few to decide anything, but the interval lies where it lies
+    assert two.verdict == "undecided" and two.interval == "reproduced"
     best = table[(table.a == "NM_3") & table.claim.str.contains("its best member")]
     assert len(best) == 3 and set(best.b) == {BCE}
     assert best.claim.str.endswith(f"its best member, {BCE}").all()

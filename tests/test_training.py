@@ -593,7 +593,7 @@ def test_runs_side_by_side_are_those_of_one_by_one(tiny, reference, elsewhere, t
 
 
 def test_processes_side_by_side_share_a_gpu(monkeypatch):
-    """Neither backend may take the whole memory at once; who says otherwise is heard."""
+    """Neither backend may take the whole memory at once; what the user has set is kept."""
     started = []
 
     class Process:
