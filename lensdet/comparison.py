@@ -234,10 +234,10 @@ def apart(stated):
 
     It is about these networks, and decides no claim.
     """
-    own = stated[stated.verdict.str.contains("converged")]
+    own = stated[stated.verdict.str.contains("converged") & np.isfinite(stated.low)]  # one run has no interval
     if own.empty:
         return ""
-    sides = {"on the thesis' side": "reproduced", "on the other": "not reproduced", "neither": "undecided"}
+    sides = {"on the thesis' side": "reproduced", "on the other": "not reproduced", "on neither": "undecided"}
     counts = [f"{int((own.interval == verdict).sum())} {words}" for words, verdict in sides.items()]
     return f"Of these networks, which have not converged, {len(own)} intervals lie: {', '.join(counts)}."
 
