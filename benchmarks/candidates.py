@@ -69,7 +69,7 @@ def main():
     asked.add_argument("--finders", nargs="+", default=["bce", "fbeta"])
     options = asked.parse_args()
     finders = candidates.load_finders(options.finders)
-    p = parameters.resolve({"profile": "overnight"})
+    p = parameters.resolve({"profile": "lite"})
     with tempfile.TemporaryDirectory() as temporary:
         folder, done = Path(temporary) / "survey", Path(temporary) / "list"
         Parallel(-1)(delayed(write)(folder, i, p) for i in range(-(-options.stamps // 8)))

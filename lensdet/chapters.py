@@ -37,11 +37,8 @@ def runs_there(notebook, profile):
 def best_profile(notebook):
     """The largest profile that has all runs of a notebook, and words on them; ``quick`` where there is none.
 
-    01 needs no runs and shows the survey of ``quick``: that of the larger profiles with a tenth of their sources, and
-    there in one to three minutes.  07 needs finders, and goes with the profile whose runs they are.
+    07 needs finders, and goes with the profile whose runs they are.
     """
-    if notebook.name[:2] == "01":
-        return "quick", "profile quick, which needs no runs"
     if notebook.name[:2] == "07":
         profile = finders_profile()
         return profile, f"profile {profile}, of the finders in weights/"
@@ -151,8 +148,8 @@ def parser():
     )
     made.add_argument("notebooks", nargs="*", metavar="NN", help="numbers of notebooks, such as 02; all without any")
     made.add_argument("--profile", help=f"one of {', '.join(PROFILES)}; missing runs are trained (default: for each "
-                      f"notebook the largest of {', '.join(BEST)} that has all of its runs; for 01 quick, for 07 that "
-                      "of the finders)")  # fmt: skip
+                      f"notebook the largest of {', '.join(BEST)} that has all of its runs; for 07 that of the "
+                      "finders)")  # fmt: skip
     what = made.add_mutually_exclusive_group()
     what.add_argument("--list", action="store_true", help="run nothing; say what is stale, and why")
     what.add_argument("--force", action="store_true", help="run what is up to date, too")

@@ -11,18 +11,23 @@ Beside them real candidates.  The real stamps are few and unvetted: this measure
 network that learnt from simulated mock lenses, neither completeness nor purity.
 """
 
+import hashlib
+import json
 from typing import NamedTuple
 
+import h5py
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 from scipy.stats import rankdata
 
-from lensdet import cutouts, stamps
+from lensdet import cutouts, results, stamps
+from lensdet.parameters import Sampling, Simulation
 from lensdet.statistics import clopper_pearson
 from lensdet.streams import stream
 
 FIRST = 20_000_000  # id of the first object: none is in a bank or a fresh set
+FORMAT = 1  # part of the key of kept logits
 EACH = 8  # mock lenses of each real galaxy
 DRAWS = 1000  # of galaxies, for intervals
 SIMULATED, REAL = "simulated LRGs", "real galaxies"  # negatives
@@ -92,6 +97,50 @@ def make(parameters, galaxies, candidates, pictures):
         PICTURES: stamps.normalise(pictures),
     }
     return {name: np.sqrt(np.clip(x, 0, 1)).astype(np.float32)[..., None] for name, x in images.items()}
+
+
+def score(parameters, finders, digests):
+    """Logits of each group by each finder, kept so that they can be shown without the stamps.
+
+    Computed anew where other stamps are there than those of the kept logits.
+
+    Parameters
+    ----------
+    parameters : lensdet.parameters.Parameters
+        Of the simulation, and ``real_stamps``: the folder to `read`.
+    finders, digests : dict
+        As in `lensdet.fresh.score`.
+
+    Returns
+    -------
+    dict of dict of float32 arrays
+        By finder, then by group of `make`; empty where there are no galaxies, nor, in the default folder, kept logits.
+    """
+    from lensdet.simulation import VERSION
+
+    made = parameters.section(Simulation) | parameters.section(Sampling)
+    made |= {"version": VERSION, "format": FORMAT, "first": FIRST, "each": EACH, "finders": dict(digests)}
+    key = hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:8]
+    kept = results.results_dir() / parameters.profile / f"real-{key}" / "logits.h5"
+    groups = read(results.real_stamps(parameters))
+    stamps_there = hashlib.sha256(b"".join(np.ascontiguousarray(x).tobytes() for x in groups)).hexdigest()
+    if kept.exists():
+        with h5py.File(results.checked(kept)) as file:
+            absent = parameters.real_stamps is None and not len(groups[0])
+            if absent or file.attrs["stamps"] == stamps_there:
+                names = json.loads(file.attrs["names"])
+                return {f: {g: file[f"{i}/{k}"][:] for k, g in enumerate(names)} for i, f in enumerate(finders)}
+    if not len(groups[0]):
+        return {}
+    images = make(parameters, *groups)
+    found = {name: {g: np.asarray(f.logits(x), np.float32) for g, x in images.items()} for name, f in finders.items()}
+    with results.sealing(kept), results.atomic(kept) as beside, h5py.File(beside, "w") as file:
+        for i, by_group in enumerate(found.values()):  # by number: names may be paths
+            for k, values in enumerate(by_group.values()):
+                file.create_dataset(f"{i}/{k}", data=values, compression="gzip", track_times=False)
+        file.attrs["names"], file.attrs["stamps"] = json.dumps(list(images)), stamps_there
+        file.attrs["made"] = json.dumps(made)
+    return found
 
 
 class _Answers(NamedTuple):

@@ -78,7 +78,7 @@ def show(figure, name, **made):
 # are any.
 
 # %%
-bank = open_bank(p)
+bank = open_bank(p, ("validation", "test"))
 lenses = {name: effect.lenses(p, bank, name) for name in ("validation", "test")}
 truth, beside = lenses["test"].truth, lenses["test"].neighbours
 clear = truth[truth.einstein_radius.between(1.5, 2.5)] if "einstein_radius" in truth else truth

@@ -24,7 +24,7 @@
 # among the first N, the field's metrics, and what becomes of the scores on real pixels.
 
 # %% tags=["parameters"]
-profile: str = "overnight"  # whose survey is simulated: that which the finders in weights/ were trained on
+profile: str = "lite"  # whose survey is simulated: that which the finders in weights/ were trained on
 survey: str = None  # folder of FITS stamps to rank
 catalogue: str = None  # table with RA and Dec (FITS, ECSV, CSV), for stamps that are cut from tiles
 tiles: list = None  # FITS images with WCS, or folders of them
@@ -170,13 +170,10 @@ published_values
 # few confirmed lenses; pictures that were recovered from colour PNGs, whose sky is cut off, are a group of their own.
 
 # %%
-galaxies, known, pictures = real_pixels.read(results.real_stamps(p))
-answers = {}
-if len(galaxies):
-    images = real_pixels.make(p, galaxies, known, pictures)
-    scored = {
-        g: candidates.calibrated({name: f.logits(x) for name, f in found.items()}, found) for g, x in images.items()
-    }
+by_finder, answers = real_pixels.score(p, found, digests), {}
+if by_finder:
+    groups = next(iter(by_finder.values()))
+    scored = {g: candidates.calibrated({name: x[g] for name, x in by_finder.items()}, found) for g in groups}
     answers = {name: {group: x[name] for group, x in scored.items()} for name in scored[real_pixels.REAL]}
     figure = real_figures.logits(answers)
 else:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from lensdet import bank, real_pixels, simulation, stamps
+from lensdet import bank, real_pixels, results, simulation, stamps
 from lensdet.real_pixels import AGAIN, CANDIDATES, EACH, ON_REAL, PICTURES, QUANTITIES, REAL, SIMULATED, STEPS, TRAINED
 
 
@@ -92,6 +92,38 @@ def test_counts_of_each_group():
     table = real_pixels.accepted({"none": np.zeros(0), "half": np.array([-1.0, 1.0])})
     assert table["accepted"].tolist() == [0, 1] and table["share"].isna().tolist() == [True, False]
     assert (table["low"] <= table["high"]).all()
+
+
+class Mean:
+    """A finder that counts what it is asked."""
+
+    asked = 0
+
+    def logits(self, images):
+        self.asked += len(images)
+        return images.mean((1, 2, 3)).astype(np.float32)
+
+
+def test_logits_are_kept_for_those_who_have_no_stamps(smoke, tmp_path, monkeypatch):
+    monkeypatch.setenv("LENSDET_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setattr(results, "real_stamps", lambda p: p.real_stamps or tmp_path / "stamps")
+    for name in ("galaxies/a", "galaxies/b", "lens_candidates/c"):
+        stamps.write_stamp(tmp_path / "stamps" / f"{name}.fits", simulation.render("lrg", len(name), smoke)[0])
+    finders, digests = {"one": Mean(), "two": Mean()}, {"one": "1", "two": "2"}
+    found = real_pixels.score(smoke, finders, digests)
+    images = real_pixels.make(smoke, *real_pixels.read(tmp_path / "stamps"))
+    assert {g: len(x) for g, x in found["two"].items()} == {g: len(x) for g, x in images.items()}
+    np.testing.assert_array_equal(found["one"][ON_REAL], images[ON_REAL].mean((1, 2, 3)))
+    asked = finders["one"].asked
+    again = real_pixels.score(smoke, finders, digests)
+    assert finders["one"].asked == asked and all((again["one"][g] == x).all() for g, x in found["one"].items())
+    (tmp_path / "stamps").rename(tmp_path / "away")
+    assert (real_pixels.score(smoke, finders, digests)["two"][REAL] == found["two"][REAL]).all()
+    assert real_pixels.score(smoke, finders, digests | {"two": "3"}) == {}  # of other finders nothing is known
+    assert real_pixels.score(smoke.model_copy(update={"real_stamps": tmp_path / "mine"}), finders, digests) == {}
+    stamps.write_stamp(tmp_path / "stamps" / "galaxies" / "other.fits", simulation.render("lrg", 99, smoke)[0])
+    assert len(real_pixels.score(smoke, finders, digests)["one"][REAL]) == 1  # other stamps, scored anew
+    assert finders["one"].asked > asked
 
 
 def test_real_stamps_are_read_by_group(smoke, tmp_path):
