@@ -4,6 +4,8 @@ import argparse
 import contextlib
 import json
 import shutil
+import signal
+import subprocess
 import sys
 import time
 
@@ -117,6 +119,73 @@ def draw(notebook, profile):
     return sorted(set(before["drawn"] if before else ()).difference(*[record["drawn"] for record in records if record]))
 
 
+def draw_and_tell(notebook, profile, words):
+    """`draw`, with lines that say what runs, how it ended, and how long it took; returns whether it went well."""
+    print(f"{notebook.stem}: running{words}", flush=True)
+    start = time.monotonic()
+    try:
+        left = draw(notebook, profile)
+    except KeyboardInterrupt:
+        print(f"{notebook.stem}: interrupted. What was drawn before counts; say the same again (without --fresh or "
+              "--force) to go on", flush=True)  # fmt: skip
+        raise
+    except Exception as error:
+        print(f"{notebook.stem}: FAILED, see {failed_copy(notebook, profile)}\n{error}", flush=True)
+        return False
+    print(f"{notebook.stem}: {time.monotonic() - start:.0f} s", flush=True)
+    if left:
+        print(f"{notebook.stem}: no longer drawn, may be removed: {', '.join(left)}", flush=True)
+    return True
+
+
+def side_by_side(due, jobs):
+    """Draw notebooks, several at a time in processes of their own; returns the names of those that failed.
+
+    Parameters
+    ----------
+    due : list of (Path, str, str)
+        Notebook, profile, and words to say why it runs.
+    jobs : int
+        1: one after the other, in this process.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        When all that were running have been interrupted and have ended.
+    """
+    if min(jobs, len(due)) < 2:
+        return [notebook.stem for notebook, profile, words in due if not draw_and_tell(notebook, profile, words)]
+    failed, running = [], {}
+
+    def wait(most):
+        while len(running) > most:
+            for process in [p for p in running if p.poll() is not None]:
+                name = running.pop(process)
+                if process.returncode:
+                    failed.append(name)
+            time.sleep(0.1)
+
+    try:
+        for notebook, profile, words in due:
+            wait(jobs - 1)
+            command = [sys.executable, "-m", "lensdet.chapters", "--alone", profile, words, notebook.name[:2]]
+            # in a group of its own: it is interrupted once, by us, and says so for itself
+            running[subprocess.Popen(command, start_new_session=True)] = notebook.stem
+        wait(0)
+    finally:
+        for process in running:
+            process.send_signal(signal.SIGINT)
+        for process in running:
+            process.wait()
+    return sorted(failed)
+
+
+def complete(notebook, profile):
+    """Whether a notebook has all of its runs in a profile."""
+    there, wanted = runs_there(notebook, profile)
+    return there == wanted
+
+
 def failed_copy(notebook, profile):
     """Where the executed copy of a notebook that failed goes."""
     return stale.executed(notebook, profile).with_suffix(".failed.ipynb")
@@ -150,6 +219,9 @@ def parser():
     made.add_argument("--profile", help=f"one of {', '.join(PROFILES)}; missing runs are trained (default: for each "
                       f"notebook the largest of {', '.join(BEST)} that has all of its runs; for 07 that of the "
                       "finders)")  # fmt: skip
+    made.add_argument("--jobs", type=int, default=2, metavar="N", help="notebooks that run side by side where none "
+                      "trains (default: %(default)s)")  # fmt: skip
+    made.add_argument("--alone", nargs=2, help=argparse.SUPPRESS)  # profile and words: one of several side by side
     what = made.add_mutually_exclusive_group()
     what.add_argument("--list", action="store_true", help="run nothing; say what is stale, and why")
     what.add_argument("--force", action="store_true", help="run what is up to date, too")
@@ -163,6 +235,11 @@ def main(arguments=None):
     asked = parser()
     options = asked.parse_args(arguments)
     chosen = _checked(asked, options)
+    if options.alone:
+        try:
+            return int(not draw_and_tell(chosen[0], *options.alone))
+        except KeyboardInterrupt:
+            return 130
     if options.fresh:
         try:
             aside = put_aside(options.profile)
@@ -170,7 +247,7 @@ def main(arguments=None):
             asked.error(str(error))
         if aside:
             print(f"results moved to {aside}; if this is interrupted, go on without --fresh", flush=True)
-    failed, began, every, profiles = [], time.monotonic(), notebooks(), set()
+    began, every, profiles, due = time.monotonic(), notebooks(), set(), []
     for notebook in chosen:
         profile, words = (options.profile, None) if options.profile else best_profile(notebook)
         profiles.add(profile)
@@ -180,21 +257,13 @@ def main(arguments=None):
             print(f"{notebook.stem}: {state}{f' ({words})' if words else ''}", flush=True)
             continue
         reason = "; ".join(why) or "up to date, but asked to run"
-        print(f"{notebook.stem}: running{f' in {words}' if words else ''}; {reason}", flush=True)
-        start = time.monotonic()
-        try:
-            left = draw(notebook, profile)
-        except KeyboardInterrupt:
-            print(f"{notebook.stem}: interrupted. What was drawn before counts; say the same again (without --fresh or "
-                  "--force) to go on", flush=True)  # fmt: skip
-            return 130
-        except Exception as error:
-            failed.append(notebook.stem)
-            print(f"{notebook.stem}: FAILED, see {failed_copy(notebook, profile)}\n{error}", flush=True)
-        else:
-            print(f"{notebook.stem}: {time.monotonic() - start:.0f} s", flush=True)
-            if left:
-                print(f"{notebook.stem}: no longer drawn, may be removed: {', '.join(left)}", flush=True)
+        due.append((notebook, profile, f"{f' in {words}' if words else ''}; {reason}"))
+    # trainings take all cores, and the memory: notebooks that train run one after the other
+    trained = all(notebook.name[:2] == "07" or complete(notebook, profile) for notebook, profile, _ in due)
+    try:
+        failed = side_by_side(due, options.jobs if trained else 1)
+    except KeyboardInterrupt:
+        return 130
     if not options.list:
         for profile in sorted(profiles):
             try:

@@ -283,3 +283,35 @@ def test_interrupted_by_a_signal(repository):
     assert stale.reasons(notebook, "smoke") == ["interrupted or failed"]
     left = {f.name for f in (repository / "build" / "smoke").iterdir()}
     assert left == {"02_good.ipynb", "02_good.json"}  # the copy is that of the run before
+
+
+def test_notebooks_that_train_nothing_run_side_by_side(repository, capfd):
+    """Each waits for the other to have begun; a third fails and stops neither."""
+    complete("smoke")
+    meets = "\nimport time\n\n(folder / 'ONE').touch()\nwhile not (folder / 'OTHER').exists():\n    time.sleep(0.1)\n"
+    for name, one, other in (("02_good", "a", "b"), ("03_good", "b", "a")):
+        own = GOOD.replace("good.txt", f"{name}.txt") + meets.replace("ONE", one).replace("OTHER", other)
+        (repository / "notebooks" / f"{name}.py").write_text(own)
+    assert chapters.main(["--profile", "smoke"]) == 1
+    said = capfd.readouterr()
+    assert "01_bad: FAILED" in said.out and "failed: 01_bad\n" in said.err
+    assert "02_good: running; not run yet" in said.out and "03_good: running; not run yet" in said.out
+    assert chapters.main(["--profile", "smoke", "02", "03"]) == 0
+    assert capfd.readouterr().out.count("up to date") == 2
+
+
+def test_all_that_run_side_by_side_are_interrupted(repository):
+    complete("smoke")
+    slow = "\nimport time\n\n(folder / f'begun_{NAME}').touch()\ntime.sleep(60)\n"
+    for name in ("01_bad", "02_good"):
+        (repository / "notebooks" / f"{name}.py").write_text(GOOD + slow.replace("{NAME}", name))
+    command = [sys.executable, "-m", "lensdet.chapters", "--profile", "smoke"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    begun, ends = repository / "figures" / "smoke", time.monotonic() + 60
+    while len(list(begun.glob("begun_*"))) < 2 and time.monotonic() < ends:
+        time.sleep(0.1)
+    os.kill(process.pid, signal.SIGINT)  # the parent alone
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 130 and said.count("interrupted. What was drawn before counts") == 2, said
+    for name in ("01_bad", "02_good"):
+        assert stale.reasons(repository / "notebooks" / f"{name}.py", "smoke") == ["interrupted or failed"]
