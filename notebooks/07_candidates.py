@@ -109,8 +109,8 @@ Markdown("" if mine else demonstration.recovered(outcome.ranked, ranking.survey)
 # From negatives and mock lenses that are simulated for this alone: no network was trained, selected or tested on any of
 # them.  **Tail of our simulator, not of the sky**: real contaminants are of more kinds than ours, real lenses are not
 # our mock lenses, and what becomes of the scores on real pixels is the last section.  Where fewer than ten negatives
-# stand above, only a bound can be given.  The first time the set is simulated and scored: some six minutes on two
-# cores.
+# stand above, only a bound can be given.  The first time the set is simulated and scored:
+# half an hour on two cores.
 
 # %%
 digests = {name: finder.digest for name, finder in found.items()}
