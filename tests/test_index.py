@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from lensdet import figures, index, parameters, thesis
+from lensdet.parameters import BEST
 
 ROOT = Path(__file__).parents[1]
 
@@ -25,7 +26,7 @@ def draw(name, parameters, **made):
 
 
 def test_the_repository_has_every_figure_and_table_of_the_thesis():
-    table = index.found(ROOT / "figures", ("quick",))
+    table = index.found(ROOT / "figures")
     assert len(table) == len(thesis.FIGURES) + len(thesis.TABLES)
     names = table.kind + " " + table.number
     assert set(names[table.status.str.startswith("outside")]) == {"Figure 1.1", "Figure 2.1"}
@@ -35,7 +36,9 @@ def test_the_repository_has_every_figure_and_table_of_the_thesis():
 
 
 def test_and_none_that_is_not_in_the_thesis():
-    files = {f.stem for f in (ROOT / "figures" / "quick").iterdir() if re.match("(fig|table)_", f.name)}
+    drawn = [f for profile in BEST for f in (ROOT / "figures" / profile).glob("*")]
+    files = {f.stem for f in drawn if re.match("(fig|table)_", f.name)}
+    assert files
     known = {f"fig_{n.replace('.', '_')}" for n in thesis.FIGURES} | {
         f"table_{n.replace('.', '_')}" for n in thesis.TABLES
     }
@@ -56,7 +59,7 @@ def test_a_hole_is_called_one(here, smoke):
 
 
 def test_links_lead_somewhere():
-    text = index.markdown(index.found(ROOT / "figures", ("quick",)))
+    text = index.markdown(index.found(ROOT / "figures"))
     links = re.findall(r"\]\((.*?)\)", text)
     assert len(links) > 100
     assert all((ROOT / "figures" / link).exists() for link in links)
