@@ -120,16 +120,17 @@ def score(parameters, finders, digests):
 
     made = parameters.section(Simulation) | parameters.section(Sampling)
     made |= {"version": VERSION, "format": FORMAT, "first": FIRST, "each": EACH, "finders": dict(digests)}
-    key = hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:8]
-    kept = results.results_dir() / parameters.profile / f"real-{key}" / "logits.h5"
     groups = read(results.real_stamps(parameters))
     stamps_there = hashlib.sha256(b"".join(np.ascontiguousarray(x).tobytes() for x in groups)).hexdigest()
+    own = {} if parameters.real_stamps is None else {"stamps": stamps_there}  # logits of others stay where they are
+    key = hashlib.sha256(json.dumps(made | own, sort_keys=True).encode()).hexdigest()[:8]
+    kept = results.results_dir() / parameters.profile / f"real-{key}" / "logits.h5"
     if kept.exists():
         with h5py.File(results.checked(kept)) as file:
             absent = parameters.real_stamps is None and not len(groups[0])
             if absent or file.attrs["stamps"] == stamps_there:
-                names = json.loads(file.attrs["names"])
-                return {f: {g: file[f"{i}/{k}"][:] for k, g in enumerate(names)} for i, f in enumerate(finders)}
+                order, names = list(json.loads(file.attrs["made"])["finders"]), json.loads(file.attrs["names"])
+                return {f: {g: file[f"{order.index(f)}/{k}"][:] for k, g in enumerate(names)} for f in finders}
     if not len(groups[0]):
         return {}
     images = make(parameters, *groups)

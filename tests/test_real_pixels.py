@@ -97,11 +97,11 @@ def test_counts_of_each_group():
 class Mean:
     """A finder that counts what it is asked."""
 
-    asked = 0
+    asked, sign = 0, 1
 
     def logits(self, images):
         self.asked += len(images)
-        return images.mean((1, 2, 3)).astype(np.float32)
+        return self.sign * images.mean((1, 2, 3)).astype(np.float32)
 
 
 def test_logits_are_kept_for_those_who_have_no_stamps(smoke, tmp_path, monkeypatch):
@@ -110,6 +110,7 @@ def test_logits_are_kept_for_those_who_have_no_stamps(smoke, tmp_path, monkeypat
     for name in ("galaxies/a", "galaxies/b", "lens_candidates/c"):
         stamps.write_stamp(tmp_path / "stamps" / f"{name}.fits", simulation.render("lrg", len(name), smoke)[0])
     finders, digests = {"one": Mean(), "two": Mean()}, {"one": "1", "two": "2"}
+    finders["two"].sign = -1
     found = real_pixels.score(smoke, finders, digests)
     images = real_pixels.make(smoke, *real_pixels.read(tmp_path / "stamps"))
     assert {g: len(x) for g, x in found["two"].items()} == {g: len(x) for g, x in images.items()}
@@ -117,10 +118,17 @@ def test_logits_are_kept_for_those_who_have_no_stamps(smoke, tmp_path, monkeypat
     asked = finders["one"].asked
     again = real_pixels.score(smoke, finders, digests)
     assert finders["one"].asked == asked and all((again["one"][g] == x).all() for g, x in found["one"].items())
+    backwards = {name: finders[name] for name in ("two", "one")}
+    assert list(real_pixels.score(smoke, backwards, digests)) == ["two", "one"]
+    again = real_pixels.score(smoke, backwards, digests)
+    assert all((again[f][g] == x).all() for f, by_group in found.items() for g, x in by_group.items())
     (tmp_path / "stamps").rename(tmp_path / "away")
     assert (real_pixels.score(smoke, finders, digests)["two"][REAL] == found["two"][REAL]).all()
     assert real_pixels.score(smoke, finders, digests | {"two": "3"}) == {}  # of other finders nothing is known
     assert real_pixels.score(smoke.model_copy(update={"real_stamps": tmp_path / "mine"}), finders, digests) == {}
+    stamps.write_stamp(tmp_path / "mine" / "galaxies" / "own.fits", simulation.render("lrg", 98, smoke)[0])
+    own = real_pixels.score(smoke.model_copy(update={"real_stamps": tmp_path / "mine"}), finders, digests)
+    assert len(own["one"][REAL]) == 1 and len(real_pixels.score(smoke, finders, digests)["one"][REAL]) == 2
     stamps.write_stamp(tmp_path / "stamps" / "galaxies" / "other.fits", simulation.render("lrg", 99, smoke)[0])
     assert len(real_pixels.score(smoke, finders, digests)["one"][REAL]) == 1  # other stamps, scored anew
     assert finders["one"].asked > asked
