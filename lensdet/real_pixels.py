@@ -115,6 +115,11 @@ def score(parameters, finders, digests):
     -------
     dict of dict of float32 arrays
         By finder, then by group of `make`; empty where there are no galaxies, nor, in the default folder, kept logits.
+
+    Raises
+    ------
+    ValueError
+        Where kept logits are not what was written.
     """
     from lensdet.simulation import VERSION
 
