@@ -1,6 +1,5 @@
 """Augmentation: rotation, shift, zoom and flip as one affine warp (section 4.2.1)."""
 
-import keras
 import numpy as np
 
 CENTRE = 50.0  # the true centre of 101 pixels; the published runs turned about 51
@@ -45,5 +44,7 @@ def warp(images, warps, interpolation="bilinear"):
     interpolation : {"bilinear", "nearest"}
         The published runs were bilinear; the thesis says nearest neighbour.
     """
-    projective = keras.ops.pad(warps, ((0, 0), (0, 2)))
-    return keras.ops.image.affine_transform(images, projective, interpolation=interpolation, fill_mode="nearest")
+    from keras import ops  # which takes seconds to import, and warps alone do not need it
+
+    projective = ops.pad(warps, ((0, 0), (0, 2)))
+    return ops.image.affine_transform(images, projective, interpolation=interpolation, fill_mode="nearest")

@@ -57,16 +57,16 @@ class Bank:
             return file[cls][split]["pixels"].shape[0]
 
 
-def open_bank(parameters, splits=SPLITS):
+def open_bank(parameters, only=None):
     """The bank of these parameters: opened if it is there, else built (once, whoever asks first).
 
     Parameters
     ----------
     parameters : lensdet.parameters.Parameters
         With ``data``, stamps are read from that folder; without, they are simulated.
-    splits : tuple of str
-        Of `SPLITS`, what is needed of a simulated survey: one without the training split is there much sooner.  Where
-        all are there already, or stamps are read from a folder, the bank has all.
+    only : tuple of (str, str, dict), optional
+        Nothing but some stamps of one split of a simulated survey, which are there much sooner: a name for them, the
+        split, and their places in it by class.  See `lensdet.mocklens.frozen_bank`.
 
     Returns
     -------
@@ -74,26 +74,19 @@ def open_bank(parameters, splits=SPLITS):
 
     Raises
     ------
-    ValueError
-        Where a split is none of `SPLITS`, or none is asked for.
     lensdet.stamps.StampError
         Of a folder: a class is empty, or (with ``on_bad="raise"``) a file cannot be used; names it.
     """
-    if not splits or not set(splits) <= set(SPLITS):
-        raise ValueError(f"splits are some of {', '.join(SPLITS)}, not {splits!r}")
     source = _Folder(parameters) if parameters.data else _Survey(parameters)
-    path = results.build_dir() / "banks" / source.name / "bank.h5"
+    path = results.build_dir() / "banks" / source.name / (f"bank-{only[0]}.h5" if only else "bank.h5")
     path.parent.mkdir(parents=True, exist_ok=True)
-    splits = [split for split in SPLITS if split in splits]
-    if not parameters.data and len(splits) < len(SPLITS) and not path.exists():
-        path = path.with_name(f"bank-{'-'.join(splits)}.h5")
     rejected = path.with_name("rejected.csv")
     with FileLock(path.with_suffix(".lock")):
         if not path.exists():
             for half in path.parent.glob(f".????????.{path.name}"):  # left by a build that was killed
                 half.unlink()
             with results.atomic(path) as beside, h5py.File(beside, "w") as file:
-                source.fill(file, rejected, splits)
+                source.fill(file, rejected, only)
                 file.attrs["parameters"] = json.dumps(parameters.model_dump(mode="json"))
     if not parameters.data:
         return Bank(path, parameters.survey_key())
@@ -102,6 +95,11 @@ def open_bank(parameters, splits=SPLITS):
         raise stamps.StampError(*bad.iloc[0])
     with h5py.File(path) as file:
         return Bank(path, parameters.folder_key(file.attrs["pixels"]), len(bad))
+
+
+def is_built(parameters):
+    """Whether the bank of a simulated survey is there, with all of its stamps."""
+    return (results.build_dir() / "banks" / _Survey(parameters).name / "bank.h5").exists()
 
 
 def data_key(parameters):
@@ -120,20 +118,22 @@ class _Survey:
     def __init__(self, parameters):
         self.parameters, self.name = parameters, f"survey-{parameters.bank_key()}"
 
-    def fill(self, file, _rejected, splits):
-        p = self.parameters
+    def fill(self, file, _rejected, only):
+        p, (_, wanted, places) = self.parameters, only or (None, None, None)
         for cls, n_train in zip(CLASSES, (p.n_lrg, p.n_source, p.n_contaminant), strict=True):
             first = 0
             for split, n in split_sizes(n_train).items():
                 ids = range(first, first + n)
                 first += n
-                if split not in splits:
+                if only:
+                    ids = [ids[place] for place in places[cls]] if split == wanted else []
+                if not ids:
                     continue
-                batches = [ids[i : i + BATCH] for i in range(0, n, BATCH)]
+                batches = [ids[i : i + BATCH] for i in range(0, len(ids), BATCH)]
                 make = Parallel(n_jobs=p.workers, return_as="generator")(
                     delayed(_simulate)(cls, batch, p) for batch in batches
                 )
-                _write(file.create_group(f"{cls}/{split}"), make, n, f"{cls}, {split}")
+                _write(file.create_group(f"{cls}/{split}"), make, len(ids), f"{cls}, {split}")
 
 
 class _Folder:
@@ -148,7 +148,7 @@ class _Folder:
         listing = [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for files in self.files.values() for f in files]
         self.name = f"folder-{hashlib.sha256(repr(listing).encode()).hexdigest()[:8]}"
 
-    def fill(self, file, rejected, _splits):
+    def fill(self, file, rejected, _only):
         p, digest, rejections = self.parameters, hashlib.sha256(), []
         for (split, cls), files in sorted(self.files.items()):
             blocks, tables = [], []
@@ -181,8 +181,16 @@ class _Folder:
         file.attrs["pixels"] = digest.hexdigest()
 
 
-def _simulate(cls, ids, parameters):
+def simulated_again(cls, ident, parameters):
+    """The light of a simulated stamp's neighbours, without noise, and the stamp without them: (101, 101), in flux."""
     from lensdet import simulation  # lenstronomy takes seconds to import: in the workers, where it is needed
+
+    full, bare = (simulation.render(cls, int(ident), parameters, neighbours=kept)[0] for kept in (True, False))
+    return full - bare, bare
+
+
+def _simulate(cls, ids, parameters):
+    from lensdet import simulation
 
     make = simulation.render_source if cls == "source" else partial(simulation.render, cls)
     drawn = [make(i, parameters=parameters) for i in ids]

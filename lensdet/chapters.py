@@ -15,6 +15,8 @@ from filelock import FileLock, Timeout
 from lensdet import index, results, stale
 from lensdet.parameters import BEST, PROFILES, ParameterError, resolve
 
+TRAIN = ("02", "03", "04", "05", "06")  # notebooks that need runs
+
 
 def notebooks():
     """The numbered notebooks, in order."""
@@ -180,6 +182,37 @@ def side_by_side(due, jobs):
     return sorted(failed)
 
 
+def trainings(due):
+    """Arguments of `lensdet.training` for all runs that notebooks need and that are missing: a list of lists.
+
+    Of the settings that 06 finds to be best nothing is known before it runs: it trains on them itself.
+    """
+    by_profile, wanted = {}, []
+    for notebook, profile, _ in due:
+        if notebook.name[:2] in TRAIN and not complete(notebook, profile):
+            by_profile.setdefault(profile, set()).add(notebook.name[:2])
+    for profile, numbers in by_profile.items():
+        own = ["-p", "profile", profile]
+        if numbers - {"06"}:
+            wanted.append([*own, "--ensembles"] if "05" in numbers else own)
+        if "06" in numbers:
+            segmented = ["-p", "segmentation", resolve({"profile": profile}).protocol]
+            wanted += [[*own, "-p", "experiments", "bce", *more] for more in ([], segmented)]
+    return wanted
+
+
+def train(arguments, jobs):
+    """Run ``python -m lensdet.training`` and wait; what it does not reach the notebooks train."""
+    command = [sys.executable, "-m", "lensdet.training", *arguments, "--jobs", str(jobs)]
+    process = subprocess.Popen(command, start_new_session=True)  # interrupted once, by us
+    try:
+        process.wait()
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            process.wait()
+
+
 def complete(notebook, profile):
     """Whether a notebook has all of its runs in a profile."""
     there, wanted = runs_there(notebook, profile)
@@ -219,8 +252,8 @@ def parser():
     made.add_argument("--profile", help=f"one of {', '.join(PROFILES)}; missing runs are trained (default: for each "
                       f"notebook the largest of {', '.join(BEST)} that has all of its runs; for 07 that of the "
                       "finders)")  # fmt: skip
-    made.add_argument("--jobs", type=int, default=2, metavar="N", help="notebooks that run side by side where none "
-                      "trains (default: %(default)s)")  # fmt: skip
+    made.add_argument("--jobs", type=int, default=2, metavar="N", help="trainings, then notebooks, that run side by "
+                      "side (default: %(default)s; some 1.8 GB for a training)")  # fmt: skip
     made.add_argument("--alone", nargs=2, help=argparse.SUPPRESS)  # profile and words: one of several side by side
     what = made.add_mutually_exclusive_group()
     what.add_argument("--list", action="store_true", help="run nothing; say what is stale, and why")
@@ -258,10 +291,10 @@ def main(arguments=None):
             continue
         reason = "; ".join(why) or "up to date, but asked to run"
         due.append((notebook, profile, f"{f' in {words}' if words else ''}; {reason}"))
-    # trainings take all cores, and the memory: notebooks that train run one after the other
-    trained = all(notebook.name[:2] == "07" or complete(notebook, profile) for notebook, profile, _ in due)
     try:
-        failed = side_by_side(due, options.jobs if trained else 1)
+        for missing in trainings(due):
+            train(missing, options.jobs)
+        failed = side_by_side(due, options.jobs)
     except KeyboardInterrupt:
         return 130
     if not options.list:

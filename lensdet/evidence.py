@@ -21,7 +21,7 @@ def path(parameters, folder):
     return folder / f"gradcam_{SELECTOR[parameters.protocol]}.h5"
 
 
-def measure(parameters, bank, folder):
+def measure(parameters, folder):
     """Heat maps of the test set by a run's checkpoint of lowest loss, and logits of images without their parts.
 
     Computed once, from the run's weights, and kept in its folder, see `path`.
@@ -29,7 +29,6 @@ def measure(parameters, bank, folder):
     Parameters
     ----------
     parameters : lensdet.parameters.Parameters
-    bank : lensdet.bank.Bank
     folder : Path
         Of a complete run.
 
@@ -55,7 +54,7 @@ def measure(parameters, bank, folder):
         raise ValueError("heat maps are of whole stamps: leave `segmentation` at none")
     kept = path(parameters, folder)
     if not kept.exists():
-        found = _measure(parameters, bank, training.load_network(folder, SELECTOR[parameters.protocol]))
+        found = _measure(parameters, training.load_network(folder, SELECTOR[parameters.protocol]))
         with results.sealing(kept), results.atomic(kept) as beside, h5py.File(beside, "w") as file:
             for name, values in found.items():
                 file.create_dataset(name, data=values, compression="gzip", track_times=False)
@@ -66,8 +65,8 @@ def measure(parameters, bank, folder):
         return {name: file[name][:] for name in names}
 
 
-def _measure(p, bank, model):
-    rows = mocklens.frozen_rows(p, "test", mocklens.sizes(bank, "test"))
+def _measure(p, model):
+    bank, rows = mocklens.frozen_bank(p, "test")
     images = mocklens.images(bank, "test", rows)
     positive = rows["label"] == 1
     maps = gradcam.heat_maps(model, images)

@@ -21,7 +21,6 @@ from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from lensdet import bank, results, stamps
-from lensdet.parameters import Sampling, Simulation
 from lensdet.streams import stream
 
 FORMAT = 1  # part of the key: raise it when a number of the set changes
@@ -173,8 +172,6 @@ def _lens(i, parameters):
 
 
 def _made(parameters, finders, digests, negatives, lenses):
-    from lensdet.simulation import VERSION
-
     if not finders or finders.keys() != digests.keys():
         raise ValueError(f"finders {sorted(finders)} and digests {sorted(digests)} need the same names, one at least")
     if min(negatives, lenses) < 1:
@@ -187,8 +184,7 @@ def _made(parameters, finders, digests, negatives, lenses):
             )
     if negatives > FIRST_HOST - FIRST_ID:
         raise ValueError(f"{negatives} negatives: at most {FIRST_HOST - FIRST_ID}, above are the hosts of mock lenses")
-    simulated = parameters.section(Simulation) | parameters.section(Sampling)
-    simulated |= {"version": VERSION, "format": FORMAT, "sky_contaminants": parameters.sky_contaminants}
+    simulated = parameters.simulated() | {"format": FORMAT, "sky_contaminants": parameters.sky_contaminants}
     return {"simulated": simulated, "negatives": int(negatives), "lenses": int(lenses), "finders": dict(digests)}
 
 

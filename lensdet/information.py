@@ -14,7 +14,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from lensdet import mocklens, stamps
+from lensdet import mocklens, results, stamps
 from lensdet.statistics import bootstrap_interval, clopper_pearson, resample
 
 HALF_NORMAL = 1 / np.sqrt(1 - 2 / np.pi)  # 1.659: from the standard deviation of a half-normal to sigma
@@ -113,12 +113,11 @@ def area_fraction(source, alpha, limit):
     return found
 
 
-def fractions(bank, parameters, name, k=2.0):
+def fractions(parameters, name, k=2.0):
     """`area_fraction` of the mock lenses of a frozen set, by the estimate of the noise.
 
     Parameters
     ----------
-    bank : lensdet.bank.Bank
     parameters : lensdet.parameters.Parameters
     name : {"validation", "calibration", "test", "information"}
     k : float
@@ -131,7 +130,7 @@ def fractions(bank, parameters, name, k=2.0):
         which is what the published code computed (k times 1.659 in place of k).
     """
     split = mocklens.FROZEN[name]
-    rows = mocklens.frozen_rows(parameters, name, mocklens.sizes(bank, split))
+    bank, rows = mocklens.frozen_bank(parameters, name)
     rows = rows[rows["label"] == 1]
     lrg, pixels = bank.catalogue("lrg", split), bank.pixels("lrg", split)
     low, high = (lrg[c].to_numpy(np.float64)[:, None, None] for c in ("minimum", "maximum"))
@@ -151,6 +150,18 @@ def fractions(bank, parameters, name, k=2.0):
             limit = k * sigma[host] / high[host, 0, 0]
             found[estimator].append(area_fraction(light, part["alpha"], limit))
     return pd.DataFrame({estimator: np.concatenate(parts) for estimator, parts in found.items()})
+
+
+def kept_fractions(parameters, data_key, name):
+    """`fractions` above two sigma, computed once: kept beside the truth tables, as numbers of pixels."""
+    pixels = stamps.SHAPE[0] * stamps.SHAPE[1]
+    return (
+        results.kept_table(
+            mocklens.truth_folder(parameters, data_key) / f"{name}_pixels.csv",
+            lambda: (fractions(parameters, name) * pixels).round().astype(int),
+        )
+        / pixels
+    )
 
 
 def bins(fraction, n=30):

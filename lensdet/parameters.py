@@ -16,6 +16,7 @@ from lensdet import thesis
 
 LOSSES = ("bce", "fbeta", "f1", "f1_double")  # of the thesis
 FURTHER = ("focal", "sigmoid_f1")  # beyond it
+SURVEY = 1  # version of `lensdet.simulation`, part of every key: raise it when a pixel changes
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -235,19 +236,19 @@ class Parameters(Simulation, Sampling, Training, Candidates):
 
     def bank_key(self):
         """Eight hexadecimal digits that name the pixels of the embedded survey."""
-        from lensdet.simulation import VERSION
-
-        return _digest({"version": VERSION, "data_seed": self.data_seed, **self.section(Simulation)})
+        return _digest({"version": SURVEY, "data_seed": self.data_seed, **self.section(Simulation)})
 
     def folder_key(self, pixels):
         """Eight hexadecimal digits that name a folder's stamps, by the digest of their pixels, and its frozen sets."""
         return _digest({"pixels": pixels, **self.section(Sampling)})
 
+    def simulated(self):
+        """What decides the embedded survey and its frozen sets, as a JSON-ready dictionary."""
+        return {"version": SURVEY, **self.section(Simulation), **self.section(Sampling)}
+
     def survey_key(self):
         """Eight hexadecimal digits that name the embedded survey and its frozen sets."""
-        from lensdet.simulation import VERSION
-
-        return _digest({"version": VERSION, **self.section(Simulation), **self.section(Sampling)})
+        return _digest(self.simulated())
 
     def loss(self, experiment):
         """The loss of an experiment: the arguments of `lensdet.losses.make_loss` that it depends on."""

@@ -22,7 +22,6 @@ from joblib import Parallel, delayed
 from scipy.stats import rankdata
 
 from lensdet import cutouts, results, stamps
-from lensdet.parameters import Sampling, Simulation
 from lensdet.statistics import clopper_pearson
 from lensdet.streams import stream
 
@@ -121,10 +120,8 @@ def score(parameters, finders, digests):
     ValueError
         Where kept logits are not what was written.
     """
-    from lensdet.simulation import VERSION
-
-    made = parameters.section(Simulation) | parameters.section(Sampling)
-    made |= {"version": VERSION, "format": FORMAT, "first": FIRST, "each": EACH, "finders": dict(digests)}
+    settings = {"format": FORMAT, "first": FIRST, "each": EACH, "finders": dict(digests)}
+    made = parameters.simulated() | settings
     groups = read(results.real_stamps(parameters))
     stamps_there = hashlib.sha256(b"".join(np.ascontiguousarray(x).tobytes() for x in groups)).hexdigest()
     own = {} if parameters.real_stamps is None else {"stamps": stamps_there}  # logits of others stay where they are

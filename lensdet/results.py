@@ -100,6 +100,18 @@ def write_csv(path, frame):
         frame.to_csv(beside, index=False)
 
 
+def kept_table(path, make):
+    """A table that takes long to make: read from ``path``, where what ``make()`` returns is written first if need be.
+
+    Floats are the same either way.  As `checked`, it raises where the file is not what was written.
+    """
+    if not path.exists():
+        table = make()
+        with sealing(path):
+            write_csv(path, table)
+    return pd.read_csv(checked(path), float_precision="round_trip")
+
+
 def sha(path):
     """SHA-256 of a file's bytes, hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

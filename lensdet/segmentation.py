@@ -11,6 +11,7 @@ import pandas as pd
 from joblib import Parallel, delayed
 from scipy.ndimage import label
 
+from lensdet import bank as bank_room
 from lensdet import maxtree, mocklens, statistics
 
 NONE = dict(area=None, box=None, rectangularity=None, broken_rectangularity=False)  # without the filters
@@ -27,10 +28,10 @@ class Lenses(NamedTuple):
     neighbours: np.ndarray | None  # bool; None where the stamps are not simulated
 
 
-def lenses(parameters, bank, name):
+def lenses(parameters, name):
     """The mock lenses of a frozen set ("validation", "test" or another of `lensdet.mocklens.FROZEN`) as `Lenses`."""
     split = mocklens.FROZEN[name]
-    rows = mocklens.frozen_rows(parameters, name, mocklens.sizes(bank, split))
+    bank, rows = mocklens.frozen_bank(parameters, name)
     rows = rows[rows["label"] == 1]
     light = rows["alpha"][:, None, None] * bank.pixels("source", split)[rows["source"]]
     arcs = mocklens.arc_pixels(bank, split, rows)
@@ -42,7 +43,7 @@ def lenses(parameters, bank, name):
 def neighbours(parameters, bank, split, rows, arcs):
     """Where mock lenses show neighbours alone: bool (n, 101, 101), or None where the stamps are not simulated.
 
-    Each LRG is simulated again with and without them (`lensdet.mocklens.simulated_again`): a pixel is a neighbour's
+    Each LRG is simulated again with and without them (`lensdet.bank.simulated_again`): a pixel is a neighbour's
     where their light is at or above twice the noise, outside the arc, and outside the central galaxy, which is the
     component around the centre at or above twice the noise without neighbours.
     """
@@ -57,7 +58,7 @@ def neighbours(parameters, bank, split, rows, arcs):
 
 
 def _beside(ident, noise, parameters):
-    light, bare = mocklens.simulated_again("lrg", ident, parameters)
+    light, bare = bank_room.simulated_again("lrg", ident, parameters)
     return (light >= 2 * noise) & ~_central(bare >= 2 * noise)
 
 

@@ -1,11 +1,13 @@
 """Other settings of the Max-Tree segmentation, without training: arcs kept against neighbours removed (section 5.6)."""
 
+import hashlib
 import itertools
+import json
 
 import numpy as np
 import pandas as pd
 
-from lensdet import maxtree, segmentation
+from lensdet import maxtree, mocklens, results, segmentation
 
 RADII = (8, 10, 12, 15, 18, 22, 27, 33, 40, 50)  # pixels, of plain discs
 
@@ -46,6 +48,14 @@ def sweep(found, ways):
                      "neighbours_removed": removed["neighbours"],
                      "youden": removed["neighbours"] - removed["pixels"]})  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def kept(parameters, data_key, ways):
+    """`sweep` of the validation set, computed once: kept beside the truth tables, by a digest of the ways."""
+    digest = hashlib.sha256(json.dumps(ways).encode()).hexdigest()[:8]
+    path = mocklens.truth_folder(parameters, data_key) / f"maxtree_sweep-{digest}.csv"
+    found = results.kept_table(path, lambda: sweep(segmentation.lenses(parameters, "validation"), ways))
+    return found.fillna({"preset": ""})
 
 
 def best(swept):

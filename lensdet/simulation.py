@@ -22,7 +22,6 @@ from scipy.signal import fftconvolve
 
 from lensdet.streams import stream
 
-VERSION = 1  # part of the survey's key: raise it when a pixel changes
 SIZE, SCALE = 101, 0.2  # pixels a side; arcsec a pixel
 CENTRE = SIZE // 2
 SKY_NOISE = 1.8e-12  # flux a pixel, zero point 0

@@ -16,7 +16,7 @@ import h5py
 import keras
 import numpy as np
 
-from lensdet import bank, calibration, mocklens, resnet, results, stamps, training
+from lensdet import calibration, mocklens, resnet, results, stamps, training
 from lensdet.parameters import ParameterError, resolve
 
 FORMAT = 1
@@ -216,8 +216,8 @@ def main(arguments=None):
         p = resolve({"profile": options.profile, "experiments": options.experiments})
     except ParameterError as error:
         parser.error(str(error))
-    opened = bank.open_bank(p)
-    images = mocklens.images(opened, "test", mocklens.frozen_rows(p, "test", mocklens.sizes(opened, "test")))
+    opened, rows = mocklens.frozen_bank(p, "test")
+    images = mocklens.images(opened, "test", rows)
     for experiment in p.experiments:
         runs = results.complete_runs(p, experiment, opened.data_key)
         if not runs:

@@ -14,7 +14,7 @@
 # survey; point `data` at a folder in the thesis' layout and everything below is drawn from that.
 #
 # Draws Figures 4.1 and 4.2, contact sheets of each class, parameter distributions, and counts.  The first time the
-# test split of the bank of stamps is simulated: about a minute on two cores.
+# stamps of the test set are simulated, which takes some seconds.
 
 # %% tags=["parameters"]
 profile: str = None  # smoke, quick (default), overnight, lite, thesis
@@ -30,11 +30,11 @@ import numpy as np
 import pandas as pd
 
 from lensdet import figures, mocklens, parameters, results, stamps
-from lensdet.bank import CLASSES, SPLITS, open_bank, split_sizes
+from lensdet.bank import CLASSES, SPLITS, split_sizes
 
 p = parameters.from_notebook(globals())
 figures.plt.rcParams.update(figures.STYLE)
-bank = open_bank(p, ("test",))
+bank, rows = mocklens.frozen_bank(p, "test")
 bank
 
 # %% [markdown]
@@ -56,7 +56,6 @@ counts
 # ## Figure 4.1: an LRG, a lensed source, a mock lens
 
 # %%
-rows = mocklens.frozen_rows(p, "test", mocklens.sizes(bank, "test"))
 truth = mocklens.truth(bank, "test", rows)
 mocks = mocklens.images(bank, "test", rows)[..., 0]
 positive, negative = np.flatnonzero(rows["label"] == 1), np.flatnonzero(rows["label"] == 0)
@@ -147,8 +146,8 @@ figures.save(figure, "fig_1_2", p)
 # %% [markdown]
 # ## Distributions
 #
-# Of the test split, which is drawn as the others are.  Noise and the ratio of peak to noise are measured on the stamps,
-# alike for simulated and real ones.
+# Of what the test set is made of; the others are drawn as it is.  Noise and the ratio of peak to noise are measured on
+# the stamps, alike for simulated and real ones.
 
 # %%
 catalogues = {cls: bank.catalogue(cls, "test") for cls in CLASSES}

@@ -34,7 +34,6 @@ import pandas as pd
 from IPython.display import Markdown
 
 from lensdet import (
-    bank,
     control,
     evidence,
     figures,
@@ -51,12 +50,12 @@ p = parameters.from_notebook(globals())
 figures.plt.rcParams.update(figures.STYLE)
 print(training.banner(p))
 key = training.train_missing(p)
-stamps = bank.open_bank(p, ("test",))
 truth, weights = tables.load_truth(p, key), tables.resamples(p, key)
-images = mocklens.images(stamps, "test", mocklens.frozen_rows(p, "test", mocklens.sizes(stamps, "test")))
+stamps, rows = mocklens.frozen_bank(p, "test")
+images = mocklens.images(stamps, "test", rows)
 looked = sorted(p.experiments, key=lambda experiment: experiment not in ("bce", "fbeta"))[:2]
 folders = {experiment: evidence.median_folder(p, key, experiment) for experiment in looked}
-found = {experiment: evidence.measure(p, stamps, folder) for experiment, folder in folders.items()}
+found = {experiment: evidence.measure(p, folder) for experiment, folder in folders.items()}
 heat = {e: {layer: f[f"heat/{layer}"] for layer in gradcam.LAYERS} for e, f in found.items()}
 labels, n = truth["label"].to_numpy(), range(len(truth))
 titles = {e: [gradcam_figures.title(i, truth, f["logit"], e) for i in n] for e, f in found.items()}

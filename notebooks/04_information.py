@@ -31,12 +31,12 @@ import pandas as pd
 from IPython.display import Markdown
 
 from lensdet import (
-    bank,
     control,
     figures,
     information,
     information_figures,
     metrics,
+    mocklens,
     parameters,
     results,
     tables,
@@ -47,13 +47,12 @@ p = parameters.from_notebook(globals())
 figures.plt.rcParams.update(figures.STYLE)
 print(training.banner(p))
 key = training.train_missing(p)
-stamps = bank.open_bank(p, ("test",))
 estimator = {"text": "negative", "code": "code"}[p.protocol]
 truth = {}
 for name in ("test", "information"):
     table = tables.load_truth(p, key, name)
     table = table[table["label"] == 1].reset_index(drop=True)
-    truth[name] = table.assign(fraction=information.fractions(stamps, p, name)[estimator])
+    truth[name] = table.assign(fraction=information.kept_fractions(p, key, name)[estimator])
 wanted = {"bce": "Binary Cross Entropy", "fbeta": "F_beta Soft Loss", "f1": "F_1 Soft loss"}
 read = {model: {} for loss, model in wanted.items() if loss in p.experiments} or {next(iter(tables.models(p))): {}}
 pooled = {}  # of all runs, on the information set
@@ -92,6 +91,7 @@ nowhere = "These sources have no Einstein radius in their headers."
 
 # %%
 if p.data is None:
+    stamps, _ = mocklens.frozen_bank(p, "test")
     lrgs, pixels = stamps.catalogue("lrg", "test"), stamps.pixels("lrg", "test").astype("float64")
     low, high = (lrgs[c].to_numpy()[:, None, None] for c in ("minimum", "maximum"))
     raw, sky = pixels * (high - low) + low, lrgs["sky_noise"].to_numpy()

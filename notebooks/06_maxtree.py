@@ -52,7 +52,7 @@ from lensdet import (
     training,
 )
 from lensdet import segmentation as effect
-from lensdet.bank import open_bank
+from lensdet.bank import data_key
 
 p = parameters.from_notebook(globals())
 figures.plt.rcParams.update(figures.STYLE)
@@ -78,12 +78,11 @@ def show(figure, name, **made):
 # are any.
 
 # %%
-bank = open_bank(p, ("validation", "test"))
-lenses = {name: effect.lenses(p, bank, name) for name in ("validation", "test")}
-truth, beside = lenses["test"].truth, lenses["test"].neighbours
+lenses = effect.lenses(p, "test")
+truth, beside = lenses.truth, lenses.neighbours
 clear = truth[truth.einstein_radius.between(1.5, 2.5)] if "einstein_radius" in truth else truth
 i = (clear if len(clear) else truth).area_fraction.idxmax()
-rows = mocklens.frozen_rows(p, "test", mocklens.sizes(bank, "test"))
+bank, rows = mocklens.frozen_bank(p, "test")
 lrg = rows[rows["label"] == 1][[0 if beside is None else beside.sum((1, 2)).argmax()]]
 lrg["alpha"] = 0  # the LRG of a mock lens, without its arc
 kind = mocklens.truth(bank, "test", rows).get("kind", np.array(""))
@@ -93,7 +92,7 @@ around = spirals[:, (radius > 1.5) & (radius < 6)].mean(1)
 galaxies = stamps.fits_below(results.real_stamps(p) / "galaxies")[:1]
 real = stamps.read_stamps(galaxies, "quarantine", 1, description=None)
 shown = {
-    "mock lens": lenses["test"].images[i],
+    "mock lens": lenses.images[i],
     "LRG with neighbours" if beside is not None else "LRG": mocklens.images(bank, "test", lrg)[0, ..., 0],
     "spiral": spirals[around.argmax()] if len(spirals) else None,
 }
@@ -116,7 +115,8 @@ show(segmentation_figures.stages(shown, settings[asked]), "fig_5_19")
 grid = segmentation_sweep.grid()
 grid += [s for s in settings.values() if s not in grid]
 grid += segmentation_sweep.RADII
-swept = segmentation_sweep.sweep(lenses["validation"], grid)
+key = data_key(p)
+swept = segmentation_sweep.kept(p, key, grid)
 figures.save_table(swept, "06_sweep", p)
 best = segmentation_sweep.best(swept)
 if best is None:
@@ -132,7 +132,7 @@ show(figure, "06_sweep")
 # without a training.
 
 # %%
-key = training.train_missing(plain, experiments=losses)
+training.train_missing(plain, experiments=losses)
 training.train_missing(segmented, experiments=losses)
 unaltered = {"maxtree_area": None, "maxtree_decay": None, "maxtree_tolerance": None}
 ways = {how: plain.model_copy(update={"segmentation": how, **unaltered}) for how in maxtree.PRESETS}
@@ -194,7 +194,7 @@ show(segmentation_figures.f_beta_curves(found, p.selection_beta), "fig_5_20", **
 
 # %%
 compared = segmentation_sweep.shown(settings, swept, grid)
-removed = {name: effect.arc_removed(lenses["test"], how) for name, how in compared.items()}
+removed = {name: effect.arc_removed(lenses, how) for name, how in compared.items()}
 drawn = effect.resamples(truth, seed=p.data_seed)
 total, binned = effect.totals(removed, drawn), effect.by_radius(removed, drawn)
 figures.save_table(total, "06_removed", p)
@@ -214,7 +214,7 @@ total.round(3)
 # the filters is a disc, predicted to reach to decay x ln(sky / tolerance); below: how far it does.
 
 # %%
-discs = {name: effect.disc(lenses["test"].images, each) for name, each in settings.items()}
+discs = {name: effect.disc(lenses.images, each) for name, each in settings.items()}
 levels = effect.by_sky(discs)
 figures.save_table(levels, "06_disc", p)
 show(segmentation_figures.disc(discs, settings), "06_disc")

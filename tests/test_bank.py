@@ -55,18 +55,19 @@ def test_opened_again_at_once_and_not_rebuilt(smoke, smoke_bank, monkeypatch):
     assert smoke_bank.path.stat().st_mtime_ns == before.st_mtime_ns
 
 
-def test_a_split_alone_has_the_pixels_of_the_whole(smoke, smoke_bank, build):
-    alone = bank.open_bank(smoke, ("test",))
-    assert alone.path.name == "bank-test.h5" and alone.data_key == smoke_bank.data_key
-    found, expected = datasets(alone.path), datasets(smoke_bank.path)
-    assert found == {name: content for name, content in expected.items() if "/test/" in f"/{name}"}
-    assert len(found) == 2 * len(bank.CLASSES)
-    assert bank.open_bank(smoke, ["test"]) == alone
-    for wrong in ((), ("tset",)):
-        with pytest.raises(ValueError, match="splits are some of train, "):
-            bank.open_bank(smoke, wrong)
-    whole = bank.open_bank(smoke)
-    assert bank.open_bank(smoke, ("test",)) == whole != alone  # what is there is not built again
+def test_some_stamps_alone_have_the_pixels_of_the_whole(smoke, smoke_bank, build, monkeypatch):
+    places = {"lrg": [0, 2], "contaminant": [1], "source": [5, 3]}
+    assert bank.is_built(smoke) is False
+    some = bank.open_bank(smoke, ("some", "test", places))
+    assert some.path.name == "bank-some.h5" and some.data_key == smoke_bank.data_key
+    assert len(datasets(some.path)) == 2 * len(bank.CLASSES)
+    for cls, chosen in places.items():
+        assert np.array_equal(some.pixels(cls, "test"), smoke_bank.pixels(cls, "test")[chosen])
+        pd.testing.assert_frame_equal(
+            some.catalogue(cls, "test"), smoke_bank.catalogue(cls, "test").iloc[chosen].reset_index(drop=True)
+        )
+    monkeypatch.setattr(bank, "_simulate", None)  # would fail
+    assert bank.open_bank(smoke, ("some", "test", places)) == some and not bank.is_built(smoke)
 
 
 def test_training_parameters_share_a_bank_and_others_do_not(smoke, smoke_bank):

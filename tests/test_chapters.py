@@ -38,6 +38,8 @@ result.write_text(str(len(list(result.parent.glob("*")))))
 told["kept"] = [f"{profile}/bce-1/heat.h5"]
 """
 
+TRAINED = []  # what would have been trained
+
 
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
@@ -50,13 +52,16 @@ def repository(tmp_path, monkeypatch):
     for name in ("build", "results", "figures"):
         monkeypatch.setenv(f"LENSDET_{name.upper()}", str(tmp_path / name))
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(chapters, "train", lambda arguments, jobs: TRAINED.append((arguments, jobs)))
+    TRAINED.clear()
     return tmp_path
 
 
 @pytest.fixture
 def no_kernel(monkeypatch):
-    """Notebooks run in this process; the list of those that did."""
-    ran = []
+    """Notebooks run in this process, one after the other; the list of those that did."""
+    ran, side_by_side = [], chapters.side_by_side
+    monkeypatch.setattr(chapters, "side_by_side", lambda due, jobs: side_by_side(due, 1))
 
     def execute(notebook, copy, given, **_):
         ran.append(Path(notebook).stem)
@@ -268,6 +273,7 @@ def test_a_comparison_that_fails_is_said(repository, no_kernel, monkeypatch, cap
 def test_interrupted_by_a_signal(repository):
     """As by Ctrl-C, with a kernel: what was up to date before is stale afterwards, and nothing is half written."""
     slow = "\nimport time\n\n(folder / 'begun').touch()\ntime.sleep(60)\n"
+    complete("smoke")
     (repository / "notebooks" / "01_bad.py").unlink()
     assert chapters.main(["--profile", "smoke"]) == 0
     (repository / "notebooks" / "02_good.py").write_text(GOOD + slow)
@@ -315,3 +321,43 @@ def test_all_that_run_side_by_side_are_interrupted(repository):
     assert process.returncode == 130 and said.count("interrupted. What was drawn before counts") == 2, said
     for name in ("01_bad", "02_good"):
         assert stale.reasons(repository / "notebooks" / f"{name}.py", "smoke") == ["interrupted or failed"]
+
+
+def test_what_notebooks_need_is_trained_side_by_side_before_they_run(repository, no_kernel, monkeypatch):
+    """Losses once for all, networks of ensembles for 05 alone, both kinds of stamps for 06, for 01 and 07 nothing."""
+    names = [*chapters.TRAIN, "01", "07"]
+    due = {number: (repository / "notebooks" / f"{number}_x.py", "smoke", "") for number in names}
+    own, ensembles = ["-p", "profile", "smoke"], ["-p", "profile", "smoke", "--ensembles"]
+    bce = [*own, "-p", "experiments", "bce"]
+    both = [bce, [*bce, "-p", "segmentation", "text"]]
+    for numbers, expected in {
+        ("01", "07"): [],
+        ("02", "03"): [own],
+        ("04", "05", "07"): [ensembles],
+        ("06",): both,
+        ("02", "06"): [own, *both],
+    }.items():
+        assert chapters.trainings([due[number] for number in numbers]) == expected
+    assert chapters.main(["--profile", "smoke", "02", "--jobs", "3"]) == 0
+    assert TRAINED == [(own, 3)] and no_kernel == ["02_good"]
+    complete("smoke")
+    assert chapters.trainings([due["02"], due["05"]]) == []
+
+
+def test_a_training_is_interrupted_with_what_asked_for_it(tmp_path):
+    stand_in = tmp_path / "python"
+    stand_in.write_text(
+        f"#!{sys.executable}\nimport sys, time\nfrom pathlib import Path\nhere = Path({str(tmp_path)!r})\n"
+        "(here / 'began').write_text(' '.join(sys.argv[1:]))\n"
+        "try:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    (here / 'interrupted').touch()\n"
+    )
+    stand_in.chmod(0o755)
+    asks = f"import sys\nfrom lensdet import chapters\nsys.executable = {str(stand_in)!r}\nchapters.train(['-p'], 2)\n"
+    process = subprocess.Popen([sys.executable, "-c", asks], stderr=subprocess.DEVNULL)
+    ends = time.monotonic() + 60
+    while not (tmp_path / "began").exists() and time.monotonic() < ends:
+        time.sleep(0.1)
+    time.sleep(0.3)  # into its sleep
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) != 0
+    assert (tmp_path / "began").read_text() == "-m lensdet.training -p --jobs 2" and (tmp_path / "interrupted").exists()

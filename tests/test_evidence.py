@@ -24,16 +24,16 @@ def run(tmp_path_factory, smoke, smoke_bank):
 @pytest.fixture(scope="module")
 def found(run, smoke_bank):
     p, folder, _ = run
-    return evidence.measure(p, smoke_bank, folder)
+    return evidence.measure(p, folder)
 
 
 def test_measure_is_kept(run, found, smoke_bank, tmp_path):
     p, folder, _ = run
     evidence.path(p, tmp_path).write_bytes(evidence.path(p, folder).read_bytes())
-    again = evidence.measure(p, smoke_bank, tmp_path)  # without weights
+    again = evidence.measure(p, tmp_path)  # without weights
     assert again.keys() == found.keys() and all(np.array_equal(again[k], v, equal_nan=True) for k, v in found.items())
     with pytest.raises(FileNotFoundError, match="no weights"):
-        evidence.measure(p, smoke_bank, tmp_path / "other")
+        evidence.measure(p, tmp_path / "other")
 
 
 def test_measure_against_the_network(run, found, smoke_bank):
@@ -150,4 +150,4 @@ def test_answer_claims_no_more_than_the_intervals(run, found, smoke):
 def test_runs_on_segmented_stamps_have_no_maps_of_whole_ones(tmp_path):
     p = parameters.resolve({"segmentation": "text"})
     with pytest.raises(ValueError, match="heat maps are of whole stamps: leave `segmentation` at none"):
-        evidence.measure(p, None, tmp_path)
+        evidence.measure(p, tmp_path)

@@ -101,7 +101,7 @@ def test_fractions_of_a_frozen_set(smoke, smoke_bank, name):
     split = mocklens.FROZEN[name]
     rows = mocklens.frozen_rows(smoke, name, mocklens.sizes(smoke_bank, split))
     truth = mocklens.truth(smoke_bank, split, rows).query("label == 1").reset_index()
-    found = information.fractions(smoke_bank, smoke, name)
+    found = information.fractions(smoke, name)
     assert len(found) == len(truth) and list(found) == ["negative", "clipped", "code"]
     lrg, source = (smoke_bank.pixels(cls, split).astype(np.float64) for cls in ("lrg", "source"))
     catalogue = smoke_bank.catalogue("lrg", split)
@@ -116,7 +116,7 @@ def test_fractions_of_a_frozen_set(smoke, smoke_bank, name):
     assert np.all(truth["area_fraction"] <= found["clipped"] + 1e-4)
     assert np.abs(truth["area_fraction"] - found["clipped"]).mean() < 0.2 * found["clipped"].mean()
     assert np.all(found["code"] <= found["negative"])
-    strict = information.fractions(smoke_bank, smoke, name, k=2 * HALF_NORMAL)
+    strict = information.fractions(smoke, name, k=2 * HALF_NORMAL)
     np.testing.assert_allclose(strict["negative"], found["code"], atol=1e-9)
 
 

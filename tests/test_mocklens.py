@@ -239,6 +239,42 @@ def test_truth_is_written_once(smoke, smoke_bank, tmp_path, monkeypatch):
     assert list(read["label"]) == list(rows["label"])
 
 
+# ---- the stamps of a frozen set alone
+
+
+@pytest.mark.parametrize("name", ["test", "validation", "information"])
+def test_a_frozen_set_is_the_same_without_the_rest_of_the_survey(smoke, smoke_bank, name, tmp_path, monkeypatch):
+    """Same pixels, arcs and truth, from a bank of the stamps that it needs and no others."""
+    split = mocklens.FROZEN[name]
+    rows = mocklens.frozen_rows(smoke, name, mocklens.sizes(smoke_bank, split))
+    opened, found = mocklens.frozen_bank(smoke, name)
+    assert opened == smoke_bank and found.tobytes() == rows.tobytes()  # the whole bank is there
+    monkeypatch.setenv("LENSDET_BUILD", str(tmp_path))
+    few = smoke.model_copy(update={"frozen_size": 4, "information_size": 4})
+    for p in (smoke, few):
+        opened, found = mocklens.frozen_bank(p, name)
+        rows = mocklens.frozen_rows(p, name, mocklens.sizes(smoke_bank, split))
+        assert opened.path.parent.parent.parent == tmp_path and not bank.is_built(p)
+        assert np.array_equal(mocklens.images(opened, split, found), mocklens.images(smoke_bank, split, rows))
+        pd.testing.assert_frame_equal(
+            mocklens.truth(opened, split, found), mocklens.truth(smoke_bank, split, rows), check_exact=True
+        )
+        mock, other = found[found["label"] == 1], rows[rows["label"] == 1]
+        arcs = mocklens.arc_pixels(opened, split, mock), mocklens.arc_pixels(smoke_bank, split, other)
+        assert np.array_equal(*arcs) and arcs[0].any()
+    assert opened.count("source", split) <= 5 < smoke_bank.count("source", split)  # 4, and the one that negatives name
+    assert mocklens.frozen_bank(few, name)[0] == opened
+
+
+def test_images_are_what_the_device_merges(smoke, smoke_bank):
+    opened, rows = mocklens.frozen_bank(smoke, "test")
+    images = mocklens.images(opened, "test", rows)
+    hosts, sources = mocklens.device_bank(opened, "test")
+    merged = np.asarray(mocklens.merge(hosts, sources, rows["stamp"], rows["source"], rows["alpha"]))
+    assert images.dtype == merged.dtype == np.float32 and images.shape == merged.shape
+    np.testing.assert_allclose(images, merged, rtol=2e-7, atol=0)
+
+
 # ---- shortcuts: the corners of the sky must not tell a contaminant from a mock lens
 
 

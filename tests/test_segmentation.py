@@ -10,6 +10,7 @@ from sklearn.metrics import accuracy_score, fbeta_score, precision_score, recall
 from test_ensembles import KEY, draw, p, write_run  # noqa: F401
 
 from lensdet import (
+    bank,
     maxtree,
     metrics,
     mocklens,
@@ -46,7 +47,7 @@ def made(n=6, radii=True, beside=True):
 
 @pytest.fixture(scope="module")
 def mocks(smoke, smoke_bank):
-    return segmentation.lenses(smoke, smoke_bank, "test")
+    return segmentation.lenses(smoke, "test")
 
 
 def test_an_arc_is_where_the_source_is_above_twice_the_noise(smoke, smoke_bank, mocks):
@@ -74,7 +75,7 @@ def test_a_neighbour_is_beside_the_arc_and_the_galaxy(smoke, smoke_bank, monkeyp
         light = n * (2.0 * spot + 3 * touching + 5 * island + 1.9 * (Y > 40))
         return light, n * (50 * (R < 8) + 4 * island + 1.9)
 
-    monkeypatch.setattr(mocklens, "simulated_again", again)
+    monkeypatch.setattr(bank, "simulated_again", again)
     rows = np.zeros(3, mocklens.ROW)
     rows["stamp"] = [2, 0, 2]
     arcs = np.stack([Y > 20, X > 9, np.zeros_like(spot)])
