@@ -1,4 +1,4 @@
-"""The bank of stamps: one HDF5 file with pixels and catalogue of each class and split.
+"""The bank of stamps: one HDF5 file with pixels and catalogue of each class and split, or of what is needed of one.
 
     /lrg/train/pixels        float16 (n, 101, 101), normalised by Eq. 4.1
     /lrg/train/catalogue     a row an object: id, measured noise, minimum, maximum, and what is known of it
@@ -22,6 +22,7 @@ from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from lensdet import results, stamps
+from lensdet.parameters import digest
 
 CLASSES = ("lrg", "source", "contaminant")
 SPLITS = ("train", "validation", "calibration", "test")
@@ -64,9 +65,9 @@ def open_bank(parameters, only=None):
     ----------
     parameters : lensdet.parameters.Parameters
         With ``data``, stamps are read from that folder; without, they are simulated.
-    only : tuple of (str, str, dict), optional
-        Nothing but some stamps of one split of a simulated survey, which are there much sooner: a name for them, the
-        split, and their places in it by class.  See `lensdet.mocklens.frozen_bank`.
+    only : tuple of (str, dict), optional
+        Nothing but some stamps of one split of a simulated survey, which are there much sooner: the split, and their
+        places in it by class.  See `lensdet.mocklens.frozen_bank`.
 
     Returns
     -------
@@ -78,7 +79,12 @@ def open_bank(parameters, only=None):
         Of a folder: a class is empty, or (with ``on_bad="raise"``) a file cannot be used; names it.
     """
     source = _Folder(parameters) if parameters.data else _Survey(parameters)
-    path = results.build_dir() / "banks" / source.name / (f"bank-{only[0]}.h5" if only else "bank.h5")
+    name = "bank.h5"
+    if only:
+        split, places = only[0], {cls: np.asarray(chosen).tolist() for cls, chosen in only[1].items()}
+        only = split, places
+        name = f"bank-{digest(only)}.h5"
+    path = results.build_dir() / "banks" / source.name / name
     path.parent.mkdir(parents=True, exist_ok=True)
     rejected = path.with_name("rejected.csv")
     with FileLock(path.with_suffix(".lock")):
@@ -119,7 +125,7 @@ class _Survey:
         self.parameters, self.name = parameters, f"survey-{parameters.bank_key()}"
 
     def fill(self, file, _rejected, only):
-        p, (_, wanted, places) = self.parameters, only or (None, None, None)
+        p, (wanted, places) = self.parameters, only or (None, None)
         for cls, n_train in zip(CLASSES, (p.n_lrg, p.n_source, p.n_contaminant), strict=True):
             first = 0
             for split, n in split_sizes(n_train).items():
@@ -149,7 +155,7 @@ class _Folder:
         self.name = f"folder-{hashlib.sha256(repr(listing).encode()).hexdigest()[:8]}"
 
     def fill(self, file, rejected, _only):
-        p, digest, rejections = self.parameters, hashlib.sha256(), []
+        p, pixels, rejections = self.parameters, hashlib.sha256(), []
         for (split, cls), files in sorted(self.files.items()):
             blocks, tables = [], []
             for i in range(0, len(files), READ):
@@ -162,13 +168,13 @@ class _Folder:
                 if cls == "source":
                     table = pd.concat([table, pd.DataFrame(read.catalogue)], axis=1)
                 tables.append(table.assign(**measured(read.pixels)))
-                digest.update(blocks[-1])
+                pixels.update(blocks[-1])
             if not sum(map(len, blocks)):
                 stamps.write_rejections(rejected, rejections)
                 raise stamps.StampError(
                     p.data / split / _OF_CLASS[cls], "empty class", f"no file can be used; see {rejected}"
                 )
-            digest.update(f"{cls}/{split}/{sum(map(len, blocks))}".encode())  # moving a file to another class counts
+            pixels.update(f"{cls}/{split}/{sum(map(len, blocks))}".encode())  # moving a file to another class counts
             group = file.create_group(f"{cls}/{split}")
             group.create_dataset("pixels", data=np.concatenate(blocks))
             group.create_dataset("catalogue", data=_records(pd.concat(tables)))
@@ -178,7 +184,7 @@ class _Folder:
         for cls in CLASSES:
             if "calibration" not in file[cls]:
                 file[cls]["calibration"] = file[cls]["validation"]
-        file.attrs["pixels"] = digest.hexdigest()
+        file.attrs["pixels"] = pixels.hexdigest()
 
 
 def simulated_again(cls, ident, parameters):

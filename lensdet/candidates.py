@@ -145,14 +145,9 @@ def _score(job, finders, parts, workers, progress, on_bad):
     for half in parts.glob(".????????.*"):  # left by a process that was killed in the middle of a write
         half.unlink()
     todo = [i for i in range(len(job.units)) if not _done(_part(parts, i))]
-    known = sum(len(unit.ids) for unit in job.units) - sum(len(job.units[i].ids) for i in todo)
-    with tqdm(
-        total=sum(len(unit.ids) for unit in job.units),
-        initial=known,
-        unit="stamp",
-        desc="scoring",
-        disable=not progress,
-    ) as bar:
+    total = sum(len(unit.ids) for unit in job.units)
+    known = total - sum(len(job.units[i].ids) for i in todo)
+    with tqdm(total=total, initial=known, unit="stamp", desc="scoring", disable=not progress) as bar:
         for i, batch in zip(todo, _read(job.units, todo, workers), strict=True):
             found = {f"logit/{name}": _logits(finder, batch.pixels) for name, finder in finders.items()}
             if on_bad == "raise" and batch.rejections:
@@ -357,10 +352,7 @@ def main(arguments=None):
         p = resolve({**from_file, **{name: _value(text) for name, text in options.given}})
         finders = load_finders(p.finders)
         outcome = run(p, finders)
-    except NothingUsable as error:
-        print(error, file=sys.stderr)
-        return 1
-    except stamps.StampError as error:  # stopped at a stamp, as asked for; or no tile can be used
+    except (NothingUsable, stamps.StampError) as error:  # the latter: stopped at a stamp, as asked for, or no tile
         print(error, file=sys.stderr)
         return 1
     except (ParameterError, ValueError, OSError, yaml.YAMLError) as error:

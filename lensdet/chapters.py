@@ -1,4 +1,4 @@
-"""The notebooks, run one after the other: ``python -m lensdet.chapters`` draws every figure and table."""
+"""The notebooks, run as they are or side by side: ``python -m lensdet.chapters`` draws every figure and table."""
 
 import argparse
 import contextlib
@@ -12,10 +12,10 @@ import time
 import h5py
 from filelock import FileLock, Timeout
 
-from lensdet import index, results, stale
+from lensdet import index, results, stale, thesis
 from lensdet.parameters import BEST, PROFILES, ParameterError, resolve
 
-TRAIN = ("02", "03", "04", "05", "06")  # notebooks that need runs
+TRAIN = ("02", "03", "04", "05", "06")  # numbers of the notebooks that train what is missing
 
 
 def notebooks():
@@ -23,8 +23,8 @@ def notebooks():
     return sorted((results.root() / "notebooks").glob("[0-9][0-9]_*.py"))
 
 
-def runs_there(notebook, profile):
-    """How many of the runs that a notebook needs are complete in a profile, and how many there are: two integers.
+def needed(notebook, profile):
+    """The runs that a notebook needs in a profile: parameters, name and folders of each experiment.
 
     Of 06 those that the thesis has: its best settings are known when it has run.
     """
@@ -34,8 +34,8 @@ def runs_there(notebook, profile):
         wanted += [(p, name) for name in p.ensembles if name.startswith("IDE")]
     if number == "06":
         wanted.append((p.model_copy(update={"segmentation": p.protocol}), "bce"))
-    folders = [results.run_folder(q, name, run, q.survey_key()) for q, name in wanted for run in range(1, p.runs + 1)]
-    return sum(map(results.is_complete, folders)), len(folders)
+    runs, key = range(1, p.runs + 1), p.survey_key()
+    return [(q, name, [results.run_folder(q, name, run, key) for run in runs]) for q, name in wanted]
 
 
 def best_profile(notebook):
@@ -47,7 +47,8 @@ def best_profile(notebook):
         profile = finders_profile()
         return profile, f"profile {profile}, of the finders in weights/"
     for profile in BEST:
-        there, wanted = runs_there(notebook, profile)
+        folders = [folder for *_, folders in needed(notebook, profile) for folder in folders]
+        there, wanted = sum(map(results.is_complete, folders)), len(folders)
         if there == wanted:
             return profile, f"profile {profile}, {wanted} runs"
     return profile, f"profile {profile}, {there} of {wanted} runs: the others are trained first"
@@ -90,9 +91,10 @@ def put_aside(profile):
     return aside
 
 
-def draw(notebook, profile):
+def draw(notebook, profile, jobs=1):
     """Run a notebook, and keep its executed copy and the record of what it was made from.
 
+    Runs that it needs and that are missing are trained before, some side by side (``jobs``), which a kernel cannot.
     Where it fails the copy is ``build/<profile>/<notebook>.failed.ipynb``, with the traceback in it.
 
     Returns
@@ -107,6 +109,9 @@ def draw(notebook, profile):
     failed.unlink(missing_ok=True)
     made, began = stale.made_from(notebook, profile), time.monotonic()
     stale.begin(notebook, profile, made)
+    for missing in trainings(notebook, profile):
+        train(missing, jobs)
+    made["results"] = stale.result_files(profile)
     with results.atomic(copy) as beside:
         try:
             papermill.execute_notebook(
@@ -121,12 +126,12 @@ def draw(notebook, profile):
     return sorted(set(before["drawn"] if before else ()).difference(*[record["drawn"] for record in records if record]))
 
 
-def draw_and_tell(notebook, profile, words):
+def draw_and_tell(notebook, profile, words, jobs=1):
     """`draw`, with lines that say what runs, how it ended, and how long it took; returns whether it went well."""
     print(f"{notebook.stem}: running{words}", flush=True)
     start = time.monotonic()
     try:
-        left = draw(notebook, profile)
+        left = draw(notebook, profile, jobs)
     except KeyboardInterrupt:
         print(f"{notebook.stem}: interrupted. What was drawn before counts; say the same again (without --fresh or "
               "--force) to go on", flush=True)  # fmt: skip
@@ -141,22 +146,19 @@ def draw_and_tell(notebook, profile, words):
 
 
 def side_by_side(due, jobs):
-    """Draw notebooks, several at a time in processes of their own; returns the names of those that failed.
+    """Draw notebooks that train nothing, several at a time in processes of their own; the names of those that failed.
 
     Parameters
     ----------
     due : list of (Path, str, str)
         Notebook, profile, and words to say why it runs.
     jobs : int
-        1: one after the other, in this process.
 
     Raises
     ------
     KeyboardInterrupt
         When all that were running have been interrupted and have ended.
     """
-    if min(jobs, len(due)) < 2:
-        return [notebook.stem for notebook, profile, words in due if not draw_and_tell(notebook, profile, words)]
     failed, running = [], {}
 
     def wait(most):
@@ -182,41 +184,35 @@ def side_by_side(due, jobs):
     return sorted(failed)
 
 
-def trainings(due):
-    """Arguments of `lensdet.training` for all runs that notebooks need and that are missing: a list of lists.
-
-    Of the settings that 06 finds to be best nothing is known before it runs: it trains on them itself.
-    """
-    by_profile, wanted = {}, []
-    for notebook, profile, _ in due:
-        if notebook.name[:2] in TRAIN and not complete(notebook, profile):
-            by_profile.setdefault(profile, set()).add(notebook.name[:2])
-    for profile, numbers in by_profile.items():
-        own = ["-p", "profile", profile]
-        if numbers - {"06"}:
-            wanted.append([*own, "--ensembles"] if "05" in numbers else own)
-        if "06" in numbers:
-            segmented = ["-p", "segmentation", resolve({"profile": profile}).protocol]
-            wanted += [[*own, "-p", "experiments", "bce", *more] for more in ([], segmented)]
-    return wanted
+def trainings(notebook, profile):
+    """Arguments of `lensdet.training` for the runs that a notebook needs and that are missing: a list of lists."""
+    if notebook.name[:2] not in TRAIN:
+        return []
+    missing = [
+        (q, name) for q, name, folders in needed(notebook, profile) if not all(map(results.is_complete, folders))
+    ]
+    own = ["-p", "profile", profile]
+    if notebook.name[:2] == "06":
+        return [
+            [*own, "-p", "experiments", name, *(["-p", "segmentation", q.segmentation] if q.maxtree() else [])]
+            for q, name in missing
+        ]
+    if any(name in thesis.TABLE_5_2 for _, name in missing):
+        return [[*own, "--ensembles"]]  # after their members
+    return [own] if missing else []
 
 
 def train(arguments, jobs):
-    """Run ``python -m lensdet.training`` and wait; what it does not reach the notebooks train."""
+    """Run ``python -m lensdet.training``, some runs side by side, and wait; what it leaves out the notebook trains."""
     command = [sys.executable, "-m", "lensdet.training", *arguments, "--jobs", str(jobs)]
     process = subprocess.Popen(command, start_new_session=True)  # interrupted once, by us
     try:
-        process.wait()
+        if process.wait() not in (0, 3):
+            print(f"{' '.join(command[1:])}: FAILED, exit status {process.returncode}; the notebook tries", flush=True)
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
             process.wait()
-
-
-def complete(notebook, profile):
-    """Whether a notebook has all of its runs in a profile."""
-    there, wanted = runs_there(notebook, profile)
-    return there == wanted
 
 
 def failed_copy(notebook, profile):
@@ -252,8 +248,8 @@ def parser():
     made.add_argument("--profile", help=f"one of {', '.join(PROFILES)}; missing runs are trained (default: for each "
                       f"notebook the largest of {', '.join(BEST)} that has all of its runs; for 07 that of the "
                       "finders)")  # fmt: skip
-    made.add_argument("--jobs", type=int, default=2, metavar="N", help="trainings, then notebooks, that run side by "
-                      "side (default: %(default)s; some 1.8 GB for a training)")  # fmt: skip
+    made.add_argument("--jobs", type=int, default=2, metavar="N", help="trainings that run side by side, and notebooks "
+                      "where none trains (default: %(default)s; some 1.8 GB for a training)")  # fmt: skip
     made.add_argument("--alone", nargs=2, help=argparse.SUPPRESS)  # profile and words: one of several side by side
     what = made.add_mutually_exclusive_group()
     what.add_argument("--list", action="store_true", help="run nothing; say what is stale, and why")
@@ -291,10 +287,11 @@ def main(arguments=None):
             continue
         reason = "; ".join(why) or "up to date, but asked to run"
         due.append((notebook, profile, f"{f' in {words}' if words else ''}; {reason}"))
-    try:
-        for missing in trainings(due):
-            train(missing, options.jobs)
-        failed = side_by_side(due, options.jobs)
+    try:  # trainings take all cores, and the memory: where one notebook trains they run one after the other
+        if min(options.jobs, len(due)) > 1 and not any(trainings(*named[:2]) for named in due):
+            failed = side_by_side(due, options.jobs)
+        else:
+            failed = [named[0].stem for named in due if not draw_and_tell(*named, options.jobs)]
     except KeyboardInterrupt:
         return 130
     if not options.list:
@@ -328,4 +325,6 @@ def _checked(parser, options):
 
 
 if __name__ == "__main__":
+    for ends in (signal.SIGTERM, signal.SIGHUP):  # what was started ends with it, as when it is interrupted
+        signal.signal(ends, signal.default_int_handler)
     sys.exit(main())

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from lensdet import control, dynamic, ensembles, metrics, statistics, tables, thesis, thresholds
+from lensdet import control, ensembles, metrics, statistics, tables, thesis, thresholds
 from lensdet.ensemble_tables import AT, MEASURES, OVER, gain, same_name
 
 CASCADE = ("F_1 Soft loss", "F_beta Soft Loss")  # first stage, second stage (section 6.2)
@@ -29,6 +29,8 @@ def targets(parameters, data_key, ensemble):
         say it all.  ``named``: images for which DE_m names the closest member; ``most_frequent``: what naming one
         member for all would reach.  Targets are those of the protocol.
     """
+    from lensdet import dynamic  # with Keras, which no other answer needs
+
     rows = []
     for name in ("training", "test"):
         members = ensembles.load(parameters, data_key, thesis.members(ensemble), name)

@@ -305,9 +305,3 @@ def answer(name, empty, heat, changes):
             f"{verdict}: in the same mock lenses they move the logit, in size, by {sizes[0]}, the arc by {sizes[1]}."
         )
     return "  ".join(text)
-
-
-def median_folder(parameters, data_key, experiment):
-    """The run of median validation loss of an experiment, or None."""
-    found = results.complete_runs(parameters, experiment, data_key)
-    return results.median_run(found) if found else None

@@ -1,14 +1,11 @@
 """Ink: one function a figure, arrays in, matplotlib Figure out; and where figures and tables are kept."""
 
-import hashlib
-import json
-
 import matplotlib.pyplot as plt
 import seaborn as sns
 from PIL import Image
 
 from lensdet import results
-from lensdet.parameters import resolve
+from lensdet.parameters import digest, resolve
 
 STYLE = {
     "font.size": 9,
@@ -36,7 +33,7 @@ def folder(parameters):
     changed = {k: v for k, v in changed.items() if v != plain.model_dump(mode="json")[k]}
     parts = [parameters.profile, *(e.replace(":", "_") for e in changed.pop("experiments", []))]
     if changed:
-        parts.append(hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:8])
+        parts.append(digest(changed))
     return results.figures_dir() / "-".join(parts)
 
 

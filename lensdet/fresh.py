@@ -8,7 +8,6 @@ stamp of a survey is before a finder sees it; `lensdet.real_pixels` measures wha
 tail of our simulator, not of the sky.
 """
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -21,6 +20,7 @@ from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from lensdet import bank, results, stamps
+from lensdet.parameters import digest
 from lensdet.streams import stream
 
 FORMAT = 1  # part of the key: raise it when a number of the set changes
@@ -73,7 +73,7 @@ def score(parameters, finders, digests, negatives=100_000, lenses=10_000, progre
         changed.
     """
     made = _made(parameters, finders, digests, negatives, lenses)
-    key = hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:8]
+    key = digest(made)
     path = results.results_dir() / parameters.profile / f"fresh-{key}" / "scores.h5"
     state = results.build_dir() / "fresh" / f"{parameters.profile}-{key}"
     state.parent.mkdir(parents=True, exist_ok=True)

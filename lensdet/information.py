@@ -18,6 +18,7 @@ from lensdet import mocklens, results, stamps
 from lensdet.statistics import bootstrap_interval, clopper_pearson, resample
 
 HALF_NORMAL = 1 / np.sqrt(1 - 2 / np.pi)  # 1.659: from the standard deviation of a half-normal to sigma
+FORMAT = 1  # part of the name of kept fractions: raise it when a number changes
 CHUNK = 512  # stamps at once: 42 MB in float64
 RIDGE = 1.0  # scikit-learn's C on standardised features: a coefficient of 1 costs half a unit of log-likelihood
 LEAST = 10  # detected, and missed, without which nothing is said of deviance
@@ -155,13 +156,8 @@ def fractions(parameters, name, k=2.0):
 def kept_fractions(parameters, data_key, name):
     """`fractions` above two sigma, computed once: kept beside the truth tables, as numbers of pixels."""
     pixels = stamps.SHAPE[0] * stamps.SHAPE[1]
-    return (
-        results.kept_table(
-            mocklens.truth_folder(parameters, data_key) / f"{name}_pixels.csv",
-            lambda: (fractions(parameters, name) * pixels).round().astype(int),
-        )
-        / pixels
-    )
+    path = mocklens.truth_folder(parameters, data_key) / f"{name}_pixels-{FORMAT}.csv"
+    return results.kept_table(path, lambda: (fractions(parameters, name) * pixels).round().astype(int)) / pixels
 
 
 def bins(fraction, n=30):

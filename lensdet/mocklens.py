@@ -113,7 +113,7 @@ def frozen_bank(parameters, name):
     places = {"lrg": stamps[lrg], "contaminant": stamps[~lrg] - size[0], "source": sources}
     if not len(places["contaminant"]):  # mock lenses alone; a bank has all classes
         places["contaminant"] = np.arange(1)
-    return bank_room.open_bank(parameters, (f"{name}-{parameters.survey_key()}", split, places)), rows
+    return bank_room.open_bank(parameters, (split, places)), rows
 
 
 def merge(hosts, sources, stamp, source, alpha):

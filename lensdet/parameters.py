@@ -236,11 +236,11 @@ class Parameters(Simulation, Sampling, Training, Candidates):
 
     def bank_key(self):
         """Eight hexadecimal digits that name the pixels of the embedded survey."""
-        return _digest({"version": SURVEY, "data_seed": self.data_seed, **self.section(Simulation)})
+        return digest({"version": SURVEY, "data_seed": self.data_seed, **self.section(Simulation)})
 
     def folder_key(self, pixels):
         """Eight hexadecimal digits that name a folder's stamps, by the digest of their pixels, and its frozen sets."""
-        return _digest({"pixels": pixels, **self.section(Sampling)})
+        return digest({"pixels": pixels, **self.section(Sampling)})
 
     def simulated(self):
         """What decides the embedded survey and its frozen sets, as a JSON-ready dictionary."""
@@ -248,7 +248,7 @@ class Parameters(Simulation, Sampling, Training, Candidates):
 
     def survey_key(self):
         """Eight hexadecimal digits that name the embedded survey and its frozen sets."""
-        return _digest(self.simulated())
+        return digest(self.simulated())
 
     def loss(self, experiment):
         """The loss of an experiment: the arguments of `lensdet.losses.make_loss` that it depends on."""
@@ -296,10 +296,11 @@ class Parameters(Simulation, Sampling, Training, Candidates):
 
     def experiment_name(self, experiment, data_key):
         """Name of the experiment's folder: the loss and eight hexadecimal digits of what decides its result."""
-        return f"{experiment.partition(':')[0]}-{_digest(self.experiment(experiment, data_key))}"
+        return f"{experiment.partition(':')[0]}-{digest(self.experiment(experiment, data_key))}"
 
 
-def _digest(content):
+def digest(content):
+    """Eight hexadecimal digits that name some JSON-ready content."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
 

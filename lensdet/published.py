@@ -3,7 +3,13 @@
 import pandas as pd
 
 
-def _published():
+def table():
+    """What others published, as a data frame: paper, finder, data, n, metric, value, and where it stands.
+
+    For orientation, and no verdict: other images, bands, lenses, negatives and numbers of them, and so other tasks.
+    Metcalf et al. (2019, A&A 625, A119) as in the authors' manuscript; Rezaei et al. (2025, MNRAS 538, 1081) by its
+    abstract alone.
+    """
     challenge = {
         "ground-based, four bands": "100,000 cases; lensed sources added to 50 %",
         "space-based, one band": "100,000 cases; 60 % without a lensed source",
@@ -24,17 +30,4 @@ def _published():
     ]
     ours = ("Rezaei et al. 2025", "ensemble of DenseNet and EfficientNet", "their test set, for KiDS", "not read")
     rows += [(*ours, "FPR", 1e-4, "abstract"), (*ours, "TPR at that FPR", 0.88, "abstract: over 88 per cent")]
-    return tuple(rows)
-
-
-VALUES = _published()
-
-
-def table():
-    """What others published, as a data frame: paper, finder, data, n, metric, value, and where it stands.
-
-    For orientation, and no verdict: other images, bands, lenses, negatives and numbers of them, and so other tasks.
-    Metcalf et al. (2019, A&A 625, A119) as in the authors' manuscript; Rezaei et al. (2025, MNRAS 538, 1081) by its
-    abstract alone.
-    """
-    return pd.DataFrame(VALUES, columns=["paper", "finder", "data", "n", "metric", "value", "where"])
+    return pd.DataFrame(rows, columns=["paper", "finder", "data", "n", "metric", "value", "where"])

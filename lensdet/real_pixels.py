@@ -22,6 +22,7 @@ from joblib import Parallel, delayed
 from scipy.stats import rankdata
 
 from lensdet import cutouts, results, stamps
+from lensdet.parameters import digest
 from lensdet.statistics import clopper_pearson
 from lensdet.streams import stream
 
@@ -125,8 +126,7 @@ def score(parameters, finders, digests):
     groups = read(results.real_stamps(parameters))
     stamps_there = hashlib.sha256(b"".join(np.ascontiguousarray(x).tobytes() for x in groups)).hexdigest()
     own = {} if parameters.real_stamps is None else {"stamps": stamps_there}  # logits of others stay where they are
-    key = hashlib.sha256(json.dumps(made | own, sort_keys=True).encode()).hexdigest()[:8]
-    kept = results.results_dir() / parameters.profile / f"real-{key}" / "logits.h5"
+    kept = results.results_dir() / parameters.profile / f"real-{digest(made | own)}" / "logits.h5"
     if kept.exists():
         with h5py.File(results.checked(kept)) as file:
             absent = parameters.real_stamps is None and not len(groups[0])

@@ -16,6 +16,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pandas as pd
+from filelock import FileLock
 
 VERSIONS_OF = (
     "lensdet",
@@ -170,8 +171,10 @@ def _sums(path):
 
 
 def _change_sums(path, changed):
-    sums = {**_sums(path), **changed}  # as they are now: others may have been at it
-    with atomic(path) as beside:
+    lock = build_dir() / "sums.lock"  # not beside them: nothing else lies in results/
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock), atomic(path) as beside:
+        sums = {**_sums(path), **changed}  # as they are now: others may have been at it
         beside.write_text("".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items()) if digest))
 
 
@@ -191,10 +194,10 @@ def device():
     return ", ".join(gpus) if gpus else f"CPU, {os.cpu_count()} cores"
 
 
-def versions():
-    """Versions of the packages that matter to a result, by name, of those that are there."""
+def versions(names=VERSIONS_OF):
+    """Versions of packages, of all that matter to a result where none are named, by name, of those that are there."""
     found = {}
-    for name in VERSIONS_OF:
+    for name in names:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return found

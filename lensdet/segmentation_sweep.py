@@ -1,14 +1,14 @@
 """Other settings of the Max-Tree segmentation, without training: arcs kept against neighbours removed (section 5.6)."""
 
-import hashlib
 import itertools
-import json
 
 import numpy as np
 import pandas as pd
 
 from lensdet import maxtree, mocklens, results, segmentation
+from lensdet.parameters import digest
 
+FORMAT = 1  # part of the name of a kept sweep: raise it when a number changes
 RADII = (8, 10, 12, 15, 18, 22, 27, 33, 40, 50)  # pixels, of plain discs
 
 
@@ -52,8 +52,7 @@ def sweep(found, ways):
 
 def kept(parameters, data_key, ways):
     """`sweep` of the validation set, computed once: kept beside the truth tables, by a digest of the ways."""
-    digest = hashlib.sha256(json.dumps(ways).encode()).hexdigest()[:8]
-    path = mocklens.truth_folder(parameters, data_key) / f"maxtree_sweep-{digest}.csv"
+    path = mocklens.truth_folder(parameters, data_key) / f"maxtree_sweep-{digest([FORMAT, *ways])}.csv"
     found = results.kept_table(path, lambda: sweep(segmentation.lenses(parameters, "validation"), ways))
     return found.fillna({"preset": ""})
 

@@ -15,7 +15,6 @@ import hashlib
 import json
 import os
 import platform
-from importlib import metadata
 from pathlib import Path
 
 from lensdet import results
@@ -101,8 +100,7 @@ def made_from(notebook, profile):
         JSON-ready.
     """
     source, parameters = notebook.read_text(), resolve({"profile": profile})
-    drawn_by = {name: _version(name) for name in DRAWN_BY}
-    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+    running = {"python": platform.python_version(), "backend": os.environ.get("KERAS_BACKEND", "tensorflow")}
     folder = results.real_stamps(parameters)
     stamps = [path for path in sorted(folder.rglob("*")) if path.is_file()] if "real_stamps" in source else []
     finders = sorted((results.root() / "weights").glob("*.h5")) if "load_finders" in source else []
@@ -110,18 +108,11 @@ def made_from(notebook, profile):
         "notebook": {notebook.name: sha(notebook)},
         "code": {path.name: sha(path) for path in sorted(modules(source))},
         "parameters": parameters.model_dump(mode="json"),
-        "versions": {**results.versions(), **drawn_by, "python": platform.python_version(), "backend": backend},
+        "versions": {**results.versions(), **results.versions(DRAWN_BY), **running},
         "finders": {path.name: sha(path) for path in finders},
         "real stamps": {path.relative_to(folder).as_posix(): sha(path) for path in stamps},
         "results": result_files(profile),
     }
-
-
-def _version(name):
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def key(made):

@@ -1,4 +1,7 @@
-"""Training: chunks, selection, early stopping, exact resume (sections 3.5, 4.2, 4.4)."""
+"""Training: chunks, selection, early stopping, exact resume (sections 3.5, 4.2, 4.4).
+
+Keras and its backend take seconds to import, and half a gigabyte: functions do so that have a network at hand.
+"""
 
 import argparse
 import json
@@ -12,17 +15,15 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
-import keras
 import numpy as np
 import pandas as pd
 import yaml
 from filelock import FileLock, Timeout
+from joblib.externals.loky import get_reusable_executor
 from tqdm import tqdm
 
 from lensdet import bank as bank_room
-from lensdet import engine, ensembles, maxtree, mocklens, resnet, results, stamps, thesis
-from lensdet.dynamic import DynamicEnsembler
-from lensdet.engine import PREDICT_BATCH, Learner, on_device
+from lensdet import ensembles, maxtree, mocklens, results, stamps, thesis
 from lensdet.parameters import resolve
 
 SAVE_SECONDS = 60  # between two saves of the state; a run that was killed repeats at most this much
@@ -36,6 +37,8 @@ def banner(parameters, experiments=None):
     todo = _missing(parameters, bank_room.data_key(parameters), experiments or parameters.experiments)
     networks = [experiment for _, experiment in todo if experiment in thesis.TABLE_5_2]
     runs = len(todo) - len(networks)
+    if not todo:
+        return f"profile {parameters.profile}: all runs are there"
     line = f"profile {parameters.profile}: {runs} runs to train, {parameters.chunks} chunks each"
     if networks:
         word = "network" + "s" * (len(networks) > 1)
@@ -98,7 +101,7 @@ def train_missing(parameters, progress=True, minutes=None, after=None, experimen
                 busy.append((run, experiment))
                 continue
             longest = max(longest, time.monotonic() - began)
-            keras.backend.clear_session()
+            _forget()
             if after is not None:
                 after()
         for run, experiment in busy:  # another process is at it: wait for it, and take the run up if it was stopped
@@ -109,8 +112,16 @@ def train_missing(parameters, progress=True, minutes=None, after=None, experimen
     return key
 
 
+def _forget():
+    import keras
+
+    keras.backend.clear_session()
+
+
 def _open_bank(parameters, experiment):
     """The bank; the first training is compiled while it is simulated (if that fails, the training will say so)."""
+    from lensdet import engine
+
     with ThreadPoolExecutor(1) as ahead:
         if not parameters.data and experiment not in thesis.TABLE_5_2:
             ahead.submit(engine.compile_ahead, parameters, experiment,
@@ -139,6 +150,8 @@ def load_network(folder, selector="loss"):
     FileNotFoundError
         Weights are not part of the packed results: train the run to have them.
     """
+    from lensdet import resnet
+
     folder = Path(folder)
     path = folder / f"{selector}.weights.h5"
     if not path.exists():
@@ -177,6 +190,9 @@ def score_stamps(run_folder, folder, paths, pixels):
         return np.array([known[name] for name in names])
     if not (run_folder / "loss.weights.h5").exists():
         return None
+    from lensdet import resnet
+    from lensdet.engine import PREDICT_BATCH
+
     network = resnet.logit_model(load_network(run_folder))
     images = np.sqrt(stamps.normalise(pixels))
     parameters = json.loads(results.checked(run_folder / "parameters.json", run_folder).read_text())
@@ -235,6 +251,9 @@ def train(parameters, experiment, run, bank, progress=True, deadline=math.inf, w
 
 
 def _learner(p, experiment, run, bank):
+    from lensdet.dynamic import DynamicEnsembler
+    from lensdet.engine import Learner
+
     if experiment not in thesis.TABLE_5_2:
         return Learner(p, experiment, run, *mocklens.device_bank(bank, "train"))
     members = ensembles.run_members(p, bank.data_key, thesis.members(experiment), run)
@@ -247,6 +266,8 @@ def _learner(p, experiment, run, bank):
 
 
 def _train(p, experiment, run, bank, folder, progress, deadline):
+    from lensdet.engine import on_device
+
     size = mocklens.sizes(bank, "train")
     learner = _learner(p, experiment, run, bank)
     results.write_json(folder / "parameters.json", p.experiment(experiment, bank.data_key) | {"run": run})
@@ -311,6 +332,8 @@ def _masks(p, bank):
 
 def _finish(p, run, last, bank, folder, learner, state, masks):
     """Score every frozen set with every selector's checkpoint, and write the run folder; ``logits.h5`` comes last."""
+    from lensdet.engine import on_device
+
     sets = {
         name: (split, mocklens.frozen_rows(p, name, mocklens.sizes(bank, split)))
         for name, split in mocklens.FROZEN.items()
@@ -410,11 +433,13 @@ def main(arguments=None):
     parser.add_argument("--pack", type=Path, metavar="ZIP", help="put all complete runs of these experiments, without "
                         "weights, into a file; `python -m zipfile -e ZIP results/` unpacks it")  # fmt: skip
     options = parser.parse_args(arguments)
-    from_file = yaml.safe_load(Path(options.file).read_text()) if options.file else {}
     try:
+        from_file = (yaml.safe_load(Path(options.file).read_text()) if options.file else None) or {}
+        if not isinstance(from_file, dict):
+            raise ValueError(f"{options.file}: not a file of parameters, such as `runs: 2`")
         p = resolve({**from_file, **{name: yaml.safe_load(value) for name, value in options.given}})
         wanted = [*p.experiments, *(ensembles.dynamic(p) if options.ensembles else [])]
-    except ValueError as error:
+    except (ValueError, OSError, yaml.YAMLError) as error:
         parser.error(str(error))
     print(banner(p, wanted), flush=True)
     key, began = bank_room.data_key(p), time.monotonic()
@@ -424,7 +449,8 @@ def main(arguments=None):
         results.pack(options.pack, [*folders, mocklens.truth_folder(p, key)])
 
     if options.jobs > 1:
-        bank_room.open_bank(p)  # once, by all cores
+        mocklens.write_truth(p, bank_room.open_bank(p))  # once, by all cores
+        get_reusable_executor().shutdown()  # the processes that simulated would wait for minutes, in memory
         given = sys.argv[1:] if arguments is None else arguments
         for part in [False, True][: 1 + options.ensembles]:  # members first
             left = [] if options.minutes is None else [f"--minutes={options.minutes - (time.monotonic() - began) / 60}"]

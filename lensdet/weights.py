@@ -17,6 +17,7 @@ import keras
 import numpy as np
 
 from lensdet import calibration, mocklens, resnet, results, stamps, training
+from lensdet.engine import PREDICT_BATCH
 from lensdet.parameters import ParameterError, resolve
 
 FORMAT = 1
@@ -187,9 +188,9 @@ def compare(finder, run, images):
 
 def _predict(network, images):
     found, n = [np.zeros(0, np.float32)], len(images)
-    for i in range(0, n, training.PREDICT_BATCH):
+    for i in range(0, n, PREDICT_BATCH):
         # always the same shape: one compilation, and the same sums whatever the number of stamps
-        part = images[np.minimum(np.arange(i, i + training.PREDICT_BATCH), n - 1)]
+        part = images[np.minimum(np.arange(i, i + PREDICT_BATCH), n - 1)]
         found.append(network.predict_on_batch(part)[:, 0])
     return np.concatenate(found)[:n]
 

@@ -103,8 +103,9 @@ figures.face(figure, p)
 figures.save(figure, "01_contaminants", p)
 
 # %%
-lrgs = np.sqrt(bank.pixels("lrg", "test")[:30].astype(float))
-figure = figures.stamps(lrgs)
+bare = rows[positive[:30]]
+bare["alpha"] = 0  # the same LRGs without their arcs
+figure = figures.stamps(mocklens.images(bank, "test", bare)[..., 0])
 figures.face(figure, p)
 figures.save(figure, "01_lrgs", p)
 
@@ -146,23 +147,24 @@ figures.save(figure, "fig_1_2", p)
 # %% [markdown]
 # ## Distributions
 #
-# Of what the test set is made of; the others are drawn as it is.  Noise and the ratio of peak to noise are measured on
-# the stamps, alike for simulated and real ones.
+# Of the stamps that the test set is made of, each once; the other sets are drawn as it is.  Noise and the ratio of peak
+# to noise are measured on the stamps, alike for simulated and real ones.
 
 # %%
-catalogues = {cls: bank.catalogue(cls, "test") for cls in CLASSES}
-for cls in ("lrg", "contaminant"):
-    table = catalogues[cls]
-    table["peak_over_noise"] = np.log10((table.maximum / table.noise).clip(1))
-    table["sky"] = -table.minimum / (table.maximum - table.minimum)
+hosts = truth.drop_duplicates(["host", "stamp_id"])
+hosts = hosts.assign(
+    peak_over_noise=np.log10((hosts.maximum / hosts.noise).clip(1)),
+    sky=-hosts.minimum / (hosts.maximum - hosts.minimum),
+)
+by_class = {cls: hosts[hosts.host == cls] for cls in ("lrg", "contaminant")}
 labels = {
     "peak_over_noise": "log10 of peak over noise",
     "sky": "normalised zero level",
     "neighbours": "bright neighbours",
     "seeing": "seeing [arcsec]",
 }
-known = {column: label for column, label in labels.items() if column in catalogues["lrg"]}
-figure = figures.distributions({cls: catalogues[cls] for cls in ("lrg", "contaminant")}, known)
+known = {column: label for column, label in labels.items() if column in hosts}
+figure = figures.distributions(by_class, known)
 figures.face(figure, p)
 figures.save(figure, "01_stamp_parameters", p)
 
@@ -180,6 +182,6 @@ units = {
     "source_x": "source x [arcsec]",
     "source_y": "source y [arcsec]",
 }
-figure = figures.distributions({"source": catalogues["source"]}, units)
+figure = figures.distributions({"source": truth[truth.label == 1].drop_duplicates("source_id")}, units)
 figures.face(figure, p)
 figures.save(figure, "01_source_parameters", p)

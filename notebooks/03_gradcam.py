@@ -54,7 +54,7 @@ truth, weights = tables.load_truth(p, key), tables.resamples(p, key)
 stamps, rows = mocklens.frozen_bank(p, "test")
 images = mocklens.images(stamps, "test", rows)
 looked = sorted(p.experiments, key=lambda experiment: experiment not in ("bce", "fbeta"))[:2]
-folders = {experiment: evidence.median_folder(p, key, experiment) for experiment in looked}
+folders = {e: results.median_run(results.complete_runs(p, e, key)) for e in looked}
 found = {experiment: evidence.measure(p, folder) for experiment, folder in folders.items()}
 heat = {e: {layer: f[f"heat/{layer}"] for layer in gradcam.LAYERS} for e, f in found.items()}
 labels, n = truth["label"].to_numpy(), range(len(truth))

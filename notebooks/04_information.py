@@ -91,8 +91,9 @@ nowhere = "These sources have no Einstein radius in their headers."
 
 # %%
 if p.data is None:
-    stamps, _ = mocklens.frozen_bank(p, "test")
-    lrgs, pixels = stamps.catalogue("lrg", "test"), stamps.pixels("lrg", "test").astype("float64")
+    stamps, rows = mocklens.frozen_bank(p, "test")
+    used = sorted(set(rows["stamp"][rows["label"] == 1]))  # the LRGs of mock lenses
+    lrgs, pixels = stamps.catalogue("lrg", "test").iloc[used], stamps.pixels("lrg", "test")[used].astype("float64")
     low, high = (lrgs[c].to_numpy()[:, None, None] for c in ("minimum", "maximum"))
     raw, sky = pixels * (high - low) + low, lrgs["sky_noise"].to_numpy()
     estimates = {

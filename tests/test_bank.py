@@ -58,8 +58,8 @@ def test_opened_again_at_once_and_not_rebuilt(smoke, smoke_bank, monkeypatch):
 def test_some_stamps_alone_have_the_pixels_of_the_whole(smoke, smoke_bank, build, monkeypatch):
     places = {"lrg": [0, 2], "contaminant": [1], "source": [5, 3]}
     assert bank.is_built(smoke) is False
-    some = bank.open_bank(smoke, ("some", "test", places))
-    assert some.path.name == "bank-some.h5" and some.data_key == smoke_bank.data_key
+    some = bank.open_bank(smoke, ("test", places))
+    assert some.path.name != "bank.h5" and some.data_key == smoke_bank.data_key
     assert len(datasets(some.path)) == 2 * len(bank.CLASSES)
     for cls, chosen in places.items():
         assert np.array_equal(some.pixels(cls, "test"), smoke_bank.pixels(cls, "test")[chosen])
@@ -67,7 +67,9 @@ def test_some_stamps_alone_have_the_pixels_of_the_whole(smoke, smoke_bank, build
             some.catalogue(cls, "test"), smoke_bank.catalogue(cls, "test").iloc[chosen].reset_index(drop=True)
         )
     monkeypatch.setattr(bank, "_simulate", None)  # would fail
-    assert bank.open_bank(smoke, ("some", "test", places)) == some and not bank.is_built(smoke)
+    assert bank.open_bank(smoke, ("test", places)) == some and not bank.is_built(smoke)
+    with pytest.raises(TypeError):  # others are not there yet
+        bank.open_bank(smoke, ("test", {**places, "source": [5, 4]}))
 
 
 def test_training_parameters_share_a_bank_and_others_do_not(smoke, smoke_bank):

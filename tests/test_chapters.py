@@ -60,8 +60,12 @@ def repository(tmp_path, monkeypatch):
 @pytest.fixture
 def no_kernel(monkeypatch):
     """Notebooks run in this process, one after the other; the list of those that did."""
-    ran, side_by_side = [], chapters.side_by_side
-    monkeypatch.setattr(chapters, "side_by_side", lambda due, jobs: side_by_side(due, 1))
+    ran = []
+
+    def one_by_one(due, jobs):
+        return [named[0].stem for named in due if not chapters.draw_and_tell(*named)]
+
+    monkeypatch.setattr(chapters, "side_by_side", one_by_one)
 
     def execute(notebook, copy, given, **_):
         ran.append(Path(notebook).stem)
@@ -323,25 +327,46 @@ def test_all_that_run_side_by_side_are_interrupted(repository):
         assert stale.reasons(repository / "notebooks" / f"{name}.py", "smoke") == ["interrupted or failed"]
 
 
-def test_what_notebooks_need_is_trained_side_by_side_before_they_run(repository, no_kernel, monkeypatch):
-    """Losses once for all, networks of ensembles for 05 alone, both kinds of stamps for 06, for 01 and 07 nothing."""
-    names = [*chapters.TRAIN, "01", "07"]
-    due = {number: (repository / "notebooks" / f"{number}_x.py", "smoke", "") for number in names}
-    own, ensembles = ["-p", "profile", "smoke"], ["-p", "profile", "smoke", "--ensembles"]
-    bce = [*own, "-p", "experiments", "bce"]
-    both = [bce, [*bce, "-p", "segmentation", "text"]]
-    for numbers, expected in {
-        ("01", "07"): [],
-        ("02", "03"): [own],
-        ("04", "05", "07"): [ensembles],
-        ("06",): both,
-        ("02", "06"): [own, *both],
-    }.items():
-        assert chapters.trainings([due[number] for number in numbers]) == expected
+def test_what_a_notebook_needs_is_trained_side_by_side_before_it_runs(repository, no_kernel):
+    """Losses for most, networks of ensembles for 05 alone, both kinds of stamps for 06, for 01 and 07 nothing."""
+    notebook = {number: repository / "notebooks" / f"{number}_x.py" for number in [*chapters.TRAIN, "01", "07"]}
+    own = ["-p", "profile", "smoke"]
+    bce, ensembles = [*own, "-p", "experiments", "bce"], [*own, "--ensembles"]
+    segmented = [*bce, "-p", "segmentation", "text"]
+    expected = {"01": [], "02": [own], "03": [own], "05": [ensembles], "06": [bce, segmented], "07": []}
+    assert {number: chapters.trainings(notebook[number], "smoke") for number in expected} == expected
     assert chapters.main(["--profile", "smoke", "02", "--jobs", "3"]) == 0
     assert TRAINED == [(own, 3)] and no_kernel == ["02_good"]
+    complete("smoke", experiments=["bce", "fbeta", "f1", "f1_double"])
+    expected |= {"02": [], "03": [], "06": [segmented]}
+    assert {number: chapters.trainings(notebook[number], "smoke") for number in expected} == expected
     complete("smoke")
-    assert chapters.trainings([due["02"], due["05"]]) == []
+    assert chapters.trainings(notebook["05"], "smoke") == []
+
+
+def test_what_is_trained_for_a_later_notebook_makes_no_earlier_one_stale(repository, no_kernel, monkeypatch):
+    def train(arguments, jobs):
+        complete("smoke", experiments=["IDE_3"] if "--ensembles" in arguments else ["bce", "fbeta", "f1", "f1_double"])
+
+    monkeypatch.setattr(chapters, "train", train)
+    for number in ("01", "02", "05"):
+        (repository / "notebooks" / f"{number}_of_several.py").write_text(GOOD.replace("good", number))
+    for asked in (["01"], ["02"], ["05"]):
+        assert chapters.main(["--profile", "smoke", *asked]) in (0, 1)  # 01_bad fails
+    every = chapters.notebooks()
+    for k, notebook in enumerate(every):
+        if notebook.stem.endswith("several"):
+            assert stale.reasons(notebook, "smoke", every[k + 1 :]) == []
+    assert chapters.main(["--profile", "smoke", "01", "02", "05"]) in (0, 1)
+    assert no_kernel.count("02_of_several") == 1
+
+
+def test_a_training_that_fails_is_said(repository, monkeypatch, capfd):
+    monkeypatch.undo()  # `train` itself
+    chapters.train(["-p", "profile", "quik"], 2)
+    said = capfd.readouterr()
+    assert "did you mean 'quick'" in said.err
+    assert "lensdet.training -p profile quik --jobs 2: FAILED, exit status 2; the notebook tries" in said.out
 
 
 def test_a_training_is_interrupted_with_what_asked_for_it(tmp_path):

@@ -120,6 +120,15 @@ def test_fractions_of_a_frozen_set(smoke, smoke_bank, name):
     np.testing.assert_allclose(strict["negative"], found["code"], atol=1e-9)
 
 
+def test_kept_fractions_are_the_same_and_computed_once(smoke, smoke_bank, tmp_path, monkeypatch):
+    monkeypatch.setenv("LENSDET_RESULTS", str(tmp_path))
+    for name in ("test", "information"):
+        found = information.kept_fractions(smoke, smoke_bank.data_key, name)
+        pd.testing.assert_frame_equal(found, information.fractions(smoke, name), check_exact=True)
+    monkeypatch.setattr(information, "fractions", None)  # would fail
+    assert information.kept_fractions(smoke, smoke_bank.data_key, "information").equals(found)
+
+
 # ---- bins, rates, limits
 
 

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import h5py
@@ -284,3 +285,32 @@ def test_provenance_can_be_written(tmp_path):
     found = json.loads((tmp_path / "provenance.json").read_text())
     assert found["versions"]["numpy"] == np.__version__
     assert found["backend"] and found["device"] and found["python"]
+
+
+def test_a_table_that_is_kept_is_made_once(tmp_path, monkeypatch):
+    """Floats and all; and where it was changed since it is not used."""
+    table = pd.DataFrame({"x": np.random.default_rng(0).random(50) / 3, "n": range(50)})
+    path, made = tmp_path / "kept" / "table.csv", []
+
+    def make():
+        made.append(1)
+        return table
+
+    for _ in range(2):
+        pd.testing.assert_frame_equal(results.kept_table(path, make), table, check_exact=True)
+    assert made == [1] and results.checked(path) == path
+    path.write_text(path.read_text().replace("0.", "0.9", 1))
+    with pytest.raises(ValueError, match=r"table.csv: changed or damaged"):
+        results.kept_table(path, make)
+
+
+def test_sums_of_files_that_are_written_at_once_are_all_there(tmp_path, monkeypatch):
+    monkeypatch.setenv("LENSDET_BUILD", str(tmp_path / "build"))
+
+    def write(name):
+        with results.sealing(tmp_path / name):
+            (tmp_path / name).write_text(name)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, [f"{k}.csv" for k in range(64)]))
+    assert len((tmp_path / results.SUMS).read_text().splitlines()) == 64

@@ -268,6 +268,25 @@ def hand(kept, removed, presets=None, discs=None):
     return swept.assign(preset=presets or [""] * len(kept), disc=discs or np.nan)
 
 
+def test_a_kept_sweep_says_the_same_and_is_made_once(smoke, smoke_bank, tmp_path, monkeypatch):
+    """On the validation set: same rows, choices and words as the sweep itself; other ways are another sweep."""
+    monkeypatch.setenv("LENSDET_RESULTS", str(tmp_path))
+    found = segmentation_sweep.sweep(segmentation.lenses(smoke, "validation"), SOME)
+    kept = segmentation_sweep.kept(smoke, smoke_bank.data_key, SOME)
+    numbers = ["disc", "arc_kept", "light_kept", "neighbours_removed", "youden"]
+    pd.testing.assert_frame_equal(kept[numbers], found[numbers], check_exact=True)
+    for name in ("best", "beaten"):
+        first, second = (getattr(segmentation_sweep, name)(table) for table in (kept, found))
+        assert np.array_equal(first, second) if name == "best" else list(first.index) == list(second.index)
+    assert [segmentation_sweep.words(row) for _, row in kept.iterrows()] == [
+        segmentation_sweep.words(row) for _, row in found.iterrows()
+    ]
+    monkeypatch.setattr(segmentation_sweep, "sweep", None)  # would fail
+    assert segmentation_sweep.kept(smoke, smoke_bank.data_key, SOME).equals(kept)
+    with pytest.raises(TypeError):
+        segmentation_sweep.kept(smoke, smoke_bank.data_key, SOME[1:])
+
+
 def test_the_best_is_never_a_disc():
     swept = hand([0.8, 0.9, 0.7, 1, 0.9], [0.8, 0.8, 0.9, 1, 0.8], ["text", "", "", "", ""], [np.nan] * 3 + [9, np.nan])
     assert segmentation_sweep.best(swept) == 1  # the first of two equal ones

@@ -1,6 +1,7 @@
 """What makes a notebook stale, and what does not."""
 
 import json
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -113,8 +114,8 @@ def test_what_does_not(place, name):
 
 
 def test_other_versions(place, monkeypatch):
-    known = stale._version
-    monkeypatch.setattr(stale, "_version", lambda name: "9.9" if name == "tabulate" else known(name))
+    known = metadata.version
+    monkeypatch.setattr(metadata, "version", lambda name: "9.9" if name == "tabulate" else known(name))
     assert why(1) == ["versions: tabulate changed"]
 
 

@@ -654,11 +654,19 @@ def test_the_command_trains_ensembles_after_their_members(tiny, elsewhere, capsy
     assert "no ensemble can be made of the experiments bce" in capsys.readouterr().err
 
 
-def test_the_command_says_what_is_wrong(capsys):
-    with pytest.raises(SystemExit) as stopped:
-        training.main(["-p", "chunk", "3"])
-    assert stopped.value.code == 2
-    assert "did you mean 'chunks'?" in capsys.readouterr().err
+def test_the_command_says_what_is_wrong(capsys, tmp_path):
+    (tmp_path / "list.yaml").write_text("- bce\n")
+    (tmp_path / "broken.yaml").write_text("runs: [1\n")
+    for given, words in (
+        (["-p", "chunk", "3"], "did you mean 'chunks'?"),
+        (["-f", str(tmp_path / "none.yaml")], "none.yaml"),
+        (["-f", str(tmp_path / "list.yaml")], "list.yaml: not a file of parameters"),
+        (["-f", str(tmp_path / "broken.yaml")], "broken.yaml"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            training.main(given)
+        assert stopped.value.code == 2
+        assert words in capsys.readouterr().err
 
 
 def test_banner():
@@ -738,7 +746,7 @@ p, folder = parameters.resolve(json.loads(sys.argv[1])), Path(sys.argv[2])
 assert keras.backend.backend() == "jax"
 assert results.device().startswith("CPU")
 stamps = bank.open_bank(p)
-learner = training.Learner(p, "fbeta", 1, *mocklens.device_bank(stamps, "train"))
+learner = engine.Learner(p, "fbeta", 1, *mocklens.device_bank(stamps, "train"))
 size = mocklens.sizes(stamps, "train")
 losses = learner.train_chunk(*mocklens.training_rows(p, 1, 0, size))
 logits = learner.logits(mocklens.training_rows(p, 1, 9, size)[0], learner.bank)
@@ -769,7 +777,7 @@ for deadlines in ((float("inf"),), (0, float("inf"))):
 assert ends[0][0] == ends[1][0] and np.array_equal(ends[0][2], ends[1][2])
 
 # several at once, batched
-runs = [training.Learner(p, "fbeta", run, *mocklens.device_bank(stamps, "train")) for run in (1, 2)]
+runs = [engine.Learner(p, "fbeta", run, *mocklens.device_bank(stamps, "train")) for run in (1, 2)]
 members = engine.Members(runs)
 chunks = [mocklens.training_rows(p, run, 0, size) for run in (1, 2)]
 together = np.asarray(members.train_chunk(chunks))
@@ -808,7 +816,7 @@ jax.config.update("jax_compilation_cache_dir", str(cache))
 jax.experimental.compilation_cache.compilation_cache.reset_cache()
 engine.compile_ahead(p, "bce", size[0] + size[1], size[2])
 ahead = compiled()
-training.Learner(p, "bce", 1, *mocklens.device_bank(stamps, "train")).train_chunk(*rows)
+engine.Learner(p, "bce", 1, *mocklens.device_bank(stamps, "train")).train_chunk(*rows)
 assert ahead and compiled() == ahead, (ahead, compiled())
 np.savez(folder / "found.npz", losses=losses, logits=logits, more=more, values=values, together=together, alone=alone,
          scored=scored, batched=batched)
