@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from lensdet import candidate_list, candidates_page, catalogues, cutouts, headers, results, stamps, weights
 from lensdet.candidate_list import ENSEMBLE
-from lensdet.parameters import ParameterError, resolve
+from lensdet.parameters import read_yaml, resolve
 
 AHEAD = 3  # batches a worker that are read, or being read, before they are scored
 RESERVED = ("id", "rank", "ra", "dec", "filled", "match", "separation", "reference", ENSEMBLE)  # columns of a list
@@ -346,16 +346,14 @@ def main(arguments=None):
     parser.add_argument("-p", dest="given", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     options = parser.parse_args(arguments)
     try:
-        from_file = (yaml.safe_load(Path(options.file).read_text()) if options.file else None) or {}
-        if not isinstance(from_file, dict):
-            raise ValueError(f"{options.file}: not a file of parameters, such as `page_size: 100`")
+        from_file = read_yaml(options.file) if options.file else {}
         p = resolve({**from_file, **{name: _value(text) for name, text in options.given}})
         finders = load_finders(p.finders)
         outcome = run(p, finders)
     except (NothingUsable, stamps.StampError) as error:  # the latter: stopped at a stamp, as asked for, or no tile
         print(error, file=sys.stderr)
         return 1
-    except (ParameterError, ValueError, OSError, yaml.YAMLError) as error:
+    except (ValueError, OSError) as error:
         parser.error(str(error))
     print(f"{len(outcome.ranked):,} ranked, left out: {counted(outcome.rejections)}", *advice(outcome.rejections),
           outcome.page, sep="\n")  # fmt: skip

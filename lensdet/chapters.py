@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -12,7 +13,7 @@ import time
 import h5py
 from filelock import FileLock, Timeout
 
-from lensdet import index, results, stale, thesis
+from lensdet import index, results, stale, thesis, training
 from lensdet.parameters import BEST, PROFILES, ParameterError, resolve
 
 TRAIN = ("02", "03", "04", "05", "06")  # numbers of the notebooks that train what is missing
@@ -91,10 +92,9 @@ def put_aside(profile):
     return aside
 
 
-def draw(notebook, profile, jobs=1):
+def draw(notebook, profile):
     """Run a notebook, and keep its executed copy and the record of what it was made from.
 
-    Runs that it needs and that are missing are trained before, some side by side (``jobs``), which a kernel cannot.
     Where it fails the copy is ``build/<profile>/<notebook>.failed.ipynb``, with the traceback in it.
 
     Returns
@@ -104,14 +104,11 @@ def draw(notebook, profile, jobs=1):
     """
     import papermill
 
-    before, copy = stale.record_of(notebook, profile), stale.executed(notebook, profile)
+    before, copy = stale.drawn_before(notebook, profile), stale.executed(notebook, profile)
     failed = failed_copy(notebook, profile)
     failed.unlink(missing_ok=True)
     made, began = stale.made_from(notebook, profile), time.monotonic()
     stale.begin(notebook, profile, made)
-    for missing in trainings(notebook, profile):
-        train(missing, jobs)
-    made["results"] = stale.result_files(profile)
     with results.atomic(copy) as beside:
         try:
             papermill.execute_notebook(
@@ -123,15 +120,15 @@ def draw(notebook, profile, jobs=1):
         drawn, kept = stale.told(beside)
     stale.finish(notebook, profile, made, drawn, kept, time.monotonic() - began)
     records = [stale.record_of(other, profile) for other in notebooks()]
-    return sorted(set(before["drawn"] if before else ()).difference(*[record["drawn"] for record in records if record]))
+    return sorted(before.difference(*[record["drawn"] for record in records if record]))
 
 
-def draw_and_tell(notebook, profile, words, jobs=1):
+def draw_and_tell(notebook, profile, words):
     """`draw`, with lines that say what runs, how it ended, and how long it took; returns whether it went well."""
     print(f"{notebook.stem}: running{words}", flush=True)
     start = time.monotonic()
     try:
-        left = draw(notebook, profile, jobs)
+        left = draw(notebook, profile)
     except KeyboardInterrupt:
         print(f"{notebook.stem}: interrupted. What was drawn before counts; say the same again (without --fresh or "
               "--force) to go on", flush=True)  # fmt: skip
@@ -146,19 +143,22 @@ def draw_and_tell(notebook, profile, words, jobs=1):
 
 
 def side_by_side(due, jobs):
-    """Draw notebooks that train nothing, several at a time in processes of their own; the names of those that failed.
+    """Draw notebooks, several at a time in processes of their own; returns the names of those that failed.
 
     Parameters
     ----------
     due : list of (Path, str, str)
         Notebook, profile, and words to say why it runs.
     jobs : int
+        1: one after the other, in this process.
 
     Raises
     ------
     KeyboardInterrupt
         When all that were running have been interrupted and have ended.
     """
+    if min(jobs, len(due)) < 2:
+        return [notebook.stem for notebook, profile, words in due if not draw_and_tell(notebook, profile, words)]
     failed, running = [], {}
 
     def wait(most):
@@ -174,7 +174,8 @@ def side_by_side(due, jobs):
             wait(jobs - 1)
             command = [sys.executable, "-m", "lensdet.chapters", "--alone", profile, words, notebook.name[:2]]
             # in a group of its own: it is interrupted once, by us, and says so for itself
-            running[subprocess.Popen(command, start_new_session=True)] = notebook.stem
+            environment = training.SHARED | os.environ
+            running[subprocess.Popen(command, start_new_session=True, env=environment)] = notebook.stem
         wait(0)
     finally:
         for process in running:
@@ -202,8 +203,19 @@ def trainings(notebook, profile):
     return [own] if missing else []
 
 
-def train(arguments, jobs):
-    """Run ``python -m lensdet.training``, some runs side by side, and wait; what it leaves out the notebook trains."""
+def train(notebook, profile, jobs):
+    """Train what a notebook needs and what is missing, some runs side by side, which its kernel cannot.
+
+    What comes of it counts as added by that notebook.  What is left out, as when a training fails, the notebook trains.
+    """
+    missing = trainings(notebook, profile)
+    if missing:
+        stale.begin(notebook, profile, stale.made_from(notebook, profile))
+    for arguments in missing:
+        _train(arguments, jobs)
+
+
+def _train(arguments, jobs):
     command = [sys.executable, "-m", "lensdet.training", *arguments, "--jobs", str(jobs)]
     process = subprocess.Popen(command, start_new_session=True)  # interrupted once, by us
     try:
@@ -248,8 +260,8 @@ def parser():
     made.add_argument("--profile", help=f"one of {', '.join(PROFILES)}; missing runs are trained (default: for each "
                       f"notebook the largest of {', '.join(BEST)} that has all of its runs; for 07 that of the "
                       "finders)")  # fmt: skip
-    made.add_argument("--jobs", type=int, default=2, metavar="N", help="trainings that run side by side, and notebooks "
-                      "where none trains (default: %(default)s; some 1.8 GB for a training)")  # fmt: skip
+    made.add_argument("--jobs", type=int, default=2, metavar="N", help="trainings, then notebooks, that run side by "
+                      "side (default: %(default)s; some 2 GB for a training)")  # fmt: skip
     made.add_argument("--alone", nargs=2, help=argparse.SUPPRESS)  # profile and words: one of several side by side
     what = made.add_mutually_exclusive_group()
     what.add_argument("--list", action="store_true", help="run nothing; say what is stale, and why")
@@ -287,11 +299,16 @@ def main(arguments=None):
             continue
         reason = "; ".join(why) or "up to date, but asked to run"
         due.append((notebook, profile, f"{f' in {words}' if words else ''}; {reason}"))
-    try:  # trainings take all cores, and the memory: where one notebook trains they run one after the other
-        if min(options.jobs, len(due)) > 1 and not any(trainings(*named[:2]) for named in due):
-            failed = side_by_side(due, options.jobs)
-        else:
-            failed = [named[0].stem for named in due if not draw_and_tell(*named, options.jobs)]
+    try:
+        for notebook, profile, _ in due:
+            train(notebook, profile, options.jobs)
+    except KeyboardInterrupt:
+        print("interrupted. What was trained before counts; say the same again (without --fresh or --force) to go on")
+        return 130
+    # a training takes all cores, and the memory: where some are left, notebooks run one after the other
+    jobs = 1 if any(trainings(notebook, profile) for notebook, profile, _ in due) else options.jobs
+    try:
+        failed = side_by_side(due, jobs)
     except KeyboardInterrupt:
         return 130
     if not options.list:

@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Literal
 
+import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from lensdet import thesis
@@ -315,10 +316,10 @@ PROFILES = {
     ),
     # A laptop without a GPU.  Tuned on BCE alone: see benchmarks/tuning.md.
     "quick": dict(
-        n_source=8000, information_size=2000, width=16, momentum=0.9, learning_rate=1e-3, schedule="cosine", chunks=48,
-        chunk_size=2048, patience=48, runs=2, dynamic_chunks=24,
+        n_source=8000, information_size=2000, width=16, momentum=0.9, learning_rate=1e-3, schedule="cosine", chunks=32,
+        chunk_size=2048, patience=32, runs=2, dynamic_chunks=12, fresh_negatives=5000, fresh_lenses=500,
     ),
-    # Two cores over a night: the survey and network of quick, nine times as many images a run.
+    # Two cores over a night: the survey and network of quick, fourteen times as many images a run.
     "overnight": dict(
         n_source=8000, information_size=2000, width=16, momentum=0.9, learning_rate=1e-3, schedule="cosine",
         chunks=224, patience=224, runs=5, dynamic_chunks=56,
@@ -357,6 +358,18 @@ def resolve(given):
         return Parameters(**{**PROFILES.get(profile if isinstance(profile, str) else "", {}), **given})
     except ValidationError as error:
         raise ParameterError("; ".join(_explain(e) for e in error.errors())) from None
+
+
+def read_yaml(path):
+    """Values by name from a YAML file, for `resolve`; `ParameterError` or OSError, naming the file, where it is none."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            found = yaml.safe_load(file)
+    except yaml.YAMLError as error:
+        raise ParameterError(f"{path}: {error}") from None
+    if not isinstance(found, dict | None):
+        raise ParameterError(f"{path}: not a file of parameters, such as `runs: 2`")
+    return found or {}
 
 
 def _explain(error):

@@ -110,7 +110,7 @@ def kept_table(path, make):
         table = make()
         with sealing(path):
             write_csv(path, table)
-    return pd.read_csv(checked(path), float_precision="round_trip")
+    return pd.read_csv(checked(path))
 
 
 def sha(path):

@@ -145,7 +145,14 @@ def begin(notebook, profile, made):
     The note tells which results were there: what is added until it has ended well makes no other notebook stale.
     """
     note = {"before": sorted(made["results"]), "added": sorted(added_by(notebook, profile, made["results"]))}
+    note["drawn before"] = sorted(drawn_before(notebook, profile))
     results.write_json(executed(notebook, profile).with_suffix(".json"), note)
+
+
+def drawn_before(notebook, profile):
+    """Names of the files that a notebook drew in its last good run: a set."""
+    record = _read(notebook, profile)
+    return set(record.get("drawn", record.get("drawn before", ())))
 
 
 def added_by(notebook, profile, there):

@@ -4,6 +4,7 @@ Keras and its backend take seconds to import, and half a gigabyte: functions do 
 """
 
 import argparse
+import gc
 import json
 import math
 import os
@@ -24,8 +25,10 @@ from tqdm import tqdm
 
 from lensdet import bank as bank_room
 from lensdet import ensembles, maxtree, mocklens, results, stamps, thesis
-from lensdet.parameters import resolve
+from lensdet.parameters import read_yaml, resolve
 
+# Processes share the memory of a GPU, of which one of either backend would else take all or nearly all.
+SHARED = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
 SAVE_SECONDS = 60  # between two saves of the state; a run that was killed repeats at most this much
 
 
@@ -113,9 +116,11 @@ def train_missing(parameters, progress=True, minutes=None, after=None, experimen
 
 
 def _forget():
+    """Free the network and stamps of a run: with those of the next one they would be 300 MB more."""
     import keras
 
     keras.backend.clear_session()
+    gc.collect()
 
 
 def _open_bank(parameters, experiment):
@@ -434,14 +439,13 @@ def main(arguments=None):
                         "weights, into a file; `python -m zipfile -e ZIP results/` unpacks it")  # fmt: skip
     options = parser.parse_args(arguments)
     try:
-        from_file = (yaml.safe_load(Path(options.file).read_text()) if options.file else None) or {}
-        if not isinstance(from_file, dict):
-            raise ValueError(f"{options.file}: not a file of parameters, such as `runs: 2`")
+        from_file = read_yaml(options.file) if options.file else {}
         p = resolve({**from_file, **{name: yaml.safe_load(value) for name, value in options.given}})
         wanted = [*p.experiments, *(ensembles.dynamic(p) if options.ensembles else [])]
     except (ValueError, OSError, yaml.YAMLError) as error:
         parser.error(str(error))
-    print(banner(p, wanted), flush=True)
+    if options.jobs == 1:  # each of several says so for itself; this process goes without Keras
+        print(banner(p, wanted), flush=True)
     key, began = bank_room.data_key(p), time.monotonic()
 
     def pack():
@@ -468,9 +472,7 @@ def _side_by_side(arguments, jobs):
     """Run this command in several processes, which share the cores and the runs."""
     threads = str(max(1, (os.cpu_count() or 1) // jobs))
     names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "LOKY_MAX_CPU_COUNT")
-    # and they share the memory of a GPU, of which one process of either backend would else take all or nearly all
-    shared = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
-    environment = shared | os.environ | dict.fromkeys(names, threads)
+    environment = SHARED | os.environ | dict.fromkeys(names, threads)
     command = [sys.executable, "-m", "lensdet.training", *arguments, "--jobs", "1"]  # the last one counts
     processes = [subprocess.Popen(command, env=environment | {"TQDM_POSITION": str(i)}) for i in range(jobs)]
     try:

@@ -52,7 +52,7 @@ def repository(tmp_path, monkeypatch):
     for name in ("build", "results", "figures"):
         monkeypatch.setenv(f"LENSDET_{name.upper()}", str(tmp_path / name))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(chapters, "train", lambda arguments, jobs: TRAINED.append((arguments, jobs)))
+    monkeypatch.setattr(chapters, "_train", lambda arguments, jobs: TRAINED.append((arguments, jobs)))
     TRAINED.clear()
     return tmp_path
 
@@ -348,7 +348,7 @@ def test_what_is_trained_for_a_later_notebook_makes_no_earlier_one_stale(reposit
     def train(arguments, jobs):
         complete("smoke", experiments=["IDE_3"] if "--ensembles" in arguments else ["bce", "fbeta", "f1", "f1_double"])
 
-    monkeypatch.setattr(chapters, "train", train)
+    monkeypatch.setattr(chapters, "_train", train)
     for number in ("01", "02", "05"):
         (repository / "notebooks" / f"{number}_of_several.py").write_text(GOOD.replace("good", number))
     for asked in (["01"], ["02"], ["05"]):
@@ -362,8 +362,8 @@ def test_what_is_trained_for_a_later_notebook_makes_no_earlier_one_stale(reposit
 
 
 def test_a_training_that_fails_is_said(repository, monkeypatch, capfd):
-    monkeypatch.undo()  # `train` itself
-    chapters.train(["-p", "profile", "quik"], 2)
+    monkeypatch.undo()
+    chapters._train(["-p", "profile", "quik"], 2)
     said = capfd.readouterr()
     assert "did you mean 'quick'" in said.err
     assert "lensdet.training -p profile quik --jobs 2: FAILED, exit status 2; the notebook tries" in said.out
@@ -377,7 +377,7 @@ def test_a_training_is_interrupted_with_what_asked_for_it(tmp_path):
         "try:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    (here / 'interrupted').touch()\n"
     )
     stand_in.chmod(0o755)
-    asks = f"import sys\nfrom lensdet import chapters\nsys.executable = {str(stand_in)!r}\nchapters.train(['-p'], 2)\n"
+    asks = f"import sys\nfrom lensdet import chapters\nsys.executable = {str(stand_in)!r}\nchapters._train(['-p'], 2)\n"
     process = subprocess.Popen([sys.executable, "-c", asks], stderr=subprocess.DEVNULL)
     ends = time.monotonic() + 60
     while not (tmp_path / "began").exists() and time.monotonic() < ends:
