@@ -361,7 +361,7 @@ def resolve(given):
 
 
 def read_yaml(path):
-    """Values by name from a YAML file, for `resolve`; `ParameterError` or OSError, naming the file, where it is none."""
+    """Values by name from a YAML file, for `resolve`; else `ParameterError` or OSError, which name the file."""
     try:
         with open(path, encoding="utf-8") as file:
             found = yaml.safe_load(file)
