@@ -176,7 +176,7 @@ wide.style.set_properties(**{"white-space": "normal", "text-align": "left"})
 differences = segmentation_answers.differences(p, found, weights)
 readable = segmentation_answers.lines(differences)
 figures.save_table(differences, "06_differences", p, readable, **made)
-readable
+readable.style.set_properties(**{"white-space": "normal", "text-align": "left"})
 
 # %% [markdown]
 # ## Figure 5.20
