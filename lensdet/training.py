@@ -116,7 +116,7 @@ def train_missing(parameters, progress=True, minutes=None, after=None, experimen
 
 
 def _forget():
-    """Free the network and stamps of a run: with those of the next one they would be 300 MB more."""
+    """Free the network and stamps of a run before the next one has its own."""
     import keras
 
     keras.backend.clear_session()
