@@ -261,7 +261,7 @@ def parser():
                       f"notebook the largest of {', '.join(BEST)} that has all of its runs; for 07 that of the "
                       "finders)")  # fmt: skip
     made.add_argument("--jobs", type=int, default=2, metavar="N", help="trainings, then notebooks, that run side by "
-                      "side (default: %(default)s; up to 2.4 GB for a training)")  # fmt: skip
+                      "side (default: %(default)s; up to 2.5 GB for a training)")  # fmt: skip
     made.add_argument("--alone", nargs=2, help=argparse.SUPPRESS)  # profile and words: one of several side by side
     what = made.add_mutually_exclusive_group()
     what.add_argument("--list", action="store_true", help="run nothing; say what is stale, and why")
