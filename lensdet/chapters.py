@@ -1,4 +1,4 @@
-"""The notebooks, run as they are or side by side: ``python -m lensdet.chapters`` draws every figure and table."""
+"""Every notebook, and the trainings that it needs: ``python -m lensdet.chapters`` draws every figure and table."""
 
 import argparse
 import contextlib

@@ -154,7 +154,7 @@ def fractions(parameters, name, k=2.0):
 
 
 def kept_fractions(parameters, data_key, name):
-    """`fractions` above two sigma, computed once: kept beside the truth tables, as numbers of pixels."""
+    """`fractions` above two sigma, the same data frame, computed once: kept beside the truth tables, in pixels."""
     pixels = stamps.SHAPE[0] * stamps.SHAPE[1]
     path = mocklens.truth_folder(parameters, data_key) / f"{name}_pixels-{FORMAT}.csv"
     return results.kept_table(path, lambda: (fractions(parameters, name) * pixels).round().astype(int)) / pixels

@@ -95,10 +95,11 @@ def frozen_rows(parameters, name, size, redraw=()):
 
 
 def frozen_bank(parameters, name):
-    """A bank that has the stamps of a frozen set, and its rows for that bank, as `frozen_rows` without a redraw.
+    """A `lensdet.bank.Bank` that has the stamps of a frozen set, and the set's rows for that bank, (N,) of dtype `ROW`.
 
-    Of a simulated survey no others are simulated, where the whole bank is not there yet: the test set needs 551 of
-    10,000 sources.  Pixels are the same either way, and so is what `truth` says.
+    The rows are those of `frozen_rows` without a redraw.  Of a simulated survey no others are simulated, where the
+    whole bank is not there yet: the test set needs some 550 of 10,000 sources.  Pixels are the same either way, and so
+    is what `truth` says.
     """
     split = FROZEN[name]
     if parameters.data is not None or bank_room.is_built(parameters):

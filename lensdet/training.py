@@ -91,6 +91,8 @@ def train_missing(parameters, progress=True, minutes=None, after=None, experimen
     if not todo and not mocklens.has_truth(parameters, key):
         mocklens.write_truth(parameters, bank_room.open_bank(parameters))
     if todo:
+        import keras
+
         bank = _open_bank(parameters, todo[0][1])
         mocklens.write_truth(parameters, bank)
         busy = []
@@ -104,7 +106,8 @@ def train_missing(parameters, progress=True, minutes=None, after=None, experimen
                 busy.append((run, experiment))
                 continue
             longest = max(longest, time.monotonic() - began)
-            _forget()
+            keras.backend.clear_session()  # and then the stamps of this run, before the next one has its own
+            gc.collect()
             if after is not None:
                 after()
         for run, experiment in busy:  # another process is at it: wait for it, and take the run up if it was stopped
@@ -113,14 +116,6 @@ def train_missing(parameters, progress=True, minutes=None, after=None, experimen
             except Busy as reason:
                 print(reason, flush=True)
     return key
-
-
-def _forget():
-    """Free the network and stamps of a run before the next one has its own."""
-    import keras
-
-    keras.backend.clear_session()
-    gc.collect()
 
 
 def _open_bank(parameters, experiment):

@@ -287,7 +287,7 @@ def test_provenance_can_be_written(tmp_path):
     assert found["backend"] and found["device"] and found["python"]
 
 
-def test_a_table_that_is_kept_is_made_once(tmp_path, monkeypatch):
+def test_a_table_that_is_kept_is_made_once(tmp_path):
     """Floats and all; and where it was changed since it is not used."""
     table = pd.DataFrame({"x": np.random.default_rng(0).random(50) / 3, "n": range(50)})
     path, made = tmp_path / "kept" / "table.csv", []

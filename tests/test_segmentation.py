@@ -275,9 +275,8 @@ def test_a_kept_sweep_says_the_same_and_is_made_once(smoke, smoke_bank, tmp_path
     kept = segmentation_sweep.kept(smoke, smoke_bank.data_key, SOME)
     numbers = ["disc", "arc_kept", "light_kept", "neighbours_removed", "youden"]
     pd.testing.assert_frame_equal(kept[numbers], found[numbers], check_exact=True)
-    for name in ("best", "beaten"):
-        first, second = (getattr(segmentation_sweep, name)(table) for table in (kept, found))
-        assert np.array_equal(first, second) if name == "best" else list(first.index) == list(second.index)
+    assert segmentation_sweep.best(kept) == segmentation_sweep.best(found)
+    assert segmentation_sweep.beaten(kept).index.equals(segmentation_sweep.beaten(found).index)
     assert [segmentation_sweep.words(row) for _, row in kept.iterrows()] == [
         segmentation_sweep.words(row) for _, row in found.iterrows()
     ]
