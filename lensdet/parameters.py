@@ -17,6 +17,9 @@ from lensdet import thesis
 
 LOSSES = ("bce", "fbeta", "f1", "f1_double")  # of the thesis
 FURTHER = ("focal", "sigmoid_f1")  # beyond it
+# Parameters, and settings of the Max-Tree, that were added when there were results already: by name, the value that
+# those had.  At that value they stay out of every key, so that each committed folder keeps its name.
+ADDED_LATER: dict[str, object] = {}
 SURVEY = 1  # version of `lensdet.simulation`, part of every key: raise it when a pixel changes
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -232,8 +235,8 @@ class Parameters(Simulation, Sampling, Training, Candidates):
         return value
 
     def section(self, cls):
-        """The values of one section (`Simulation`, `Sampling` or `Training`), as a JSON-ready dictionary."""
-        return {name: value for name, value in self.model_dump(mode="json").items() if name in cls.model_fields}
+        """What of one section (`Simulation`, `Sampling` or `Training`) goes into a key, as `keyed`."""
+        return keyed(self.model_dump(mode="json", include=set(cls.model_fields)))
 
     def bank_key(self):
         """Eight hexadecimal digits that name the pixels of the embedded survey."""
@@ -273,8 +276,8 @@ class Parameters(Simulation, Sampling, Training, Candidates):
             return {**own, **self.dynamic().section(Training), "data": data_key}
         loss = self.loss(experiment)
         settings = self.maxtree()
-        segmentation = {} if settings is None else {"segmentation": json.loads(json.dumps(settings._asdict()))}
-        return {"loss": loss.pop("name"), **loss, **self.section(Training), **segmentation, "data": data_key}
+        segmentation = {} if settings is None else {"segmentation": keyed(settings._asdict())}
+        return {"loss": loss.pop("name"), **keyed(loss), **self.section(Training), **segmentation, "data": data_key}
 
     def maxtree(self):
         """`lensdet.maxtree.Settings` of the segmentation; None without one."""
@@ -298,6 +301,12 @@ class Parameters(Simulation, Sampling, Training, Candidates):
     def experiment_name(self, experiment, data_key):
         """Name of the experiment's folder: the loss and eight hexadecimal digits of what decides its result."""
         return f"{experiment.partition(':')[0]}-{digest(self.experiment(experiment, data_key))}"
+
+
+def keyed(values: dict) -> dict:
+    """What of some named values goes into a key, JSON-ready: not `ADDED_LATER` at the value that older runs had."""
+    values = json.loads(json.dumps(values))
+    return {name: value for name, value in values.items() if name not in ADDED_LATER or value != ADDED_LATER[name]}
 
 
 def digest(content):

@@ -1,0 +1,156 @@
+"""Every committed folder of results is found by its present name, whatever parameters are added later."""
+
+import json
+from pathlib import Path
+
+import h5py
+import pytest
+from pydantic import Field
+
+from lensdet import fresh, maxtree, mocklens, parameters, real_pixels, results, weights
+
+RESULTS = Path(__file__).parents[1] / "results"
+# Each folder, and what a user gives to have it found.  A folder that is added to results/ is added here; no name here
+# ever changes.
+RUNS = {
+    "lite/bce-b1d613ce": {},
+    "lite/f1-d8b50331": {},
+    "lite/f1_double-cb5e831c": {},
+    "lite/fbeta-7da40747": {},
+    "overnight/bce-ec1f4dee": {},
+    "overnight/fbeta-971c916b": {},
+    "quick/IDE_3-ec3bdc80": {},
+    "quick/IDE_6-5034e5de": {},
+    "quick/bce-77755574": {},
+    "quick/bce-7a2482ae": {"segmentation": "text"},
+    "quick/bce-791ebde5": {"segmentation": "code"},
+    "quick/bce-41951ae6": {"segmentation": "text", "maxtree_area": 90, "maxtree_tolerance": 15},
+    "quick/f1-a0e58a0b": {},
+    "quick/f1_double-7a899a5a": {},
+    "quick/fbeta-26e237f0": {},
+}
+TRUTH = {"lite": "truth-6ae23edb", "overnight": "truth-95118a2e", "quick": "truth-95118a2e"}
+FRESH = "lite/fresh-91c97f3b"
+REAL = "lite/real-adb31bc6"
+
+
+@pytest.fixture
+def committed(monkeypatch):
+    monkeypatch.setenv("LENSDET_RESULTS", str(RESULTS))
+
+
+def resolved(folder):
+    return parameters.resolve({"profile": folder.partition("/")[0], "workers": 1, **RUNS.get(folder, {})})
+
+
+def found_folder(folder):
+    """The run folders that lensdet looks for when it is given what is listed above, without ``run_01``."""
+    p = resolved(folder)
+    return results.run_folder(p, Path(folder).name.rpartition("-")[0], 1, p.survey_key()).parent
+
+
+def folders_not_found():
+    """Folders of runs and of truth tables that are not where lensdet looks for them."""
+    lost = [folder for folder in RUNS if found_folder(folder) != RESULTS / folder]
+    for profile, name in TRUTH.items():
+        p = parameters.resolve({"profile": profile})
+        lost += [name] if mocklens.truth_folder(p, p.survey_key()) != RESULTS / profile / name else []
+    return lost
+
+
+def test_every_folder_of_results_is_listed_here():
+    there = {path.relative_to(RESULTS).as_posix() for path in RESULTS.glob("*/*") if path.is_dir()}
+    assert there == {*RUNS, *(f"{profile}/{name}" for profile, name in TRUTH.items()), FRESH, REAL}
+
+
+def test_each_is_found_by_its_name(committed):
+    assert folders_not_found() == []
+
+
+@pytest.mark.parametrize("folder", RUNS)
+def test_its_runs_are_those_it_is_named_for(folder, committed):
+    """`results.all_runs` compares what a run says of itself with what is looked for, and its sums."""
+    p, experiment = resolved(folder), Path(folder).name.rpartition("-")[0]
+    runs = results.all_runs(p, experiment, p.survey_key())
+    assert runs and {run.name for run in runs} == {run.name for run in (RESULTS / folder).iterdir()}
+    for run in runs:
+        content = json.loads((run / "parameters.json").read_text())
+        content.pop("run")
+        assert folder.endswith(f"-{parameters.digest(content)}")
+        _, logits = results.load_logits(run, "loss", "test")
+        assert len(logits) == 2 * p.frozen_size
+
+
+def test_the_independent_set_is_found(committed):
+    p = parameters.resolve({"profile": "lite"})
+    with h5py.File(RESULTS / FRESH / "scores.h5") as file:
+        made = json.loads(file.attrs["made"])
+    finders = made["finders"]
+    own = fresh._made(p, finders, finders, p.fresh_negatives, p.fresh_lenses)
+    assert FRESH.endswith(f"-{parameters.digest(own)}")
+    assert finders == {name: weights.load(name).digest for name in finders}
+
+
+def test_logits_of_real_stamps_are_found_without_the_stamps(committed, monkeypatch, tmp_path):
+    monkeypatch.setattr(results, "real_stamps", lambda _: tmp_path)
+    found = {name: weights.load(name) for name in weights.EXPERIMENTS}
+    kept = real_pixels.score(parameters.resolve({"profile": "lite"}), found, {k: f.digest for k, f in found.items()})
+    assert set(kept) == set(found) and all(len(logits) for logits in kept["bce"].values())
+
+
+# ---- a parameter that is added later
+
+
+class LaterSimulation(parameters.Simulation):
+    wobble: float = Field(0.0, description="added for this test")
+
+
+class LaterSampling(parameters.Sampling):
+    ghosts: tuple[int, int] = Field((0, 0), description="added for this test")
+
+
+class LaterTraining(parameters.Training):
+    dropout: float = Field(0.0, description="added for this test")
+
+
+class LaterParameters(parameters.Parameters, LaterSimulation, LaterSampling, LaterTraining):
+    pass
+
+
+class LaterSettings(maxtree.Settings):
+    """As `lensdet.maxtree.Settings` with another field at its end."""
+
+    def _asdict(self):
+        return {**super()._asdict(), "holes": False}
+
+
+@pytest.fixture
+def later(monkeypatch):
+    """A new parameter in each section and a new setting of the Max-Tree, none of them in `ADDED_LATER` yet."""
+    for name in ("Simulation", "Sampling", "Training", "Parameters"):
+        monkeypatch.setattr(parameters, name, globals()[f"Later{name}"])
+    presets = {name: LaterSettings(*settings) for name, settings in maxtree.PRESETS.items()}
+    monkeypatch.setattr(maxtree, "PRESETS", presets)
+    return monkeypatch
+
+
+def test_a_parameter_that_is_added_renames_nothing(later, committed):
+    later.setattr(parameters, "ADDED_LATER", {"wobble": 0.0, "ghosts": [0, 0], "dropout": 0.0, "holes": False})
+    assert folders_not_found() == []
+    p = parameters.resolve({"profile": "quick"})
+    assert p.dropout == 0.0 and results.complete_runs(p, "bce", p.survey_key())  # what runs say of themselves agrees
+
+
+@pytest.mark.parametrize("name", ["wobble", "ghosts", "dropout", "holes"])
+def test_one_that_keys_are_not_told_of_would(later, committed, name):
+    known = {"wobble": 0.0, "ghosts": [0, 0], "dropout": 0.0, "holes": False}
+    known.pop(name)
+    later.setattr(parameters, "ADDED_LATER", known)
+    assert folders_not_found() != []
+
+
+@pytest.mark.parametrize("given", [{"wobble": 0.1}, {"ghosts": (0, 1)}, {"dropout": 0.5}])
+def test_another_value_has_another_name(later, committed, given):
+    later.setattr(parameters, "ADDED_LATER", {"wobble": 0.0, "ghosts": [0, 0], "dropout": 0.0, "holes": False})
+    p = parameters.resolve({"profile": "quick", **given})
+    assert not results.run_folder(p, "bce", 1, p.survey_key()).exists()
