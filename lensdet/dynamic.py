@@ -46,7 +46,7 @@ class DynamicEnsembler(Learner):
         As from `lensdet.training.load_network`.
     run : int
         Decides the initial weights, with the seed.
-    hosts, sources : float16 arrays (n, 101, 101)
+    hosts, sources : float16 arrays or tensors (n, 101, 101)
         As from `lensdet.mocklens.device_bank`, of the training split.
     """
 
@@ -56,7 +56,6 @@ class DynamicEnsembler(Learner):
         p, self.m = parameters, len(members)
         self.parameters = parameters
         self.model = resnet.resnet18(p.width, p.momentum, p.l2, self.m, "softmax", p.precision)
-        resnet.initialise(self.model, p.seed, run)
         stamp = self.model.input
         frozen = [resnet.logit_model(member, f"member_{i}") for i, member in enumerate(members)]
         for member in frozen:
@@ -64,7 +63,7 @@ class DynamicEnsembler(Learner):
         self.validated, self._known = resnet.logit_model(self.model), (None, None)
         outputs = [self.validated(stamp), *(member(stamp) for member in frozen)]
         self.network = keras.Model(stamp, ops.concatenate(outputs, axis=-1), name=f"DE_{self.m}")
-        self._begin(hosts, sources)
+        self._begin(hosts, sources, run)
 
     def augmented(self, bank, batch):
         """Merged stamps (N, 101, 101, 1) of a training batch, as they are."""

@@ -23,8 +23,8 @@ class Learner:
         As in `lensdet.parameters.Parameters.experiments`: which loss.
     run : int
         Decides the initial weights, with the seed.
-    hosts, sources : float16 arrays (n, 101, 101)
-        As from `lensdet.mocklens.device_bank`, of the training split.
+    hosts, sources : float16 arrays or tensors (n, 101, 101)
+        As from `lensdet.mocklens.device_bank`, of the training split; tensors, as from `on_device`, are shared.
     """
 
     selectors = selection.SELECTORS  # what `validate` returns, and whether the best is the smallest or the largest
@@ -33,17 +33,24 @@ class Learner:
     def __init__(self, parameters, experiment, run, hosts, sources):
         p = self.parameters = parameters
         self.model = resnet.resnet18(p.width, p.momentum, p.l2, precision=p.precision)  # what is kept
-        resnet.initialise(self.model, p.seed, run)
         self.network = self.validated = resnet.logit_model(self.model)  # what is computed
         self.loss = losses.make_loss(**p.loss(experiment))
-        self._begin(hosts, sources)
+        self._begin(hosts, sources, run)
 
-    def _begin(self, hosts, sources):
+    def _begin(self, hosts, sources, run):
         p = self.parameters
         self.optimizer = keras.optimizers.Adam(learning_rate(p), beta_1=0.9, beta_2=0.999, epsilon=1e-7)
         self.optimizer.build(self.network.trainable_variables)
         self.bank = on_device(hosts, sources)
         self._backend = {"tensorflow": _TensorFlow, "jax": _Jax}[keras.backend.backend()](self)
+        self._untrained = self.get(every=True)
+        self.restart(run)
+
+    def restart(self, run):
+        """Begin a run: its initial weights, fresh moving averages and optimiser; what was compiled stays."""
+        self.set(self._untrained)
+        resnet.initialise(self.model, self.parameters.seed, run)
+        self._backend.refresh()
 
     @property
     def variables(self):

@@ -91,28 +91,26 @@ def train_missing(parameters, progress=True, minutes=None, after=None, experimen
     if not todo and not mocklens.has_truth(parameters, key):
         mocklens.write_truth(parameters, bank_room.open_bank(parameters))
     if todo:
-        import keras
-
         bank = _open_bank(parameters, todo[0][1])
         mocklens.write_truth(parameters, bank)
-        busy = []
+        learners, busy = _learners(parameters, bank), []
         for run, experiment in todo:
             began = time.monotonic()
             if began + longest > deadline:
                 break
             try:
-                train(parameters, experiment, run, bank, progress, deadline)
+                train(parameters, experiment, run, bank, progress, deadline, learners=learners)
             except Busy:
                 busy.append((run, experiment))
                 continue
             longest = max(longest, time.monotonic() - began)
-            keras.backend.clear_session()  # and then the stamps of this run, before the next one has its own
-            gc.collect()
+            gc.collect()  # the network of an ensemble, before the next one is made
             if after is not None:
                 after()
         for run, experiment in busy:  # another process is at it: wait for it, and take the run up if it was stopped
+            wait = max(0.0, deadline - time.monotonic())
             try:
-                train(parameters, experiment, run, bank, progress, deadline, wait=max(0.0, deadline - time.monotonic()))
+                train(parameters, experiment, run, bank, progress, deadline, wait, learners)
             except Busy as reason:
                 print(reason, flush=True)
     return key
@@ -207,7 +205,7 @@ def score_stamps(run_folder, folder, paths, pixels):
     return logits
 
 
-def train(parameters, experiment, run, bank, progress=True, deadline=math.inf, wait=0.0):
+def train(parameters, experiment, run, bank, progress=True, deadline=math.inf, wait=0.0, learners=None):
     """Train one run, or take it up where it was left, and leave its folder complete.
 
     The folder then holds ``parameters.json``, ``provenance.json``, ``history.csv``, ``<selector>.weights.h5`` and last
@@ -230,6 +228,8 @@ def train(parameters, experiment, run, bank, progress=True, deadline=math.inf, w
         On the clock of `time.monotonic`: a run that has not ended then is saved and left for another call.
     wait : float
         Seconds to wait for another process that is at work in the same folder.
+    learners : callable, optional
+        Gives the network of an experiment and a run, for several calls that share what is compiled.
 
     Raises
     ------
@@ -245,31 +245,39 @@ def train(parameters, experiment, run, bank, progress=True, deadline=math.inf, w
             if not results.is_complete(folder):
                 for half in folder.glob(".????????.*"):  # left by a process that was killed in the middle of a save
                     half.unlink()
-                _train(parameters, experiment, run, bank, folder, progress, deadline)
+                learner = (learners or _learners(parameters, bank))(experiment, run)
+                _train(parameters, experiment, run, bank, folder, progress, deadline, learner)
     except Timeout:
         raise Busy(f"{folder}: another process is training this run; wait for it or stop it") from None
 
 
-def _learner(p, experiment, run, bank):
+def _learners(p, bank):
+    """The network of an experiment and a run, by a function of both; the runs of a loss share one that is compiled once."""
     from lensdet.dynamic import DynamicEnsembler
-    from lensdet.engine import Learner
+    from lensdet.engine import Learner, on_device
 
-    if experiment not in thesis.TABLE_5_2:
-        return Learner(p, experiment, run, *mocklens.device_bank(bank, "train"))
-    members = ensembles.run_members(p, bank.data_key, thesis.members(experiment), run)
-    if waiting := sorted({str(folder) for folder, _ in members if not results.is_complete(folder)}):
-        raise Busy(f"{experiment} run {run} needs members that are not trained yet: {', '.join(waiting)}")
-    networks = [load_network(folder, selector) for folder, selector in members]
-    learner = DynamicEnsembler(p.dynamic(), networks, run, *mocklens.device_bank(bank, "train"))
-    learner.made_from = [results.fingerprint(*member) for member in members]
+    stamps_on_device = cache(lambda: on_device(*mocklens.device_bank(bank, "train")))
+    finder = cache(lambda experiment: Learner(p, experiment, 1, *stamps_on_device()))
+
+    def learner(experiment, run):
+        if experiment not in thesis.TABLE_5_2:
+            finder(experiment).restart(run)
+            return finder(experiment)
+        members = ensembles.run_members(p, bank.data_key, thesis.members(experiment), run)
+        if waiting := sorted({str(folder) for folder, _ in members if not results.is_complete(folder)}):
+            raise Busy(f"{experiment} run {run} needs members that are not trained yet: {', '.join(waiting)}")
+        networks = [load_network(folder, selector) for folder, selector in members]
+        found = DynamicEnsembler(p.dynamic(), networks, run, *stamps_on_device())
+        found.made_from = [results.fingerprint(*member) for member in members]
+        return found
+
     return learner
 
 
-def _train(p, experiment, run, bank, folder, progress, deadline):
+def _train(p, experiment, run, bank, folder, progress, deadline, learner):
     from lensdet.engine import on_device
 
     size = mocklens.sizes(bank, "train")
-    learner = _learner(p, experiment, run, bank)
     results.write_json(folder / "parameters.json", p.experiment(experiment, bank.data_key) | {"run": run})
     last, p = p.chunks, learner.parameters  # the chunk after those of a finder is scored, and no part of a training
     before = last + 1 if experiment in thesis.TABLE_5_2 else 0

@@ -274,20 +274,21 @@ def test_a_comparison_that_fails_is_said(repository, no_kernel, monkeypatch, cap
     assert said.err == "failed: comparison\n" and (repository / "figures" / "index.md").exists()
 
 
+@pytest.mark.slow
 def test_interrupted_by_a_signal(repository):
     """As by Ctrl-C, with a kernel: what was up to date before is stale afterwards, and nothing is half written."""
-    slow = "\nimport time\n\n(folder / 'begun').touch()\ntime.sleep(60)\n"
+    slow = "\nimport time\n\n(folder / 'begun').touch()\ntime.sleep(900)\n"
     complete("smoke")
     (repository / "notebooks" / "01_bad.py").unlink()
     assert chapters.main(["--profile", "smoke"]) == 0
     (repository / "notebooks" / "02_good.py").write_text(GOOD + slow)
     command = [sys.executable, "-m", "lensdet.chapters", "--profile", "smoke"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
-    begun, ends = repository / "figures" / "smoke" / "begun", time.monotonic() + 60
+    begun, ends = repository / "figures" / "smoke" / "begun", time.monotonic() + 600
     while not begun.exists() and time.monotonic() < ends:
         time.sleep(0.1)
     os.killpg(process.pid, signal.SIGINT)
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=600)
     assert process.returncode == 130, said
     notebook = repository / "notebooks" / "02_good.py"
     assert stale.reasons(notebook, "smoke") == ["interrupted or failed"]
@@ -295,6 +296,7 @@ def test_interrupted_by_a_signal(repository):
     assert left == {"02_good.ipynb", "02_good.json"}  # the copy is that of the run before
 
 
+@pytest.mark.slow
 def test_notebooks_that_train_nothing_run_side_by_side(repository, capfd):
     """Each waits for the other to have begun; a third fails and stops neither."""
     complete("smoke")
@@ -310,18 +312,19 @@ def test_notebooks_that_train_nothing_run_side_by_side(repository, capfd):
     assert capfd.readouterr().out.count("up to date") == 2
 
 
+@pytest.mark.slow
 def test_all_that_run_side_by_side_are_interrupted(repository):
     complete("smoke")
-    slow = "\nimport time\n\n(folder / f'begun_{NAME}').touch()\ntime.sleep(60)\n"
+    slow = "\nimport time\n\n(folder / f'begun_{NAME}').touch()\ntime.sleep(900)\n"
     for name in ("01_bad", "02_good"):
         (repository / "notebooks" / f"{name}.py").write_text(GOOD + slow.replace("{NAME}", name))
     command = [sys.executable, "-m", "lensdet.chapters", "--profile", "smoke"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
-    begun, ends = repository / "figures" / "smoke", time.monotonic() + 60
+    begun, ends = repository / "figures" / "smoke", time.monotonic() + 600
     while len(list(begun.glob("begun_*"))) < 2 and time.monotonic() < ends:
         time.sleep(0.1)
     os.kill(process.pid, signal.SIGINT)  # the parent alone
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=600)
     assert process.returncode == 130 and said.count("interrupted. What was drawn before counts") == 2, said
     for name in ("01_bad", "02_good"):
         assert stale.reasons(repository / "notebooks" / f"{name}.py", "smoke") == ["interrupted or failed"]
@@ -361,6 +364,7 @@ def test_what_is_trained_for_a_later_notebook_makes_no_earlier_one_stale(reposit
     assert no_kernel.count("02_of_several") == 1
 
 
+@pytest.mark.slow
 def test_a_training_that_fails_is_said(repository, monkeypatch, capfd):
     monkeypatch.undo()
     chapters._train(["-p", "profile", "quik"], 2)
@@ -369,20 +373,21 @@ def test_a_training_that_fails_is_said(repository, monkeypatch, capfd):
     assert "lensdet.training -p profile quik --jobs 2: FAILED, exit status 2; the notebook tries" in said.out
 
 
+@pytest.mark.slow
 def test_a_training_is_interrupted_with_what_asked_for_it(tmp_path):
     stand_in = tmp_path / "python"
     stand_in.write_text(
         f"#!{sys.executable}\nimport sys, time\nfrom pathlib import Path\nhere = Path({str(tmp_path)!r})\n"
         "(here / 'began').write_text(' '.join(sys.argv[1:]))\n"
-        "try:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    (here / 'interrupted').touch()\n"
+        "try:\n    time.sleep(900)\nexcept KeyboardInterrupt:\n    (here / 'interrupted').touch()\n"
     )
     stand_in.chmod(0o755)
     asks = f"import sys\nfrom lensdet import chapters\nsys.executable = {str(stand_in)!r}\nchapters._train(['-p'], 2)\n"
     process = subprocess.Popen([sys.executable, "-c", asks], stderr=subprocess.DEVNULL)
-    ends = time.monotonic() + 60
+    ends = time.monotonic() + 600
     while not (tmp_path / "began").exists() and time.monotonic() < ends:
         time.sleep(0.1)
     time.sleep(0.3)  # into its sleep
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=30) != 0
+    assert process.wait(timeout=300) != 0
     assert (tmp_path / "began").read_text() == "-m lensdet.training -p --jobs 2" and (tmp_path / "interrupted").exists()

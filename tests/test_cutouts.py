@@ -706,6 +706,7 @@ def test_what_the_caller_gets_wrong(tmp_path):
         assert isinstance(error.value, FileNotFoundError) == ("no such" in message)
 
 
+@pytest.mark.slow
 def test_other_processes_read_the_same_and_need_no_network_library(tmp_path):
     data, wcs = noise((120, 120)), tan((120, 120), 0.263)
     tile = save_tile(tmp_path / "t.fits", data, wcs)

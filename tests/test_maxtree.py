@@ -114,7 +114,7 @@ def test_tree_is_that_of_the_thesis_package():
         assert np.any(found != golden["input"])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(GREY, TREES | BROKEN)
 def test_tree_is_the_threshold_decomposition(image, s):
     np.testing.assert_array_equal(filtered(image[None], s)[0], decomposed(image, s))
@@ -122,7 +122,7 @@ def test_tree_is_the_threshold_decomposition(image, s):
 
 def test_tree_of_random_images_is_the_threshold_decomposition():
     rng = np.random.default_rng(0)
-    for _ in range(300):
+    for _ in range(60):
         image = rng.integers(0, rng.integers(2, 257), rng.integers(3, 24, 2), np.uint8)
         low, high = np.sort(rng.integers(0, 16, 2)).tolist()
         strict, broken = map(bool, rng.integers(0, 2, 2))

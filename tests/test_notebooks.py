@@ -1,4 +1,7 @@
-"""Every notebook runs, as a user starts it, and leaves what it promises; a second time the same, and trains nothing."""
+"""Every notebook runs, as a user starts it, and leaves what it promises.
+
+Slow ones: a second time each draws the same bytes and trains nothing; and all run on a folder in the thesis' layout.
+"""
 
 import os
 import subprocess
@@ -13,9 +16,10 @@ from lensdet import figures, parameters, simulation, stamps
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 LOSSES = NOTEBOOKS / "02_losses.py"
-# two runs of some losses, narrow, to be quick
-FEW = {"profile": "smoke", "experiments": ["bce", "fbeta", "f1", "fbeta:0.5", "focal"], "runs": 2, "width": 2,
-       "workers": 1}  # fmt: skip
+OTHERS = [path for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.py")) if path != LOSSES]
+# two runs of three losses, the members of IDE_3, and narrow, to be quick
+FEW = {"profile": "smoke", "experiments": ["bce", "fbeta", "f1"], "runs": 2, "width": 2, "workers": 1}
+MORE = ["fbeta:0.5", "focal"]  # of one run in the slow tests
 DRAWN = {
     "01": ["fig_4_1", "fig_4_2", "01_mock_lenses", "01_contaminants", "01_lrgs", "01_real_galaxies",
            "01_stamp_parameters", "01_source_parameters"],
@@ -73,18 +77,24 @@ def places(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def few(places, real):
-    """``papermill notebooks/02_losses.py out.ipynb -f few.yaml``, run twice; after each, results and figures."""
-    (places / "few.yaml").write_text("\n".join(f"{k}: {v}" for k, v in {**FEW, "real_stamps": real}.items()))
+    """``papermill notebooks/02_losses.py out.ipynb -f few.yaml``: parameters of the trainings that others draw from."""
+    run_losses({**FEW, "real_stamps": real}, places)
+    return parameters.resolve({**FEW, "real_stamps": real})
+
+
+def run_losses(given, folder):
+    """Notebook 02 by the command of the README, with what is given in a file."""
+    (folder / "few.yaml").write_text("\n".join(f"{k}: {v}" for k, v in given.items()))
     command = [sys.executable, "-m", "papermill", LOSSES, "out.ipynb", "-f", "few.yaml"]
-    found = []
-    for _ in range(2):
-        done = subprocess.run(command, cwd=places, env={**os.environ, "LENSDET_ROOT": str(NOTEBOOKS.parent)},
-                              capture_output=True, text=True, timeout=300)  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        files = (f for f in (places / "results").rglob("*") if f.is_file() and f.name != ".lock")
-        there = {f: (f.read_bytes(), f.stat().st_mtime_ns) for f in files}
-        found.append((there, drawn(parameters.resolve({**FEW, "real_stamps": real}))))
-    return found
+    environment = {**os.environ, "LENSDET_ROOT": str(NOTEBOOKS.parent)}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def result_files(folder):
+    """Bytes and time of writing of each result, by path."""
+    files = (f for f in (folder / "results").rglob("*") if f.is_file() and f.name != ".lock")
+    return {f: (f.read_bytes(), f.stat().st_mtime_ns) for f in files}
 
 
 def execute(notebook, folder, **given):
@@ -109,19 +119,15 @@ def check_drawn(number, p, more=()):
     assert expected - files == set()
 
 
-def test_losses_by_the_command_of_the_readme(few, places, real):
-    p = parameters.resolve({**FEW, "real_stamps": real})
-    check_drawn("02", p, DRAWN["appendix"])
+def test_losses_by_the_command_of_the_readme(few, places):
+    check_drawn("02", few, DRAWN["appendix"])
     said = printed(places / "out.ipynb")
-    assert "profile smoke: all runs are there" in said  # the second time
     for row in (
         "Binary Cross Entropy",
         "F_beta metric",
         "Soft F_beta metric",
         "F_beta Soft Loss",
         "thesis 0.937",
-        "F_beta Soft Loss, beta 0.5",
-        "Focal loss",
         "Not answerable at 2 chunks of 64",
     ):
         assert row in said
@@ -129,8 +135,12 @@ def test_losses_by_the_command_of_the_readme(few, places, real):
     assert "1 not FITS" in said  # a spoilt stamp is left out, and counted
 
 
-def test_the_second_time_nothing_is_trained(few):
-    (first, pictures), (second, again) = few
+@pytest.mark.slow
+def test_the_second_time_nothing_is_trained(few, places, real):
+    first, pictures = result_files(places), drawn(few)
+    run_losses({**FEW, "real_stamps": real}, places)
+    second, again = result_files(places), drawn(few)
+    assert "profile smoke: all runs are there" in printed(places / "out.ipynb")
     assert pictures == again and {f.rpartition(".")[2] for f in pictures} >= {"png", "pdf", "csv", "md", "tex"}
     assert {f: text for f, (text, _) in first.items()} == {f: text for f, (text, _) in second.items()}
     written = {f.name for f in first if first[f][1] != second[f][1]}
@@ -138,23 +148,40 @@ def test_the_second_time_nothing_is_trained(few):
     assert {f.name for f in first} >= {"logits.h5", "loss.weights.h5", "history.csv", "test.csv", "real.csv"}
 
 
-@pytest.mark.parametrize("notebook", sorted(NOTEBOOKS.glob("[0-9][0-9]_*.py")), ids=lambda path: path.stem)
-def test_notebook_in_the_smoke_profile(notebook, tmp_path, real, few):
-    if notebook == LOSSES:
-        pytest.skip("run by the command of the README")
+@pytest.mark.slow
+def test_losses_beyond_the_thesis(tmp_path):
+    given = {**FEW, "experiments": ["bce", *MORE], "runs": 1}
+    execute(LOSSES, tmp_path, **given)
+    said = printed(tmp_path / "out.ipynb")
+    assert "F_beta Soft Loss, beta 0.5" in said and "Focal loss" in said
+
+
+def given_to(notebook, real):
+    """Parameters of a notebook in the smoke profile: those that read trainings take what is there; 06 trains."""
     number = notebook.name[:2]
-    # those that read trainings take what is there
-    given = FEW if number in ("03", "04", "05") else {"profile": "smoke", "workers": 1, "real_stamps": str(real)}
     if number == "06":
-        given = {**FEW, "experiments": ["bce"], "runs": 1}  # it trains, on segmented stamps
-    p = parameters.resolve(given)
-    execute(notebook, tmp_path, **given)
-    check_drawn(number, p)
-    first = drawn(p)
-    execute(notebook, tmp_path, **given)
-    assert drawn(p) == first  # that of 02 is tested above
+        return {**FEW, "experiments": ["bce"], "runs": 1}
+    return FEW if number in ("03", "04", "05") else {"profile": "smoke", "workers": 1, "real_stamps": str(real)}
 
 
+@pytest.mark.parametrize("notebook", OTHERS, ids=lambda path: path.stem)
+def test_notebook_in_the_smoke_profile(notebook, tmp_path, real, few):
+    given = given_to(notebook, real)
+    execute(notebook, tmp_path, **given)
+    check_drawn(notebook.name[:2], parameters.resolve(given))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("notebook", OTHERS, ids=lambda path: path.stem)
+def test_notebook_draws_the_same_bytes_a_second_time(notebook, tmp_path, real, few):
+    given = given_to(notebook, real)
+    execute(notebook, tmp_path, **given)
+    first = drawn(parameters.resolve(given))
+    execute(notebook, tmp_path, **given)
+    assert drawn(parameters.resolve(given)) == first
+
+
+@pytest.mark.slow
 def test_a_folder_in_the_layout_of_the_thesis(tmp_path, smoke):
     """Who has the stamps of the thesis points one parameter at them."""
     data, first = tmp_path / "kids", 0

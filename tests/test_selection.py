@@ -1,5 +1,7 @@
 """The selectors against scikit-learn, plain loops in float64, and a table of worked examples."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -14,8 +16,23 @@ from lensdet.selection import selectors as on_device
 LABELS = np.r_[np.ones(551), np.zeros(551)]
 
 
+@functools.cache
+def compiled(loss, loss_beta, **given):
+    """The selectors of one loss as a function of labels and logits, compiled as in training, where that can be had."""
+    of_loss = make_loss(loss, loss_beta)
+
+    def values(labels, logits):
+        return on_device(labels, logits, of_loss, **given)
+
+    if keras.backend.backend() != "tensorflow":
+        return values
+    import tensorflow as tf
+
+    return tf.function(values)
+
+
 def selectors(logits, loss="bce", loss_beta=0.17, **given):
-    values = on_device(np.float32(LABELS), np.float32(logits), make_loss(loss, loss_beta), **given)
+    values = compiled(loss, loss_beta, **given)(*map(keras.ops.convert_to_tensor, np.float32([LABELS, logits])))
     return dict(zip(SELECTORS, keras.ops.convert_to_numpy(values).tolist(), strict=True))
 
 
