@@ -11,6 +11,7 @@ import hashlib
 import re
 import sys
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +25,7 @@ from tqdm import tqdm
 
 from lensdet import candidate_list, candidates_page, catalogues, cutouts, headers, results, stamps, weights
 from lensdet.candidate_list import ENSEMBLE
-from lensdet.parameters import read_yaml, resolve
+from lensdet.parameters import Parameters, read_yaml, resolve
 
 AHEAD = 3  # batches a worker that are read, or being read, before they are scored
 RESERVED = ("id", "rank", "ra", "dec", "filled", "match", "separation", "reference", ENSEMBLE)  # columns of a list
@@ -247,7 +248,13 @@ def output_folder(parameters):
     return folder
 
 
-def run(parameters, finders, progress=True):
+def run(
+    parameters: Parameters,
+    finders: dict[str, weights.Finder],
+    progress: bool = True,
+    called: str | None = None,
+    notes: Sequence[str] = (),
+) -> Outcome:
     """Score, rank, match, write: all that a survey needs.
 
     Parameters
@@ -256,6 +263,10 @@ def run(parameters, finders, progress=True):
         `lensdet.parameters.Candidates` says which matter.
     finders : dict of lensdet.weights.Finder
     progress : bool
+    called : str, optional
+        The survey, in the heading of the page, where `survey_name` does not say what it is.
+    notes : sequence of str
+        ASCII, what a reader of the page and of the tables has to know of the stamps.
 
     Returns
     -------
@@ -278,6 +289,7 @@ def run(parameters, finders, progress=True):
         ranked = pd.concat([ranked, candidate_list.match(ranked, known, p.match_radius)], axis=1)
     header = {"rank_by": p.rank_by, "stamps": job.digest, "lensdet": results.versions()["lensdet"]}
     header |= {f"finder {name}": finder.digest for name, finder in finders.items()}
+    header |= {"notes": " ".join(notes)} if notes else {}
     candidates_page.remove(folder / "page")  # it would show another list
     candidate_list.write(folder, ranked, rejections, finders, header)
     if ranked.empty:
@@ -297,8 +309,8 @@ def run(parameters, finders, progress=True):
         list(candidate_list.page_rows(top, finders, p.rank_by)),
         candidate_list.pictures(job, top, finders[shown]),
         models,
-        f"Lens candidates: {survey_name(p)}",
-        notes=[*UNSAID, *advice(rejections)],
+        f"Lens candidates: {called or survey_name(p)}",
+        notes=[*notes, *UNSAID, *advice(rejections)],
         summary=summary,
         progress=progress,
     )

@@ -328,7 +328,10 @@ def main(arguments=None):
 
 def _checked(parser, options):
     """The notebooks of these arguments; leaves with words where they cannot be run."""
-    found = notebooks()
+    try:
+        found = notebooks()
+    except FileNotFoundError as error:  # an installed lensdet has no notebooks
+        parser.error(str(error))
     chosen = [n for n in found if not options.notebooks or n.name[:2] in options.notebooks]
     if unknown := set(options.notebooks) - {n.name[:2] for n in found}:
         parser.error(f"no notebook {', '.join(sorted(unknown))}; there are {', '.join(n.name[:2] for n in found)}")

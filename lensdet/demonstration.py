@@ -9,7 +9,7 @@ import pandas as pd
 from astropy.io import fits
 from joblib import Parallel, delayed
 
-from lensdet import results, stamps
+from lensdet import figures, results, stamps
 from lensdet.streams import stream
 
 FIRST = 30_000_000  # id of the first object: none is in a bank, a fresh set or among the mocks of `real_pixels`
@@ -17,6 +17,7 @@ SIZES = {"smoke": (24, 4)}  # negatives and lenses, by profile
 SIZE = (600, 20)
 SCALE = 0.2  # arcsec a pixel
 PAGE = 100  # candidates on its page
+NOTE = "All stamps are simulated, those of the lenses too: no object here is of the sky."
 
 
 def _simulate(i, lens, parameters):
@@ -34,10 +35,18 @@ def _simulate(i, lens, parameters):
 
 
 def parameters_of(parameters):
-    """Parameters that rank it."""
-    output = results.build_dir() / "candidates" / "demonstration"
+    """Parameters that rank it: list and page go to ``build/demonstration/<profile>``, unless ``output`` says otherwise.
+
+    As with figures, what was ranked with other parameters than the profile's goes beside it.
+    """
+    output = parameters.output or results.build_dir() / "demonstration" / figures.folder(parameters).name
     own = {"survey": survey(parameters), "pixel_scale": SCALE, "output": output, "page_size": PAGE}
     return parameters.model_copy(update=own)
+
+
+def about(parameters) -> dict:
+    """What its page and list have to say of it: arguments of `lensdet.candidates.run`."""
+    return {"called": f"simulated survey (profile {parameters.profile})", "notes": (NOTE,)}
 
 
 def survey(parameters):

@@ -311,6 +311,10 @@ def main(arguments=None):
     parser.add_argument("--profile", choices=PROFILES, help="as in tox -e figures")
     parser.add_argument("--as-is", action="store_true", help="run nothing; what is stale is marked as such")
     options = parser.parse_args(arguments)
+    try:
+        results.root()
+    except FileNotFoundError as error:  # an installed lensdet has no notebooks
+        parser.error(str(error))
     given = ["--profile", options.profile] if options.profile else []
     status = 0 if options.as_is else chapters.main(given)
     if status in (0, 1):  # one that failed does not stop the others

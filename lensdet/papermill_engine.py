@@ -80,11 +80,8 @@ def stamp():
     """Version, commit (with ``+`` where tracked files differ from it) and versions of the packages that matter."""
     from lensdet import results
 
-    try:
-        commit = results.commit()
-    except FileNotFoundError:  # installed from a wheel, and run outside a clone
-        commit = None
-    return {"version": importlib.metadata.version("lensdet"), "commit": commit, "versions": results.versions()}
+    found = importlib.metadata.version("lensdet")
+    return {"version": found, "commit": results.commit(), "versions": results.versions()}
 
 
 # None is the engine used without --engine.

@@ -56,19 +56,34 @@ def root():
     raise FileNotFoundError("run lensdet inside its repository, or set LENSDET_ROOT to the repository's folder")
 
 
-def results_dir():
-    """Where run folders lie: ``LENSDET_RESULTS`` or ``results/`` in the repository."""
-    return Path(os.environ.get("LENSDET_RESULTS", root() / "results"))
+def root_or_here() -> Path:
+    """The repository (`root`), or outside it the current folder: an installed lensdet needs no repository to work."""
+    try:
+        return root()
+    except FileNotFoundError:
+        return Path.cwd()
 
 
-def build_dir():
-    """Where what can be made again lies (banks of stamps, executed notebooks): ``LENSDET_BUILD`` or ``build/``."""
-    return Path(os.environ.get("LENSDET_BUILD", root() / "build"))
+def results_dir() -> Path:
+    """Where run folders lie: ``LENSDET_RESULTS``, or ``results/`` in `root_or_here`."""
+    return _place("results")
 
 
-def figures_dir():
-    """Where the notebooks draw, a folder a profile: ``LENSDET_FIGURES`` or ``figures/`` in the repository."""
-    return Path(os.environ.get("LENSDET_FIGURES", root() / "figures"))
+def build_dir() -> Path:
+    """Where what can be made again lies (banks of stamps, executed notebooks): ``LENSDET_BUILD``, or ``build/`` in
+    `root_or_here`.
+    """
+    return _place("build")
+
+
+def figures_dir() -> Path:
+    """Where the notebooks draw, a folder a profile: ``LENSDET_FIGURES``, or ``figures/`` in `root_or_here`."""
+    return _place("figures")
+
+
+def _place(name):
+    moved = os.environ.get(f"LENSDET_{name.upper()}")
+    return root_or_here() / name if moved is None else Path(moved)
 
 
 @contextlib.contextmanager
@@ -219,16 +234,16 @@ def provenance():
 
 def real_stamps(parameters):
     """The folder of real stamps to score; it may not exist."""
-    return parameters.real_stamps or root().parent / "shared" / "data" / "cutouts"
+    return parameters.real_stamps or root_or_here().parent / "shared" / "data" / "cutouts"
 
 
-def commit():
-    """The commit of the repository, with ``+`` where tracked files differ from it; None outside git."""
-    git = ["git", "-C", str(root())]
+def commit() -> str | None:
+    """The commit of the repository, with ``+`` where tracked files differ from it; None outside it, or outside git."""
     try:
+        git = ["git", "-C", str(root())]
         head = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
         dirty = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
+    except (OSError, subprocess.CalledProcessError):  # no repository is one of the former
         return None
     return head.stdout.strip() + ("+" if dirty.stdout.strip() else "")
 

@@ -64,9 +64,12 @@ def name_of(finder):
     return Path(finder).name.removesuffix(".h5")
 
 
-def folder():
-    """Where finders lie: ``weights/`` in the repository."""
-    return results.root() / "weights"
+def folder() -> Path:
+    """Where finders lie: ``weights/`` in the repository; outside it, in the installed package, which brings copies."""
+    try:
+        return results.root() / "weights"
+    except FileNotFoundError:
+        return Path(__file__).resolve().parent / "finders"
 
 
 def export(run, path):
@@ -117,12 +120,12 @@ def export(run, path):
 
 
 def load(name):
-    """A finder by its file, or by its name in ``weights/``.
+    """A finder by its file, or by its name in `folder`.
 
     Parameters
     ----------
     name : str or Path
-        Such as "bce", which is ``weights/bce.h5``; or a file, whose name ends in ``.h5``.
+        Such as "bce", which is ``weights/bce.h5`` in the repository; or a file, whose name ends in ``.h5``.
 
     Returns
     -------
@@ -208,7 +211,8 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(
         prog="python -m lensdet.weights",
         description="Write the run of median validation loss of each experiment to weights/<experiment>.h5 in float16 "
-        "and say how far its logits are from those of the float32 weights on the test set.",
+        "and say how far its logits are from those of the float32 weights on the test set. Outside the repository, "
+        "weights/ and results/ lie in the current folder.",
     )
     parser.add_argument("--profile", default="quick", help="whose runs (default: %(default)s)")
     parser.add_argument("experiments", nargs="*", default=EXPERIMENTS, help=f"default: {' '.join(EXPERIMENTS)}")
@@ -217,13 +221,15 @@ def main(arguments=None):
         p = resolve({"profile": options.profile, "experiments": options.experiments})
     except ParameterError as error:
         parser.error(str(error))
+    where = results.root_or_here() / "weights"  # never that of an installed package
     opened, rows = mocklens.frozen_bank(p, "test")
     images = mocklens.images(opened, "test", rows)
     for experiment in p.experiments:
         runs = results.complete_runs(p, experiment, opened.data_key)
         if not runs:
-            parser.error(f"no complete run of {experiment} in results/{p.profile}; train it with lensdet.training")
-        run, path = results.median_run(runs), folder() / f"{experiment.replace(':', '_')}.h5"
+            parser.error(f"no complete run of {experiment} in {results.results_dir() / p.profile}; train it with "
+                         f"python -m lensdet.training -p profile {p.profile} -p experiments {experiment}")  # fmt: skip
+        run, path = results.median_run(runs), where / f"{experiment.replace(':', '_')}.h5"
         export(run, path)
         far = compare(load(path), run, images)
         print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, {run.parent.name}/{run.name} of {len(runs)} runs; float16 "

@@ -265,7 +265,7 @@ folder = results.real_stamps(p)
 files = stamps.fits_below(folder)
 scores = {}
 if files:
-    left_out = results.build_dir() / "real_rejected.csv"
+    left_out = results.build_dir() / p.profile / "02_real_rejected.csv"
     real = stamps.read_stamps(files, p.on_bad, p.workers, rejected=left_out, description=None)
     for loss, found in folders.items():
         logits = training.score_stamps(results.median_run(found), folder, real.paths, real.pixels)

@@ -37,7 +37,7 @@ rank_by: str = None  # ensemble, or the name of a finder
 page_size: int = None  # candidates on the page
 published: str = None  # catalogue of known lenses to match with
 match_radius: float = None  # arcsec
-output: str = None  # folder for list and page; None: build/candidates/<survey>
+output: str = None  # folder for list and page; None: build/candidates/<survey>, build/demonstration/<profile>
 on_bad: str = None  # quarantine (default) or raise, at a stamp that cannot be used
 real_stamps: str = None  # folder with galaxies/ and lens_candidates/ for the last section
 workers: int = None  # processes that read and simulate; None: all cores
@@ -79,8 +79,8 @@ pd.DataFrame({name: candidates.about(finder) for name, finder in found.items()})
 
 # %%
 mine = bool(p.survey or p.catalogue)
-ranking = p if mine else demonstration.parameters_of(p)
-outcome = candidates.run(ranking, found)
+ranking, about = (p, {}) if mine else (demonstration.parameters_of(p), demonstration.about(p))
+outcome = candidates.run(ranking, found, **about)
 outcome.ranked.head(20).round(3)
 
 # %%

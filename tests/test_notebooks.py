@@ -12,7 +12,7 @@ import nbformat
 import papermill
 import pytest
 
-from lensdet import figures, parameters, simulation, stamps
+from lensdet import figures, parameters, results, simulation, stamps
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 LOSSES = NOTEBOOKS / "02_losses.py"
@@ -169,6 +169,15 @@ def test_notebook_in_the_smoke_profile(notebook, tmp_path, real, few):
     given = given_to(notebook, real)
     execute(notebook, tmp_path, **given)
     check_drawn(notebook.name[:2], parameters.resolve(given))
+    if notebook.stem.startswith("07"):
+        page = results.build_dir() / "demonstration" / "smoke" / "page" / "index.html"
+        assert "simulated survey (profile smoke)" in page.read_text()
+
+
+def test_no_profile_overwrites_what_another_has_left_in_build(few):
+    """Only a lock has no folder of a profile, a survey or a bank; of stamps that were left out 02 keeps a list."""
+    assert {path.name for path in results.build_dir().iterdir() if path.is_file()} <= {"sums.lock"}
+    assert "spoilt.fits" in (results.build_dir() / "smoke" / "02_real_rejected.csv").read_text()
 
 
 @pytest.mark.slow

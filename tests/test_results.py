@@ -1,6 +1,7 @@
 """Run folders: nothing half-written, nothing taken for what it is not, no digit lost."""
 
 import json
+import os
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lensdet import mocklens, parameters, results
+from lensdet import candidates, chapters, figures, mocklens, paper, papermill_engine, parameters, results
 from lensdet.selection import SELECTORS
 
 KEY = "0123abcd"
@@ -22,6 +23,18 @@ ROOT = Path(__file__).resolve().parents[1]
 def here(tmp_path, monkeypatch):
     monkeypatch.setenv("LENSDET_RESULTS", str(tmp_path))
     return tmp_path
+
+
+@pytest.fixture
+def outside(tmp_path, monkeypatch):
+    """An empty folder to work in, as if lensdet were installed, with no repository around and no variable set."""
+    for name in [name for name in os.environ if name.startswith("LENSDET_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(results, "__file__", str(tmp_path / "site-packages" / "lensdet" / "results.py"))
+    folder = (tmp_path / "work").resolve()
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
 
 
 def write_run(p, loss, run, best=1.0):
@@ -248,14 +261,50 @@ def test_root(tmp_path, monkeypatch):
     assert results.root() == tmp_path.resolve()
 
 
-@pytest.mark.parametrize("name", ["RESULTS", "BUILD"])
+PLACES = {"RESULTS": results.results_dir, "BUILD": results.build_dir, "FIGURES": results.figures_dir}
+
+
+@pytest.mark.parametrize("name", PLACES)
 def test_folders_can_be_moved(tmp_path, monkeypatch, name):
-    place = {"RESULTS": results.results_dir, "BUILD": results.build_dir}[name]
     monkeypatch.setenv(f"LENSDET_{name}", str(tmp_path / "x"))
-    assert place() == tmp_path / "x"
+    assert PLACES[name]() == tmp_path / "x"
     monkeypatch.delenv(f"LENSDET_{name}")
     monkeypatch.setenv("LENSDET_ROOT", str(tmp_path))
-    assert place() == tmp_path / name.lower()
+    assert PLACES[name]() == tmp_path / name.lower()
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_without_the_repository_folders_lie_in_the_current_one(outside, monkeypatch, name):
+    monkeypatch.setenv(f"LENSDET_{name}", str(outside / "x"))
+    assert PLACES[name]() == outside / "x"
+    monkeypatch.delenv(f"LENSDET_{name}")
+    assert PLACES[name]() == outside / name.lower()
+    with pytest.raises(FileNotFoundError, match="set LENSDET_ROOT"):
+        results.root()
+
+
+def test_without_the_repository_all_that_needs_none_works(outside):
+    subprocess.run(["git", "init", "-q"], check=True)
+    words = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "core.hooksPath=/dev/null", "commit", "--allow-empty"]
+    subprocess.run(["git", *words, "-qm", "a"], check=True)
+    assert results.commit() is None  # that of somebody's own project is not ours
+    assert results.provenance()["commit"] is None and papermill_engine.stamp()["commit"] is None
+    p = parameters.resolve({})
+    assert results.real_stamps(p) == outside.parent / "shared" / "data" / "cutouts"
+    assert results.run_folder(p, "bce", 1, KEY).is_relative_to(outside / "results" / "quick")
+    with results.sealing(outside / "kept.csv"):
+        (outside / "kept.csv").write_text("x")
+    assert results.checked(outside / "kept.csv") and (outside / "build" / "sums.lock").exists()
+    assert figures.folder(p) == outside / "figures" / "quick"
+    ranked = parameters.resolve({"survey": outside / "mine"})
+    assert candidates.output_folder(ranked) == outside / "build" / "candidates" / "mine"
+
+
+@pytest.mark.parametrize(("command", "arguments"), [(chapters, ["--list"]), (paper, ["--as-is"])])
+def test_what_draws_all_notebooks_says_that_it_needs_the_repository(outside, capsys, command, arguments):
+    with pytest.raises(SystemExit) as end:
+        command.main(arguments)
+    assert end.value.code == 2 and "set LENSDET_ROOT" in capsys.readouterr().err
 
 
 def test_real_stamps(tmp_path, monkeypatch):
