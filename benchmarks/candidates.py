@@ -63,13 +63,18 @@ def loop(paths, finders):
 
 def main():
     asked = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    asked.add_argument("--profile", default="lite", choices=list(parameters.PROFILES), help="whose survey to simulate; "
+                       "smoke: as little as shows that it runs")  # fmt: skip
     asked.add_argument("--stamps", type=int, default=50_000)
     asked.add_argument("--loop", type=int, default=4096, help="stamps of a round of the comparison (default: 4096)")
     asked.add_argument("--rounds", type=int, default=3)
     asked.add_argument("--finders", nargs="+", default=["bce", "fbeta"])
     options = asked.parse_args()
+    if options.profile == "smoke":  # what is asked for otherwise still counts
+        asked.set_defaults(stamps=16, loop=256, rounds=1, finders=["bce"])
+        options = asked.parse_args()
     finders = candidates.load_finders(options.finders)
-    p = parameters.resolve({"profile": "lite"})
+    p = parameters.resolve({"profile": options.profile})
     with tempfile.TemporaryDirectory() as temporary:
         folder, done = Path(temporary) / "survey", Path(temporary) / "list"
         Parallel(-1)(delayed(write)(folder, i, p) for i in range(-(-options.stamps // 8)))

@@ -59,7 +59,7 @@ class Bench:
 
     def parameters(self, **given):
         o = self.options
-        fixed = {"profile": "thesis", "width": o.width, "chunk_size": o.chunk, "frozen_size": FROZEN // 2}
+        fixed = {"profile": o.profile, "width": o.width, "chunk_size": o.chunk, "frozen_size": FROZEN // 2}
         return parameters.resolve({**fixed, **given})
 
     def left(self):
@@ -314,6 +314,8 @@ def inference(bench):
 def main():
     """Measure what there is time for, print and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--profile", default="thesis", choices=list(parameters.PROFILES),
+                        help="smoke: as little as shows that it runs")  # fmt: skip
     parser.add_argument("--only", default=",".join(PARTS), help="parts, of %(default)s")
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--chunk", type=int, default=4096, help="images in a chunk")
@@ -322,6 +324,9 @@ def main():
     parser.add_argument("--seconds", type=float, default=540, help="parts that would begin later than this are skipped")
     parser.add_argument("--out", type=Path, default=None, help="folder (default: build/)")
     options = parser.parse_args()
+    if options.profile == "smoke":  # what is asked for otherwise still counts
+        parser.set_defaults(width=2, stamps=200, chunk=128, rounds=1)
+        options = parser.parse_args()
     options.device = results.device()
     print(f"{options.device}; {keras.backend.backend()}; {results.versions()}", flush=True)
     if options.device.startswith("CPU") and options.width > 16:

@@ -51,6 +51,7 @@ def main():
         f"{options.params}, profile {options.profile}, {options.runs} run(s), {os.cpu_count()} cores: "
         f"exit {process.returncode}, {minutes:.1f} minutes, peak memory {peak / 1e9:.2f} GB"
     )
+    return process.returncode
 
 
 def _resident(tree):
@@ -64,4 +65,4 @@ def _resident(tree):
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -19,10 +19,16 @@ from lensdet import gradcam, resnet, results
 def main():
     """Measure and print; the first call compiles, and so does every other."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--profile", default="quick", choices=["smoke", "quick"], help="smoke: as little as shows that it runs"
+    )
     parser.add_argument("--width", type=int, default=16)
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
+    if options.profile == "smoke":  # what is asked for otherwise still counts
+        parser.set_defaults(width=2, images=8, rounds=1)
+        options = parser.parse_args()
     model = resnet.resnet18(options.width)
     resnet.initialise(model, 0, 1)
     images = np.random.default_rng(0).random((options.images, 101, 101, 1), np.float32)

@@ -36,8 +36,15 @@ def seconds(call):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--profile", default="quick", choices=["smoke", "quick"], help="smoke: as little as shows that it runs"
+    )
     parser.add_argument("--n", type=int, default=10_000, help="number of stamps")
-    n = parser.parse_args().n
+    options = parser.parse_args()
+    if options.profile == "smoke":  # what is asked for otherwise still counts
+        parser.set_defaults(n=20)
+        options = parser.parse_args()
+    n = options.n
     rng = np.random.default_rng(0)
     truth = dict.fromkeys(KEYWORDS.values(), 1.5)
     with tempfile.TemporaryDirectory() as folder:

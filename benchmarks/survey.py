@@ -16,12 +16,17 @@ from lensdet.bank import open_bank
 def main():
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--profile", default="quick", choices=list(parameters.PROFILES), help="whose stamps; "
+                        "smoke: as little as shows that it runs")  # fmt: skip
     parser.add_argument("--n", type=int, default=200, help="stamps of each class a round")
     parser.add_argument("--bank", default="smoke", help="profile whose bank is built and opened again")
     options = parser.parse_args()
+    if options.profile == "smoke":  # what is asked for otherwise still counts
+        parser.set_defaults(n=2)
+        options = parser.parse_args()
     from lensdet import simulation
 
-    p = parameters.resolve({"profile": "quick"})
+    p = parameters.resolve({"profile": options.profile})
     works = {
         "lensed source": lambda i: simulation.render_source(i, p),
         "LRG": lambda i: simulation.render("lrg", i, p),

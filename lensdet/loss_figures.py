@@ -148,7 +148,14 @@ def precision_recall(models, forest):
         right.axis("off")
         right.text(0.5, 0.5, "needs cross-entropy and another loss", ha="center", transform=right.transAxes)
     elif not np.isfinite(shown.low).any():
-        right.text(0.5, 0.02, "one run: no interval", ha="center", transform=right.transAxes, fontsize=8)
+        right.text(
+            0.5,
+            0.02,
+            "no interval: one run, or runs that agree exactly",
+            ha="center",
+            transform=right.transAxes,
+            fontsize=8,
+        )
     return figure
 
 

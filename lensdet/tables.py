@@ -126,8 +126,8 @@ def lines(model, read, summary):
 
 
 def interval(low, high):
-    """An interval as it is read; a single run has none over seeds."""
-    return f"{low:+.3f} to {high:+.3f}" if np.isfinite(low) else "one run: no interval"
+    """An interval as it is read; a single run has none over seeds, nor have runs that agree exactly."""
+    return f"{low:+.3f} to {high:+.3f}" if np.isfinite(low) else "no interval: one run, or runs that agree exactly"
 
 
 def cell(mean, spread, low, high, thesis=np.nan):

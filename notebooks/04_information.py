@@ -61,7 +61,7 @@ for model in read:
         # the larger set is scored by the checkpoint of lowest loss alone, under either protocol
         s = tables.scores(p, key, model, name, "text" if name == "information" else None)
         if s is None:
-            raise SystemExit(f"{model}: every run diverged; leave it out of `experiments`")
+            raise RuntimeError(f"{model}: every run diverged; leave it out of `experiments`")
         read[model][name] = metrics.probability(s.logits[tables.median_run(p, key, model, s)])[: len(table)]
     pooled[model] = (s.logits >= 0).astype(float)
 histories = [results.load_history(f) for e in p.experiments for f in results.complete_runs(p, e, key)]
@@ -74,7 +74,7 @@ def show(figure, name, **other):
     figures.save(figure, name, p)
 
 
-def columns(name):
+def lensing(name):
     return (truth[name][c].to_numpy() for c in ("einstein_radius", "alpha", "fraction"))
 
 
@@ -130,10 +130,10 @@ def title(model, name):
 
 for model, by_set in read.items():
     for name, probability in by_set.items():
-        radius, alpha, _ = columns(name) if located else (None, None, None)
+        radii, alphas, _ = lensing(name) if located else (None, None, None)
         found = (probability >= 0.5).astype(float)
         hexagons = information_figures.hexagons
-        figure = hexagons(radius, alpha, found, title(model, name), "TPR") if located else figures.empty(nowhere)
+        figure = hexagons(radii, alphas, found, title(model, name), "TPR") if located else figures.empty(nowhere)
         show(figure, place(model, "radius_alpha", name))
 
 # %% [markdown]
@@ -171,11 +171,11 @@ for model, by_set in read.items():
         fraction = truth[name]["fraction"].to_numpy()
         drawn = [information_figures.scatter(fraction, probability, label, title(model, name))]
         if located:
-            radius, alpha, _ = columns(name)
+            radii, alphas, _ = lensing(name)
             drawn.append(
-                information_figures.scatter(radius, probability, information_figures.RADIUS, title(model, name))
+                information_figures.scatter(radii, probability, information_figures.RADIUS, title(model, name))
             )
-            drawn.append(hexagons(radius, alpha, probability, title(model, name), "mean prediction"))
+            drawn.append(hexagons(radii, alphas, probability, title(model, name), "mean prediction"))
         else:
             drawn += [figures.empty(nowhere), figures.empty(nowhere)]
         for kind, figure in zip(kinds[2:], drawn, strict=True):
@@ -201,16 +201,16 @@ answers = {
     )
     for model, detected in pooled.items()
 }
-runs = min(map(len, pooled.values()))
-for place, name in enumerate(("04_importance", "04_explained")):
-    table = pd.concat([pair[place].assign(of=model) for model, pair in answers.items()])
-    figures.save_table(table, name, p, **(made | {"runs": runs}))
+fewest = min(map(len, pooled.values()))  # runs
+for i, name in enumerate(("04_importance", "04_explained")):
+    table = pd.concat([pair[i].assign(of=model) for model, pair in answers.items()])
+    figures.save_table(table, name, p, **(made | {"runs": fewest}))
 importances = {model: pair[0] for model, pair in answers.items()}
 if all(table["importance"].isna().any() for table in importances.values()):
     figure = figures.empty("Too few mock lenses were missed, or found, to say what explains it.")
 else:
     figure = information_figures.importances(importances)
-show(figure, "04_importance", runs=runs)
+show(figure, "04_importance", runs=fewest)
 
 # %%
 before = f"At {p.chunks} chunks nothing has converged: this is about these networks, not the thesis'.\n\n"

@@ -135,10 +135,10 @@ def test_verdicts_of_known_runs(p, weights):
     cases = {
         (BCE, F_BETA, "accuracy"): "reproduced",
         (BCE, F_1, "accuracy"): "reproduced",
-        (F_BETA, F_1, "precision"): "reproduced",
+        (F_BETA, F_1, "precision"): "undecided",  # 1 and 0.5 in every run, which says nothing of other seeds
         (F_BETA, BCE, "recall"): "reproduced",  # said to be less, and is
         (F_1, BCE, "false_positive_rate"): "reproduced",
-        (F_1, BCE, "polarised"): "reproduced",
+        (F_1, BCE, "polarised"): "undecided",  # likewise 1 and 0
         (F_1, BCE, "f_beta_over_thresholds"): "reproduced",
         (F_BETA, BCE, "f_beta"): "not reproduced",  # found few
         (BCE, "Max-Tree Seg.", "accuracy"): "no run",
@@ -155,7 +155,7 @@ def test_verdicts_of_known_runs(p, weights):
             assert line.low > 0 or line.high < 0
             assert (np.sign(line.difference) == line.sign) == (verdict == "reproduced")
         else:
-            assert line.low <= 0 <= line.high
+            assert np.isnan([line.low, line.high]).all()
     assert row(table, F_1, BCE, "recall").thesis == pytest.approx(0.027)
     assert np.isnan(row(table, BCE, "NM_3", "accuracy").thesis)  # computed in two ways
     assert row(table, BCE, F_BETA, "accuracy").claim == f"accuracy: {BCE} > {F_BETA}"
@@ -190,7 +190,7 @@ def test_nothing_is_decided_before_all_has_plateaued(p, weights):
     assert row(table, BCE, F_1, "accuracy").verdict == row(table, F_1, BCE, "recall").verdict == open_end
     assert row(table, BCE, F_BETA, "accuracy").verdict == "reproduced"
     assert row(table, BCE, F_1, "accuracy").interval == "reproduced"  # which decides nothing yet
-    own = table[table.verdict == open_end].interval
+    own = table[(table.verdict == open_end) & np.isfinite(table.low)].interval  # runs that agree have none
     assert f"{len(own)} intervals lie: {sum(own == 'reproduced')} on the thesis' side, " in comparison.apart(table)
     assert comparison.apart(table[table.verdict != open_end]) == ""
     nm_3 = table[(table.a == "NM_3") | (table.b == "NM_3")]

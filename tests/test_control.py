@@ -58,7 +58,7 @@ def test_a_shifted_threshold_is_seen_through(p, weights):
     for model in (F_BETA, F_1):
         found = line(table, matched="recall", at=f"that of {model}", model=F_BETA)
         assert found["difference"] == pytest.approx(0, abs=1e-9)
-        assert found["low"] == pytest.approx(0, abs=1e-9) and found["verdict"] == "undecided"
+        assert np.isnan([found["low"], found["high"]]).all() and found["verdict"] == "undecided"  # as both runs agree
     own = tables.scores(p, KEY, F_BETA)
     assert line(table, matched="recall", at=f"that of {F_BETA}", model=F_BETA)["mean"] == pytest.approx(
         np.mean([precision_score(own.labels, z >= 0) for z in own.logits])

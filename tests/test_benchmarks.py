@@ -1,0 +1,26 @@
+"""Every benchmark runs as it is started by hand, in the profile smoke, and writes nothing into the repository."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+BENCHMARKS = sorted((ROOT / "benchmarks").glob("*.py"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("script", BENCHMARKS, ids=lambda path: path.stem)
+def test_benchmark_in_the_smoke_profile(script, tmp_path):
+    places = {f"LENSDET_{name}": str(tmp_path / name.lower()) for name in ("BUILD", "RESULTS", "FIGURES")}
+    # the package beside the benchmark, wherever it is installed from
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    done = subprocess.run(
+        [sys.executable, str(script.relative_to(ROOT)), "--profile", "smoke"],
+        cwd=ROOT, env={**os.environ, **places, "PYTHONPATH": path}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.strip() and "FAILED" not in done.stdout and " nan" not in done.stdout
