@@ -9,7 +9,11 @@ from xml.parsers import expat
 import numpy as np
 import pandas as pd
 from astropy import units
+from astropy.io import fits
 from astropy.table import Table
+
+from lensdet import headers
+from lensdet.stamps import open_checked
 
 _COLUMNS = {
     "id": "id objid obj_id object_id objectid source_id sourceid ident name object object_name number",
@@ -103,7 +107,12 @@ def _table(path):
             else:
                 if kind == "votable":
                     _refuse_links(path)
-                table = Table.read(path, format=kind)
+                if kind == "fits":
+                    headers.peek(path)
+                    with open_checked(path) as file, fits.open(file, memmap=False, character_as_bytes=True) as hdus:
+                        table = Table.read(hdus, format=kind)
+                else:
+                    table = Table.read(path, format=kind)
     except Exception as error:
         raise ValueError(f"{path}: not a catalogue that can be read: {type(error).__name__}: {error}") from error
     return table, [str(name) for name in table.columns]

@@ -30,7 +30,7 @@ from astropy.wcs import WCS
 from astropy.wcs.wcsapi import HighLevelWCSWrapper, SlicedLowLevelWCS
 
 from lensdet import headers
-from lensdet.stamps import StampError
+from lensdet.stamps import StampError, open_checked
 
 
 @contextlib.contextmanager
@@ -41,37 +41,13 @@ def _opened(path):
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore", AstropyWarning)
             gzipped = headers.peek(path)
-            file = _Unzipped(path) if gzipped else contextlib.nullcontext(path)
             # uint=False: BLANK counts in unsigned integers
-            with file as opened, fits.open(opened, memmap=False, uint=False) as hdus:
+            with open_checked(path) as file, fits.open(file, memmap=False, uint=False) as hdus:
                 yield hdus, gzipped
     except Exception as error:
         if "Empty or corrupt" in str(error) and _is_cut(path, gzipped):
             raise StampError(path, "truncated", f"{type(error).__name__}: {error}") from error
         raise headers.as_stamp_error(path, error) from error
-
-
-class _Unzipped(gzip.GzipFile):
-    """A gzipped file that moves only where it is read: astropy looks to and fro, and a step back unzips all anew."""
-
-    wanted = here = 0
-
-    def seek(self, offset, whence=os.SEEK_SET):
-        if whence == os.SEEK_END:
-            self.wanted = self.here = super().seek(offset, whence)
-        else:
-            self.wanted = offset + (self.wanted if whence == os.SEEK_CUR else 0)
-        return self.wanted
-
-    def tell(self):
-        return self.wanted
-
-    def read(self, size=-1):
-        if self.wanted != self.here:
-            super().seek(self.wanted)
-        data = super().read(size)
-        self.here = self.wanted = self.wanted + len(data)
-        return data
 
 
 def _is_cut(path, gzipped):
