@@ -105,22 +105,22 @@ class _HeadersChecked:
     in a gzipped file, an HDU of no known size (SIMPLE = F), after which astropy begins again at the first.
     """
 
-    blocks = 0  # read one after the other
+    blocks = last = 0  # of a header, read one after the other; where that ended
     begun = 0  # how often the first was read: twice where astropy turns to its other parser
-
-    def seek(self, offset, whence=os.SEEK_SET):
-        self.blocks = 0
-        return super().seek(offset, whence)
 
     def read(self, size=-1):
         data = super().read(size)
-        if size == 2880:  # as headers are read; pixels that are read so hardly look like one of the cards
-            self.blocks += 1
+        if size == 2880 and data:  # as headers are read; pixels that are read so hardly look like one of the cards
+            here = self.tell()
+            self.blocks = self.blocks + 1 if here == self.last + 2880 else 1
+            self.last = here
             self.begun += data.startswith(b"SIMPLE")
             if self.begun > 2:
                 raise HeaderError("an HDU of no known size, SIMPLE = F or a card that cannot be parsed")
             if self.blocks > _HEADER_BLOCKS:
-                raise HeaderError(f"no END in the first {_HEADER_BLOCKS} blocks of a header")
+                # After the first HDU astropy takes a ValueError for bytes that are no HDU, and do no harm.
+                kind = HeaderError if here == 2880 * self.blocks else ValueError
+                raise kind(f"no END in the first {_HEADER_BLOCKS} blocks of a header")
             check_block(data)
         return data
 
@@ -130,7 +130,9 @@ class _PlainChecked(_HeadersChecked, io.BufferedReader):
 
 
 class _UnzippedChecked(_HeadersChecked, _Unzipped):
-    pass
+    def seek(self, offset, whence=os.SEEK_SET):
+        self.last = -1  # rows of pixels are read by this class, too, and are no header without end
+        return super().seek(offset, whence)
 
 
 def open_checked(path):
@@ -168,15 +170,15 @@ def check_block(block):
         NAXIS, ZNAXIS or TFIELDS are no whole number from 0 to 999; NAXISn, ZNAXISn, PCOUNT or GCOUNT none from 0 to
         1e15; or WCSAXES or the order of a SIP polynomial is above 99.
     """
-    text = block.upper()
+    text = block.rstrip().upper()
     for word in (b"NAXIS", b"TFIELDS", b"COUNT", b"WCSAXES", b"_ORDER"):
         at = text.find(word)
         while at >= 0:
-            start = at // 80 * 80
-            card = text[start : start + 80]
-            if len(card) == 80 and not _USUAL.fullmatch(card):  # the last may be cut off: that is for astropy to say
-                _check_card(card.decode("latin-1"))
-            at = text.find(word, start + 80)
+            start, end = at // 80 * 80, at // 80 * 80 + 80
+            # The last card of a short block may be cut off: that is for astropy to say.
+            if end <= len(block) and not _USUAL.fullmatch(text, start, end):
+                _check_card(text[start:end].decode("latin-1"))
+            at = text.find(word, end)
 
 
 def _check_card(image):

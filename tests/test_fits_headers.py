@@ -171,7 +171,7 @@ def test_other_forms_of_a_card_and_headers_without_end_or_size(tmp_path):
     files |= {f"again_{name}": with_card(5, form) for name, form in forms.items()}
     files["not_ascii"] = with_card(2, b"NAXIS   =           3000000000 / \xe9")
     files["no_end"] = good[:80] + b" " * (2880 * 1100 - 80)
-    files["no_end_zeros"] = good[:2800] + bytes(2880 * 1100 - 2800)
+    files["no_end_zeros"] = good[:80] + bytes(2880 * 1100 - 80)
     for name, content in files.items():
         (tmp_path / "bad" / f"{name}.fits").write_bytes(content)
         (tmp_path / "bad" / f"{name}.fits.gz").write_bytes(gzip.compress(content, 1))
@@ -182,7 +182,11 @@ def test_other_forms_of_a_card_and_headers_without_end_or_size(tmp_path):
         if (at := content.find(b"XTENSION")) > 0:
             spoilt = content[:at] + b"XTENSION= 'IMAGE".ljust(80) + content[at + 80 :]
             (tmp_path / "bad" / f"{name}_extension.fits.gz").write_bytes(gzip.compress(spoilt, 1))
+    for name, trailing in (("zeros", bytes(2880 * 1100)), ("blanks.gz", b" " * (2880 * 1100))):
+        content = good + trailing
+        (tmp_path / "bad" / f"good_{name}").write_bytes(gzip.compress(content, 1) if name.endswith("gz") else content)
     said = answers(tmp_path / "bad")
+    assert said.pop("good_zeros") == said.pop("good_blanks.gz") == ["used"] * 3  # bytes after the last HDU
     assert len(said) == 2 * len(files) + 4 * 3 + 3
     assert {name: of for name, of in said.items() if set(of) != {"corrupt"}} == {}
 
