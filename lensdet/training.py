@@ -252,7 +252,7 @@ def train(parameters, experiment, run, bank, progress=True, deadline=math.inf, w
 
 
 def _learners(p, bank):
-    """The network of an experiment and a run, by a function of both; the runs of a loss share one that is compiled once."""
+    """The network of an experiment and a run, by a function of both; the runs of a loss share what is compiled."""
     from lensdet.dynamic import DynamicEnsembler
     from lensdet.engine import Learner, on_device
 
@@ -279,8 +279,9 @@ def _train(p, experiment, run, bank, folder, progress, deadline, learner):
 
     size = mocklens.sizes(bank, "train")
     results.write_json(folder / "parameters.json", p.experiment(experiment, bank.data_key) | {"run": run})
-    last, p = p.chunks, learner.parameters  # the chunk after those of a finder is scored, and no part of a training
-    before = last + 1 if experiment in thesis.TABLE_5_2 else 0
+    last, before = p.chunks, 0  # the chunk after those of a finder is scored, and no part of a training
+    if experiment in thesis.TABLE_5_2:
+        p, before = p.dynamic(), last + 1
     validation = on_device(*mocklens.device_bank(bank, "validation"))
     frozen_size = mocklens.sizes(bank, "validation")
     frozen = mocklens.frozen_rows(p, "validation", frozen_size)

@@ -17,7 +17,7 @@ def _write_elsewhere(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         for name in ("BUILD", "RESULTS", "FIGURES"):
             patch.setenv(f"LENSDET_{name}", str(folder / name.lower()))
-        yield
+        yield folder
 
 
 @pytest.fixture(scope="session")
@@ -29,4 +29,6 @@ def smoke():
 @pytest.fixture(scope="session")
 def smoke_bank(smoke, _write_elsewhere):
     """The bank of `smoke`, and of all parameters that differ from it in the training alone."""
-    return bank.open_bank(smoke)
+    with pytest.MonkeyPatch.context() as patch:  # whatever the module that asks for it first has done
+        patch.setenv("LENSDET_BUILD", str(_write_elsewhere / "build"))
+        return bank.open_bank(smoke)

@@ -219,6 +219,7 @@ np.savez(sys.argv[1] + "/found.npz", **found)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed")
 def test_jax_does_the_same(network, images, tmp_path):
     shift(network, 16 - np.sort(logits(network, images[:4]))[1:3].mean())  # some beyond the sigmoid's last gradient

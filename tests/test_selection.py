@@ -17,12 +17,12 @@ LABELS = np.r_[np.ones(551), np.zeros(551)]
 
 
 @functools.cache
-def compiled(loss, loss_beta, **given):
-    """The selectors of one loss as a function of labels and logits, compiled as in training, where that can be had."""
-    of_loss = make_loss(loss, loss_beta)
+def compiled(loss):
+    """The selectors of one loss, a function of logits, compiled as in training: for many sets of logits."""
+    of_loss = make_loss(loss, 0.17)
 
-    def values(labels, logits):
-        return on_device(labels, logits, of_loss, **given)
+    def values(logits):
+        return on_device(np.float32(LABELS), logits, of_loss)
 
     if keras.backend.backend() != "tensorflow":
         return values
@@ -32,7 +32,10 @@ def compiled(loss, loss_beta, **given):
 
 
 def selectors(logits, loss="bce", loss_beta=0.17, **given):
-    values = compiled(loss, loss_beta, **given)(*map(keras.ops.convert_to_tensor, np.float32([LABELS, logits])))
+    return named(on_device(np.float32(LABELS), np.float32(logits), make_loss(loss, loss_beta), **given))
+
+
+def named(values):
     return dict(zip(SELECTORS, keras.ops.convert_to_numpy(values).tolist(), strict=True))
 
 
@@ -78,7 +81,9 @@ def test_worked_examples(rates):
     models = [polarised(*rates, rng) for _ in range(20)]
     for loss, (batched, whole) in WORKED[rates].items():
         names = ("code_f_beta", "f_beta") if loss == "metric" else ("code_loss", "loss")
-        values = [[selectors(z, "bce" if loss == "metric" else loss)[name] for name in names] for z in models]
+        of_loss = compiled("bce" if loss == "metric" else loss)
+        values = [named(of_loss(keras.ops.convert_to_tensor(np.float32(z)))) for z in models]
+        values = [[value[name] for name in names] for value in values]
         mean = np.mean(values, axis=0)
         assert mean[0] == pytest.approx(batched, abs=2e-3 if 0 < rates[1] < 1 else 6e-5), loss
         assert mean[1] == pytest.approx(whole, abs=6e-5), loss
