@@ -4,6 +4,7 @@ Slow ones: a second time each draws the same bytes and trains nothing; and all r
 """
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import papermill
 import pytest
 
-from lensdet import engine, figures, parameters, results, simulation, stamps, training
+from lensdet import engine, figures, parameters, results, simulation, stamps, training, weights
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 LOSSES = NOTEBOOKS / "02_losses.py"
@@ -80,11 +81,13 @@ def places(tmp_path_factory):
 def few(places, real, smoke_bank):
     """Parameters of runs that notebooks draw from, after ``papermill notebooks/02_losses.py out.ipynb -f few.yaml``.
 
-    All but one run of a loss, of an ensemble and on segmented stamps are there before: to compile them takes minutes.
+    They are there before, for to compile them takes minutes; the slow tests have notebooks that train.
     """
-    p, first = parameters.resolve({**FEW, "real_stamps": real}), parameters.resolve({**FEW, "runs": 1})
-    leave_runs(p, smoke_bank, [("bce", 1), ("bce", 2), ("fbeta", 1), ("fbeta", 2), ("f1", 1), ("IDE_3", 1)])
-    leave_runs(first.model_copy(update={"segmentation": "text"}), smoke_bank, [("bce", 1)])
+    p = parameters.resolve({**FEW, "real_stamps": real})
+    leave_runs(p, smoke_bank, [(loss, run) for loss in (*FEW["experiments"], "IDE_3") for run in (1, 2)])
+    leave_runs(p.model_copy(update={"segmentation": "text"}), smoke_bank, [("bce", 1)])
+    for finder in weights.EXPERIMENTS:
+        weights.export(results.run_folder(p, finder, 1, smoke_bank.data_key), places / f"{finder}.h5")
     run_losses({**FEW, "real_stamps": real}, places)
     return p
 
@@ -173,6 +176,14 @@ def test_the_second_time_nothing_is_trained(few, places, real):
 
 
 @pytest.mark.slow
+def test_the_network_of_an_ensemble_is_trained_where_it_is_missing(tmp_path, places, few, smoke_bank):
+    folder = results.run_folder(few, "IDE_3", 2, smoke_bank.data_key)
+    shutil.rmtree(folder)
+    execute(NOTEBOOKS / "05_ensembles.py", tmp_path, **FEW)
+    assert results.is_complete(folder)
+
+
+@pytest.mark.slow
 def test_losses_beyond_the_thesis(tmp_path):
     given = {**FEW, "experiments": ["bce", *MORE], "runs": 1}
     execute(LOSSES, tmp_path, **given)
@@ -180,23 +191,26 @@ def test_losses_beyond_the_thesis(tmp_path):
     assert "F_beta Soft Loss, beta 0.5" in said and "Focal loss" in said
 
 
-def given_to(notebook, real):
-    """Parameters of a notebook in the smoke profile: those that read trainings take what is there; 06 trains."""
+def given_to(notebook, real, places):
+    """Parameters of a notebook in the smoke profile: those that read trainings take what is there."""
     number = notebook.name[:2]
     if number == "06":
         return {**FEW, "experiments": ["bce"], "runs": 1}
-    if number in ("03", "04", "05"):
+    if number == "03":
+        return {**FEW, "experiments": ["bce", "fbeta"]}
+    if number in ("04", "05"):
         return FEW
-    return {"profile": "smoke", "workers": 1, "real_stamps": str(real)}
+    finders = {"finders": [str(places / f"{finder}.h5") for finder in weights.EXPERIMENTS]} if number == "07" else {}
+    return {"profile": "smoke", "workers": 1, "real_stamps": str(real), **finders}
 
 
 @pytest.mark.parametrize("notebook", OTHERS, ids=lambda path: path.stem)
-def test_notebook_in_the_smoke_profile(notebook, tmp_path, real, few):
-    given = given_to(notebook, real)
+def test_notebook_in_the_smoke_profile(notebook, tmp_path, real, places, few):
+    given = given_to(notebook, real, places)
     execute(notebook, tmp_path, **given)
     check_drawn(notebook.name[:2], parameters.resolve(given))
     if notebook.stem.startswith("07"):
-        page = results.build_dir() / "demonstration" / "smoke" / "page" / "index.html"
+        (page,) = (results.build_dir() / "demonstration").glob("smoke*/page/index.html")
         assert "simulated survey (profile smoke)" in page.read_text()
 
 
@@ -208,8 +222,8 @@ def test_no_profile_overwrites_what_another_has_left_in_build(few):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("notebook", OTHERS, ids=lambda path: path.stem)
-def test_notebook_draws_the_same_bytes_a_second_time(notebook, tmp_path, real, few):
-    given = given_to(notebook, real)
+def test_notebook_draws_the_same_bytes_a_second_time(notebook, tmp_path, real, places, few):
+    given = given_to(notebook, real, places)
     execute(notebook, tmp_path, **given)
     first = drawn(parameters.resolve(given))
     execute(notebook, tmp_path, **given)
