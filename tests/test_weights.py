@@ -29,9 +29,12 @@ def write_run(p, number, key=KEY, losses=(0.9, 0.5)):
     model = resnet.resnet18(p.width, p.momentum, p.l2)
     resnet.initialise(model, p.seed, number)
     rng = np.random.default_rng(number)
+    variances = [variable for variable in model.variables if "moving_variance" in variable.path]
     for variable in model.variables:
-        if "moving_variance" in variable.path:
-            variable.assign(np.exp(rng.normal(size=variable.shape)) * 1e-6)  # below what float16 holds well
+        if variable is variances[-1]:  # below what float16 holds well; in all layers logits would be huge
+            variable.assign(np.exp(rng.normal(size=variable.shape)) * 1e-6)
+        elif "moving_variance" in variable.path:
+            variable.assign(np.exp(0.3 * rng.normal(size=variable.shape)))
         elif len(variable.shape) == 1:
             variable.assign(variable.value + rng.normal(size=variable.shape) * 1e-3)
     model.save_weights(folder / "loss.weights.h5")
@@ -53,11 +56,12 @@ def test_a_finder_gives_the_logits_of_its_run(run, tmp_path, images):
     finder = weights.load(path)
     own = resnet.logit_model(training.load_network(run))(np.sqrt(stamps.normalise(images))[..., None]).numpy()[:, 0]
     found = finder.score(images)
-    assert found.dtype == np.float32 and np.ptp(own) > 0
-    np.testing.assert_allclose(found, own, rtol=5e-3, atol=5e-3 * np.abs(own).max())
-    np.testing.assert_allclose(finder.score(images * 7e-12 - 1e-12), found, rtol=1e-3)  # any unit, any level
+    size = np.abs(own).max()
+    assert found.dtype == np.float32 and 0.1 < np.ptp(own) and size < 1000
+    np.testing.assert_allclose(found, own, atol=5e-3 * size)  # kernels are rounded to float16
+    np.testing.assert_allclose(finder.score(images * 7e-12 - 1e-12), found, atol=1e-3 * size)  # any unit, any level
     far = weights.compare(finder, run, np.sqrt(stamps.normalise(images))[..., None])
-    rounding = 1e-5 * float(np.abs(own).max())  # of float32 sums, in batches of another size
+    rounding = 1e-5 * float(size)  # of float32 sums, in batches of another size
     assert far["images"] == 5 and 0 < far["median"] <= far["largest"]
     assert far["largest"] == pytest.approx(np.abs(found - own).max(), abs=rounding)
 
