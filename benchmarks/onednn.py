@@ -4,7 +4,7 @@
 
 Each measurement is a process of its own, as oneDNN is switched before TensorFlow is imported; two processes run side by
 side with a thread each, as `python -m lensdet.training --jobs 2` has them.  Medians over rounds; the first chunk of
-each process, which compiles, is left out.  TensorFlow leaves oneDNN off by itself where a CPU has no AVX-512.
+each process, which compiles, is left out.
 """
 
 import argparse

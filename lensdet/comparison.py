@@ -234,9 +234,8 @@ def apart(stated):
 
     It is about these networks, and decides no claim.
     """
-    own = stated[
-        stated.verdict.str.contains("converged") & np.isfinite(stated.low)
-    ]  # one run has no interval, nor do runs that agree
+    # one run has no interval, nor do runs that agree exactly
+    own = stated[stated.verdict.str.contains("converged") & np.isfinite(stated.low)]
     if own.empty:
         return ""
     sides = {"on the thesis' side": "reproduced", "on the other": "not reproduced", "on neither": "undecided"}

@@ -44,11 +44,14 @@ class Learner:
         self.bank = on_device(hosts, sources)
         self._backend = {"tensorflow": _TensorFlow, "jax": _Jax}[keras.backend.backend()](self)
         self._untrained = self.get(every=True)
-        self.restart(run)
+        self._initialise(run)
 
     def restart(self, run):
-        """Begin a run: its initial weights, fresh moving averages and optimiser; what was compiled stays."""
+        """Begin another run: its initial weights, fresh moving averages and optimiser; what was compiled stays."""
         self.set(self._untrained)
+        self._initialise(run)
+
+    def _initialise(self, run):
         resnet.initialise(self.model, self.parameters.seed, run)
         self._backend.refresh()
 

@@ -147,7 +147,10 @@ class Candidates(_Section):
     page_size: Count = Field(500, description="candidates on the page to look through, the highest ranked")
     published: Path | None = Field(None, description="catalogue of known lenses to match with, with name, RA and Dec")
     match_radius: Positive = Field(3.0, description="arcsec, of a match with a known lens")
-    output: Path | None = Field(None, description="folder for list and page; None: build/candidates/<survey>")
+    output: Path | None = Field(
+        None,
+        description="folder for list and page; None: build/candidates/<survey>, or build/demonstration/<profile>",
+    )
     fresh_negatives: Count = Field(100_000, description="simulated anew, for what to expect from a ranked list")
     fresh_lenses: Count = Field(10_000, description="mock lenses simulated anew, for the same")
 
@@ -305,8 +308,10 @@ class Parameters(Simulation, Sampling, Training, Candidates):
 
 def keyed(values: dict) -> dict:
     """What of some named values goes into a key, JSON-ready: not `ADDED_LATER` at the value that older runs had."""
-    values = json.loads(json.dumps(values))
-    return {name: value for name, value in values.items() if name not in ADDED_LATER or value != ADDED_LATER[name]}
+    as_older = {name: json.dumps(value) for name, value in ADDED_LATER.items()}
+    return {
+        name: value for name, value in json.loads(json.dumps(values)).items() if json.dumps(value) != as_older.get(name)
+    }
 
 
 def digest(content):

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from lensdet import maxtree, mocklens, results, segmentation
-from lensdet.parameters import digest
+from lensdet.parameters import digest, keyed
 
 FORMAT = 1  # part of the name of a kept sweep: raise it when a number changes
 RADII = (8, 10, 12, 15, 18, 22, 27, 33, 40, 50)  # pixels, of plain discs
@@ -50,9 +50,13 @@ def sweep(found, ways):
     return pd.DataFrame(rows)
 
 
+def _keyed(how):
+    return list(keyed(how._asdict()).values()) if isinstance(how, maxtree.Settings) else how
+
+
 def kept(parameters, data_key, ways):
     """`sweep` of the validation set, computed once: kept beside the truth tables, by a digest of the ways."""
-    path = mocklens.truth_folder(parameters, data_key) / f"maxtree_sweep-{digest([FORMAT, *ways])}.csv"
+    path = mocklens.truth_folder(parameters, data_key) / f"maxtree_sweep-{digest([FORMAT, *map(_keyed, ways)])}.csv"
     found = results.kept_table(path, lambda: sweep(segmentation.lenses(parameters, "validation"), ways))
     return found.fillna({"preset": ""})
 

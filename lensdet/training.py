@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from lensdet import bank as bank_room
 from lensdet import ensembles, maxtree, mocklens, results, stamps, thesis
-from lensdet.parameters import read_yaml, resolve
+from lensdet.parameters import ADDED_LATER, read_yaml, resolve
 
 # Processes share the memory of a GPU, of which one of either backend would else take all or nearly all.
 SHARED = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
@@ -113,6 +113,9 @@ def train_missing(parameters, progress=True, minutes=None, after=None, experimen
                 train(parameters, experiment, run, bank, progress, deadline, wait, learners)
             except Busy as reason:
                 print(reason, flush=True)
+            gc.collect()
+        del learners  # with the stamps on the device: a notebook may train others next
+        gc.collect()
     return key
 
 
@@ -154,7 +157,7 @@ def load_network(folder, selector="loss"):
     path = folder / f"{selector}.weights.h5"
     if not path.exists():
         raise FileNotFoundError(f"{path}: no weights; remove the folder {folder} and run the notebook to train them")
-    p = json.loads(results.checked(folder / "parameters.json", folder).read_text())
+    p = ADDED_LATER | json.loads(results.checked(folder / "parameters.json", folder).read_text())
     last = {"outputs": len(p["members"]), "activation": "softmax"} if "members" in p else {}
     model = resnet.resnet18(p["width"], p["momentum"], p["l2"], precision=p["precision"], **last)
     model.load_weights(path)
@@ -194,8 +197,9 @@ def score_stamps(run_folder, folder, paths, pixels):
     network = resnet.logit_model(load_network(run_folder))
     images = np.sqrt(stamps.normalise(pixels))
     parameters = json.loads(results.checked(run_folder / "parameters.json", run_folder).read_text())
+    added = {name: value for name, value in ADDED_LATER.items() if name in maxtree.Settings._fields}
     if settings := parameters.get("segmentation"):
-        images = maxtree.segment(images, maxtree.Settings(**settings))
+        images = maxtree.segment(images, maxtree.Settings(**added | settings))
     images = images[..., None]
     batches = [images[i : i + PREDICT_BATCH] for i in range(0, len(images), PREDICT_BATCH)]
     logits = np.concatenate([np.asarray(network(batch, training=False))[:, 0] for batch in batches])
@@ -229,7 +233,7 @@ def train(parameters, experiment, run, bank, progress=True, deadline=math.inf, w
     wait : float
         Seconds to wait for another process that is at work in the same folder.
     learners : callable, optional
-        Gives the network of an experiment and a run, for several calls that share what is compiled.
+        Gives the network of an experiment and a run, for several calls with the same parameters and bank.
 
     Raises
     ------
@@ -256,13 +260,15 @@ def _learners(p, bank):
     from lensdet.dynamic import DynamicEnsembler
     from lensdet.engine import Learner, on_device
 
-    stamps_on_device = cache(lambda: on_device(*mocklens.device_bank(bank, "train")))
-    finder = cache(lambda experiment: Learner(p, experiment, 1, *stamps_on_device()))
+    stamps_on_device, finders = cache(lambda: on_device(*mocklens.device_bank(bank, "train"))), {}
 
     def learner(experiment, run):
+        if experiment in finders:
+            finders[experiment].restart(run)
+            return finders[experiment]
         if experiment not in thesis.TABLE_5_2:
-            finder(experiment).restart(run)
-            return finder(experiment)
+            finders[experiment] = Learner(p, experiment, run, *stamps_on_device())
+            return finders[experiment]
         members = ensembles.run_members(p, bank.data_key, thesis.members(experiment), run)
         if waiting := sorted({str(folder) for folder, _ in members if not results.is_complete(folder)}):
             raise Busy(f"{experiment} run {run} needs members that are not trained yet: {', '.join(waiting)}")

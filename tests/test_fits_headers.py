@@ -68,6 +68,7 @@ def good_files(folder):
     wcs.wcs.cdelt = -0.2 / 3600, 0.2 / 3600
     header = wcs.to_header(relax=True)
     header.update(dict.fromkeys(("WCSAXES", "A_ORDER", "B_ORDER", "AP_ORDER", "BP_ORDER"), 2))
+    header["WCSAXESA"] = 2
     header["CTYPE1"], header["CTYPE2"] = wcs.wcs.ctype
     table = fits.BinTableHDU(Table({"id": [1, 2], "ra": [150.0, 150.1], "dec": [2.0, 2.1]}))
     hdus = {
@@ -96,7 +97,7 @@ NO_SIZE = ("-1", "2.5", "'2'", str(10**18))
 IMPOSSIBLE = {
     **dict.fromkeys(("NAXIS", "ZNAXIS", "TFIELDS"), NO_COUNT),
     **dict.fromkeys(("NAXIS1", "ZNAXIS2", "PCOUNT", "GCOUNT"), NO_SIZE),
-    **dict.fromkeys(("WCSAXES", "A_ORDER", "BP_ORDER"), ("100", "3000000000", "3E4")),
+    **dict.fromkeys(("WCSAXES", "WCSAXESA", "A_ORDER", "BP_ORDER"), ("100", "3000000000", "3E4")),
 }
 STRANGE = {  # allowed, or looked at by astropy alone: named by one reason or another, or used
     **dict.fromkeys(("NAXIS", "ZNAXIS", "TFIELDS"), ("0", "999")),

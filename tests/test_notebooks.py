@@ -160,6 +160,7 @@ def test_losses_by_the_command_of_the_readme(few, places):
         assert row in said
     assert "F_1 Double" not in said
     assert "1 not FITS" in said  # a spoilt stamp is left out, and counted
+    assert "profile smoke: all runs are there" in said
 
 
 @pytest.mark.slow
@@ -206,15 +207,17 @@ def given_to(notebook, real, places):
 
 @pytest.mark.parametrize("notebook", OTHERS, ids=lambda path: path.stem)
 def test_notebook_in_the_smoke_profile(notebook, tmp_path, real, places, few):
-    given = given_to(notebook, real, places)
+    given, there = given_to(notebook, real, places), set(places.rglob("run_*/logits.h5"))
     execute(notebook, tmp_path, **given)
     check_drawn(notebook.name[:2], parameters.resolve(given))
+    if not notebook.stem.startswith("06"):  # which trains with the best settings of its sweep
+        assert set(places.rglob("run_*/logits.h5")) == there
     if notebook.stem.startswith("07"):
         (page,) = (results.build_dir() / "demonstration").glob("smoke*/page/index.html")
         assert "simulated survey (profile smoke)" in page.read_text()
 
 
-def test_no_profile_overwrites_what_another_has_left_in_build(few):
+def test_what_is_left_in_build_has_a_folder_of_its_profile(few):
     """Only a lock has no folder of a profile, a survey or a bank; of stamps that were left out 02 keeps a list."""
     assert {path.name for path in results.build_dir().iterdir() if path.is_file()} <= {"sums.lock"}
     assert "spoilt.fits" in (results.build_dir() / "smoke" / "02_real_rejected.csv").read_text()

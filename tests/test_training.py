@@ -52,7 +52,7 @@ def compiled_once():
 
     def shared(p, bank):
         other = dict.fromkeys(("experiments", "runs", "patience", "redraw_validation", "ensembles"))
-        key = changed(p, **other).model_dump_json()
+        key = changed(p, **other).model_dump_json(), bank.path
         compiled.setdefault(key, learners(p, bank))
         return compiled[key]
 
@@ -139,7 +139,8 @@ def test_a_chunk_is_what_keras_makes_of_it(tiny, smoke_bank, name):
         if "conv2d" in mine.path and mine.name == "bias":
             continue
         moved = np.linalg.norm(theirs.numpy() - before)
-        assert np.linalg.norm(mine.numpy() - theirs.numpy()) < 0.02 * moved, mine.path
+        # Adam takes whole steps of gradients that are nothing but rounding, too: some per cent of these.
+        assert np.linalg.norm(mine.numpy() - theirs.numpy()) < 0.1 * moved, mine.path
 
 
 @pytest.mark.slow
@@ -173,6 +174,20 @@ def test_the_penalty_is_in_the_training_loss(tiny, reference):
     plain = np.mean([log_loss(labels[b], expit(logits[b].astype(float)), labels=[0, 1]) for b in batches])
     np.testing.assert_allclose(history["code_loss"].min(), plain + penalty, rtol=1e-5)
     assert penalty > 1e-3
+
+
+def test_a_network_that_is_used_again_trains_as_a_new_one(tiny, smoke_bank, reference, monkeypatch):
+    """Run 2 in the network of run 1, which has been trained, and in one of its own: bit for bit."""
+    learners, size = training._learners(tiny, smoke_bank), mocklens.sizes(smoke_bank, "train")
+    monkeypatch.setattr(engine, "Learner", lambda *_: pytest.fail("a second network"))
+    used = learners("bce", 1)
+    trained = [mocklens.training_rows(tiny, run, 0, size) for run in (1, 2)]
+    used.train_chunk(*trained[0])
+    assert learners("bce", 2) is used
+    monkeypatch.undo()
+    new = learner(tiny, smoke_bank, run=2)
+    assert used.train_chunk(*trained[1]).tobytes() == new.train_chunk(*trained[1]).tobytes()
+    assert [w.tobytes() for w in used.get(every=True)] == [w.tobytes() for w in new.get(every=True)]
 
 
 # ---- a run that was disturbed
@@ -791,6 +806,9 @@ values = learner.validate(frozen, validation)  # compiles
 with jax.transfer_guard("disallow"):  # what is not sent or fetched on purpose stays where it is
     more = learner.train_chunk(*rows)
     values = learner.validate(frozen, validation)
+learner.restart(1)  # as new, with what is compiled
+again = learner.train_chunk(*mocklens.training_rows(p, 1, 0, size))
+assert np.array_equal(np.asarray(again), np.asarray(losses))
 np.savez(folder / "found.npz", losses=losses, logits=logits, more=more, values=values)
 """
 # What the slow test asks for beyond that.

@@ -138,6 +138,7 @@ def test_what_is_not_there_and_what_is_no_file_of_ours(tmp_path, monkeypatch):
 def installed(run, tmp_path, monkeypatch):
     """As if lensdet were installed, with one finder, and the current folder an empty one; returns the package's."""
     package, work = tmp_path / "site-packages" / "lensdet", tmp_path / "work"
+    monkeypatch.delenv("LENSDET_ROOT", raising=False)
     monkeypatch.setattr(results, "__file__", str(package / "results.py"))
     monkeypatch.setattr(weights, "__file__", str(package / "weights.py"))
     weights.export(run, package / "finders" / "fbeta.h5")
