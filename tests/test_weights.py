@@ -35,6 +35,8 @@ def write_run(p, number, key=KEY, losses=(0.9, 0.5)):
             variable.assign(np.exp(rng.normal(size=variable.shape)) * 1e-6)
         elif "moving_variance" in variable.path:
             variable.assign(np.exp(0.3 * rng.normal(size=variable.shape)))
+        elif "logit/kernel" in variable.path:  # which evens that out
+            variable.assign(0.03 * variable.value)
         elif len(variable.shape) == 1:
             variable.assign(variable.value + rng.normal(size=variable.shape) * 1e-3)
     model.save_weights(folder / "loss.weights.h5")
@@ -57,8 +59,8 @@ def test_a_finder_gives_the_logits_of_its_run(run, tmp_path, images):
     own = resnet.logit_model(training.load_network(run))(np.sqrt(stamps.normalise(images))[..., None]).numpy()[:, 0]
     found = finder.score(images)
     size = np.abs(own).max()
-    assert found.dtype == np.float32 and 0.1 < np.ptp(own) and size < 1000
-    np.testing.assert_allclose(found, own, atol=5e-3 * size)  # kernels are rounded to float16
+    assert found.dtype == np.float32 and 0.1 < np.ptp(own) and size < 100
+    np.testing.assert_allclose(found, own, atol=2e-3 * size)  # kernels are rounded to float16
     np.testing.assert_allclose(finder.score(images * 7e-12 - 1e-12), found, atol=1e-3 * size)  # any unit, any level
     far = weights.compare(finder, run, np.sqrt(stamps.normalise(images))[..., None])
     rounding = 1e-5 * float(size)  # of float32 sums, in batches of another size
