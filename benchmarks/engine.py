@@ -1,7 +1,7 @@
 """The training engine on one device: images a second and MFU, against plain Keras ``fit`` and against PyTorch.
 
     KERAS_BACKEND=jax python benchmarks/engine.py                 # on a GPU: builds, checks and times, under 10 minutes
-    KERAS_BACKEND=jax python benchmarks/engine.py --width 4 --stamps 200 --chunk 256   # to try it on a CPU
+    KERAS_BACKEND=jax python benchmarks/engine.py --width 8 --stamps 200 --chunk 256   # to try it on a CPU
     KERAS_BACKEND=jax python benchmarks/engine.py --only chunk,fit
 
 The engine's variants train on the same rows, and their first losses are compared with those of float32, batch 64, one
@@ -325,13 +325,13 @@ def main():
     parser.add_argument("--out", type=Path, default=None, help="folder (default: build/)")
     options = parser.parse_args()
     if options.profile == "smoke":  # what is asked for otherwise still counts
-        parser.set_defaults(width=2, stamps=200, chunk=128, rounds=1)
+        parser.set_defaults(width=8, stamps=200, chunk=128, rounds=1)
         options = parser.parse_args()
     options.device = results.device()
     print(f"{options.device}; {keras.backend.backend()}; {results.versions()}", flush=True)
     if options.device.startswith("CPU") and options.width > 16:
         parser.error(f"no GPU is seen ({options.device}), and width {options.width} takes hours without one; try "
-                     "--width 4 --stamps 200 --chunk 256, or install the backend for your GPU")  # fmt: skip
+                     "--width 8 --stamps 200 --chunk 256, or install the backend for your GPU")  # fmt: skip
     bench = Bench(options)
     print(f"{bench.flops / 1e9:.2f} GFLOP an image in training at width {options.width}", flush=True)
     for name in options.only.split(","):

@@ -27,7 +27,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     if options.profile == "smoke":  # what is asked for otherwise still counts
-        parser.set_defaults(width=2, images=8, rounds=1)
+        parser.set_defaults(width=8, images=8, rounds=1)
         options = parser.parse_args()
     model = resnet.resnet18(options.width)
     resnet.initialise(model, 0, 1)

@@ -159,7 +159,7 @@ def main():
     parser.add_argument("--images", type=int, default=1024, help="of a chunk of the trainings")
     options = parser.parse_args()
     if options.profile == "smoke":  # what is asked for otherwise still counts
-        parser.set_defaults(n=4, chunk=32, rounds=1, width=2, images=64)
+        parser.set_defaults(n=4, chunk=32, rounds=1, width=8, images=64)
         options = parser.parse_args()
     p = parameters.resolve({"profile": options.profile})
     bank = open_bank(p)

@@ -71,7 +71,7 @@ def main():
         *numbers, path = options.measure
         return measure(*map(int, numbers), path)
     if options.profile == "smoke":  # what is asked for otherwise still counts
-        parser.set_defaults(widths="2", rounds=1, chunks=1)
+        parser.set_defaults(widths="8", rounds=1, chunks=1)
         options = parser.parse_args()
     print("| width | processes | training off, on (images/s) | ratio | scoring off, on | ratio | logits differ by |")
     print("|---|---|---|---|---|---|---|")

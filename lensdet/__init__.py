@@ -5,9 +5,13 @@ Light on purpose: papermill imports it at every start.  The public names are loa
 
 import importlib
 import os
+import platform
 from importlib.metadata import PackageNotFoundError, version
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's notes about its build are not the reader's concern
+if platform.machine().lower() in ("x86_64", "amd64"):
+    # Where a CPU has no AVX-512 TensorFlow leaves its faster convolutions off by itself: benchmarks/onednn.md.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 _PUBLIC = {
     "Parameters": "parameters",

@@ -26,6 +26,7 @@ from lensdet.parameters import digest
 
 CLASSES = ("lrg", "source", "contaminant")
 SPLITS = ("train", "validation", "calibration", "test")
+FIRST_LARGE = 20_000_000  # first id of the large test set, in no split; above those of `lensdet.fresh`
 BATCH = 64  # stamps that a worker makes at once
 _OF_CLASS = {cls: folder for folder, cls in stamps.FOLDERS.items()}
 READ = 8192  # files read at once: 330 MB
@@ -39,10 +40,10 @@ class Bank:
     data_key: str
     rejected: int = 0
 
-    def pixels(self, cls, split):
-        """Normalised stamps, float16 (n, 101, 101)."""
+    def pixels(self, cls, split, places=slice(None)):
+        """Normalised stamps, float16 (n, 101, 101): all, or those at some places, which must increase."""
         with h5py.File(self.path) as file:
-            return file[cls][split]["pixels"][:]
+            return file[cls][split]["pixels"][places]
 
     def catalogue(self, cls, split):
         """Catalogue of a class and split, a pandas data frame with a row a stamp."""
@@ -67,7 +68,8 @@ def open_bank(parameters, only=None):
         With ``data``, stamps are read from that folder; without, they are simulated.
     only : tuple of (str, dict), optional
         Nothing but some stamps of one split of a simulated survey, which are there much sooner: the split, and their
-        places in it by class.  See `lensdet.mocklens.frozen_bank`.
+        places in it by class.  See `lensdet.mocklens.frozen_bank`.  "large" is the large test set, which no bank
+        of a whole survey has.
 
     Returns
     -------
@@ -127,10 +129,13 @@ class _Survey:
     def fill(self, file, _rejected, only):
         p, (wanted, places) = self.parameters, only or (None, None)
         for cls, n_train in zip(CLASSES, (p.n_lrg, p.n_source, p.n_contaminant), strict=True):
-            first = 0
+            first, splits = 0, {}
             for split, n in split_sizes(n_train).items():
-                ids = range(first, first + n)
+                splits[split] = range(first, first + n)
                 first += n
+            if only:
+                splits["large"] = range(FIRST_LARGE, FIRST_LARGE + p.large_size)
+            for split, ids in splits.items():
                 if only:
                     ids = [ids[place] for place in places[cls]] if split == wanted else []
                 if not ids:

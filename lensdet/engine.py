@@ -31,7 +31,7 @@ class Learner:
     made_from = ()  # fingerprints of the networks that went into it
 
     def __init__(self, parameters, experiment, run, hosts, sources):
-        p = self.parameters = parameters
+        p = self.parameters = parameters.model_copy(update={"learning_rate": parameters.rate(experiment)})
         self.model = resnet.resnet18(p.width, p.momentum, p.l2, precision=p.precision)  # what is kept
         self.network = self.validated = resnet.logit_model(self.model)  # what is computed
         self.loss = losses.make_loss(**p.loss(experiment))
@@ -92,6 +92,25 @@ class Learner:
             Losses of the steps, with the L2 penalty.  On JAX it is on the device, and perhaps not there yet.
         """
         return self._backend.train(_batches({**_columns(rows, masks), "warp": warps}, self.parameters.batch_size))
+
+    def average_statistics(self, rows, warps, masks=None):
+        """Give batch normalisation the mean and variance that the weights of now have on some training images.
+
+        Its moving averages are of the last steps, whose weights were others: where the rate is high, a validation with
+        them measures the lag as well (Wu & Johnson 2021).  Means and variances of batches are averaged.  Training goes
+        on as it would without: there each batch has its own.
+
+        Parameters
+        ----------
+        rows, warps, masks
+            As for `train_chunk`; whole batches.
+        """
+        self._backend.average(_batches({**_columns(rows, masks), "warp": warps}, self.parameters.batch_size))
+
+    def averages(self):
+        """The variables of the model that hold the averages of batch normalisation."""
+        layers = [layer for layer in self.model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+        return [variable for layer in layers for variable in layer.non_trainable_variables]
 
     def validate(self, rows, bank, masks=None):
         """The values of `selectors` on a validation set, a float32 array as from `train_chunk`.
@@ -257,6 +276,20 @@ class _TensorFlow:
                 found = found.write(i, step(learner.augmented(learner.bank, batch), batch["label"]))
             return found.stack()
 
+        averages = [variable.value for variable in learner.averages()]
+
+        @tf.function
+        def average(chunk):
+            steps = len(chunk["label"])
+            sums = [tf.zeros_like(variable) for variable in averages]
+            for i in tf.range(steps):
+                for variable in averages:  # so that they leave the step with its own mean or variance alone
+                    variable.assign(tf.zeros_like(variable))
+                network(learner.augmented(learner.bank, {name: a[i] for name, a in chunk.items()}), training=True)
+                sums = [total + variable for total, variable in zip(sums, averages, strict=True)]
+            for variable, total in zip(averages, sums, strict=True):
+                variable.assign(total / (steps * (1 - learner.parameters.momentum)))
+
         @tf.function
         def validate(labels, batches, bank):
             n = len(batches["label"])
@@ -268,6 +301,7 @@ class _TensorFlow:
             return learner.select(labels, found.stack(), penalty())
 
         self.train = lambda chunk: train(chunk).numpy()
+        self.average = average
         self.validate = lambda labels, batches, bank: validate(tf.constant(labels), batches, bank).numpy()
         self.score = tf.function(lambda images: network(images, training=False))
 
@@ -306,6 +340,24 @@ class _Jax:
 
             return jax.lax.scan(step, state, chunk)
 
+        averages = {id(variable) for variable in learner.averages()}
+        places = [k for k, variable in enumerate(network.non_trainable_variables) if id(variable) in averages]
+
+        @jax.jit
+        def average(state, bank, chunk):
+            trainable, rest, moments = state
+            none = [jax.numpy.zeros_like(x) if k in places else x for k, x in enumerate(rest)]
+
+            def step(_, batch):  # from nothing, so that it leaves the batch's own mean and variance alone
+                with jax.default_matmul_precision("float32"):
+                    images = learner.augmented(bank, batch)
+                found = network.stateless_call(trainable, none, images, training=True)[1]
+                return None, [found[k] for k in places]
+
+            found = [x.mean(0) / (1 - learner.parameters.momentum) for x in jax.lax.scan(step, None, chunk)[1]]
+            new = dict(zip(places, found, strict=True))
+            return trainable, [new.get(k, x) for k, x in enumerate(rest)], moments
+
         @jax.jit
         def validate(state, bank, labels, batches):
             own = self._of(state, learner.validated)
@@ -326,7 +378,11 @@ class _Jax:
             self.state, found = train(self.state, learner.bank, jax.device_put(chunk))
             return found
 
+        def average_chunk(chunk):
+            self.state = average(self.state, learner.bank, jax.device_put(chunk))
+
         self.train = train_chunk
+        self.average = average_chunk
         self.validate = lambda labels, batches, bank: validate(self.state, bank, *jax.device_put((labels, batches)))
         self.score = lambda images: score(self.state, images)
 

@@ -12,11 +12,15 @@ from joblib import Parallel, cpu_count, delayed
 
 from lensdet import augmentation, maxtree, results
 from lensdet import bank as bank_room
+from lensdet.parameters import digest
 from lensdet.streams import stream
 
 ROW = np.dtype([("stamp", np.int32), ("source", np.int32), ("alpha", np.float32), ("label", np.float32)])
 # The frozen sets: the split each is drawn from.
 FROZEN = {"validation": "validation", "calibration": "calibration", "test": "test", "information": "test"}
+LARGE = "large"  # the large test set, of stamps in no split; of the embedded survey alone
+OF_LARGE = ["label", "host", "stamp_id", "kind", "source_id", "alpha", "einstein_radius", "area_fraction"]  # kept of it
+BLOCK = 2048  # stamps of the large test set on the device at once
 
 
 def device_bank(bank, split):
@@ -76,10 +80,10 @@ def frozen_rows(parameters, name, size, redraw=()):
 
     Parameters
     ----------
-    name : {"validation", "calibration", "test", "information"}
+    name : {"validation", "calibration", "test", "information", "large"}
         The information set has mock lenses only.
     size : tuple of int
-        As from `sizes`, of the split in `FROZEN`.
+        As from `sizes`, of the split in `FROZEN`; of the large test set, ``(large_size,) * 3``.
     redraw : tuple of int
         Further words for the key, for a validation set drawn anew at every chunk (the ``code`` protocol's).
     """
@@ -91,7 +95,8 @@ def frozen_rows(parameters, name, size, redraw=()):
 
     if name == "information":
         return _rows(rng, parameters.information_size, 0, size, parameters, pick)
-    return _rows(rng, parameters.frozen_size, parameters.frozen_size, size, parameters, pick)
+    n = parameters.large_size if name == LARGE else parameters.frozen_size
+    return _rows(rng, n, n, size, parameters, pick)
 
 
 def frozen_bank(parameters, name):
@@ -101,12 +106,15 @@ def frozen_bank(parameters, name):
     whole bank is not there yet: the test set needs some 550 of 10,000 sources.  Pixels are the same either way, and so
     is what `truth` says.
     """
-    split = FROZEN[name]
-    if parameters.data is not None or bank_room.is_built(parameters):
+    split = LARGE if name == LARGE else FROZEN[name]
+    if split == LARGE:
+        size = (parameters.large_size,) * 3
+    elif parameters.data is not None or bank_room.is_built(parameters):
         opened = bank_room.open_bank(parameters)
         return opened, frozen_rows(parameters, name, sizes(opened, split))
-    counts = parameters.n_lrg, parameters.n_contaminant, parameters.n_source
-    size = tuple(bank_room.split_sizes(n)[split] for n in counts)
+    else:
+        counts = parameters.n_lrg, parameters.n_contaminant, parameters.n_source
+        size = tuple(bank_room.split_sizes(n)[split] for n in counts)
     rows = frozen_rows(parameters, name, size)
     stamps, rows["stamp"] = np.unique(rows["stamp"], return_inverse=True)
     sources, rows["source"] = np.unique(rows["source"], return_inverse=True)
@@ -115,6 +123,26 @@ def frozen_bank(parameters, name):
     if not len(places["contaminant"]):  # mock lenses alone; a bank has all classes
         places["contaminant"] = np.arange(1)
     return bank_room.open_bank(parameters, (split, places)), rows
+
+
+def large_rows(parameters):
+    """Rows of the large test set: of all that may be drawn, where those of `frozen_bank` are of what it simulates."""
+    return frozen_rows(parameters, LARGE, (parameters.large_size,) * 3)
+
+
+def blocks(bank, split, rows):
+    """Rows of a split and their stamps, a block at a time: rows for these stamps, LRGs with contaminants, sources.
+
+    Of 30,000 stamps at once there would be 600 MB on the host, and as many on the device.
+    """
+    n_lrg = bank.count("lrg", split)
+    for i in range(0, len(rows), BLOCK):
+        part = rows[i : i + BLOCK].copy()
+        stamps, part["stamp"] = np.unique(part["stamp"], return_inverse=True)
+        used, part["source"] = np.unique(part["source"], return_inverse=True)
+        lrg = stamps < n_lrg
+        hosts = bank.pixels("lrg", split, stamps[lrg]), bank.pixels("contaminant", split, stamps[~lrg] - n_lrg)
+        yield part, np.concatenate(hosts), bank.pixels("source", split, used)
 
 
 def merge(hosts, sources, stamp, source, alpha):
@@ -255,6 +283,23 @@ def truth_folder(parameters, data_key):
 def has_truth(parameters, data_key):
     """Whether the truth table of every frozen set is there."""
     return all((truth_folder(parameters, data_key) / f"{name}.csv").exists() for name in FROZEN)
+
+
+def large_folder(parameters):
+    """Where truth and rows of the large test set lie, ``results/large-<key>``: of any profile that simulates so."""
+    return results.results_dir() / f"large-{digest(parameters.large())}"
+
+
+def large_set(parameters):
+    """The large test set as `frozen_bank` has it; its rows and what is known of them are left in `large_folder`."""
+    bank, rows = frozen_bank(parameters, LARGE)
+    folder = large_folder(parameters)
+    paths = folder / "rows.h5", folder / "truth.csv"
+    if not all(path.exists() for path in paths):
+        with results.sealing(*paths):
+            results.write_rows(paths[0], large_rows(parameters))
+            results.write_csv(paths[1], truth(bank, LARGE, rows)[OF_LARGE].round(5))
+    return bank, rows
 
 
 def write_truth(parameters, bank):

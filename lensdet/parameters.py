@@ -19,7 +19,7 @@ LOSSES = ("bce", "fbeta", "f1", "f1_double")  # of the thesis
 FURTHER = ("focal", "sigmoid_f1")  # beyond it
 # Parameters, and settings of the Max-Tree, that were added when there were results already: by name, the value that
 # those had.  At that value they stay out of every key, so that each committed folder keeps its name.
-ADDED_LATER: dict[str, object] = {}
+ADDED_LATER: dict[str, object] = {"batch_norm_images": 0}
 SURVEY = 1  # version of `lensdet.simulation`, part of every key: raise it when a pixel changes
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -91,8 +91,13 @@ class Training(_Section):
     """One training: what decides its result, beside the loss and the data."""
 
     seed: int = Field(0, ge=0, description="of initial weights and training rows, with the number of the run")
-    width: Count = Field(64, description="channels of the first stage of ResNet18")
+    # TensorFlow 2.21 dies with oneDNN where a convolution has fewer channels.
+    width: int = Field(64, ge=8, description="channels of the first stage of ResNet18")
     momentum: float = Field(0.99, gt=0, lt=1, description="of the moving averages of batch normalisation")
+    batch_norm_images: int = Field(
+        0, ge=0, description="training images of a chunk that the averages of batch normalisation are computed from, "
+        "before validation and for what is kept; 0: the moving averages",
+    )  # fmt: skip
     l2: float = Field(1e-4, ge=0, description="weight decay of the convolutions")
     learning_rate: float = Field(1e-4, gt=0, description="of Adam; the highest, where it is not constant")
     schedule: Literal["constant", "cosine"] = Field(
@@ -120,6 +125,11 @@ class Training(_Section):
         if self.chunk_size % self.batch_size or self.chunk_size % 2:
             raise ValueError(
                 f"chunk_size {self.chunk_size} must be even and a multiple of batch_size {self.batch_size}"
+            )
+        if self.batch_norm_images % self.batch_size or self.batch_norm_images > self.chunk_size:
+            raise ValueError(
+                f"batch_norm_images {self.batch_norm_images} must be a multiple of batch_size {self.batch_size}, and "
+                f"chunk_size {self.chunk_size} at the most"
             )
         return self
 
@@ -158,7 +168,7 @@ class Candidates(_Section):
 class Parameters(Simulation, Sampling, Training, Candidates):
     """All parameters of a notebook.  Make one with `resolve`, which knows the profiles."""
 
-    profile: Literal["smoke", "quick", "overnight", "lite", "thesis"] = Field(
+    profile: Literal["smoke", "quick", "evening", "overnight", "lite", "thesis"] = Field(
         "quick", description="how much is computed"
     )
     protocol: Literal["text", "code"] = Field(
@@ -167,6 +177,14 @@ class Parameters(Simulation, Sampling, Training, Candidates):
     experiments: tuple[Experiment, ...] = Field(
         LOSSES, min_length=1, description="losses to train and show; fbeta:0.5 is soft F_beta with another beta"
     )
+    learning_rates: dict[Experiment, Positive] = Field(
+        {},
+        description="by experiment, in the place of learning_rate; given learning_rate alone, a profile's have no say",
+    )
+    large_size: int = Field(
+        10_000, ge=0, description="positives, and as many negatives, of a second test set, in no training's data; each "
+        "network of the embedded survey is scored on it when it is trained; 0: none",
+    )  # fmt: skip
     runs: Count = Field(10, description="runs of each experiment, paired: run i has the same weights and rows in all")
     ensembles: tuple[Literal["NM_3", "NM_6", "IDE_3", "IDE_6"], ...] = Field(
         tuple(thesis.TABLE_5_2), min_length=1, description="Nelder-Mead and input-dependent ensembles (section 4.6)"
@@ -257,6 +275,16 @@ class Parameters(Simulation, Sampling, Training, Candidates):
         """Eight hexadecimal digits that name the embedded survey and its frozen sets."""
         return digest(self.simulated())
 
+    def large(self):
+        """What decides the large test set, as a JSON-ready dictionary: not how many stamps there are to train on."""
+        simulated = {name: v for name, v in self.section(Simulation).items() if not name.startswith("n_")}
+        sampled = {"alpha": self.alpha, "contaminant_fraction": self.contaminant_fraction, "size": self.large_size}
+        return {"version": SURVEY, "data_seed": self.data_seed, **simulated, **sampled}
+
+    def rate(self, experiment):
+        """The learning rate of an experiment."""
+        return self.learning_rates.get(experiment, self.learning_rate)
+
     def loss(self, experiment):
         """The loss of an experiment: the arguments of `lensdet.losses.make_loss` that it depends on."""
         name, _, beta = experiment.partition(":")
@@ -276,11 +304,13 @@ class Parameters(Simulation, Sampling, Training, Candidates):
             members = [thesis.ROWS[name] for name in thesis.members(experiment)]
             members = [[self.experiment_name(loss, data_key), selector[self.protocol]] for loss, selector in members]
             own = {"loss": "closest member", "protocol": self.protocol, "members": members}
-            return {**own, **self.dynamic().section(Training), "data": data_key}
+            training = self.dynamic().section(Training) | {"learning_rate": self.rate(experiment)}
+            return {**own, **training, "data": data_key}
         loss = self.loss(experiment)
         settings = self.maxtree()
         segmentation = {} if settings is None else {"segmentation": keyed(settings._asdict())}
-        return {"loss": loss.pop("name"), **keyed(loss), **self.section(Training), **segmentation, "data": data_key}
+        own = self.section(Training) | {"learning_rate": self.rate(experiment)}
+        return {"loss": loss.pop("name"), **keyed(loss), **own, **segmentation, "data": data_key}
 
     def maxtree(self):
         """`lensdet.maxtree.Settings` of the segmentation; None without one."""
@@ -319,19 +349,24 @@ def digest(content):
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
 
-BEST = ("thesis", "lite", "overnight", "quick")  # profiles that learn something, the most first
+BEST = ("thesis", "lite", "overnight", "evening", "quick")  # profiles that learn something, the most first
 # What each profile changes from the thesis' values.
 PROFILES = {
     # CI: every code path, nothing learned.
     "smoke": dict(
-        n_lrg=48, n_source=48, n_contaminant=48, frozen_size=24, information_size=32, supersampling=2, width=4,
+        n_lrg=48, n_source=48, n_contaminant=48, frozen_size=24, information_size=32, supersampling=2, width=8,
         momentum=0.9, learning_rate=1e-3, chunks=2, chunk_size=64, batch_size=16, patience=2, runs=2,
-        dynamic_chunks=2, fresh_negatives=60, fresh_lenses=40,
+        dynamic_chunks=2, fresh_negatives=60, fresh_lenses=40, large_size=30,
     ),
     # A laptop without a GPU.  Tuned on BCE alone: see benchmarks/tuning.md.
     "quick": dict(
         n_source=8000, information_size=2000, width=16, momentum=0.9, learning_rate=1e-3, schedule="cosine", chunks=32,
         chunk_size=2048, patience=32, runs=2, dynamic_chunks=12, fresh_negatives=5000, fresh_lenses=500,
+    ),
+    # Two cores over an evening: the survey and network of quick, four times as many images a run.
+    "evening": dict(
+        n_source=8000, information_size=2000, width=16, momentum=0.9, learning_rate=1e-3, schedule="cosine", chunks=64,
+        patience=64, runs=5, dynamic_chunks=16,
     ),
     # Two cores over a night: the survey and network of quick, fourteen times as many images a run.
     "overnight": dict(
@@ -368,8 +403,11 @@ def resolve(given):
             hint = f"did you mean {near[0]!r}? " if near else ""
             raise ParameterError(f"unknown parameter {name!r}; {hint}(known: {', '.join(Parameters.model_fields)})")
     profile = given.get("profile", Parameters.model_fields["profile"].default)
+    own = PROFILES.get(profile if isinstance(profile, str) else "", {})
+    if "learning_rate" in given:  # the profile's choice for a loss is not what was asked for
+        own = {name: value for name, value in own.items() if name != "learning_rates"}
     try:
-        return Parameters(**{**PROFILES.get(profile if isinstance(profile, str) else "", {}), **given})
+        return Parameters(**{**own, **given})
     except ValidationError as error:
         raise ParameterError("; ".join(_explain(e) for e in error.errors())) from None
 

@@ -276,6 +276,11 @@ def all_runs(parameters, loss, data_key):
     return found
 
 
+def has_large(folder):
+    """Whether a run was scored on the large test set."""
+    return (folder / "large.h5").exists()
+
+
 def is_kept(path):
     """Whether a file of results is small and says what came of a run: no weights, no state, no lock, nothing half."""
     return path.suffix in (".json", ".csv", ".h5") and not path.name.endswith(".weights.h5") and path.name[0] != "."
@@ -315,22 +320,61 @@ def write_logits(path, logits, rows):
                 file.create_dataset(f"logits/{selector}/{name}", data=array.astype(np.float32))
 
 
+def write_large(path, logits, key):
+    """Write logits of the large test set by selector, and the set's key, as one HDF5 file, atomically.
+
+    Selectors that share a checkpoint, and so an array, share it here too.
+    """
+    written = {}
+    with atomic(path) as beside, h5py.File(beside, "w") as file:
+        file.attrs["set"] = key
+        for selector, array in logits.items():
+            if id(array) not in written:
+                written[id(array)] = file.create_dataset(f"logits/{selector}/large", data=array.astype(np.float32),
+                                                         compression="gzip", shuffle=True, track_times=False)  # fmt: skip
+            else:
+                file[f"logits/{selector}/large"] = written[id(array)]
+
+
+def write_rows(path, rows):
+    """Write rows, a structured array of dtype `lensdet.mocklens.ROW` (N,), as an HDF5 file, atomically."""
+    with atomic(path) as beside, h5py.File(beside, "w") as file:
+        file.create_dataset("rows", data=rows, compression="gzip", shuffle=True, track_times=False)
+
+
 def load_logits(folder, selector, name):
     """Labels and logits of a set by a selector's checkpoint: two float32 arrays (N,).
 
     Raises
     ------
     FileNotFoundError
-        Where the run is not complete.
+        Where the run is not complete, or was not scored on the large test set.
     """
     if not is_complete(folder):
         raise FileNotFoundError(f"{folder}: no complete run; train it with notebooks/02_losses.py")
+    if name == "large":
+        with _large(folder) as file:
+            found = file[f"logits/{selector}/large"][:]
+        return load_rows(folder, name)["label"], found
     with h5py.File(checked(folder / "logits.h5", folder)) as file:
         return file[f"rows/{name}"]["label"], file[f"logits/{selector}/{name}"][:]
 
 
+def _large(folder):
+    """The open file of a run's logits of the large test set."""
+    path = folder / "large.h5"
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: not scored on the large set; remove {folder} to train the run anew")
+    return h5py.File(checked(path, folder))
+
+
 def load_rows(folder, name):
     """Rows of a set that a run was scored on, of dtype `lensdet.mocklens.ROW` (N,)."""
+    if name == "large":  # which all runs share
+        with _large(folder) as file:
+            path = results_dir() / f"large-{file.attrs['set']}" / "rows.h5"
+        with h5py.File(checked(path)) as file:
+            return file["rows"][:]
     with h5py.File(checked(folder / "logits.h5", folder)) as file:
         return file[f"rows/{name}"][:]
 

@@ -42,6 +42,11 @@ class Difference(NamedTuple):
     low: float  # other seeds and other images; not a number where all runs agree
     high: float
     n_runs: int
+    p: float = np.nan  # two-sided, of no difference: below 0.05 where the combined interval of 95 % leaves out 0
+
+
+LEAST_RUNS = 5  # Student's t leans on a normality that fewer cannot show
+EQUIVALENT = 0.01  # what is smaller than this matters to nobody who looks for lenses
 
 
 def resample(stamp, source, stratum, draws=2000, seed=0):
@@ -224,8 +229,9 @@ def paired(values_a, values_b, resampled_a, resampled_b, level=0.95):
     quantile = t.ppf((1 + level) / 2, [n - 1, freedom])
     seeds, both = (float(half) for half in quantile * np.sqrt([of_seeds, of_seeds + of_images]))
     both = float(np.maximum(both, seeds))  # not a number where either is none
+    p = 2 * np.max(t.sf(abs(mean) / np.sqrt([of_seeds, of_seeds + of_images]), [n - 1, freedom]))
     test = bootstrap_interval(resampled, level)
-    return Difference(mean, spread, mean - seeds, mean + seeds, *test, mean - both, mean + both, n)
+    return Difference(mean, spread, mean - seeds, mean + seeds, *test, mean - both, mean + both, n, float(p))
 
 
 def verdict(difference, sign, least_runs=5):
@@ -250,6 +256,50 @@ def verdict(difference, sign, least_runs=5):
     if difference.n_runs < least_runs or not (difference.low > 0 or difference.high < 0):
         return "undecided"
     return "reproduced" if sign * difference.mean > 0 else "not reproduced"
+
+
+def holm(p):
+    """P-values (m,) of one family of comparisons, adjusted for their number (Holm 1979).
+
+    Where they are compared with 0.05, the probability that any of the comparisons without a difference is decided is at
+    most that, whatever they have in common.  What is not a number stays so, and does not count.
+    """
+    p = np.asarray(p, float)
+    order = np.argsort(p)  # numbers first
+    left = np.isfinite(p).sum() - np.arange(len(p))
+    adjusted = np.full(len(p), np.nan)
+    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * np.maximum(left, 1)), 1)
+    return adjusted
+
+
+def judge(differences, signs, level=0.05):
+    """Verdicts on the claims of one family, such as those of a research question: that sign (a - b) > 0 for each.
+
+    Parameters
+    ----------
+    differences : list of Difference
+        At one budget.  With fewer than `LEAST_RUNS` runs all is open.
+    signs : list of {1, -1}
+        1 if a is claimed to be larger than b, -1 if smaller.
+    level : float
+        The probability that anything is decided where there is no difference at all.
+
+    Returns
+    -------
+    list of str
+        *agrees* or *contradicts*, where the difference has the sign of the claim or the other and its p-value, adjusted
+        by `holm`, is below `level`; *equivalent* where it is not and the combined interval lies within `EQUIVALENT` of
+        0; else *open*.
+    """
+    enough = [d.n_runs >= LEAST_RUNS for d in differences]
+    adjusted = holm([d.p if each else np.nan for d, each in zip(differences, enough, strict=True)])
+    found = []
+    for d, sign, each, p in zip(differences, signs, enough, adjusted, strict=True):
+        if p < level:
+            found.append("agrees" if sign * d.mean > 0 else "contradicts")
+        else:
+            found.append("equivalent" if each and max(-d.low, d.high) < EQUIVALENT else "open")
+    return found
 
 
 def summarise(labels, logits_by_run, weights, protocol="text", beta=0.17, level=0.95):

@@ -318,6 +318,8 @@ def _train(p, experiment, run, bank, folder, progress, deadline, learner):
         while chunk < p.chunks and not state.stopped(p.patience):
             (drawn, others), ahead = ahead.result(), draw.submit(drawn_chunk, chunk + 1)
             steps = learner.train_chunk(*drawn)
+            if n := p.batch_norm_images:
+                learner.average_statistics(*(None if part is None else part[-n:] for part in drawn))
             scores = select(frozen, frozen_masks)
             if others is not None:
                 scores |= {name: value for name, value in select(*others).items() if name.startswith("code_")}
@@ -335,7 +337,7 @@ def _train(p, experiment, run, bank, folder, progress, deadline, learner):
                 return
     state.seconds += time.monotonic() - began
     state.save(folder / "state.npz", learner, state.seconds)
-    _finish(p, run, last, bank, folder, learner, state, masks)
+    _finish(p, experiment, run, last, bank, folder, learner, state, masks)
 
 
 def _masks(p, bank):
@@ -345,7 +347,7 @@ def _masks(p, bank):
     return lambda split, rows: None if settings is None else of(split)(rows)
 
 
-def _finish(p, run, last, bank, folder, learner, state, masks):
+def _finish(p, experiment, run, last, bank, folder, learner, state, masks):
     """Score every frozen set with every selector's checkpoint, and write the run folder; ``logits.h5`` comes last."""
     from lensdet.engine import on_device
 
@@ -370,16 +372,39 @@ def _finish(p, run, last, bank, folder, learner, state, masks):
         learner.set(state.kept[state.best[selector][1]])
         with results.atomic(folder / f"{selector}.weights.h5") as beside:
             learner.model.save_weights(beside)
+    beside = [_score_large(p, experiment, folder, learner, state)] if p.large_size and p.data is None else []
     chosen = {selector: chunk for selector, (_, chunk) in state.best.items()}
     made = {"seconds": round(state.seconds, 1), "chosen": chosen}
     if learner.made_from:
         made["members"] = learner.made_from
     made = {**results.provenance(), **made}
-    with results.sealing(*(folder / f for f in ("parameters.json", "history.csv", "provenance.json", "logits.h5"))):
+    files = "parameters.json", "history.csv", "provenance.json", "logits.h5", *beside
+    with results.sealing(*(folder / name for name in files)):
         results.write_csv(folder / "history.csv", pd.DataFrame(state.history))
         results.write_json(folder / "provenance.json", made)
         results.write_logits(folder / "logits.h5", logits, {name: rows for name, (_, rows) in sets.items()})
     (folder / "state.npz").unlink()
+
+
+def _score_large(p, experiment, folder, learner, state):
+    """Leave logits of the large test set, by the selectors of the tables' rows; returns the name of the file."""
+    from lensdet.engine import on_device
+
+    rows_of_tables = [selector[p.protocol] for loss, selector in thesis.ROWS.values() if loss == experiment]
+    wanted = learner.selectors if experiment in thesis.TABLE_5_2 else dict.fromkeys(["loss", *rows_of_tables])
+    settings, (bank, rows) = p.maxtree(), mocklens.large_set(p)
+    chunks = {selector: state.best[selector][1] for selector in wanted}
+    scored = {chunk: [] for chunk in chunks.values()}
+    for part, hosts, sources in mocklens.blocks(bank, mocklens.LARGE, rows):
+        masks = None if settings is None else mocklens.masker(settings, hosts, sources)(part)
+        pixels = on_device(hosts, sources)
+        for chunk, logits in scored.items():
+            learner.set(state.kept[chunk])
+            logits.append(learner.logits(part, pixels, masks))
+    scored = {chunk: np.concatenate(logits) for chunk, logits in scored.items()}
+    key = mocklens.large_folder(p).name.removeprefix("large-")
+    results.write_large(folder / "large.h5", {selector: scored[chunk] for selector, chunk in chunks.items()}, key)
+    return "large.h5"
 
 
 class _State:
@@ -460,10 +485,13 @@ def main(arguments=None):
 
     def pack():
         folders = [f for experiment in wanted for f in results.complete_runs(p, experiment, key)]
-        results.pack(options.pack, [*folders, mocklens.truth_folder(p, key)])
+        large = [mocklens.large_folder(p)] if any(map(results.has_large, folders)) else []
+        results.pack(options.pack, [*folders, mocklens.truth_folder(p, key), *large])
 
     if options.jobs > 1:
         mocklens.write_truth(p, bank_room.open_bank(p))  # once, by all cores
+        if p.large_size and p.data is None:
+            mocklens.large_set(p)
         get_reusable_executor().shutdown()  # the processes that simulated would wait for minutes, in memory
         given = sys.argv[1:] if arguments is None else arguments
         for part in [False, True][: 1 + options.ensembles]:  # members first

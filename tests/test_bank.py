@@ -73,7 +73,7 @@ def test_some_stamps_alone_have_the_pixels_of_the_whole(smoke, smoke_bank, build
 
 
 def test_training_parameters_share_a_bank_and_others_do_not(smoke, smoke_bank):
-    assert bank.open_bank(smoke.model_copy(update={"seed": 5, "width": 8, "runs": 1})) == smoke_bank
+    assert bank.open_bank(smoke.model_copy(update={"seed": 5, "width": 16, "runs": 1})) == smoke_bank
     keys = {smoke.model_copy(update={k: v}).survey_key() for k, v in (("hardness", 0.7), ("data_seed", 3), ("runs", 9))}
     assert len(keys) == 3 and smoke_bank.data_key in keys
 

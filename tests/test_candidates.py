@@ -32,11 +32,11 @@ from lensdet.stamps import Rejection
 
 @pytest.fixture(scope="module")
 def finders():
-    made = {"parameters": {"loss": "bce", "width": 2, "chunk_size": 64}, "chunks": 2, "run": "smoke/bce/run_01",
+    made = {"parameters": {"loss": "bce", "width": 8, "chunk_size": 64}, "chunks": 2, "run": "smoke/bce/run_01",
             "validation_loss": 0.5}  # fmt: skip
     found = {}
     for run, (name, temperature) in enumerate({"bce": 2.0, "fbeta": 0.5}.items()):
-        model = resnet.resnet18(2)
+        model = resnet.resnet18(8)
         resnet.initialise(model, 7, run)
         told = weights.Finder(resnet.logit_model(model), weights.PREPROCESSING, temperature, made, f"{run}" * 64)
         found[name] = told
@@ -178,7 +178,7 @@ def exported(finders, folder):
         arrays = [a.astype(np.float16) if a.ndim > 1 else a for a in arrays]
         told = {
             "format": weights.FORMAT,
-            "architecture": {"name": "resnet18", "width": 2},
+            "architecture": {"name": "resnet18", "width": 8},
             "preprocessing": finder.preprocessing,
             "temperature": finder.temperature,
             "made": finder.made,

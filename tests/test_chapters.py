@@ -96,7 +96,7 @@ def complete(profile, leave_out=0, experiments=None, segmentation="none"):
         (["02", "7", "8"], ["no notebook 7, 8"]),
         (
             ["--profile", "quik"],
-            ["'quik'", "'smoke', 'quick', 'overnight', 'lite' or 'thesis'", "did you mean 'quick'"],
+            ["'quik'", "'smoke', 'quick', 'evening', 'overnight', 'lite' or 'thesis'", "did you mean 'quick'"],
         ),
         (["--fresh"], ["say which profile", "--profile quick"]),
         (["--fresh", "--list", "--profile", "quick"], ["not allowed with"]),

@@ -151,7 +151,11 @@ def later(monkeypatch):
 
 
 def test_a_parameter_that_is_added_renames_nothing(later, committed):
-    later.setattr(parameters, "ADDED_LATER", {"wobble": 0.0, "ghosts": (0, 0), "dropout": 0.0, "holes": False})
+    later.setattr(
+        parameters,
+        "ADDED_LATER",
+        parameters.ADDED_LATER | {"wobble": 0.0, "ghosts": (0, 0), "dropout": 0.0, "holes": False},
+    )
     assert folders_not_found() == []
     p = parameters.resolve({"profile": "quick"})
     presets = [maxtree.Settings(*settings) for settings in maxtree.PRESETS.values()]  # as they are without it
@@ -161,7 +165,7 @@ def test_a_parameter_that_is_added_renames_nothing(later, committed):
 
 @pytest.mark.parametrize("name", ["wobble", "ghosts", "dropout", "holes"])
 def test_one_that_keys_are_not_told_of_would(later, committed, name):
-    known = {"wobble": 0.0, "ghosts": [0, 0], "dropout": 0.0, "holes": False}
+    known = parameters.ADDED_LATER | {"wobble": 0.0, "ghosts": [0, 0], "dropout": 0.0, "holes": False}
     known.pop(name)
     later.setattr(parameters, "ADDED_LATER", known)
     assert folders_not_found() != []
@@ -169,6 +173,10 @@ def test_one_that_keys_are_not_told_of_would(later, committed, name):
 
 @pytest.mark.parametrize("given", [{"wobble": 0.1}, {"ghosts": (0, 1)}, {"dropout": 0.5}])
 def test_another_value_has_another_name(later, committed, given):
-    later.setattr(parameters, "ADDED_LATER", {"wobble": 0.0, "ghosts": [0, 0], "dropout": 0.0, "holes": False})
+    later.setattr(
+        parameters,
+        "ADDED_LATER",
+        parameters.ADDED_LATER | {"wobble": 0.0, "ghosts": [0, 0], "dropout": 0.0, "holes": False},
+    )
     p = parameters.resolve({"profile": "quick", **given})
     assert not results.run_folder(p, "bce", 1, p.survey_key()).exists()

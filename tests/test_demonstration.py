@@ -54,9 +54,9 @@ def output_of_survey(folder):
 
 def test_its_page_and_list_say_that_all_is_simulated(smoke, tmp_path, monkeypatch):
     monkeypatch.setenv("LENSDET_BUILD", str(tmp_path))
-    model = resnet.resnet18(2)
+    model = resnet.resnet18(8)
     resnet.initialise(model, 7, 0)
-    made = {"parameters": {"loss": "bce", "width": 2, "chunk_size": 64}, "chunks": 2, "run": "smoke/bce/run_01"}
+    made = {"parameters": {"loss": "bce", "width": 8, "chunk_size": 64}, "chunks": 2, "run": "smoke/bce/run_01"}
     finder = weights.Finder(resnet.logit_model(model), weights.PREPROCESSING, 1.0, made | {"validation_loss": 1}, "0")
     ranking = demonstration.parameters_of(smoke)
     outcome = candidates.run(ranking, {"bce": finder}, progress=False, **demonstration.about(smoke))

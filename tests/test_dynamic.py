@@ -29,7 +29,7 @@ def test_where_probabilities_saturate_only_logits_tell_who_is_closest():
 
 @pytest.fixture(scope="module")
 def p():
-    return parameters.resolve({"profile": "smoke", "workers": 1, "width": 2, "chunk_size": 32, "learning_rate": 0.01})
+    return parameters.resolve({"profile": "smoke", "workers": 1, "chunk_size": 32, "learning_rate": 0.01})
 
 
 @pytest.fixture(scope="module")

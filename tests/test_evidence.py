@@ -12,8 +12,7 @@ from lensdet import evidence, gradcam, mocklens, parameters, resnet, simulation,
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, smoke, smoke_bank):
     """A run's folder with weights (drawn, not trained: all that is tested holds for any), and its network."""
-    p = smoke.model_copy(update={"width": 2})
-    folder = tmp_path_factory.mktemp("run_01")
+    p, folder = smoke, tmp_path_factory.mktemp("run_01")
     model = resnet.resnet18(p.width, p.momentum, p.l2)
     resnet.initialise(model, 0, 1)
     model.save_weights(folder / "loss.weights.h5")

@@ -32,7 +32,7 @@ def images():
 @pytest.fixture
 def network(images):
     """A narrow network that is not as at the start, with logits around 0."""
-    model, rng = resnet.resnet18(width=2), np.random.default_rng(1)
+    model, rng = resnet.resnet18(width=8), np.random.default_rng(1)
     resnet.initialise(model, seed=0, run=1)
     for layer in model.layers:
         if isinstance(layer, layers.BatchNormalization):
@@ -162,13 +162,15 @@ def test_no_positive_evidence():
 
 
 def test_sixteen_bits(images):
-    exact, rounded = (resnet.resnet18(width=4, precision=precision) for precision in ("float32", "bfloat16"))
+    exact, rounded = (resnet.resnet18(width=8, precision=precision) for precision in ("float32", "bfloat16"))
     for model in (exact, rounded):
         resnet.initialise(model, 0, 1)
     ours, expected = heat_maps(rounded, images), heat_maps(exact, images)
     for name in LAYERS:
         assert ours.heat[name].dtype == np.float32 and not any(expected.causes[name])
-        np.testing.assert_allclose(ours.heat[name], expected.heat[name], atol=0.1)
+        # eight bits of mantissa in each of some twenty layers; single pixels differ by more
+        apart = np.linalg.norm(ours.heat[name] - expected.heat[name]) / np.linalg.norm(expected.heat[name])
+        assert 0 < apart < 0.2, name
 
 
 def test_sequential_in_half_precision():
@@ -196,7 +198,7 @@ def test_what_cannot_be_done(network, images):
     with pytest.raises(ValueError, match="no images"):
         heat_maps(network, images[:0])
     with pytest.raises(ValueError, match="not one .N, 1."):
-        heat_maps(resnet.resnet18(width=2, outputs=3), images)
+        heat_maps(resnet.resnet18(width=8, outputs=3), images)
     x = network.get_layer("add_7").output
     x = layers.Reshape((1,), name="flat")(layers.GlobalMaxPooling2D()(layers.Conv2D(1, 1)(x)))
     with pytest.raises(ValueError, match="layer flat, the last, is neither Dense nor an Activation"):
@@ -207,7 +209,7 @@ OTHER_BACKEND = """
 import sys
 import numpy as np
 from lensdet import gradcam, resnet
-model = resnet.resnet18(width=2)
+model = resnet.resnet18(width=8)
 given = np.load(sys.argv[1] + "/given.npz")
 model.set_weights([given[f"w{i}"] for i in range(len(model.weights))])
 found = {}
@@ -298,7 +300,7 @@ def large():
     """The network on 101 + 32 x 16 pixels, which has the padding of 101 at every layer."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(resnet, "STAMP", 613)
-        model = resnet.resnet18(width=2)
+        model = resnet.resnet18(width=8)
     resnet.initialise(model, 0, 1)
     return positive(model)
 
@@ -399,7 +401,7 @@ def test_randomised_from_the_top(network):
         assert copy.get_layer("logit") is not network.get_layer("logit")
     assert all(np.array_equal(a, b) for a, b in zip(before, network.get_weights(), strict=True))
     # neither those of the start, nor of another seed
-    start = resnet.resnet18(width=2)
+    start = resnet.resnet18(width=8)
     for other in (gradcam.randomised(network, 1, "stamp"), start):
         if other is start:
             resnet.initialise(start, 0, 0)

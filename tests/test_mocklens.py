@@ -114,7 +114,7 @@ def test_training_rows_are_uniform():
 def test_training_rows_are_paired():
     """The same for every loss and network, others for every seed, run and chunk."""
     rows, warps = mocklens.training_rows(P, 2, 5, SIZE)
-    same = P.model_copy(update={"experiments": ("f1",), "beta": 3.0, "width": 8, "learning_rate": 0.5, "data_seed": 9})
+    same = P.model_copy(update={"experiments": ("f1",), "beta": 3.0, "width": 16, "learning_rate": 0.5, "data_seed": 9})
     for _ in range(2):  # and whatever was drawn before
         again, warps_again = mocklens.training_rows(same, 2, 5, SIZE)
         assert rows.tobytes() == again.tobytes() and warps.tobytes() == warps_again.tobytes()
@@ -130,7 +130,15 @@ def test_training_rows_are_paired():
 def test_frozen_sets_depend_on_the_data_seed_alone():
     for name in mocklens.FROZEN:
         rows = mocklens.frozen_rows(P, name, SIZE)
-        update = {"seed": 4, "width": 8, "experiments": ("f1",), "chunk_size": 64, "runs": 1, "beta": 2.0, "shift": 0.0}
+        update = {
+            "seed": 4,
+            "width": 16,
+            "experiments": ("f1",),
+            "chunk_size": 64,
+            "runs": 1,
+            "beta": 2.0,
+            "shift": 0.0,
+        }
         assert rows.tobytes() == mocklens.frozen_rows(P.model_copy(update=update), name, SIZE).tobytes()
         other = mocklens.frozen_rows(P.model_copy(update={"data_seed": 1}), name, SIZE)
         assert np.mean(other["alpha"] == rows["alpha"]) < 0.52  # the zeros of the negatives
@@ -264,6 +272,36 @@ def test_a_frozen_set_is_the_same_without_the_rest_of_the_survey(smoke, smoke_ba
         assert np.array_equal(*arcs) and arcs[0].any()
     assert opened.count("source", split) <= 5 < smoke_bank.count("source", split)  # 4, and the one that negatives name
     assert mocklens.frozen_bank(few, name)[0] == opened
+
+
+def test_the_large_test_set_has_stamps_of_its_own(smoke, smoke_bank, tmp_path, monkeypatch):
+    """The same for any number of stamps to train on; nothing of it is in the survey, in no split."""
+    opened, rows = mocklens.frozen_bank(smoke, "large")
+    assert rows["label"].sum() == smoke.large_size == len(rows) / 2
+    for cls in bank.CLASSES:
+        own = set(opened.catalogue(cls, "large")["id"])
+        assert min(own) >= bank.FIRST_LARGE
+        assert not own & {i for split in bank.SPLITS for i in smoke_bank.catalogue(cls, split)["id"]}
+    truth = mocklens.truth(opened, "large", rows)
+    assert (
+        truth["source_id"].nunique() == smoke.large_size
+    )  # none twice; LRGs are hosts and negatives, as in the test set
+    assert (truth.groupby(["host", "stamp_id"])["label"].count() <= 2).all()
+    other = smoke.model_copy(update={"n_lrg": 60, "n_source": 72, "n_contaminant": 80, "width": 16, "frozen_size": 8})
+    again, same = mocklens.frozen_bank(other, "large")
+    assert again.path != opened.path and mocklens.large_folder(other) == mocklens.large_folder(smoke)
+    assert np.array_equal(mocklens.images(again, "large", same), mocklens.images(opened, "large", rows))
+    for other in ({"alpha": (0.1, 0.2)}, {"hardness": 0.3}, {"large_size": 31}, {"data_seed": 1}):
+        assert mocklens.large_folder(smoke.model_copy(update=other)) != mocklens.large_folder(smoke)
+
+
+def test_the_large_test_set_a_block_at_a_time(smoke, monkeypatch):
+    opened, rows = mocklens.frozen_bank(smoke, "large")
+    whole = mocklens.images(opened, "large", rows)
+    monkeypatch.setattr(mocklens, "BLOCK", 17)
+    parts = [mocklens._merged(hosts[part["stamp"]], sources[part["source"]], part["alpha"])
+             for part, hosts, sources in mocklens.blocks(opened, "large", rows)]  # fmt: skip
+    assert len(parts) == 4 and np.array_equal(np.concatenate(parts), whole[..., 0])
 
 
 def test_images_are_what_the_device_merges(smoke, smoke_bank):

@@ -20,7 +20,7 @@ NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 LOSSES = NOTEBOOKS / "02_losses.py"
 OTHERS = [path for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.py")) if path != LOSSES]
 # two runs of three losses, the members of IDE_3, and narrow, to be quick
-FEW = {"profile": "smoke", "experiments": ["bce", "fbeta", "f1"], "runs": 2, "width": 2, "workers": 1}
+FEW = {"profile": "smoke", "experiments": ["bce", "fbeta", "f1"], "runs": 2, "workers": 1}
 DRAWN = {
     "01": ["fig_4_1", "fig_4_2", "01_mock_lenses", "01_contaminants", "01_lrgs", "01_real_galaxies",
            "01_stamp_parameters", "01_source_parameters"],
@@ -246,7 +246,7 @@ def test_a_folder_in_the_layout_of_the_thesis(tmp_path, smoke):
     check_drawn("01", parameters.resolve(given))
     counts = printed(tmp_path / "out.ipynb")
     assert "1 of 123 files cannot be used" in counts
-    few = {"experiments": ["f1"], "runs": 1, "width": 2, "real_stamps": str(tmp_path / "none")}
+    few = {"experiments": ["f1"], "runs": 1, "real_stamps": str(tmp_path / "none")}
     execute(LOSSES, tmp_path, **given, **few)
     check_drawn("02", parameters.resolve(given | few))
     assert "F_1 Soft loss" in printed(tmp_path / "out.ipynb")

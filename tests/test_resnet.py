@@ -21,7 +21,7 @@ def full():
 
 @pytest.fixture
 def narrow():
-    return resnet.resnet18(width=2)
+    return resnet.resnet18(width=8)
 
 
 def layers(model, kind):
@@ -46,7 +46,7 @@ def test_parameters_of_an_input_dependent_ensemble(outputs, parameters):
     assert model.output.shape == (None, outputs)
 
 
-@pytest.mark.parametrize("width", [2, 64])
+@pytest.mark.parametrize("width", [8, 64])
 def test_residual_sums(full, width):
     model = full if width == 64 else resnet.resnet18(width=width)
     sums = layers(model, keras.layers.Add)
@@ -55,7 +55,7 @@ def test_residual_sums(full, width):
 
 
 def test_sixteen_bits_where_it_is_meant(narrow):
-    model = resnet.resnet18(width=2, precision="bfloat16")
+    model = resnet.resnet18(width=8, precision="bfloat16")
     assert {v.dtype for v in model.variables} == {"float32"}
     for layer in model.layers:
         exact = layer.name in ("stamp", "logit", "probability") or isinstance(
@@ -70,7 +70,7 @@ def test_sixteen_bits_where_it_is_meant(narrow):
 
 
 def test_the_names_do_not_depend_on_what_was_made_before():
-    first, second = resnet.resnet18(width=2), resnet.resnet18(width=2)
+    first, second = resnet.resnet18(width=8), resnet.resnet18(width=8)
     for name in ("add", "add_7", "logit", "probability"):
         assert first.get_layer(name) is not second.get_layer(name)
 
@@ -88,19 +88,19 @@ def test_pre_activation(narrow):
 
 
 def test_batch_normalisation():
-    for layer in layers(resnet.resnet18(width=2, momentum=0.9), keras.layers.BatchNormalization):
+    for layer in layers(resnet.resnet18(width=8, momentum=0.9), keras.layers.BatchNormalization):
         assert (layer.momentum, layer.epsilon) == (0.9, 1e-3)
 
 
 def test_only_convolutions_decay():
-    model = resnet.resnet18(width=2, l2=0.5)
+    model = resnet.resnet18(width=8, l2=0.5)
     resnet.initialise(model, 0, 1)
     penalised = [layer for layer in model.layers if getattr(layer, "kernel_regularizer", None)]
     assert penalised == layers(model, keras.layers.Conv2D)
     assert not any(getattr(layer, "bias_regularizer", None) for layer in model.layers)
     expected = sum(0.5 * np.sum(np.square(layer.kernel.numpy())) for layer in penalised)
     np.testing.assert_allclose(float(sum(model.losses)), expected, rtol=1e-5)
-    assert not resnet.resnet18(width=2, l2=0.0).losses
+    assert not resnet.resnet18(width=8, l2=0.0).losses
 
 
 def test_penalty_of_the_thesis_at_the_start(full):

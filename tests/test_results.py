@@ -203,7 +203,7 @@ def test_only_complete_runs_count(here, smoke):
 
 def test_another_hash_is_never_loaded(here, smoke):
     write_run(smoke, "fbeta", 1)
-    for given in ({"beta": 0.5}, {"seed": 1}, {"width": 2}, {"momentum": 0.99}, {"zoom": (1.0, 1.1)}):
+    for given in ({"beta": 0.5}, {"seed": 1}, {"width": 16}, {"momentum": 0.99}, {"zoom": (1.0, 1.1)}):
         other = parameters.resolve({**smoke.model_dump(), **given})
         assert results.complete_runs(other, "fbeta", KEY) == []
     assert results.complete_runs(smoke, "fbeta", "another0") == []
@@ -213,7 +213,7 @@ def test_another_hash_is_never_loaded(here, smoke):
 @pytest.mark.parametrize(
     "change, words",
     [
-        ({"width": 8}, "width differ"),
+        ({"width": 16}, "width differ"),
         ({"run": 2}, "run differ"),
         ({"data": "another0", "learning_rate": 5.0}, "data, learning_rate differ"),
         ({"added": 1}, "added differ"),

@@ -43,7 +43,7 @@ def test_blocks_are_those_of_the_network(full):
 
 def test_a_block_can_be_built_from_what_is_said_of_it():
     """The layers of a block, applied in their order, give what the network gives."""
-    model = resnet.resnet18(width=2)
+    model = resnet.resnet18(width=8)
     resnet.initialise(model, seed=0, run=1)
     stamps = keras.random.uniform((2, 101, 101, 1), seed=1)
     for block in schematics.blocks(model)[:3]:

@@ -11,6 +11,8 @@ from lensdet.statistics import (
     Difference,
     bootstrap_interval,
     clopper_pearson,
+    holm,
+    judge,
     on_resamples,
     paired,
     resample,
@@ -270,7 +272,7 @@ def test_what_moves_both_alike_does_not_count():
     found = paired(u + shift, v + shift, x + ripple + shift[:, None], y + ripple + shift[:, None])
     assert found == pytest.approx(paired(u, v, x, y))
     itself = paired(u, u, x, x)
-    assert itself == pytest.approx((0, 0, np.nan, np.nan, 0, 0, np.nan, np.nan, 3), nan_ok=True)
+    assert itself == pytest.approx((0, 0, np.nan, np.nan, 0, 0, np.nan, np.nan, 3, np.nan), nan_ok=True)
 
 
 @pytest.mark.parametrize("of_images", [0, 1e-6, 0.01])
@@ -371,6 +373,74 @@ def test_verdict_takes_the_combined_interval():
     assert verdict(difference(0.01, 0.03, 3), 1, least_runs=3) == "reproduced"
     with pytest.raises(ValueError, match="sign"):
         verdict(difference(0.01, 0.03), 0)
+
+
+# Several claims at once
+
+
+@settings(deadline=None)
+@given(values=paired_runs, of_images=st.sampled_from([0, 0.01, 1]), shift=st.floats(-3, 3))
+def test_p_value_is_that_of_the_interval(values, of_images, shift):
+    """The level at which the interval begins to hold 0."""
+    a, b = values[0] + shift, values[1]
+    resampled = np.random.default_rng(0).normal(0, of_images, (2, 1, 200)) + np.stack([a, b])[:, :, None]
+    found = paired(a, b, *resampled)
+    if np.isfinite(found.p) and 1e-6 < found.p < 0.999999:
+        surer, less_sure = (paired(a, b, *resampled, level=1 - found.p * x) for x in (0.999, 1.001))
+        assert surer.low < 0 < surer.high
+        assert not less_sure.low < 0 < less_sure.high
+
+
+p_values = st.lists(st.floats(0, 1), min_size=1, max_size=12)
+
+
+@given(p_values)
+def test_holm_rejects_step_by_step(p):
+    """As Holm describes it: the smallest is compared with level / m, the next with level / (m - 1), until one fails."""
+    adjusted = holm(p)
+    for level in (0.01, 0.05, 0.5):
+        decided = []
+        for k, i in enumerate(np.argsort(p, kind="stable")):
+            if not p[i] * (len(p) - k) < level:
+                break
+            decided.append(int(i))
+        assert sorted(decided) == np.flatnonzero(adjusted < level).tolist()
+    assert (adjusted >= p).all() and (adjusted <= np.minimum(1, np.multiply(p, len(p)))).all()
+
+
+@given(p_values)
+def test_holm_passes_over_what_is_not_a_number(p):
+    mixed = [x for each in p for x in (each, np.nan)]
+    np.testing.assert_array_equal(holm(mixed)[::2], holm(p))
+    assert np.isnan(holm(mixed)[1::2]).all()
+
+
+def of_p(mean, p, half=0.05, n_runs=5):
+    return Difference(mean, *[np.nan] * 5, mean - half, mean + half, n_runs, p)
+
+
+def test_each_verdict():
+    family = [
+        of_p(0.1, 0.001), of_p(-0.1, 0.001), of_p(0.1, 0.04), of_p(0.001, 0.5, 0.008), of_p(0.001, 0.5, 0.0095),
+        of_p(0.1, 0.0, n_runs=4), of_p(0.001, 0.5, 0.008, n_runs=4), of_p(0.1, np.nan, np.nan), of_p(0.005, 0.0, 0.001),
+    ]  # fmt: skip
+    said = ["agrees", "contradicts", "open", "equivalent", "open", "open", "open", "open", "agrees"]
+    assert judge(family, [1] * len(family)) == said
+    other = {"agrees": "contradicts", "contradicts": "agrees"}
+    assert judge(family, [-1] * len(family)) == [other.get(word, word) for word in said]
+    assert judge([of_p(0.1, 0.04)], [1]) == ["agrees"]  # alone it needs no correction
+    assert judge([], []) == []
+
+
+def test_where_nothing_differs_next_to_nothing_is_decided():
+    """A family of eight claims, five runs, seeds and images of like size: at most one of twenty decides anything."""
+    rng, families, wrong = np.random.default_rng(5), 150, 0
+    for _ in range(families):
+        values = rng.normal(size=(8, 5)) + rng.normal(size=(8, 1)) / np.sqrt(5)
+        ripple = np.repeat([-1, 1], 20) * np.sqrt(39 / 40 / 5)
+        found = [paired(v, np.zeros(5), v[:, None] + ripple, np.zeros((5, 40))) for v in values]
+        wrong += set(judge(found, [1] * 8)) != {"open"}
+    assert binomtest(wrong, families, 0.05, alternative="greater").pvalue > 0.0027
 
 
 # Summaries

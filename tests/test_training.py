@@ -1,6 +1,6 @@
 """Training: plain Keras is the oracle of the compiled loop, an undisturbed run that of one that was killed.
 
-The network is two channels wide and a chunk has two steps: what is tested is the machinery, not what is learnt.
+A chunk has two steps: what is tested is the machinery, not what is learnt.
 """
 
 import hashlib
@@ -38,7 +38,7 @@ from lensdet import (
 )
 from lensdet.selection import SELECTORS, selectors
 
-TINY = {"profile": "smoke", "workers": 1, "width": 2, "chunk_size": 32, "batch_size": 16, "chunks": 6, "patience": 6,
+TINY = {"profile": "smoke", "workers": 1, "chunk_size": 32, "batch_size": 16, "chunks": 6, "patience": 6,
         "learning_rate": 0.01, "schedule": "cosine", "runs": 1}  # fmt: skip
 SETS = {"validation", "calibration", "test", "information", "training"}
 
@@ -99,6 +99,7 @@ def contents(path):
 
 
 def assert_same_run(folder, reference):
+    assert contents(folder / "large.h5") == contents(reference / "large.h5")
     assert (folder / "history.csv").read_bytes() == (reference / "history.csv").read_bytes()
     for name in ("logits.h5", *(f"{selector}.weights.h5" for selector in SELECTORS)):
         assert contents(folder / name) == contents(reference / name), name
@@ -141,6 +142,47 @@ def test_a_chunk_is_what_keras_makes_of_it(tiny, smoke_bank, name):
         moved = np.linalg.norm(theirs.numpy() - before)
         # Adam takes whole steps of gradients that are nothing but rounding, too: some per cent of these.
         assert np.linalg.norm(mine.numpy() - theirs.numpy()) < 0.1 * moved, mine.path
+
+
+def test_averages_are_those_of_the_images(tiny, smoke_bank):
+    """Keras with a momentum of 0 leaves what a batch has; of two batches the mean is taken, and no weight changes."""
+    ours = learner(tiny, smoke_bank)
+    rows, warps = mocklens.training_rows(tiny, 1, 0, mocklens.sizes(smoke_bank, "train"))
+    ours.train_chunk(rows, warps)
+    model = resnet.resnet18(tiny.width, 0.0, tiny.l2)
+    for own, theirs in zip(model.weights, ours.model.weights, strict=True):
+        own.assign(theirs)
+    images = mocklens.merge(*ours.bank, *(rows[name] for name in ("stamp", "source", "alpha")))
+    images, n, found = augmentation.warp(images, warps, tiny.interpolation), tiny.batch_size, []
+    for i in range(0, len(rows), n):
+        model(images[i : i + n], training=True)
+        found.append([variable.numpy() for variable in model.weights])
+    before = [variable.numpy() for variable in ours.model.weights]
+    ours.average_statistics(rows, warps)
+    averages = {variable.path for variable in ours.averages()}
+    assert len(averages) == 2 * 17
+    for variable, then, *batches in zip(ours.model.weights, before, *found, strict=True):
+        mine = variable.numpy()
+        if variable.path in averages:
+            np.testing.assert_allclose(mine, np.mean(batches, 0), rtol=1e-3, atol=1e-5 * np.abs(mine).max())
+            assert not np.array_equal(*batches)
+        else:
+            np.testing.assert_array_equal(mine, then)
+
+
+def test_averages_of_images_change_what_is_validated_alone(tiny, smoke_bank, reference, tmp_path, monkeypatch):
+    """The same steps, and so the same training losses; validation and what is kept have the new averages."""
+    monkeypatch.setenv("LENSDET_RESULTS", str(tmp_path))
+    p = changed(tiny, batch_norm_images=tiny.chunk_size)
+    training.train(p, "bce", 1, smoke_bank, progress=False)
+    folder = results.run_folder(p, "bce", 1, smoke_bank.data_key)
+    mine, theirs = map(results.load_history, (folder, reference))
+    np.testing.assert_array_equal(mine["training_loss"], theirs["training_loss"])
+    assert not np.isclose(mine["loss"], theirs["loss"], rtol=1e-3).any()
+    network = training.load_network(folder)
+    rows = mocklens.frozen_rows(p, "test", mocklens.sizes(smoke_bank, "test"))
+    again = network(mocklens.images(smoke_bank, "test", rows), training=False).numpy()[:, 0]
+    np.testing.assert_allclose(again, expit(results.load_logits(folder, "loss", "test")[1]), atol=1e-5)
 
 
 @pytest.mark.slow
@@ -517,6 +559,23 @@ def test_the_run_folder(tiny, smoke_bank, reference):
     assert not list(reference.glob("*.npz"))
 
 
+def test_each_checkpoint_of_the_tables_is_scored_on_the_large_test_set(tiny, smoke_bank, reference, monkeypatch):
+    monkeypatch.setenv("LENSDET_RESULTS", str(reference.parents[2]))
+    monkeypatch.setattr(mocklens, "BLOCK", 17)
+    opened, rows = mocklens.frozen_bank(tiny, "large")
+    np.testing.assert_array_equal(results.load_rows(reference, "large"), mocklens.large_rows(tiny))
+    images = mocklens.images(opened, "large", rows)
+    for selector in ("loss", "f_beta", "soft_f_beta"):
+        labels, logits = results.load_logits(reference, selector, "large")
+        np.testing.assert_array_equal(labels, rows["label"])
+        again = training.load_network(reference, selector)(images, training=False).numpy()[:, 0]
+        np.testing.assert_allclose(again, expit(logits), atol=1e-5)
+    with h5py.File(reference / "large.h5") as file:
+        assert set(file["logits"]) == {"loss", "f_beta", "soft_f_beta"}
+    truth = pd.read_csv(mocklens.large_folder(tiny) / "truth.csv")
+    assert list(truth["label"]) == list(rows["label"]) and truth["einstein_radius"].notna().sum() == tiny.large_size
+
+
 def test_the_kept_weights_give_the_kept_logits(smoke_bank, reference):
     for selector in SELECTORS:
         network = training.load_network(reference, selector)
@@ -608,7 +667,7 @@ def test_no_run_is_begun_that_would_not_end_in_time(tiny, smoke_bank, elsewhere,
     assert begun == [(1, 60)]
 
 
-def test_the_command_trains_packs_and_goes_on(tiny, smoke_bank, reference, elsewhere, tmp_path, capsys):
+def test_the_command_trains_packs_and_goes_on(tiny, smoke_bank, reference, elsewhere, tmp_path, capsys, monkeypatch):
     """No time, no run; a run whose time was up after its first chunk is taken up; a complete one is left alone."""
     given = [word for name, value in TINY.items() for word in ("-p", name, str(value))]
     command = [*given, "-p", "experiments", "bce", "--pack", str(tmp_path / "runs.zip")]
@@ -621,10 +680,12 @@ def test_the_command_trains_packs_and_goes_on(tiny, smoke_bank, reference, elsew
     with zipfile.ZipFile(tmp_path / "runs.zip") as file:
         file.extractall(tmp_path / "elsewhere")
     folder = tmp_path / "elsewhere" / elsewhere.relative_to(tmp_path)
-    packed = {"parameters.json", "provenance.json", "history.csv", "logits.h5", "SHA256SUMS"}
+    packed = {"parameters.json", "provenance.json", "history.csv", "logits.h5", "large.h5", "SHA256SUMS"}
     assert {f.name for f in folder.iterdir()} == packed
     assert (folder / "logits.h5").read_bytes() == (elsewhere / "logits.h5").read_bytes()
     assert {f.stem for f in folder.parents[1].glob("truth-*/*.csv")} == set(mocklens.FROZEN)
+    monkeypatch.setenv("LENSDET_RESULTS", str(tmp_path / "elsewhere"))
+    assert len(results.load_rows(folder, "large")) == 2 * tiny.large_size
 
 
 @pytest.mark.slow

@@ -136,7 +136,7 @@ def test_it_ranks_a_survey(outside, pixels):
 
 
 def test_it_trains(outside):
-    given = {"profile": "smoke", "experiments": "bce", "runs": 1, "width": 2, "workers": 1}
+    given = {"profile": "smoke", "experiments": "bce", "runs": 1, "workers": 1}
     call(sys.executable, "-m", "lensdet.training", *[word for item in given.items() for word in ("-p", *item)])
     (run,) = (outside.parent / "kept" / "smoke").glob("bce-*/run_01")
     with h5py.File(run / "logits.h5") as file:
