@@ -4,6 +4,8 @@ From saved logits.  Run i is compared with run i on the same images; see `lensde
 say.  Published values are of another survey: patterns can be compared with them, values cannot.
 """
 
+import itertools
+
 import numpy as np
 import pandas as pd
 
@@ -13,6 +15,7 @@ from lensdet import (
     ensembles,
     figures,
     metrics,
+    mocklens,
     results,
     statistics,
     tables,
@@ -30,12 +33,13 @@ METRICS = {
     "f_beta_over_thresholds": "spread of F_beta over thresholds",
     "f_beta_over_runs": "distance of F_beta from its mean over runs",
 }
-VERDICTS = ("reproduced", "not reproduced", "undecided", "undecided (not converged)", "no run")
 NO_RUN = "no run"
+VERDICTS = ("agrees", "contradicts", "equivalent", "open", NO_RUN)
 RULE = (
-    "A claim is one comparison.  It is *reproduced* where the 95 % interval of the paired difference, over seeds and "
-    "images, lies on the thesis' side of 0, *not reproduced* where it lies on the other, else *undecided*; so it is "
-    "below five runs, and where a training has not plateaued.  Not corrected for the number of claims."
+    "A claim is one comparison of run i with run i, at the images a run that are named above.  It *agrees* or "
+    f"*contradicts* where the p-value of the difference, adjusted by Holm's method for all claims of its research "
+    f"question, is below 0.05; it is *equivalent* where it is not and the 95 % interval, over seeds and images, lies "
+    f"within {statistics.EQUIVALENT} of 0; else *open*, as everything is below {statistics.LEAST_RUNS} runs."
 )
 CELLS = (
     "The mean over runs; the seed-to-seed spread (n − 1) of single runs; the 95 % interval that the test images leave; "
@@ -155,61 +159,59 @@ def compare(read, a, b, metric):
     return statistics.paired(*values, *resampled)
 
 
-def claims(parameters, data_key, weights):
+def judged_on(parameters, data_key):
+    """What claims are judged on: the large test set where every run was scored on it, else the test set."""
+    ways = [parameters, _segmented(parameters)]
+    experiments = [*parameters.experiments, *(e for e in thesis.TABLE_5_2 if e.startswith("IDE"))]
+    folders = [f for p, e in itertools.product(ways, experiments) for f in results.complete_runs(p, e, data_key)]
+    return mocklens.LARGE if folders and all(map(results.has_large, folders)) else "test"
+
+
+def claims(parameters, data_key, weights, which="test"):
     """Each of `lensdet.thesis.CLAIMS` with our difference and the verdict.
 
     Parameters
     ----------
     weights : array (B, N)
         From `lensdet.tables.resamples`.
+    which : str
+        The frozen set that claims are judged on, from `judged_on`.
 
     Returns
     -------
     pandas.DataFrame
         A row a claim: ``section``, ``a``, ``b``, ``metric``, ``sign``, ``claim`` in words; ``thesis``, the difference
         of its published numbers, where it prints both; ``difference`` a - b with its 95 % interval ``low``, ``high``
-        over seeds and images; ``runs``; ``interval``, what that interval alone says, of however few runs, and
-        ``verdict``, both of `VERDICTS`.  The best member is that of the highest mean on the calibration set.
+        over seeds and images, and its p-value ``p``; ``runs``; ``images``, the size of the test set; ``question``, of
+        `lensdet.thesis.QUESTIONS`; ``verdict``, of `VERDICTS`.  The best member is that of the highest mean on the
+        calibration set.
     """
     names = (*thesis.TABLE_5_1, *thesis.TABLE_5_2, *thesis.TABLE_5_3)
     read, fitted = {}, {}
     for name in names:
-        if (scores := load(parameters, data_key, name)) is not None:
+        if (scores := load(parameters, data_key, name, which)) is not None:
             read[name] = scores.runs, measure(parameters, scores), measure(parameters, scores, weights)
             if name in thesis.ROWS:
                 fitted[name] = measure(parameters, load(parameters, data_key, name, "calibration"))
-    open_ends, rows = _open_ends(parameters, data_key, read), []
+    rows, found = [], {}
     for claim in thesis.CLAIMS:
         b, shown = claim.b, claim.b
         if b == thesis.BEST_MEMBER and set(thesis.members(claim.a)) <= set(fitted):
             b = max(thesis.members(claim.a), key=lambda model: fitted[model][claim.metric].mean())
             shown = f"{shown}, {b}"
         d = compare(read, claim.a, b, claim.metric) if {claim.a, b} <= set(read) else None
-        interval = verdict = NO_RUN
-        if d is not None:
-            interval = statistics.verdict(d, claim.sign, least_runs=2)
-            left = open_ends[claim.a] or open_ends[b]
-            verdict = "undecided (not converged)" if left else statistics.verdict(d, claim.sign)
-        measured = (np.nan, np.nan, np.nan, 0) if d is None else (d.mean, d.low, d.high, d.n_runs)
+        measured = (np.nan,) * 4 + (0,) if d is None else (d.mean, d.low, d.high, d.p, d.n_runs)
         words = f"{METRICS[claim.metric]}: {claim.a} {'>' if claim.sign > 0 else '<'} {shown}"
-        rows.append({**claim._asdict(), "b": b, "claim": words, "thesis": _printed(claim),
-                     **dict(zip(("difference", "low", "high", "runs"), measured, strict=True)),
-                     "interval": interval, "verdict": verdict})  # fmt: skip
+        rows.append({**claim._asdict(), "b": b, "claim": words, "question": claim.question, "thesis": _printed(claim),
+                     **dict(zip(("difference", "low", "high", "p", "runs"), measured, strict=True)),
+                     "images": 0 if d is None else weights.shape[1], "verdict": NO_RUN})  # fmt: skip
+        if d is not None:
+            found.setdefault(claim.question, []).append((rows[-1], d, claim.sign))
+    for family in found.values():
+        _, differences, signs = zip(*family, strict=True)
+        for (row, _, _), verdict in zip(family, statistics.judge(differences, signs), strict=True):
+            row["verdict"] = verdict
     return pd.DataFrame(rows)
-
-
-def _open_ends(parameters, data_key, names):
-    """By name of a row, what of it has not plateaued, in words (`lensdet.control.open_ends`)."""
-    found, by_name = {}, {}
-    for name in names:
-        own = _segmented(parameters) if name == thesis.MAX_TREE else parameters
-        for experiment in _experiments(name):
-            key = experiment, own.segmentation
-            if key not in found:
-                folders = results.complete_runs(own, experiment, data_key)
-                found[key] = control.open_ends(own, {experiment: [results.load_history(f) for f in folders]})
-        by_name[name] = ", ".join(words for e in _experiments(name) if (words := found[e, own.segmentation]))
-    return by_name
 
 
 def _printed(claim):
@@ -229,24 +231,18 @@ def counted(stated):
     return f"{len(stated)} claims: {', '.join(f'{n} {verdict}' for n, verdict in numbers if n)}."
 
 
-def apart(stated):
-    """What the intervals say of networks that have not converged, in words, from `claims`; "" where all have.
-
-    It is about these networks, and decides no claim.
-    """
-    # one run has no interval, nor do runs that agree exactly
-    own = stated[stated.verdict.str.contains("converged") & np.isfinite(stated.low)]
-    if own.empty:
-        return ""
-    sides = {"on the thesis' side": "reproduced", "on the other": "not reproduced", "on neither": "undecided"}
-    counts = [f"{int((own.interval == verdict).sum())} {words}" for words, verdict in sides.items()]
-    return f"Of these networks, which have not converged, {len(own)} intervals lie: {', '.join(counts)}."
+def by_question(stated):
+    """How many claims of each research question have which verdict, a row a question, from `claims`."""
+    table = pd.crosstab(stated.question, stated.verdict).reindex(columns=list(VERDICTS), fill_value=0)
+    table = table.loc[:, (table > 0).any()]
+    table.insert(0, "claims", table.sum(axis=1))
+    return table.rename(index=lambda number: f"{number}. {thesis.QUESTIONS[number]}").rename_axis("question")
 
 
 def markdown(parameters, numbers, stated):
     """The comparison as text, from `published` and `claims`: the verdicts counted, then claims, then numbers."""
     data = "Simulated survey" if parameters.data is None else f"Stamps of {parameters.data.name}"
-    made = figures.made_of(parameters, int(numbers.runs.max()), not stated.verdict.str.contains("converged").any())
+    made = figures.made_of(parameters, int(numbers.runs.max()))
     shown = pd.DataFrame(
         {
             "section": stated.section,
@@ -264,7 +260,8 @@ def markdown(parameters, numbers, stated):
     parts = (
         f"# {data}: comparison with the thesis",
         f"*{made}*",
-        f"**{counted(stated)}**  {apart(stated)}".rstrip(),
+        f"**{counted(stated)}**",
+        by_question(stated).to_markdown(),
         RULE,
         shown.to_markdown(index=False, disable_numparse=True),
         "Claims that no paired comparison decides:",
@@ -290,7 +287,9 @@ def _wide(numbers):
 def save(parameters, data_key, weights):
     """Write ``comparison.md``, and as CSV what is in it, beside the figures; returns `claims`."""
     folder, numbers = figures.folder(parameters), published(parameters, data_key, weights)
-    stated = claims(parameters, data_key, weights)
+    if (which := judged_on(parameters, data_key)) != "test":
+        weights = tables.resamples(parameters, data_key, which)
+    stated = claims(parameters, data_key, weights, which)
     results.write_csv(folder / "comparison_numbers.csv", numbers)
     results.write_csv(folder / "comparison_claims.csv", stated)
     text = markdown(parameters, numbers, stated)

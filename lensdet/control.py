@@ -16,24 +16,6 @@ from lensdet.tables import cell, interval, lines, load_truth, median_run, models
 BCE = "Binary Cross Entropy"
 OWN = (BCE, "F_beta Soft Loss", "F_1 Soft loss")  # whose own recall and precision are matched
 THESIS_RECALLS = {thesis.TABLE_5_1[model]["recall"][0]: model for model in OWN}
-PLATEAU = 0.02
-
-
-def plateaued(history, parameters):
-    """Whether a training has come to an end of its own.
-
-    The rule: no validation loss is other than finite, and either patience has stopped it, or the learning rate is
-    constant and the best validation loss of the last third of its chunks is better than the best before by less than
-    2 % of the way it has come since the first tenth.  A schedule that brings the rate to nothing flattens every curve,
-    so that none that has one is called a plateau.
-    """
-    if not np.isfinite(history["loss"]).all():
-        return False
-    if len(history) < parameters.chunks:
-        return True
-    best = history["loss"].cummin().to_numpy()
-    start, before = best[len(best) // 10], best[max(0, 2 * len(best) // 3 - 1)]
-    return parameters.schedule == "constant" and bool(before - best[-1] < PLATEAU * (start - best[-1]))
 
 
 def own_thresholds(parameters, data_key):
@@ -78,7 +60,8 @@ def matched(parameters, data_key, weights):
     -------
     pandas.DataFrame
         A row a target and model: the target, the mean over runs, seed spread and test interval, and the paired
-        difference to binary cross-entropy with the interval over seeds and images (`lensdet.statistics.paired`).
+        difference to binary cross-entropy with the interval over seeds and images (`lensdet.statistics.paired`), and
+        its direction (`lensdet.statistics.directions` of the models at a target).
         Not a number where no threshold of some run reaches the target.
     """
     read = {model: s for model in models(parameters) if (s := scores(parameters, data_key, model)) is not None}
@@ -87,6 +70,7 @@ def matched(parameters, data_key, weights):
     measured = {model: _at_targets(s, common, targets, weights) for model, s in read.items()}
     found = []
     for i, (metric, name, target) in enumerate(targets):
+        compared = []
         for model, (every, resamples) in measured.items():
             values, resampled = every[:, i], resamples[:, i]
             low, high = statistics.bootstrap_interval(resampled)
@@ -95,8 +79,11 @@ def matched(parameters, data_key, weights):
                     "test_high": high, "runs": len(values)}  # fmt: skip
             if BCE in measured and model != BCE:
                 d = statistics.paired(values, measured[BCE][0][:, i], resampled, measured[BCE][1][:, i])
-                line |= {"difference": d.mean, "low": d.low, "high": d.high, "verdict": statistics.verdict(d, 1)}
+                line |= {"difference": d.mean, "low": d.low, "high": d.high}
+                compared.append((line, d))
             found.append(line)
+        for (line, _), word in zip(compared, statistics.directions([d for _, d in compared]), strict=True):
+            line["verdict"] = word
     return pd.DataFrame(found)
 
 
@@ -236,39 +223,29 @@ def on_the_sky(table, prior, share):
     return pd.DataFrame(found)
 
 
-def open_ends(parameters, histories):
-    """The experiments and how many of their runs have not plateaued, in words; nothing where all have."""
-    own = {e: parameters.dynamic() if e in thesis.TABLE_5_2 else parameters for e in histories}
-    left = {e: sum(not plateaued(h, own[e]) for h in found) for e, found in histories.items()}
-    return ", ".join(f"{e} {k} of {len(histories[e])}" for e, k in left.items() if k)
+def closing(question, verdicts, runs, parameters):
+    """The end of a paragraph: the verdict at this budget, or that there are too few runs for one."""
+    if runs < statistics.LEAST_RUNS:
+        return (
+            f"{question} **Open**: {runs} run{'s' * (runs != 1)}, and nothing is decided below {statistics.LEAST_RUNS}."
+        )
+    return f"{question} At {parameters.images:,} images a run: {verdicts}"
 
 
-def closing(question, verdicts, runs, parameters, histories):
-    """The end of a paragraph: the verdict, or why there is none."""
-    if left := open_ends(parameters, histories):
-        finders = [name for name in histories if name not in thesis.TABLE_5_2 and f"{name} " in f"{left} "]
-        chunks = f"{parameters.chunks if finders else parameters.dynamic_chunks} chunks of {parameters.chunk_size}"
-        return f"{question} **Not answerable at {chunks}**: not every training has plateaued (not: {left} runs)."
-    if runs < 5:
-        return f"{question} **Not decided**: {runs} runs, and no verdict is given below five."
-    return f"{question} {verdicts}"
-
-
-def answer(parameters, histories, table):
+def answer(parameters, table):
     """What the control says, in sentences made of the numbers in the tables.
 
     Parameters
     ----------
-    histories : dict of list of pandas.DataFrame
-        Of the runs, by experiment.
     table : pandas.DataFrame
         From `matched`.
     """
     said, verdicts, runs = [], [], []
     words = {
-        "reproduced": "more precise than",
-        "not reproduced": "less precise than",
-        "undecided": "not shown to differ from",
+        "higher": "more precise than",
+        "lower": "less precise than",
+        "equivalent": "within 0.01 of",
+        "open": "not shown to differ from",
     }
     for model in OWN[1:]:
         rows = table[(table["at"] == f"that of {model}") & (table.matched == "recall")] if len(table) else table
@@ -287,7 +264,7 @@ def answer(parameters, histories, table):
     if not said:
         return "The control needs bce beside fbeta or f1 among the experiments."
     question = "Is the loss doing more than moving the threshold?"
-    return "\n\n".join([*said, closing(question, " ".join(verdicts), min(runs), parameters, histories)])
+    return "\n\n".join([*said, closing(question, " ".join(verdicts), min(runs), parameters)])
 
 
 def effective_answer(table):
@@ -332,7 +309,7 @@ def selection(parameters, data_key, weights):
             for name, (a, b) in pairs.items()}  # fmt: skip
 
 
-def selection_answer(parameters, histories, differences):
+def selection_answer(parameters, differences):
     """What `selection` found, in words."""
     if not differences:
         return "Whether selection raises the recall of soft F1 needs bce and f1 among the experiments."
@@ -345,11 +322,10 @@ def selection_answer(parameters, histories, differences):
         f"({interval(chosen.low, chosen.high)}), and the difference to cross-entropy is {both.mean:+.3f} "
         f"({interval(both.low, both.high)}; 95 %, {loss.n_runs} paired runs)."
     )
-    found = {"reproduced": "raises it", "not reproduced": "lowers it", "undecided": "shows no effect"}
-    words = ", ".join(
-        f"the {name} {found[statistics.verdict(d, 1)]}" for name, d in (("loss", loss), ("selection", chosen))
-    )
-    return said + "\n\n" + closing("Its loss, or its selection?", f"**{words}**.", loss.n_runs, parameters, histories)
+    found = {"higher": "raises it", "lower": "lowers it", "equivalent": "leaves it within 0.01", "open": "is open"}
+    both_ways = zip(("loss", "selection"), statistics.directions([loss, chosen]), strict=True)
+    words = ", ".join(f"the {name} {found[direction]}" for name, direction in both_ways)
+    return said + "\n\n" + closing("Its loss, or its selection?", f"**{words}**.", loss.n_runs, parameters)
 
 
 def readable(table):

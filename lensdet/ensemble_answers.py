@@ -65,7 +65,7 @@ def cascades(parameters, found, weights, recalls=(0.5, 0.7)):
         that with the interval over seeds and images; the share of images that the second stage sees.
     """
     (fit_a, test_a), (fit_b, test_b) = (found[model] for model in CASCADE)
-    beta, rows = parameters.selection_beta, []
+    beta, rows, compared = parameters.selection_beta, [], []
     for recall in (None, *recalls):
         logits, seen, at = [], [], []
         for k in range(len(test_a.logits)):
@@ -91,9 +91,11 @@ def cascades(parameters, found, weights, recalls=(0.5, 0.7)):
                 line["seen_by_second"] = np.mean(seen)
             else:
                 d = statistics.paired(precisions["cascade"], precisions[model], drawn["cascade"], drawn[model])
-                line |= {"cascade_minus_it": d.mean, "low": d.low, "high": d.high,
-                         "verdict": statistics.verdict(d, 1)}  # fmt: skip
+                line |= {"cascade_minus_it": d.mean, "low": d.low, "high": d.high}
+                compared.append((line, d))
             rows.append(line)
+    for (line, _), word in zip(compared, statistics.directions([d for _, d in compared]), strict=True):
+        line["verdict"] = word
     return pd.DataFrame(rows)
 
 
@@ -148,13 +150,11 @@ def bumps_answer(found):
     return "\n\n".join(said)
 
 
-def answer(parameters, histories, measured, table, compared, learned, cascade):
+def answer(parameters, measured, table, compared, learned, cascade):
     """The third research question, in sentences made of the tables.
 
     Parameters
     ----------
-    histories : dict of list of pandas.DataFrame
-        Of the members, and of the networks DE_m, by experiment.
     measured : dict
         From `lensdet.ensemble_tables.measure`.
     table, compared, learned, cascade : pandas.DataFrame
@@ -172,7 +172,7 @@ def answer(parameters, histories, measured, table, compared, learned, cascade):
             f"{f'the 95 % interval, over runs and images, is {shown}' if shown else 'no interval excludes 0'}."
         )
         said.append(_list(_beside(name, d, d.which, "low", "high") for name, d in mine.items()))
-        for verdict, words in (("reproduced", "better"), ("not reproduced", "worse")):
+        for verdict, words in (("higher", "better"), ("lower", "worse")):
             if names := [name for name, d in mine.items() if d.verdict == verdict]:
                 verdicts.append(f"{ensemble}: **{words}** than its best member in {', '.join(names)}.")
         wide = table[table.model == ensemble].set_index("metric")
@@ -215,10 +215,10 @@ def answer(parameters, histories, measured, table, compared, learned, cascade):
         ways.append(f"thresholds {how}, {mine.seen_by_second:.0%} of the images seen by the second stage: {precision} "
                     f"at recall {mine.recall:.3f}; {'; '.join(map(_at_its_recall, others.itertuples()))}")  # fmt: skip
     said.append(_list(ways))
-    count = f"({len(ANSWERED)} measures of each of {table.model.nunique()} ensembles, not corrected for their number.)"
+    count = f"({len(ANSWERED)} measures of each of {table.model.nunique()} ensembles, corrected for their number.)"
     words = f"{' '.join(verdicts) or 'No difference to the best member is shown.'}  {count}"
     asked = "Does an ensemble do better than its members?"
-    return "\n\n".join([*said, control.closing(asked, words, int(table.runs.min()), parameters, histories)])
+    return "\n\n".join([*said, control.closing(asked, words, int(table.runs.min()), parameters)])
 
 
 def _at_its_recall(row):

@@ -202,9 +202,10 @@ def against(parameters, found, measured):
     -------
     pandas.DataFrame
         A row an ensemble, measure and comparison: both means, the difference with the interval over seeds and images
-        (over images alone for a same-loss ensemble), and the verdict on its being better.
+        (over images alone for a same-loss ensemble), and its direction (`lensdet.statistics.directions` of all against
+        the same).
     """
-    rows = []
+    rows, compared = [], {}
     for ensemble in [n for n in measured if n in thesis.TABLE_5_2 or n.startswith(("mean of", "stacking of"))]:
         size = int(ensemble[-1])
         fitted = {model: values(parameters, *[found[model][0]] * 2) for model in thesis.MEMBERS[size]}
@@ -216,6 +217,9 @@ def against(parameters, found, measured):
                 rows.append({"ensemble": ensemble, "measure": MEASURES[which], "against": role, "which": other,
                              "mean": measured[ensemble][which][0].mean(), "its_mean": measured[other][which][0].mean(),
                              "difference": d.mean, "low": d.low, "high": d.high, "test_low": d.test_low,
-                             "test_high": d.test_high, "runs": d.n_runs,
-                             "verdict": statistics.verdict(d, 1)})  # fmt: skip
+                             "test_high": d.test_high, "runs": d.n_runs})  # fmt: skip
+                compared.setdefault(role, []).append((rows[-1], d))
+    for pairs in compared.values():
+        for (row, _), word in zip(pairs, statistics.directions([d for _, d in pairs]), strict=True):
+            row["verdict"] = word
     return pd.DataFrame(rows)

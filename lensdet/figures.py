@@ -53,13 +53,13 @@ def save(figure, name, parameters, formats=("png", "pdf")):
     results.tell(drawn=[f"{name}.{suffix}" for suffix in formats])
 
 
-def save_table(table, name, parameters, readable=None, runs=None, converged=False, hardware=None):
+def save_table(table, name, parameters, readable=None, runs=None, hardware=None):
     """Write a table as CSV (all digits), Markdown and LaTeX (booktabs); the last two of ``readable`` where given.
 
     Both have below or above them what made the table, as `face` has it on a figure.
     """
     shown = table if readable is None else readable
-    index, words = shown.index.name is not None, made_of(parameters, runs, converged, hardware=hardware)
+    index, words = shown.index.name is not None, made_of(parameters, runs, hardware=hardware)
     results.write_csv(folder(parameters) / f"{name}.csv", table)
     latex = shown.to_latex(index=index, escape=True, caption=words.replace("_", r"\_").replace("%", r"\%"))
     for suffix, text in ((".md", f"{shown.to_markdown(index=index)}\n\n*{words}*"), (".tex", latex)):
@@ -68,8 +68,8 @@ def save_table(table, name, parameters, readable=None, runs=None, converged=Fals
     results.tell(drawn=[f"{name}{suffix}" for suffix in (".csv", ".md", ".tex")])
 
 
-def made_of(parameters, runs=None, converged=False, data=None, hardware=None):
-    """What made a figure or table: data, profile, protocol, runs; and that nothing has converged where not all has.
+def made_of(parameters, runs=None, data=None, hardware=None):
+    """What made a figure or table: data, profile, protocol, runs, and how many images each run was trained on at most.
 
     ``hardware`` is what the runs were trained on, from `lensdet.results.hardware`, where there is room for it.
     """
@@ -77,11 +77,9 @@ def made_of(parameters, runs=None, converged=False, data=None, hardware=None):
     words = [data, f"profile {parameters.profile}", f"protocol {parameters.protocol}"]
     if runs is not None:
         words.append(f"{runs} run" + "s" * (runs != 1))
-        words.append(f"{parameters.chunks} chunks of {parameters.chunk_size}, width {parameters.width}")
+        words.append(f"{parameters.images:,} images a run, width {parameters.width}")
         if hardware:
             words.append(hardware)
-        if not converged:
-            words.append("NOT CONVERGED")
     return " · ".join(words)
 
 
@@ -97,9 +95,9 @@ def made_from(path):
     return last.strip("*") if last.startswith("*") else None
 
 
-def face(figure, parameters, runs=None, converged=False, data=None, hardware=None):
+def face(figure, parameters, runs=None, data=None, hardware=None):
     """State on a figure what made it, see `made_of`; ``data`` in words, where they are not those of the parameters."""
-    figure.supxlabel(made_of(parameters, runs, converged, data, hardware), fontsize=7, color="0.35")
+    figure.supxlabel(made_of(parameters, runs, data, hardware), fontsize=7, color="0.35")
 
 
 def stamps(images, titles=None, columns=6, size=1.25, vmin=0.0, vmax=1.0):

@@ -52,7 +52,7 @@ def runs(made):
     if made is None:
         return "not recorded"
     n = re.search(r"· (\d+) runs?\b", made)
-    return f"{n[1]}{', not converged' * ('NOT CONVERGED' in made)}" if n else "no training"
+    return n[1] if n else "no training"
 
 
 def markdown(table):

@@ -275,6 +275,11 @@ class Parameters(Simulation, Sampling, Training, Candidates):
         """Eight hexadecimal digits that name the embedded survey and its frozen sets."""
         return digest(self.simulated())
 
+    @property
+    def images(self):
+        """Training images of a run, where patience does not end it before."""
+        return self.chunks * self.chunk_size
+
     def large(self):
         """What decides the large test set, as a JSON-ready dictionary: not how many stamps there are to train on."""
         simulated = {name: v for name, v in self.section(Simulation).items() if not name.startswith("n_")}

@@ -330,8 +330,9 @@ def write_large(path, logits, key):
         file.attrs["set"] = key
         for selector, array in logits.items():
             if id(array) not in written:
-                written[id(array)] = file.create_dataset(f"logits/{selector}/large", data=array.astype(np.float32),
-                                                         compression="gzip", shuffle=True, track_times=False)  # fmt: skip
+                packed = {"compression": "gzip", "shuffle": True, "track_times": False}
+                data = array.astype(np.float32)
+                written[id(array)] = file.create_dataset(f"logits/{selector}/large", data=data, **packed)
             else:
                 file[f"logits/{selector}/large"] = written[id(array)]
 
@@ -364,7 +365,7 @@ def _large(folder):
     """The open file of a run's logits of the large test set."""
     path = folder / "large.h5"
     if not path.exists():
-        raise FileNotFoundError(f"{path}: not scored on the large set; remove {folder} to train the run anew")
+        raise FileNotFoundError(f"{path}: not scored on the large set; remove {folder} to train it anew")
     return h5py.File(checked(path, folder))
 
 

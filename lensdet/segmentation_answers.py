@@ -81,10 +81,10 @@ def differences(parameters, found, weights):
     -------
     pandas.DataFrame
         A row a model, preset and measure: both means over the runs that both have; the difference with the interval
-        over seeds and images, ``low`` and ``high``, and over images alone (`lensdet.statistics.paired`); the verdict on
-        segmentation being better.  Empty where no model has both.
+        over seeds and images, ``low`` and ``high``, and over images alone (`lensdet.statistics.paired`); its direction
+        (`lensdet.statistics.directions` of all rows).  Empty where no model has both.
     """
-    rows = []
+    rows, compared = [], []
     for (model, how), segmented in found.items():
         plain = found.get((model, PLAIN))
         common = np.intersect1d(plain[1].runs, segmented[1].runs) if plain and how != PLAIN else ()
@@ -99,8 +99,9 @@ def differences(parameters, found, weights):
             rows.append({"model": model, "preset": how, "measure": measure, "plain": theirs[0][which].mean(),
                          "segmented": ours[0][which].mean(), "difference": d.mean, "seed_spread": d.seed_spread,
                          "low": d.low, "high": d.high, "test_low": d.test_low, "test_high": d.test_high,
-                         "runs": d.n_runs, "verdict": statistics.verdict(d, 1)})  # fmt: skip
-    return pd.DataFrame(rows)
+                         "runs": d.n_runs})  # fmt: skip
+            compared.append(d)
+    return pd.DataFrame(rows).assign(verdict=statistics.directions(compared))
 
 
 def _of(scores, runs):
@@ -127,13 +128,11 @@ def _both(r):
     return f"{tables.interval(r.test_low, r.test_high)}, images alone"
 
 
-def answer(parameters, histories, compared, total, binned, discs, swept, removed, weights):
+def answer(parameters, compared, total, binned, discs, swept, removed, weights):
     """The fourth research question, in sentences made of the tables.
 
     Parameters
     ----------
-    histories : dict of list of pandas.DataFrame
-        Of the plain and segmented runs, by a name for each.
     compared : pandas.DataFrame
         From `differences`; may be empty.
     total, binned, swept : pandas.DataFrame
@@ -150,12 +149,12 @@ def answer(parameters, histories, compared, total, binned, discs, swept, removed
         return "\n\n".join([*said, f"{question} **Not decided**: no runs on segmented and on plain stamps to compare."])
     verdicts = []
     for (model, how), rows in compared.groupby(["model", "preset"], sort=False):
-        for verdict, word in (("reproduced", "better"), ("not reproduced", "worse")):
+        for verdict, word in (("higher", "better"), ("lower", "worse")):
             if names := list(rows.loc[rows["verdict"] == verdict, "measure"]):
                 verdicts.append(f"{name(model, how)}: **{word}** in {', '.join(names)} than without.")
     words = " ".join(verdicts) or "No difference to plain stamps is shown."
-    words += f"  ({len(compared)} differences, not corrected for their number.)"
-    return "\n\n".join([*said, control.closing(question, words, runs, parameters, histories)])
+    words += f"  ({len(compared)} differences, corrected for their number.)"
+    return "\n\n".join([*said, control.closing(question, words, runs, parameters)])
 
 
 def _compared(table):

@@ -234,30 +234,6 @@ def paired(values_a, values_b, resampled_a, resampled_b, level=0.95):
     return Difference(mean, spread, mean - seeds, mean + seeds, *test, mean - both, mean + both, n, float(p))
 
 
-def verdict(difference, sign, least_runs=5):
-    """Whether the claim that sign (a - b) > 0 stands, with new seeds and new images in mind.
-
-    Parameters
-    ----------
-    difference : Difference
-    sign : {1, -1}
-        1 if a is claimed to be larger than b, -1 if smaller.
-    least_runs : int
-        With fewer nothing is decided: Student's t leans on a normality that so few cannot show.
-
-    Returns
-    -------
-    {"reproduced", "not reproduced", "undecided"}
-        Undecided with too few runs, or where the combined interval holds 0 or is not a number.  "Not reproduced" says
-        that the difference is of the other sign, not that none was seen.
-    """
-    if sign not in (-1, 1):
-        raise ValueError(f"the sign of a claim is 1 or -1, not {sign}")
-    if difference.n_runs < least_runs or not (difference.low > 0 or difference.high < 0):
-        return "undecided"
-    return "reproduced" if sign * difference.mean > 0 else "not reproduced"
-
-
 def holm(p):
     """P-values (m,) of one family of comparisons, adjusted for their number (Holm 1979).
 
@@ -272,34 +248,56 @@ def holm(p):
     return adjusted
 
 
-def judge(differences, signs, level=0.05):
-    """Verdicts on the claims of one family, such as those of a research question: that sign (a - b) > 0 for each.
+def directions(differences, level=0.05):
+    """In which direction each of a family of differences is shown to lie, such as those of a table.
 
     Parameters
     ----------
     differences : list of Difference
-        At one budget.  With fewer than `LEAST_RUNS` runs all is open.
-    signs : list of {1, -1}
-        1 if a is claimed to be larger than b, -1 if smaller.
+        With fewer than `LEAST_RUNS` runs all is open.
     level : float
-        The probability that anything is decided where there is no difference at all.
+        The probability that any direction is shown where there is no difference at all.
 
     Returns
     -------
     list of str
-        *agrees* or *contradicts*, where the difference has the sign of the claim or the other and its p-value, adjusted
-        by `holm`, is below `level`; *equivalent* where it is not and the combined interval lies within `EQUIVALENT` of
-        0; else *open*.
+        *higher* or *lower*, where the p-value, adjusted by `holm`, is below `level`; *equivalent* where it is not and
+        the combined interval lies within `EQUIVALENT` of 0; else *open*.
     """
     enough = [d.n_runs >= LEAST_RUNS for d in differences]
     adjusted = holm([d.p if each else np.nan for d, each in zip(differences, enough, strict=True)])
     found = []
-    for d, sign, each, p in zip(differences, signs, enough, adjusted, strict=True):
+    for d, each, p in zip(differences, enough, adjusted, strict=True):
         if p < level:
-            found.append("agrees" if sign * d.mean > 0 else "contradicts")
+            found.append("higher" if d.mean > 0 else "lower")
         else:
             found.append("equivalent" if each and max(-d.low, d.high) < EQUIVALENT else "open")
     return found
+
+
+def judge(differences, signs, level=0.05):
+    """Verdicts on the claims of a research question at one budget: that sign (a - b) > 0 for each difference a - b.
+
+    Parameters
+    ----------
+    differences : list of Difference
+    signs : list of {1, -1}
+        1 if a is claimed to be larger than b, -1 if smaller.
+    level : float
+        As in `directions`.
+
+    Returns
+    -------
+    list of str
+        *agrees*, *contradicts*, and as in `directions` *equivalent* and *open*.
+    """
+    words = {
+        ("higher", 1): "agrees",
+        ("lower", -1): "agrees",
+        ("higher", -1): "contradicts",
+        ("lower", 1): "contradicts",
+    }
+    return [words.get(pair, pair[0]) for pair in zip(directions(differences, level), signs, strict=True)]
 
 
 def summarise(labels, logits_by_run, weights, protocol="text", beta=0.17, level=0.95):

@@ -149,6 +149,15 @@ TABLES = {
 }
 
 
+# Section 1.3, in short.
+QUESTIONS = {
+    1: "Which losses and selections do best?",
+    2: "Which lensing parameters explain the performance?",
+    3: "Does an ensemble do better than its members?",
+    4: "Does segmentation help?",
+}
+
+
 class Claim(NamedTuple):
     """A claim of the thesis that a paired comparison can decide: sign (a - b) > 0 in a metric."""
 
@@ -157,6 +166,13 @@ class Claim(NamedTuple):
     b: str  # such a row, or `BEST_MEMBER`
     metric: str  # of `lensdet.comparison.METRICS`
     sign: int  # 1 if a is said to have more of it, -1 if less
+
+    @property
+    def question(self):
+        """The research question that it belongs to, of `QUESTIONS`."""
+        if MAX_TREE in (self.a, self.b):
+            return 4
+        return 3 if {self.a, self.b} & TABLE_5_2.keys() else 1
 
 
 BEST_MEMBER = "its best member"  # of an ensemble, in the metric of the claim

@@ -18,7 +18,7 @@
 #     papermill notebooks/02_losses.py out.ipynb -f params/fbeta.yaml
 #
 # Run i has the same initial weights and training rows in every experiment: differences between losses are paired.
-# `quick` takes some minutes a run on two cores, and has **not converged**: no claim of the thesis is judged from it.
+# How many images a run was trained on stands on each figure; claims are judged in `figures/comparison.md`.
 
 # %% tags=["parameters"]
 profile: str = None  # smoke, quick (default), overnight, lite, thesis
@@ -76,8 +76,7 @@ key = training.train_missing(p)
 folders = {experiment: results.complete_runs(p, experiment, key) for experiment in p.experiments}
 histories = {experiment: [results.load_history(f) for f in found] for experiment, found in folders.items()}
 weights = tables.resamples(p, key)
-ended = {e: sum(control.plateaued(h, p) for h in found) for e, found in histories.items()}
-made = {"runs": min(map(len, folders.values())), "converged": all(ended[e] == len(folders[e]) for e in ended)}
+made = {"runs": min(map(len, folders.values()))}
 headline = made | {"hardware": results.hardware(folder for found in folders.values() for folder in found)}
 pd.DataFrame({e: {"folder": f[0].parent.name, "runs": len(f)} for e, f in folders.items()}).T
 
@@ -129,14 +128,13 @@ for number, model in enumerate(thesis.ROWS, 1):
 # %% [markdown]
 # ## Training curves
 #
-# Thin: runs; bold: their mean.  Whether a training has plateaued goes by the rule of `control.plateaued`.
+# Thin: runs; bold: their mean.  The learning rate falls to nothing at the end, which flattens every curve: whether more
+# images would change a claim is asked of other budgets, in the comparison.
 
 # %%
 figure = loss_figures.training_curves(histories)
 figures.face(figure, p, **headline)
 figures.save(figure, "02_training", p)
-print(control.plateaued.__doc__)
-pd.Series({e: f"{k} of {len(folders[e])}" for e, k in ended.items()}, name="runs that have plateaued").to_frame()
 
 # %% [markdown]
 # ## Is the loss doing more than moving the threshold?
@@ -153,7 +151,7 @@ own = forest["at"].str.removeprefix("that of ") == forest["model"] if len(forest
 figure = loss_figures.precision_recall(bold, forest[own] if len(forest) else forest)
 figures.face(figure, p, **headline)
 figures.save(figure, "02_control", p)
-Markdown(control.answer(p, histories, matched))
+Markdown(control.answer(p, matched))
 
 # %% [markdown]
 # Precision at matched recall and recall at matched precision, on the test curves, with ties interpolated as if a
@@ -250,7 +248,7 @@ figures.save_table(both, "02_protocols", p, **made)
 both.round(3)
 
 # %%
-Markdown(control.selection_answer(p, histories, control.selection(p, key, weights)))
+Markdown(control.selection_answer(p, control.selection(p, key, weights)))
 
 # %% [markdown]
 # ## Real stamps, ranked

@@ -31,14 +31,12 @@ import pandas as pd
 from IPython.display import Markdown
 
 from lensdet import (
-    control,
     figures,
     information,
     information_figures,
     metrics,
     mocklens,
     parameters,
-    results,
     tables,
     training,
 )
@@ -64,9 +62,7 @@ for model in read:
             raise RuntimeError(f"{model}: every run diverged; leave it out of `experiments`")
         read[model][name] = metrics.probability(s.logits[tables.median_run(p, key, model, s)])[: len(table)]
     pooled[model] = (s.logits >= 0).astype(float)
-histories = [results.load_history(f) for e in p.experiments for f in results.complete_runs(p, e, key)]
-plateaued = all(control.plateaued(history, p) for history in histories)
-made = {"runs": 1, "converged": plateaued}
+made = {"runs": 1}
 
 
 def show(figure, name, **other):
@@ -213,8 +209,7 @@ else:
 show(figure, "04_importance", runs=fewest)
 
 # %%
-before = f"At {p.chunks} chunks nothing has converged: this is about these networks, not the thesis'.\n\n"
-Markdown(("" if plateaued else before) + information.answer(answers))
+Markdown(f"After {p.images:,} images a run:\n\n" + information.answer(answers))
 
 # %% [markdown]
 # ## The selection function

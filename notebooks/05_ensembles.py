@@ -34,13 +34,11 @@ import pandas as pd
 from IPython.display import Markdown
 
 from lensdet import (
-    control,
     ensemble_answers,
     ensemble_figures,
     ensemble_tables,
     figures,
     parameters,
-    results,
     tables,
     thesis,
     training,
@@ -59,10 +57,7 @@ print(training.banner(p, [*losses, *dynamic]))
 # %%
 key = training.train_missing(p, experiments=[*losses, *dynamic])
 weights = tables.resamples(p, key)
-histories = {e: [results.load_history(f) for f in results.complete_runs(p, e, key)] for e in [*losses, *dynamic]}
-left = control.open_ends(p, histories)
-print(f"not plateaued: {left or 'none'}")
-made = {"runs": p.runs, "converged": not left}
+made = {"runs": p.runs}
 
 
 def show(figure, name):
@@ -191,4 +186,4 @@ show(ensemble_figures.cascade(cascade), "05_cascade")
 # ## The third research question
 
 # %%
-Markdown(ensemble_answers.answer(p, histories, measured, table, compared, learned, cascade))
+Markdown(ensemble_answers.answer(p, measured, table, compared, learned, cascade))

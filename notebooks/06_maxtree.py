@@ -32,13 +32,11 @@ real_stamps: str = None  # folder whose galaxies/ has the real galaxy of Figure 
 workers: int = None  # processes that make stamps; None: all cores
 
 # %%
-import itertools
 
 import numpy as np
 from IPython.display import Markdown
 
 from lensdet import (
-    control,
     figures,
     maxtree,
     mocklens,
@@ -145,13 +143,7 @@ elif best is not None:
     reason = "are a preset" if grid[best] in settings.values() else "leave a step out, which no training can"
     print(f"no training with the best settings: they {reason}")
 weights = tables.resamples(plain, key)
-histories = {}
-for loss, (how, q) in itertools.product(losses, ways.items()):
-    if folders := results.complete_runs(q, loss, key):
-        histories[segmentation_answers.name(loss, how)] = [results.load_history(folder) for folder in folders]
-left = control.open_ends(p, histories)
-print(f"not plateaued: {left or 'none'}")
-made = {"runs": p.runs, "converged": not left}
+made = {"runs": p.runs}
 
 # %% [markdown]
 # ## Table 5.3
@@ -224,4 +216,4 @@ levels.round(1)
 # ## The fourth research question
 
 # %%
-Markdown(segmentation_answers.answer(p, histories, differences, total, binned, discs, swept, removed, drawn))
+Markdown(segmentation_answers.answer(p, differences, total, binned, discs, swept, removed, drawn))

@@ -250,21 +250,19 @@ def test_every_stamp_has_its_panel(n):
 # ---- what is written on a figure
 
 
-@pytest.mark.parametrize("converged", [True, False])
-def test_an_unconverged_figure_says_so(converged, tmp_path):
+def test_a_figure_says_what_its_networks_saw(tmp_path):
     p = parameters.resolve({"profile": "lite", "protocol": "code", "data": tmp_path / "kids"})
     figure = figures.empty("")
-    figures.face(figure, p, 3, converged)
+    figures.face(figure, p, 3)
     face = figure.get_supxlabel()
-    assert ("NOT CONVERGED" in face) != converged
-    for words in ("profile lite", "protocol code", "stamps of kids", "3 runs", f"{p.chunks} chunks"):
+    for words in ("profile lite", "protocol code", "stamps of kids", "3 runs", "851,968 images a run, width 64"):
         assert words in face
-    figures.face(figure, p, 3, converged, hardware="NVIDIA H200")
+    figures.face(figure, p, 3, hardware="NVIDIA H200")
     assert "· NVIDIA H200" in figure.get_supxlabel()
     figures.face(figure, parameters.resolve({"profile": "quick"}), 1)
     assert "simulated survey" in figure.get_supxlabel() and "1 run ·" in figure.get_supxlabel()
     figures.face(figure, p)  # of the data alone: nothing was trained
-    assert "run" not in figure.get_supxlabel() and "CONVERGED" not in figure.get_supxlabel()
+    assert "run" not in figure.get_supxlabel()
 
 
 # ---- where it goes

@@ -53,7 +53,7 @@ def test_a_hole_is_called_one(here, smoke):
     lines = {line.split("|")[1].strip(): line for line in (here / "index.md").read_text().splitlines() if "| " in line}
     assert "**missing**" in lines["Figure 5.2"] and "02_losses" in lines["Figure 5.2"]
     assert "Galaxy Zoo" in lines["Figure 1.1"] and "missing" not in lines["Figure 1.1"]
-    for words in ("[fig_5_1.png](smoke/fig_5_1.png)", "(../notebooks/02_losses.py)", "smoke", "2, not converged"):
+    for words in ("[fig_5_1.png](smoke/fig_5_1.png)", "(../notebooks/02_losses.py)", "smoke", "| 2 "):
         assert words in lines["Figure 5.1"]
     assert "1 here, 2 illustrations of others, 59 missing: Figure 1.2, Figure 3.1" in (here / "index.md").read_text()
 
@@ -68,7 +68,7 @@ def test_links_lead_somewhere():
 def test_the_best_profile_is_taken(here):
     quick, lite = (parameters.resolve({"profile": name}) for name in ("quick", "lite"))
     for p, n in ((quick, 2), (lite, 10)):
-        draw("fig_5_1", p, runs=n, converged=n == 10)
+        draw("fig_5_1", p, runs=n)
     draw("fig_5_2", quick, runs=1)
     draw("fig_4_1", lite)
     table = index.found(here).set_index(["kind", "number"])
@@ -76,14 +76,14 @@ def test_the_best_profile_is_taken(here):
     assert table.loc[("Figure", "5.1"), "profile"] == "lite"
     assert table.loc[("Figure", "5.1"), "runs"] == "10"
     assert table.loc[("Figure", "5.2"), "file"] == "quick/fig_5_2.png"
-    assert table.loc[("Figure", "5.2"), "runs"] == "1, not converged"
+    assert table.loc[("Figure", "5.2"), "runs"] == "1"
     assert table.loc[("Figure", "4.1"), "runs"] == "no training"
 
 
 def test_runs_on_other_stamps_are_counted_too():
     """A folder may be called after runs."""
     p = parameters.resolve({"profile": "lite", "data": "/data/3 runs"})
-    assert index.runs(figures.made_of(p, 10, True)) == "10"
+    assert index.runs(figures.made_of(p, 10)) == "10"
     assert index.runs(figures.made_of(p)) == "no training"
     assert index.runs(None) == "not recorded"
 
@@ -114,9 +114,9 @@ def test_a_picture_says_what_made_it(here, smoke):
 
 def test_so_does_a_table(here, smoke):
     table = pd.DataFrame({"model": ["F_1 *"], "mean": [0.5]})
-    figures.save_table(table, "table_5_1", smoke, runs=2, converged=True)
+    figures.save_table(table, "table_5_1", smoke, runs=2)
     path = here / "smoke" / "table_5_1.md"
-    assert figures.made_from(path) == figures.made_of(smoke, 2, True)
+    assert figures.made_from(path) == figures.made_of(smoke, 2)
     path.write_text(table.to_markdown())
     assert figures.made_from(path) is None
 
