@@ -246,6 +246,13 @@ def compare(profile):
         print(f"comparison of {profile} with the thesis: {comparison.counted(stated)}", flush=True)
 
 
+def answer():
+    """Write what stands first: the claims at each number of images, from the comparisons that there are."""
+    from lensdet import budgets
+
+    budgets.save()
+
+
 def parser():
     """The arguments."""
     made = argparse.ArgumentParser(
@@ -312,12 +319,15 @@ def main(arguments=None):
     except KeyboardInterrupt:
         return 130
     if not options.list:
+        if not (options.profile or options.notebooks):  # all that there is
+            profiles.update(BEST)
         for profile in sorted(profiles):
             try:
                 compare(profile)
             except Exception as error:
                 failed.append("comparison")
                 print(f"comparison of {profile} with the thesis: FAILED\n{error}", flush=True)
+        answer()
         missing = int((index.save().status == "missing").sum())
         print(f"index of the thesis' figures and tables: {missing} missing", flush=True)
         print(f"{time.monotonic() - began:.0f} s, figures in {results.figures_dir()}", flush=True)

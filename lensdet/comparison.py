@@ -227,8 +227,11 @@ def _printed(claim):
 
 def counted(stated):
     """How many claims have which verdict, in words, from `claims`."""
+    words = {"agrees": ("agrees", "agree"), "contradicts": ("contradicts", "contradict"),
+             "equivalent": ("is equivalent", "are equivalent"), "open": ("is open", "are open"),
+             NO_RUN: ("has no run", "have no run")}  # fmt: skip
     numbers = [(int((stated.verdict == verdict).sum()), verdict) for verdict in VERDICTS]
-    return f"{len(stated)} claims: {', '.join(f'{n} {verdict}' for n, verdict in numbers if n)}."
+    return f"Of {len(stated)} claims {', '.join(f'{n} {words[v][n > 1]}' for n, v in numbers if n)}."
 
 
 def by_question(stated):

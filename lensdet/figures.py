@@ -43,14 +43,19 @@ def save(figure, name, parameters, formats=("png", "pdf")):
     A PNG has what made it (`face`) among its texts too, for `made_from`.  Large sheets of noisy stamps are better off
     with ``formats=("jpg",)``.
     """
-    undated = {
-        "png": {"Software": None, "Description": figure.get_supxlabel()},
-        "pdf": {"CreationDate": None, "Producer": None},
-    }
     for suffix in formats:
-        with results.atomic(folder(parameters) / f"{name}.{suffix}") as beside:
-            figure.savefig(beside, dpi=150, metadata=undated.get(suffix), format=suffix)
+        write(figure, folder(parameters) / f"{name}.{suffix}")
     results.tell(drawn=[f"{name}.{suffix}" for suffix in formats])
+
+
+def write(figure, path):
+    """Write a figure, atomically, in the format that the path's suffix says and without dates."""
+    undated = {
+        ".png": {"Software": None, "Description": figure.get_supxlabel()},
+        ".pdf": {"CreationDate": None, "Producer": None},
+    }
+    with results.atomic(path) as beside:
+        figure.savefig(beside, dpi=150, metadata=undated.get(path.suffix), format=path.suffix[1:])
 
 
 def save_table(table, name, parameters, readable=None, runs=None, hardware=None):

@@ -151,9 +151,9 @@ TABLES = {
 
 # Section 1.3, in short.
 QUESTIONS = {
-    1: "Which losses and selections do best?",
+    1: "Which losses and selections are best?",
     2: "Which lensing parameters explain the performance?",
-    3: "Does an ensemble do better than its members?",
+    3: "Are ensembles better than members?",
     4: "Does segmentation help?",
 }
 
