@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's notes about its build are not the reader's concern
 if platform.machine().lower() in ("x86_64", "amd64"):
-    # Where a CPU has no AVX-512 TensorFlow leaves its faster convolutions off by itself: benchmarks/onednn.md.
+    # Where a CPU has no AVX-512 TensorFlow leaves its faster convolutions off by itself: benchmarks/README.md.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 _PUBLIC = {

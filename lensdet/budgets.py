@@ -25,14 +25,25 @@ ASKED = (
 
 
 def read(profiles=PROFILES):
-    """`lensdet.comparison.claims` as it lies beside the figures, by profile, of those that have any run."""
+    """`lensdet.comparison.claims` as it lies beside the figures, by profile, of those that have any run.
+
+    Raises
+    ------
+    ValueError
+        Where a file was written for other claims; names the remedy.
+    """
     found = {}
     for profile in profiles:
         path = results.figures_dir() / profile / "comparison_claims.csv"
-        if path.exists():
-            table = pd.read_csv(path)
-            if table.runs.any():
-                found[profile] = table
+        if not path.exists():
+            continue
+        table = pd.read_csv(path)
+        known = [(claim.section, claim.a, claim.metric, claim.sign) for claim in thesis.CLAIMS]
+        written = table[["section", "a", "metric", "sign"]].itertuples(index=False, name=None)
+        if not {"question", "p"} <= set(table) or known != list(written):
+            raise ValueError(f"{path}: of other claims than there are now; say tox -e figures -- --profile {profile}")
+        if table.runs.any():
+            found[profile] = table
     return found
 
 
@@ -48,10 +59,11 @@ def over(found):
     -------
     pandas.DataFrame
         A row a claim.  ``over budgets`` is *stable* where the two largest budgets of `TREND` that have five runs both
-        agree or both contradict, *budget-dependent* where they do not, and "–" where there are not two.
+        agree or both contradict, *not stable* where they do not, and "–" where there are not two.
     """
     first = next(iter(found.values()))
     table = first[["question", "section", "claim"]].copy()
+    table["claim"] = table.claim.str.replace(f"{thesis.BEST_MEMBER}, .*", thesis.BEST_MEMBER, regex=True)  # of each own
     for profile, own in found.items():
         table[profile] = own.verdict
     largest = [found[profile] for profile in TREND if profile in found]
@@ -59,7 +71,7 @@ def over(found):
     for i in first.index:
         verdicts = [own.verdict[i] for own in largest if own.runs[i] >= statistics.LEAST_RUNS][-2:]
         same = len(set(verdicts)) == 1 and verdicts[0] in ("agrees", "contradicts")
-        said.append("–" if len(verdicts) < 2 else "stable" if same else "budget-dependent")
+        said.append("–" if len(verdicts) < 2 else "stable" if same else "not stable")
     return table.assign(**{"over budgets": said})
 
 
@@ -88,16 +100,18 @@ def sentences(found):
 def markdown(found):
     """What stands first in the comparison: counts, the figure, six sentences, verdicts by question and by claim."""
     table, profiles = over(found), list(found)
-    counts = [f"- `{profile}`, {_images(profile)} a run: {comparison.counted(own)}" for profile, own in found.items()]
+    counts = [
+        f"- `{profile}`, {_images(profile)} a run, {own.images.max():,} test images: {comparison.counted(own)}"
+        for profile, own in found.items()
+    ]
     links = ", ".join(f"[{profile}]({profile}/comparison.md)" for profile in profiles)
     parts = (
         "# The thesis' claims, and how the answer moves with the number of images",
         "\n".join(counts),
         "![Each claim's difference in the thesis and here](comparison.png)",
         "\n".join(f"{i}. {words}" for i, words in enumerate(sentences(found), 1)),
-        comparison.RULE
-        + "  Over budgets, `quick`, `evening` and `overnight`, which differ in images alone, a claim is "
-        "*stable* where the two largest that have five runs both agree or both contradict.",
+        comparison.RULE + "  `quick`, `evening` and `overnight` differ in the number of training images alone; "
+        "a claim is *stable* where the two largest of them that have five runs both agree or both contradict.",
         *(f"## `{profile}`\n\n{comparison.by_question(own).to_markdown()}" for profile, own in found.items()),
         f"## Every claim\n\nNumbers and intervals: {links}.",
         table.drop(columns="question").to_markdown(index=False),

@@ -36,10 +36,11 @@ METRICS = {
 NO_RUN = "no run"
 VERDICTS = ("agrees", "contradicts", "equivalent", "open", NO_RUN)
 RULE = (
-    "A claim is one comparison of run i with run i, at the images a run that are named above.  It *agrees* or "
-    f"*contradicts* where the p-value of the difference, adjusted by Holm's method for all claims of its research "
-    f"question, is below 0.05; it is *equivalent* where it is not and the 95 % interval, over seeds and images, lies "
-    f"within {statistics.EQUIVALENT} of 0; else *open*, as everything is below {statistics.LEAST_RUNS} runs."
+    "A claim is one comparison of run i with run i, after the number of training images named above.  It *agrees* or "
+    "*contradicts* where the p-value of the difference, adjusted by Holm's method for all claims of its research "
+    f"question that have {statistics.LEAST_RUNS} runs, is below 0.05.  Otherwise it is *equivalent* where the 95 % "
+    f"interval over seeds and images lies within {statistics.EQUIVALENT} of 0 (not adjusted), and else *open*, as "
+    f"everything is below {statistics.LEAST_RUNS} runs."
 )
 CELLS = (
     "The mean over runs; the seed-to-seed spread (n − 1) of single runs; the 95 % interval that the test images leave; "
@@ -160,11 +161,15 @@ def compare(read, a, b, metric):
 
 
 def judged_on(parameters, data_key):
-    """What claims are judged on: the large test set where every run was scored on it, else the test set."""
+    """What claims are judged on: the large test set where every run was scored on it, else the test set.
+
+    Runs of before it was there have no logits of it, and one such run sends all claims of its profile to the test set.
+    """
     ways = [parameters, _segmented(parameters)]
     experiments = [*parameters.experiments, *(e for e in thesis.TABLE_5_2 if e.startswith("IDE"))]
     folders = [f for p, e in itertools.product(ways, experiments) for f in results.complete_runs(p, e, data_key)]
-    return mocklens.LARGE if folders and all(map(results.has_large, folders)) else "test"
+    key = mocklens.large_key(parameters)
+    return mocklens.LARGE if folders and all(results.has_large(folder, key) for folder in folders) else "test"
 
 
 def claims(parameters, data_key, weights, which="test"):
@@ -265,6 +270,8 @@ def markdown(parameters, numbers, stated):
         f"*{made}*",
         f"**{counted(stated)}**",
         by_question(stated).to_markdown(),
+        f"Claims are judged on {stated.images.max():,} test images; the numbers at the end are of "
+        f"{int(numbers.images.max()):,}.",
         RULE,
         shown.to_markdown(index=False, disable_numparse=True),
         "Claims that no paired comparison decides:",

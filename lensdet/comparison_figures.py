@@ -58,9 +58,10 @@ def forest(tables):
             y += 1
             places[i] = y
         y += 1.6
+    height = 0.9 + ROW * y
     figure, axes = plt.subplots(
-        1, len(tables), sharey=True, figsize=(7.1, 0.9 + ROW * y), squeeze=False,
-        gridspec_kw={"left": 0.335, "right": 0.9, "top": 1 - 0.45 / (0.9 + ROW * y), "bottom": 0.45 / (0.9 + ROW * y),
+        1, len(tables), sharey=True, figsize=(7.1, height), squeeze=False,
+        gridspec_kw={"left": 0.335, "right": 0.9, "top": 1 - 0.45 / height, "bottom": 0.45 / height,
                      "wspace": 0.06},
     )  # fmt: skip
     figure.set_layout_engine("none")
@@ -73,7 +74,7 @@ def forest(tables):
         figure.text(0.01, _height(left, place), f"{question}. {thesis.QUESTIONS[question]}", fontsize=7, va="center",
                     fontweight="bold")  # fmt: skip
     for i, place in places.items():
-        figure.text(0.325, _height(left, place), words(first.loc[i]), fontsize=7, va="center", ha="right")
+        figure.text(0.325, _height(left, place), words(thesis.CLAIMS[i]), fontsize=7, va="center", ha="right")
         verdict = last.verdict[i]
         colour = LOOKS.get(verdict, {"color": "0.45"})["color"]
         figure.text(0.905, _height(right, place), verdict, fontsize=7, va="center", color=colour)
@@ -81,13 +82,13 @@ def forest(tables):
     keys.append(Line2D([], [], ls="", marker="|", color="black", ms=5, label="the thesis"))
     figure.legend(keys, [key.get_label() for key in keys], loc="lower left", ncols=3, fontsize=7, frameon=False,
                   borderaxespad=0.2, handletextpad=0.1, columnspacing=0.8)  # fmt: skip
-    figure.text(0.62, 0.12 / (0.9 + ROW * y), "difference; right: the thesis' side; grey: within 0.01", fontsize=7,
-                ha="center")  # fmt: skip
+    below = f"difference; right: the thesis' side; grey: within {statistics.EQUIVALENT}"
+    figure.text(0.62, 0.12 / height, below, fontsize=7, ha="center")
     return figure
 
 
 def words(claim):
-    """A claim in a few words, such as "recall: soft F1 > BCE"."""
+    """A claim (of `lensdet.thesis.CLAIMS`) in a few words, such as "recall: soft F1 > BCE"."""
     a, b = (SHORT.get(name, name) for name in (claim.a, claim.b))
     metric = MEASURES.get(claim.metric) or comparison.METRICS[claim.metric]
     return f"{metric}: {a} {'>' if claim.sign > 0 else '<'} {b}"

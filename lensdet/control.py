@@ -322,7 +322,12 @@ def selection_answer(parameters, differences):
         f"({interval(chosen.low, chosen.high)}), and the difference to cross-entropy is {both.mean:+.3f} "
         f"({interval(both.low, both.high)}; 95 %, {loss.n_runs} paired runs)."
     )
-    found = {"higher": "raises it", "lower": "lowers it", "equivalent": "leaves it within 0.01", "open": "is open"}
+    found = {
+        "higher": "raises it",
+        "lower": "lowers it",
+        "equivalent": "leaves it within 0.01",
+        "open": "shows no effect",
+    }
     both_ways = zip(("loss", "selection"), statistics.directions([loss, chosen]), strict=True)
     words = ", ".join(f"the {name} {found[direction]}" for name, direction in both_ways)
     return said + "\n\n" + closing("Its loss, or its selection?", f"**{words}**.", loss.n_runs, parameters)

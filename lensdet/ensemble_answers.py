@@ -215,7 +215,8 @@ def answer(parameters, measured, table, compared, learned, cascade):
         ways.append(f"thresholds {how}, {mine.seen_by_second:.0%} of the images seen by the second stage: {precision} "
                     f"at recall {mine.recall:.3f}; {'; '.join(map(_at_its_recall, others.itertuples()))}")  # fmt: skip
     said.append(_list(ways))
-    count = f"({len(ANSWERED)} measures of each of {table.model.nunique()} ensembles, corrected for their number.)"
+    n = int((compared.against == "best member").sum())
+    count = f"(Corrected for all {n} differences to a best member, those of means and stacking too.)"
     words = f"{' '.join(verdicts) or 'No difference to the best member is shown.'}  {count}"
     asked = "Does an ensemble do better than its members?"
     return "\n\n".join([*said, control.closing(asked, words, int(table.runs.min()), parameters)])

@@ -281,13 +281,20 @@ def truth_folder(parameters, data_key):
 
 
 def has_truth(parameters, data_key):
-    """Whether the truth table of every frozen set is there."""
+    """Whether the truth table of every frozen set is there, and of the large test set where there is one."""
+    if parameters.large_size and parameters.data is None and not (large_folder(parameters) / "truth.csv").exists():
+        return False
     return all((truth_folder(parameters, data_key) / f"{name}.csv").exists() for name in FROZEN)
 
 
+def large_key(parameters):
+    """Eight hexadecimal digits that name the large test set, of any profile that simulates so."""
+    return digest(parameters.large())
+
+
 def large_folder(parameters):
-    """Where truth and rows of the large test set lie, ``results/large-<key>``: of any profile that simulates so."""
-    return results.results_dir() / f"large-{digest(parameters.large())}"
+    """Where truth and rows of the large test set lie: ``results/large-<key>``."""
+    return results.results_dir() / f"large-{large_key(parameters)}"
 
 
 def large_set(parameters):
@@ -303,7 +310,12 @@ def large_set(parameters):
 
 
 def write_truth(parameters, bank):
-    """Write `truth` of every frozen set to `truth_folder`, ``<set>.csv``, where it is not there yet."""
+    """Write `truth` of every frozen set to `truth_folder`, ``<set>.csv``, where it is not there yet.
+
+    And `large_set`, of the embedded survey: it is simulated here, before any training, and kept in build/.
+    """
+    if parameters.large_size and parameters.data is None:
+        large_set(parameters)
     for name, split in FROZEN.items():
         path = truth_folder(parameters, bank.data_key) / f"{name}.csv"
         if not path.exists():

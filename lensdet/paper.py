@@ -294,6 +294,15 @@ def _front(profile, folder):
     made = {"title": heading.lstrip("# "), "abstract": prose(rest.partition("\n## ")[0], readme.parent, folder)}
     if (index := results.figures_dir() / "index.md").is_file():
         made["index_link"] = _link(index, folder)
+    answer = results.figures_dir() / "comparison.md"
+    if answer.is_file():
+        said = answer.read_text(encoding="utf-8").partition("\n## Every claim")[0]
+        said = re.sub("^#", "##", said, flags=re.MULTILINE)
+        before, _, after = re.sub(r"^!\[.*$", "\f", said, flags=re.MULTILINE).partition("\f")  # where the figure goes
+        made["answer"] = [prose(part, answer.parent, folder) for part in (before, after)]
+        made["answer_link"] = _link(answer, folder)
+        if (drawn := answer.with_suffix(".png")).is_file():
+            made["answer_figure"] = base64.b64encode(drawn.read_bytes()).decode()
     if table.is_file():
         lower = re.sub("^#", "##", table.read_text(encoding="utf-8"), flags=re.MULTILINE)  # the page has its own title
         made["comparison"] = prose(lower, table.parent, folder)

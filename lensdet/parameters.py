@@ -178,8 +178,7 @@ class Parameters(Simulation, Sampling, Training, Candidates):
         LOSSES, min_length=1, description="losses to train and show; fbeta:0.5 is soft F_beta with another beta"
     )
     learning_rates: dict[Experiment, Positive] = Field(
-        {},
-        description="by experiment, in the place of learning_rate; given learning_rate alone, a profile's have no say",
+        {}, description="by experiment, in the place of learning_rate; learning_rate alone, when given, is for all"
     )
     large_size: int = Field(
         10_000, ge=0, description="positives, and as many negatives, of a second test set, in no training's data; each "
@@ -309,8 +308,7 @@ class Parameters(Simulation, Sampling, Training, Candidates):
             members = [thesis.ROWS[name] for name in thesis.members(experiment)]
             members = [[self.experiment_name(loss, data_key), selector[self.protocol]] for loss, selector in members]
             own = {"loss": "closest member", "protocol": self.protocol, "members": members}
-            training = self.dynamic().section(Training) | {"learning_rate": self.rate(experiment)}
-            return {**own, **training, "data": data_key}
+            return {**own, **self.dynamic().section(Training), "data": data_key}
         loss = self.loss(experiment)
         settings = self.maxtree()
         segmentation = {} if settings is None else {"segmentation": keyed(settings._asdict())}

@@ -276,9 +276,12 @@ def all_runs(parameters, loss, data_key):
     return found
 
 
-def has_large(folder):
-    """Whether a run was scored on the large test set."""
-    return (folder / "large.h5").exists()
+def has_large(folder, key):
+    """Whether a run was scored on the large test set of this key."""
+    if not (folder / "large.h5").exists():
+        return False
+    with _large(folder) as file:
+        return file.attrs["set"] == key
 
 
 def is_kept(path):
@@ -374,6 +377,10 @@ def load_rows(folder, name):
     if name == "large":  # which all runs share
         with _large(folder) as file:
             path = results_dir() / f"large-{file.attrs['set']}" / "rows.h5"
+        if not path.exists():
+            raise FileNotFoundError(
+                f"{path}: rows of the large test set; run notebooks/02_losses.py, which writes them"
+            )
         with h5py.File(checked(path)) as file:
             return file["rows"][:]
     with h5py.File(checked(folder / "logits.h5", folder)) as file:

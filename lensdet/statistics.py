@@ -46,7 +46,7 @@ class Difference(NamedTuple):
 
 
 LEAST_RUNS = 5  # Student's t leans on a normality that fewer cannot show
-EQUIVALENT = 0.01  # what is smaller than this matters to nobody who looks for lenses
+EQUIVALENT = 0.01  # a choice, made before the runs (docs/plan.md)
 
 
 def resample(stamp, source, stratum, draws=2000, seed=0):
@@ -210,7 +210,8 @@ def paired(values_a, values_b, resampled_a, resampled_b, level=0.95):
     Difference
         The seed interval is Student's t on R - 1 degrees of freedom, the test-sample interval that of
         `bootstrap_interval`.  A single run has this one only, and so have runs whose differences are the same to
-        rounding; the others are not numbers.
+        rounding; the others are not numbers.  The p-value is 1 less the level at which the combined interval begins to
+        hold 0.
 
     Raises
     ------
@@ -254,7 +255,7 @@ def directions(differences, level=0.05):
     Parameters
     ----------
     differences : list of Difference
-        With fewer than `LEAST_RUNS` runs all is open.
+        With fewer than `LEAST_RUNS` runs all is open, and nothing of it counts among the comparisons.
     level : float
         The probability that any direction is shown where there is no difference at all.
 
@@ -262,10 +263,11 @@ def directions(differences, level=0.05):
     -------
     list of str
         *higher* or *lower*, where the p-value, adjusted by `holm`, is below `level`; *equivalent* where it is not and
-        the combined interval lies within `EQUIVALENT` of 0; else *open*.
+        the combined interval lies within `EQUIVALENT` of 0, which is not adjusted; else *open*.
     """
     enough = [d.n_runs >= LEAST_RUNS for d in differences]
-    adjusted = holm([d.p if each else np.nan for d, each in zip(differences, enough, strict=True)])
+    p_values = [np.nan_to_num(d.p, nan=1.0) if each else np.nan for d, each in zip(differences, enough, strict=True)]
+    adjusted = holm(p_values)  # runs that agree exactly count among the comparisons
     found = []
     for d, each, p in zip(differences, enough, adjusted, strict=True):
         if p < level:

@@ -51,9 +51,10 @@ def scores(parameters, data_key, model, name="test", protocol=None):
 
 def load_truth(parameters, data_key, name="test"):
     """The truth table of a frozen set, a pandas data frame with a row an image (see `lensdet.mocklens.truth`)."""
-    path = mocklens.truth_folder(parameters, data_key) / f"{name}.csv"
     if name == mocklens.LARGE:
         path = mocklens.large_folder(parameters) / "truth.csv"
+    else:
+        path = mocklens.truth_folder(parameters, data_key) / f"{name}.csv"
     if not path.exists():
         raise FileNotFoundError(f"{path}: no truth table; run notebooks/02_losses.py, which writes it")
     return pd.read_csv(results.checked(path))

@@ -390,8 +390,9 @@ def _score_large(p, experiment, folder, learner, state):
     """Leave logits of the large test set, by the selectors of the tables' rows; returns the name of the file."""
     from lensdet.engine import on_device
 
-    rows_of_tables = [selector[p.protocol] for loss, selector in thesis.ROWS.values() if loss == experiment]
-    wanted = learner.selectors if experiment in thesis.TABLE_5_2 else dict.fromkeys(["loss", *rows_of_tables])
+    rows_of_tables = [s for loss, by in thesis.ROWS.values() if loss == experiment for s in by.values()]
+    further = dict.fromkeys(["loss", *(rows_of_tables or ["code_loss"])])
+    wanted = learner.selectors if experiment in thesis.TABLE_5_2 else further
     settings, (bank, rows) = p.maxtree(), mocklens.large_set(p)
     chunks = {selector: state.best[selector][1] for selector in wanted}
     scored = {chunk: [] for chunk in chunks.values()}
@@ -402,8 +403,8 @@ def _score_large(p, experiment, folder, learner, state):
             learner.set(state.kept[chunk])
             logits.append(learner.logits(part, pixels, masks))
     scored = {chunk: np.concatenate(logits) for chunk, logits in scored.items()}
-    key = mocklens.large_folder(p).name.removeprefix("large-")
-    results.write_large(folder / "large.h5", {selector: scored[chunk] for selector, chunk in chunks.items()}, key)
+    logits = {selector: scored[chunk] for selector, chunk in chunks.items()}
+    results.write_large(folder / "large.h5", logits, mocklens.large_key(p))
     return "large.h5"
 
 
@@ -485,13 +486,11 @@ def main(arguments=None):
 
     def pack():
         folders = [f for experiment in wanted for f in results.complete_runs(p, experiment, key)]
-        large = [mocklens.large_folder(p)] if any(map(results.has_large, folders)) else []
-        results.pack(options.pack, [*folders, mocklens.truth_folder(p, key), *large])
+        scored = any(results.has_large(folder, mocklens.large_key(p)) for folder in folders)
+        results.pack(options.pack, [*folders, mocklens.truth_folder(p, key), *[mocklens.large_folder(p)] * scored])
 
     if options.jobs > 1:
         mocklens.write_truth(p, bank_room.open_bank(p))  # once, by all cores
-        if p.large_size and p.data is None:
-            mocklens.large_set(p)
         get_reusable_executor().shutdown()  # the processes that simulated would wait for minutes, in memory
         given = sys.argv[1:] if arguments is None else arguments
         for part in [False, True][: 1 + options.ensembles]:  # members first

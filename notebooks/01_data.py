@@ -17,7 +17,7 @@
 # stamps of the test set are simulated, which takes some seconds.
 
 # %% tags=["parameters"]
-profile: str = None  # smoke, quick (default), overnight, lite, thesis
+profile: str = None  # smoke, quick (default), evening, overnight, lite, thesis
 data: str = None  # folder in the thesis' layout; None: the embedded survey
 on_bad: str = None  # quarantine (default) or raise, at a FITS file that cannot be used
 real_stamps: str = None  # folder whose galaxies/ are shown beside the simulated ones

@@ -21,7 +21,7 @@
 # How many images a run was trained on stands on each figure; claims are judged in `figures/comparison.md`.
 
 # %% tags=["parameters"]
-profile: str = None  # smoke, quick (default), overnight, lite, thesis
+profile: str = None  # smoke, quick (default), evening, overnight, lite, thesis
 experiments: list = (
     None  # of bce, fbeta, f1, f1_double, focal, sigmoid_f1, fbeta:0.5 (another beta); None: the profile's
 )
@@ -128,8 +128,8 @@ for number, model in enumerate(thesis.ROWS, 1):
 # %% [markdown]
 # ## Training curves
 #
-# Thin: runs; bold: their mean.  The learning rate falls to nothing at the end, which flattens every curve: whether more
-# images would change a claim is asked of other budgets, in the comparison.
+# Thin: runs; bold: their mean.  With a cosine the learning rate falls to nothing at the end, which flattens every
+# curve: whether more images would change a claim is seen in `figures/comparison.md`.
 
 # %%
 figure = loss_figures.training_curves(histories)

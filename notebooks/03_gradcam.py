@@ -21,7 +21,7 @@
 # whole stamp: a map can point to a side of the lens, not to an arc.
 
 # %% tags=["parameters"]
-profile: str = None  # smoke, quick (default), overnight, lite, thesis
+profile: str = None  # smoke, quick (default), evening, overnight, lite, thesis
 experiments: list = None  # the first two of bce, fbeta and others that are given are looked into; None: the profile's
 runs: int = None  # of each experiment
 protocol: str = None  # text (default): as described; code: as the published runs computed

@@ -19,7 +19,7 @@
 # above twice the noise of the lens.
 
 # %% tags=["parameters"]
-profile: str = None  # smoke, quick (default), overnight, lite, thesis
+profile: str = None  # smoke, quick (default), evening, overnight, lite, thesis
 experiments: list = None  # losses; None: the profile's
 runs: int = None  # of each experiment
 protocol: str = None  # text (default): noise measured correctly; code: 1.659 times that, as published

@@ -20,7 +20,7 @@
 # input-dependent ensemble, which needs its members' weights.  Ensemble i is made of its members' runs i.
 
 # %% tags=["parameters"]
-profile: str = None  # smoke, quick (default), overnight, lite, thesis
+profile: str = None  # smoke, quick (default), evening, overnight, lite, thesis
 ensembles: list = None  # of NM_3, NM_6, IDE_3, IDE_6; None: all
 experiments: list = None  # losses; None: the profile's
 runs: int = None  # of each experiment

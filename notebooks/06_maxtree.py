@@ -19,7 +19,7 @@
 # training rows.
 
 # %% tags=["parameters"]
-profile: str = None  # smoke, quick (default), overnight, lite, thesis
+profile: str = None  # smoke, quick (default), evening, overnight, lite, thesis
 experiments: list = None  # losses; None: ["bce"], as in the thesis
 runs: int = None  # of each experiment
 protocol: str = None  # text (default) or code
@@ -32,7 +32,6 @@ real_stamps: str = None  # folder whose galaxies/ has the real galaxy of Figure 
 workers: int = None  # processes that make stamps; None: all cores
 
 # %%
-
 import numpy as np
 from IPython.display import Markdown
 

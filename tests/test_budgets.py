@@ -42,8 +42,8 @@ def left(here, **found):
         ({"quick": "agrees"}, "–"),
         ({"quick": "agrees", "evening": "agrees"}, "stable"),
         ({"quick": "contradicts", "evening": "contradicts"}, "stable"),
-        ({"quick": "agrees", "evening": "contradicts"}, "budget-dependent"),
-        ({"quick": "open", "evening": "open"}, "budget-dependent"),
+        ({"quick": "agrees", "evening": "contradicts"}, "not stable"),
+        ({"quick": "open", "evening": "open"}, "not stable"),
         ({"quick": "open", "evening": "agrees", "overnight": "agrees"}, "stable"),
         (
             {"evening": "agrees", "overnight": "agrees", "lite": "contradicts"},
@@ -61,6 +61,25 @@ def test_what_the_budgets_say_together(found, expected):
 def test_a_budget_of_too_few_runs_says_nothing():
     found = {"quick": stated("agrees"), "evening": stated("agrees"), "overnight": stated("open", runs=4)}
     assert set(budgets.over(found)["over budgets"]) == {"stable"}
+
+
+def test_the_best_member_is_each_profile_s_own(here):
+    other = stated("agrees")
+    best = other.claim.str.contains(thesis.BEST_MEMBER)
+    other.loc[best, "b"] = F_BETA
+    other["claim"] = other.claim.str.replace(f"{thesis.BEST_MEMBER}, {BCE}", f"{thesis.BEST_MEMBER}, {F_BETA}")
+    table = budgets.over({"quick": stated(), "lite": other})
+    assert table.claim[best].str.endswith(thesis.BEST_MEMBER).all() and best.sum() == 6
+    assert any("NM_6 less its best member" in words for words in budgets.sentences({"quick": stated(), "lite": other}))
+
+
+@pytest.mark.parametrize("change", [{"sign": 2}, {"a": "x"}, None])
+def test_other_claims_are_not_shown_under_these(here, change):
+    table = stated()
+    table = table.drop(columns="p") if change is None else table.assign(**change)
+    left(here, quick=table)
+    with pytest.raises(ValueError, match="comparison_claims.csv: of other claims .* --profile quick"):
+        budgets.save()
 
 
 def test_only_what_has_runs_is_read(here):

@@ -193,7 +193,7 @@ def test_a_verdict_is_that_of_its_research_question(p, weights):
     assert wide["claims"].sum() == len(table) and wide.loc["4. Does segmentation help?", "no run"] == 4
 
 
-def test_claims_are_judged_on_the_large_test_set_where_all_runs_have_it(p, weights, monkeypatch):
+def test_claims_are_judged_on_the_large_test_set_where_all_runs_have_it(p, weights):
     write_all(p, 2)
     rows = rows_of("calibration")
     large = {"label": rows["label"].astype(int), "host": np.where(rows["label"] == 1, "lrg", "contaminant"),

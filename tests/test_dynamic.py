@@ -101,6 +101,11 @@ def test_training_changes_the_network_and_not_the_members(learner, members, smok
     assert all(np.array_equal(x, y) for m, b in zip(members, before, strict=True)
                for x, y in zip([v.numpy() for v in m.variables], b, strict=True))  # fmt: skip
     assert any(not np.array_equal(x, y) for x, y in zip(start, learner.get(), strict=True))
+    averages = [v.numpy().copy() for v in learner.averages()]
+    learner.average_statistics(*rows)
+    assert not any(np.array_equal(x, v.numpy()) for x, v in zip(averages, learner.averages(), strict=True))
+    assert all(np.array_equal(x, y) for m, b in zip(members, before, strict=True)
+               for x, y in zip([v.numpy() for v in m.variables], b, strict=True))  # fmt: skip
     state, more = [np.array(v) for v in learner.get(every=True)], chunk(p, smoke_bank, 4)
     once = np.asarray(learner.train_chunk(*more))
     learner.set(state)  # a run that is taken up again goes on as it would have

@@ -314,7 +314,7 @@ def test_with_five_runs_there_are_verdicts(p, weights):  # noqa: F811
     for verdict, words in (("higher", "better"), ("lower", "worse")):
         names = list(best.index[best.verdict == verdict])
         assert (f"NM_3: **{words}** than its best member in {', '.join(names)}." in said) == bool(names)
-    assert "(6 measures of each of 1 ensembles, corrected for their number.)" in said
+    assert f"(Corrected for all {(compared.against == 'best member').sum()} differences to a best member" in said
     assert set(best.verdict) == {"higher", "lower"}
 
 

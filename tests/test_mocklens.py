@@ -235,7 +235,10 @@ def test_area_fraction_is_the_area_above_the_noise(table, smoke_bank):
 def test_truth_is_written_once(smoke, smoke_bank, tmp_path, monkeypatch):
     monkeypatch.setenv("LENSDET_RESULTS", str(tmp_path))
     mocklens.write_truth(smoke, smoke_bank)
-    files = sorted(tmp_path.rglob("*.csv"))
+    large = mocklens.large_folder(smoke)
+    assert {f.name for f in large.iterdir()} == {"rows.h5", "truth.csv", "SHA256SUMS"}
+    assert mocklens.has_truth(smoke, smoke_bank.data_key)
+    files = sorted(large.parent.glob("*/*/*.csv"))
     assert [f.stem for f in files] == sorted(mocklens.FROZEN)
     assert {f.parent for f in files} == {results.results_dir() / "smoke" / f"truth-{smoke_bank.data_key}"}
     before = [(f.read_bytes(), f.stat().st_mtime_ns) for f in files]
@@ -274,7 +277,7 @@ def test_a_frozen_set_is_the_same_without_the_rest_of_the_survey(smoke, smoke_ba
     assert mocklens.frozen_bank(few, name)[0] == opened
 
 
-def test_the_large_test_set_has_stamps_of_its_own(smoke, smoke_bank, tmp_path, monkeypatch):
+def test_the_large_test_set_has_stamps_of_its_own(smoke, smoke_bank):
     """The same for any number of stamps to train on; nothing of it is in the survey, in no split."""
     opened, rows = mocklens.frozen_bank(smoke, "large")
     assert rows["label"].sum() == smoke.large_size == len(rows) / 2

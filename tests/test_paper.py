@@ -9,6 +9,7 @@ from urllib.parse import unquote
 import nbformat
 import pytest
 from nbformat import v4
+from PIL import Image
 
 from lensdet import chapters, paper, results, stale, thesis
 
@@ -190,6 +191,23 @@ def test_the_front_page(repository):
     assert "+0.004\xa0(-0.2\xa0to\xa0+0.2)" in " ".join(front.words)  # an interval stays in one line
     assert "02_losses.py has not been run: tox -e figures -- --profile smoke 02" in front.text
     assert {"../../figures/smoke/comparison.md", "../../figures/index.md"} <= set(front.values("a", "href"))
+
+
+def test_the_answer_comes_before_the_comparison(repository):
+    figures = repository / "figures"
+    (figures / "smoke").mkdir(parents=True)
+    (figures / "smoke" / "comparison.md").write_text("# One profile\n")
+    (figures / "comparison.md").write_text(
+        "# Of all budgets\n\n![Words of a picture](comparison.png)\n\n1. Six words.\n\n## Every claim\n\nNot here.\n"
+    )
+    Image.new("L", (2, 2)).save(figures / "comparison.png")
+    executed()
+    front = page("index")
+    order = [front.text.index(words) for words in ("An abstract", "Of all budgets", "Six words.", "One profile")]
+    assert order == sorted(order) and "Not here." not in front.text and "Words of a picture" not in front.text
+    (source,) = front.values("img", "src")
+    assert source.startswith("data:image/png;base64,")
+    assert "../../figures/comparison.md" in front.values("a", "href")
 
 
 def test_what_is_out_of_date_says_so(repository):

@@ -126,6 +126,26 @@ def test_the_profile_names_no_experiment():
     assert same.experiment_name("bce", "key") == resolve({"profile": "quick"}).experiment_name("bce", "key")
 
 
+def test_a_rate_for_each_loss(monkeypatch):
+    monkeypatch.setitem(PROFILES, "smoke", PROFILES["smoke"] | {"learning_rates": {"fbeta": 3e-4}})
+    p = resolve({"profile": "smoke"})
+    assert (p.rate("bce"), p.rate("fbeta"), p.rate("IDE_3")) == (p.learning_rate, 3e-4, p.learning_rate)
+    same = resolve({"profile": "smoke", "learning_rate": 3e-4})  # for all, whatever the profile has
+    assert same.rate("bce") == same.rate("fbeta") == 3e-4
+    assert p.experiment_name("fbeta", "key") == same.experiment_name("fbeta", "key")
+    assert p.experiment_name("bce", "key") != same.experiment_name("bce", "key")
+    both = resolve({"profile": "smoke", "learning_rate": 1.0, "learning_rates": {"bce": 0.5}})
+    assert (both.rate("bce"), both.rate("fbeta")) == (0.5, 1.0)
+    with pytest.raises(ParameterError, match="did you mean 'fbeta'"):
+        resolve({"learning_rates": {"fbetta": 0.1}})
+
+
+@pytest.mark.parametrize("given", [{"batch_norm_images": 100}, {"batch_norm_images": 4096}, {"width": 4}])
+def test_what_cannot_be_trained_is_refused(given):
+    with pytest.raises(ParameterError, match=next(iter(given))):
+        resolve(given)
+
+
 @pytest.mark.parametrize("given", [{"seed": 1}, {"width": 8}, {"interpolation": "nearest"}, {"chunks": 3}])
 def test_what_decides_a_result_is_in_its_name(given):
     names = {resolve(given).experiment_name("bce", "key"), resolve({}).experiment_name("bce", "key")}

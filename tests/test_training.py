@@ -70,6 +70,7 @@ def tiny():
 def reference(tiny, smoke_bank, tmp_path_factory):
     """The folder of a run that nothing disturbed."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mocklens, "BLOCK", 17)  # several of the large test set
         patch.setenv("LENSDET_RESULTS", str(tmp_path_factory.mktemp("undisturbed")))
         training.train(tiny, "bce", 1, smoke_bank, progress=False)
         return results.run_folder(tiny, "bce", 1, smoke_bank.data_key)
@@ -142,6 +143,56 @@ def test_a_chunk_is_what_keras_makes_of_it(tiny, smoke_bank, name):
         moved = np.linalg.norm(theirs.numpy() - before)
         # Adam takes whole steps of gradients that are nothing but rounding, too: some per cent of these.
         assert np.linalg.norm(mine.numpy() - theirs.numpy()) < 0.1 * moved, mine.path
+
+
+# Losses of the first chunks of `TINY`, run 1: whatever changes them changes every result to come.
+LOSSES_THEN = {
+    "bce": [0.852605, 0.766263, 0.814161, 0.833484],
+    "fbeta": [0.683064, 0.536842, 0.555499, 0.672790],
+}
+
+
+@pytest.mark.parametrize("name", LOSSES_THEN)
+def test_the_losses_of_some_steps_are_those_of_before(tiny, smoke_bank, name):
+    """JAX has those of TensorFlow (`test_jax_does_the_same`), so that this holds for both."""
+    size, tiny = mocklens.sizes(smoke_bank, "train"), changed(tiny, schedule="constant", learning_rate=1e-3)
+    ours = learner(tiny, smoke_bank, name)
+    found = [ours.train_chunk(*mocklens.training_rows(tiny, 1, chunk, size)) for chunk in range(2)]
+    np.testing.assert_allclose(np.concatenate(found), LOSSES_THEN[name], rtol=1e-2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name, given",
+    [
+        ("bce", {"learning_rate": 2e-3}),
+        ("bce", {"learning_rates": {"bce": 2e-3}}),
+        ("bce", {"schedule": "cosine"}),
+        ("bce", {"l2": 1e-2}),
+        ("bce", {"batch_size": 8}),
+        ("bce", {"shift": 0.0}),
+        ("bce", {"zoom": (1.0, 1.3)}),
+        ("bce", {"zoom_direction": "out"}),
+        ("bce", {"interpolation": "nearest"}),
+        ("bce", {"precision": "bfloat16"}),
+        ("bce", {"alpha": (0.3, 0.5)}),
+        ("bce", {"contaminant_fraction": 0.1}),
+        ("bce", {"seed": 1}),
+        ("fbeta", {"beta": 1.0}),
+        ("focal", {"focal_gamma": 1.0}),
+        ("sigmoid_f1", {"sigmoid_slope": 1.0}),
+        ("sigmoid_f1", {"sigmoid_offset": 1.0}),
+    ],
+    ids=str,
+)
+def test_each_option_of_a_training_is_applied(tiny, smoke_bank, name, given):
+    """The losses of some steps are others: an option that is read and not used would leave them."""
+    tiny = changed(tiny, schedule="constant", learning_rate=1e-3)
+    size, found = mocklens.sizes(smoke_bank, "train"), []
+    for p in (tiny, changed(tiny, **given)):
+        ours = learner(p, smoke_bank, name)
+        found.append([float(ours.train_chunk(*mocklens.training_rows(p, 1, chunk, size)).mean()) for chunk in (0, 1)])
+    assert not np.allclose(*found, rtol=1e-5)
 
 
 def test_averages_are_those_of_the_images(tiny, smoke_bank):
@@ -561,19 +612,35 @@ def test_the_run_folder(tiny, smoke_bank, reference):
 
 def test_each_checkpoint_of_the_tables_is_scored_on_the_large_test_set(tiny, smoke_bank, reference, monkeypatch):
     monkeypatch.setenv("LENSDET_RESULTS", str(reference.parents[2]))
-    monkeypatch.setattr(mocklens, "BLOCK", 17)
     opened, rows = mocklens.frozen_bank(tiny, "large")
     np.testing.assert_array_equal(results.load_rows(reference, "large"), mocklens.large_rows(tiny))
     images = mocklens.images(opened, "large", rows)
-    for selector in ("loss", "f_beta", "soft_f_beta"):
+    for selector in sorted({"loss", "f_beta", "soft_f_beta", "code_loss", "code_f_beta", "code_accuracy"}):
         labels, logits = results.load_logits(reference, selector, "large")
         np.testing.assert_array_equal(labels, rows["label"])
         again = training.load_network(reference, selector)(images, training=False).numpy()[:, 0]
         np.testing.assert_allclose(again, expit(logits), atol=1e-5)
     with h5py.File(reference / "large.h5") as file:
-        assert set(file["logits"]) == {"loss", "f_beta", "soft_f_beta"}
+        assert set(file["logits"]) == set(SELECTORS)
+    assert results.has_large(reference, mocklens.large_key(tiny))
+    assert not results.has_large(reference, mocklens.large_key(changed(tiny, large_size=31)))
     truth = pd.read_csv(mocklens.large_folder(tiny) / "truth.csv")
     assert list(truth["label"]) == list(rows["label"]) and truth["einstein_radius"].notna().sum() == tiny.large_size
+
+
+def test_what_is_missing_of_the_large_test_set_is_said_and_comes_back(
+    tiny, smoke_bank, reference, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("LENSDET_RESULTS", str(tmp_path))
+    folder = tmp_path / reference.relative_to(reference.parents[2])
+    shutil.copytree(reference, folder)
+    with pytest.raises(FileNotFoundError, match=r"rows.h5: rows of the large test set; run notebooks/02_losses.py"):
+        results.load_rows(folder, "large")
+    assert training.train_missing(changed(tiny, experiments=["bce"])) == smoke_bank.data_key  # nothing is to train
+    assert len(results.load_rows(folder, "large")) == 2 * tiny.large_size
+    (folder / "large.h5").unlink()
+    with pytest.raises(FileNotFoundError, match="large.h5: not scored on the large set; remove .* to train it anew"):
+        results.load_logits(folder, "loss", "large")
 
 
 def test_the_kept_weights_give_the_kept_logits(smoke_bank, reference):
@@ -810,9 +877,13 @@ def test_a_training_on_segmented_stamps(tiny, smoke_bank, elsewhere, monkeypatch
         expected = maxtree.masks(mocklens.images(smoke_bank, "train", rows)[..., 0], settings)
         assert (masks == expected).all() and 0 < masks.mean() < 0.9
 
+    network = resnet.logit_model(training.load_network(folder))
+    opened, rows = mocklens.frozen_bank(p, "large")
+    images = maxtree.segment(mocklens.images(opened, "large", rows)[..., 0], settings)[..., None]
+    mine = np.asarray(network(images))[:, 0]
+    np.testing.assert_allclose(results.load_logits(folder, "loss", "large")[1], mine, atol=1e-4)
     rows = mocklens.frozen_rows(p, "test", mocklens.sizes(smoke_bank, "test"))
     images = mocklens.images(smoke_bank, "test", rows)
-    network = resnet.logit_model(training.load_network(folder))
     mine = np.asarray(network(maxtree.segment(images[..., 0], settings)[..., None]))[:, 0]
     np.testing.assert_allclose(results.load_logits(folder, "loss", "test")[1], mine, atol=1e-4)
     assert np.abs(mine - np.asarray(network(images))[:, 0]).max() > 1e-2
@@ -870,7 +941,9 @@ with jax.transfer_guard("disallow"):  # what is not sent or fetched on purpose s
 learner.restart(1)  # as new, with what is compiled
 again = learner.train_chunk(*mocklens.training_rows(p, 1, 0, size))
 assert np.array_equal(np.asarray(again), np.asarray(losses))
-np.savez(folder / "found.npz", losses=losses, logits=logits, more=more, values=values)
+learner.average_statistics(*mocklens.training_rows(p, 1, 0, size))
+averaged = learner.logits(mocklens.training_rows(p, 1, 9, size)[0], learner.bank)
+np.savez(folder / "found.npz", losses=losses, logits=logits, more=more, values=values, averaged=averaged)
 """
 # What the slow test asks for beyond that.
 OTHER_BACKEND_TOO = """
@@ -965,6 +1038,12 @@ def test_jax_does_the_same(tiny, smoke_bank, tmp_path):
     bank = engine.on_device(*mocklens.device_bank(smoke_bank, "validation"))
     values = ours.validate(mocklens.frozen_rows(p, "validation", mocklens.sizes(smoke_bank, "validation")), bank)
     np.testing.assert_allclose(found["values"], values, rtol=2e-2)
+    ours.restart(1)
+    ours.train_chunk(*mocklens.training_rows(p, 1, 0, size))
+    ours.average_statistics(*mocklens.training_rows(p, 1, 0, size))
+    averaged = ours.logits(mocklens.training_rows(p, 1, 9, size)[0], ours.bank)
+    np.testing.assert_allclose(found["averaged"], averaged, atol=2e-2)
+    assert np.abs(averaged - logits).max() > 0.1
 
 
 @pytest.mark.slow

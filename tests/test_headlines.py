@@ -1,0 +1,77 @@
+"""What is said first is what the committed logits say: computed again, and compared with README and figures."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lensdet import budgets, comparison, parameters, tables, thesis
+
+ROOT = Path(__file__).parents[1]
+FIGURES = ROOT / "figures"
+PROFILES = [profile for profile in budgets.PROFILES if (FIGURES / profile / "comparison_claims.csv").exists()]
+
+
+@pytest.fixture(scope="module")
+def committed():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LENSDET_RESULTS", str(ROOT / "results"))
+        patch.setenv("LENSDET_FIGURES", str(FIGURES))
+        yield
+
+
+@pytest.fixture(scope="module")
+def lite(committed):
+    """Parameters, data key and Table 5.1 of the profile that the README begins with."""
+    p = parameters.resolve({"profile": "lite"})
+    key = p.survey_key()
+    return p, key, tables.table_5_1(p, key, tables.resamples(p, key))
+
+
+def test_table_5_1_is_that_of_the_logits(lite):
+    *_, table = lite
+    written = pd.read_csv(FIGURES / "lite" / "table_5_1.csv")
+    pd.testing.assert_frame_equal(table, written, rtol=1e-6, check_dtype=False)
+
+
+def test_the_readme_has_its_numbers(lite):
+    *_, table = lite
+    lines = {
+        line.split("|")[1].strip(): line for line in (ROOT / "README.md").read_text().splitlines() if "% |" in line
+    }
+    for model, rows in table.groupby("model"):
+        cells = [f"{r['mean']:.3f} ({r.test_low:.3f}–{r.test_high:.3f})" for _, r in rows.iterrows()]
+        assert all(cell in lines[model] for cell in cells), (model, cells)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_the_six_sentences_are_those_of_the_logits(committed, profile):
+    p = parameters.resolve({"profile": profile})
+    key = p.survey_key()
+    which = comparison.judged_on(p, key)
+    computed = comparison.claims(p, key, tables.resamples(p, key, which), which)
+    written = budgets.read([profile])[profile]
+    assert computed.verdict.tolist() == written.verdict.tolist()
+    for name in ("difference", "low", "high"):
+        np.testing.assert_allclose(computed[name], written[name], rtol=1e-6, atol=1e-9)
+    said = (FIGURES / "comparison.md").read_text()
+    asked = [words for words in budgets.sentences({profile: computed}) if "no run yet" not in words]
+    for words in asked:
+        (number,) = re.findall(r"here (.*\*\*\))\.$", words)
+        assert number in said
+    assert any(comparison.counted(computed) in line for line in said.splitlines())
+
+
+def test_the_readme_counts_the_verdicts(committed):
+    table = budgets.read(["lite"])["lite"]
+    n = table.verdict.value_counts()
+    decided = int((table.runs > 0).sum())
+    text = " ".join((ROOT / "README.md").read_text().split())
+    assert (
+        f"Of the thesis' {len(thesis.CLAIMS)} claims, {decided} have runs there: **{n['agrees']} agree, one contradicts"
+        in text
+    )
+    assert n["contradicts"] == 1
+    assert f"{n['equivalent']} are equivalent within 0.01, and {n['open']} are open**" in text
