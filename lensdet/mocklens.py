@@ -281,9 +281,7 @@ def truth_folder(parameters, data_key):
 
 
 def has_truth(parameters, data_key):
-    """Whether the truth table of every frozen set is there, and of the large test set where there is one."""
-    if parameters.large_size and parameters.data is None and not (large_folder(parameters) / "truth.csv").exists():
-        return False
+    """Whether the truth table of every frozen set is there."""
     return all((truth_folder(parameters, data_key) / f"{name}.csv").exists() for name in FROZEN)
 
 
@@ -295,6 +293,11 @@ def large_key(parameters):
 def large_folder(parameters):
     """Where truth and rows of the large test set lie: ``results/large-<key>``."""
     return results.results_dir() / f"large-{large_key(parameters)}"
+
+
+def has_large(parameters):
+    """Whether there is a large test set: of the embedded survey, where one is asked for."""
+    return bool(parameters.large_size) and parameters.data is None
 
 
 def large_set(parameters):
@@ -310,12 +313,7 @@ def large_set(parameters):
 
 
 def write_truth(parameters, bank):
-    """Write `truth` of every frozen set to `truth_folder`, ``<set>.csv``, where it is not there yet.
-
-    And `large_set`, of the embedded survey: it is simulated here, before any training, and kept in build/.
-    """
-    if parameters.large_size and parameters.data is None:
-        large_set(parameters)
+    """Write `truth` of every frozen set to `truth_folder`, ``<set>.csv``, where it is not there yet."""
     for name, split in FROZEN.items():
         path = truth_folder(parameters, bank.data_key) / f"{name}.csv"
         if not path.exists():

@@ -88,11 +88,15 @@ def train_missing(parameters, progress=True, minutes=None, after=None, experimen
     deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
     key, longest = bank_room.data_key(parameters), 0.0
     todo = _missing(parameters, key, experiments or parameters.experiments)
-    if not todo and not mocklens.has_truth(parameters, key):
-        mocklens.write_truth(parameters, bank_room.open_bank(parameters))
+    if not todo:
+        if not mocklens.has_truth(parameters, key):
+            mocklens.write_truth(parameters, bank_room.open_bank(parameters))
+        _large_again(parameters, key, experiments or parameters.experiments)
     if todo:
         bank = _open_bank(parameters, todo[0][1])
         mocklens.write_truth(parameters, bank)
+        if mocklens.has_large(parameters):  # simulated before the first training, and kept in build/
+            mocklens.large_set(parameters)
         learners, busy = _learners(parameters, bank), []
         for run, experiment in todo:
             began = time.monotonic()
@@ -117,6 +121,15 @@ def train_missing(parameters, progress=True, minutes=None, after=None, experimen
         del learners  # with the stamps on the device: a notebook may train others next
         gc.collect()
     return key
+
+
+def _large_again(parameters, key, experiments):
+    """Write the truth of the large test set where runs were scored on it and it is gone."""
+    folders = [folder for experiment in experiments for folder in results.complete_runs(parameters, experiment, key)]
+    there = (mocklens.large_folder(parameters) / name for name in ("rows.h5", "truth.csv"))
+    if mocklens.has_large(parameters) and not all(path.exists() for path in there):
+        if any(results.has_large(folder, mocklens.large_key(parameters)) for folder in folders):
+            mocklens.large_set(parameters)
 
 
 def _open_bank(parameters, experiment):
@@ -372,7 +385,7 @@ def _finish(p, experiment, run, last, bank, folder, learner, state, masks):
         learner.set(state.kept[state.best[selector][1]])
         with results.atomic(folder / f"{selector}.weights.h5") as beside:
             learner.model.save_weights(beside)
-    beside = [_score_large(p, experiment, folder, learner, state)] if p.large_size and p.data is None else []
+    beside = [_score_large(p, experiment, folder, learner, state)] if mocklens.has_large(p) else []
     chosen = {selector: chunk for selector, (_, chunk) in state.best.items()}
     made = {"seconds": round(state.seconds, 1), "chosen": chosen}
     if learner.made_from:
@@ -491,6 +504,8 @@ def main(arguments=None):
 
     if options.jobs > 1:
         mocklens.write_truth(p, bank_room.open_bank(p))  # once, by all cores
+        if mocklens.has_large(p):
+            mocklens.large_set(p)
         get_reusable_executor().shutdown()  # the processes that simulated would wait for minutes, in memory
         given = sys.argv[1:] if arguments is None else arguments
         for part in [False, True][: 1 + options.ensembles]:  # members first
