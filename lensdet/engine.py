@@ -254,6 +254,9 @@ class _TensorFlow:
         gpu = bool(tf.config.list_physical_devices("GPU"))
         if not gpu:  # on a GPU XLA has no deterministic gradient of max-pooling, and stops
             tf.config.experimental.enable_op_determinism()
+            # It makes one sum of several additions, as in a soft loss, whose order depends on which buffer is free to
+            # be written over: another one after some ninety steps, when cheap operations are no longer queued.
+            tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})
         network, optimizer = learner.network, learner.optimizer
         trainable, self.learner = network.trainable_variables, learner
 
