@@ -1,5 +1,6 @@
 """Every benchmark runs as it is started by hand, in the profile smoke, and writes nothing into the repository."""
 
+import importlib.metadata
 import os
 import subprocess
 import sys
@@ -9,6 +10,12 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 BENCHMARKS = sorted((ROOT / "benchmarks").glob("*.py"))
+
+
+def test_no_benchmark_hides_a_package():
+    """Python looks into the script's own folder first: a coverage.py there is what Numba would import."""
+    packages = {*importlib.metadata.packages_distributions(), *sys.stdlib_module_names}
+    assert not packages & {path.stem for path in BENCHMARKS}
 
 
 @pytest.mark.slow

@@ -595,7 +595,7 @@ def test_not_a_number_is_never_the_best_after_a_number(values, best):
 
 
 def test_the_run_folder(tiny, smoke_bank, reference):
-    kept = {"parameters.json", "provenance.json", "history.csv", "logits.h5"}
+    kept = {"parameters.json", "provenance.json", "history.csv", "logits.h5", "large.h5"}
     files = kept | {".lock", "SHA256SUMS"}
     files |= {f"{selector}.weights.h5" for selector in SELECTORS}
     assert {f.name for f in reference.iterdir()} == files

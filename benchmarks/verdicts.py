@@ -1,6 +1,6 @@
 """How often the rule of the claims decides where there is nothing to decide, and how often it finds what there is.
 
-    python benchmarks/coverage.py          # some minutes on one core
+    python benchmarks/verdicts.py          # some minutes on one core
 
 Families of paired differences of normal numbers are drawn and judged as claims are: five runs, a share of the variance
 from test images, claims that share runs and images correlated.  `lensdet.statistics.paired` describes the model.
