@@ -161,17 +161,15 @@ def test_the_losses_of_some_steps_are_those_of_before(tiny, smoke_bank, name):
     np.testing.assert_allclose(np.concatenate(found), LOSSES_THEN[name], rtol=1e-2)
 
 
-@pytest.mark.parametrize("name", ["f1_double", "fbeta"])
-def test_steps_are_the_same_however_many_were_before(tiny, smoke_bank, name):
-    """After some ninety executions TensorFlow runs what is cheap in another order, which must change no sum."""
-    tiny = changed(tiny, schedule="constant", learning_rate=1e-3, chunk_size=640)
-    ours, size = learner(tiny, smoke_bank, name), mocklens.sizes(smoke_bank, "train")
-    found = []
-    for _ in range(4):  # 160 steps
-        ours.restart(1)
-        found.append(ours.train_chunk(*mocklens.training_rows(tiny, 1, 0, size)))
-    for losses in found[1:]:
-        np.testing.assert_array_equal(losses, found[0])
+def test_sums_are_left_as_they_are_written(tiny, smoke_bank):
+    """With TensorFlow's rewriting of sums, losses of soft F_beta differed in the last digit when 8 steps of `quick` were
+    done for the twelfth time, and without it they were the same 20 times; that takes minutes, and is not repeated here.
+    """
+    import tensorflow as tf
+
+    tf.config.optimizer.set_experimental_options({"arithmetic_optimization": True})
+    learner(tiny, smoke_bank, "fbeta")
+    assert tf.config.optimizer.get_experimental_options()["arithmetic_optimization"] is False
 
 
 @pytest.mark.slow
