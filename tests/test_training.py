@@ -162,8 +162,8 @@ def test_the_losses_of_some_steps_are_those_of_before(tiny, smoke_bank, name):
 
 
 def test_sums_are_left_as_they_are_written(tiny, smoke_bank):
-    """With TensorFlow's rewriting of sums, losses of soft F_beta differed in the last digit when 8 steps of `quick` were
-    done for the twelfth time, and without it they were the same 20 times; that takes minutes, and is not repeated here.
+    """With TensorFlow's rewriting of sums, losses of soft F_beta differed in the last digit when 8 steps of `quick`
+    were done for the twelfth time, and without it they were the same 20 times; that takes minutes and is not done here.
     """
     import tensorflow as tf
 
