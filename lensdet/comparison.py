@@ -169,7 +169,7 @@ def judged_on(parameters, data_key):
     experiments = [*parameters.experiments, *(e for e in thesis.TABLE_5_2 if e.startswith("IDE"))]
     folders = [f for p, e in itertools.product(ways, experiments) for f in results.complete_runs(p, e, data_key)]
     key = mocklens.large_key(parameters)
-    return mocklens.LARGE if folders and all(results.has_large(folder, key) for folder in folders) else "test"
+    return mocklens.LARGE if folders and all(results.scored_on_large(folder, key) for folder in folders) else "test"
 
 
 def claims(parameters, data_key, weights, which="test"):

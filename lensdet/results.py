@@ -276,7 +276,7 @@ def all_runs(parameters, loss, data_key):
     return found
 
 
-def has_large(folder, key):
+def scored_on_large(folder, key):
     """Whether a run was scored on the large test set of this key."""
     if not (folder / "large.h5").exists():
         return False

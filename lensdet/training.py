@@ -125,11 +125,12 @@ def train_missing(parameters, progress=True, minutes=None, after=None, experimen
 
 def _large_again(parameters, key, experiments):
     """Write the truth of the large test set where runs were scored on it and it is gone."""
-    folders = [folder for experiment in experiments for folder in results.complete_runs(parameters, experiment, key)]
     there = (mocklens.large_folder(parameters) / name for name in ("rows.h5", "truth.csv"))
-    if mocklens.has_large(parameters) and not all(path.exists() for path in there):
-        if any(results.has_large(folder, mocklens.large_key(parameters)) for folder in folders):
-            mocklens.large_set(parameters)
+    if not mocklens.has_large(parameters) or all(path.exists() for path in there):
+        return
+    folders = (folder for experiment in experiments for folder in results.complete_runs(parameters, experiment, key))
+    if any(results.scored_on_large(folder, mocklens.large_key(parameters)) for folder in folders):
+        mocklens.large_set(parameters)
 
 
 def _open_bank(parameters, experiment):
@@ -499,7 +500,7 @@ def main(arguments=None):
 
     def pack():
         folders = [f for experiment in wanted for f in results.complete_runs(p, experiment, key)]
-        scored = any(results.has_large(folder, mocklens.large_key(p)) for folder in folders)
+        scored = any(results.scored_on_large(folder, mocklens.large_key(p)) for folder in folders)
         results.pack(options.pack, [*folders, mocklens.truth_folder(p, key), *[mocklens.large_folder(p)] * scored])
 
     if options.jobs > 1:

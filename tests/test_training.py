@@ -633,8 +633,8 @@ def test_each_checkpoint_of_the_tables_is_scored_on_the_large_test_set(tiny, smo
         np.testing.assert_allclose(again, expit(logits), atol=1e-5)
     with h5py.File(reference / "large.h5") as file:
         assert set(file["logits"]) == set(SELECTORS)
-    assert results.has_large(reference, mocklens.large_key(tiny))
-    assert not results.has_large(reference, mocklens.large_key(changed(tiny, large_size=31)))
+    assert results.scored_on_large(reference, mocklens.large_key(tiny))
+    assert not results.scored_on_large(reference, mocklens.large_key(changed(tiny, large_size=31)))
     truth = pd.read_csv(mocklens.large_folder(tiny) / "truth.csv")
     assert list(truth["label"]) == list(rows["label"]) and truth["einstein_radius"].notna().sum() == tiny.large_size
 
