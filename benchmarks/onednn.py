@@ -76,7 +76,7 @@ def main():
     print("| width | processes | training off, on (images/s) | ratio | scoring off, on | ratio | logits differ by |")
     print("|---|---|---|---|---|---|---|")
     for width in map(int, options.widths.split(",")):
-        images = 64 if options.profile == "smoke" else max(128, 16384 // width)
+        images = 64 if options.profile == "smoke" else max(64, 4096 // width)
         for processes in (1, 2):
             speeds, logits = {False: [], True: []}, {}
             with tempfile.TemporaryDirectory() as folder:

@@ -17,6 +17,7 @@ from lensdet import (
     metrics,
     mocklens,
     results,
+    selection,
     statistics,
     tables,
     thesis,
@@ -32,7 +33,13 @@ METRICS = {
     "f_beta_low": f"F_beta, mean over p <= {ensemble_tables.HIGH}",
     "f_beta_over_thresholds": "spread of F_beta over thresholds",
     "f_beta_over_runs": "distance of F_beta from its mean over runs",
+    "recall_large": f"recall above {thesis.LARGE_RADIUS} arcsec",
+    "mean_f_beta_lost": "mean F_beta over thresholds (Eq. 3.21), validation less test set",
+    "soft_f_beta_lost": "soft F_beta, validation less test set",
+    "training": "share of the training until the lowest validation loss",
 }
+# What is measured on one set, by `measure`.
+ON_A_SET = list(METRICS)[: list(METRICS).index("f_beta_over_runs")]
 NO_RUN = "no run"
 VERDICTS = ("agrees", "contradicts", "equivalent", "open", NO_RUN)
 RULE = (
@@ -42,6 +49,10 @@ RULE = (
     f"interval over seeds and images lies within {statistics.EQUIVALENT} of 0 (not adjusted), and else *open*, as "
     f"everything is below {statistics.LEAST_RUNS} runs."
 )
+CLOSING = (
+    "What would close an open claim is how many runs on these images, or how many images with these runs, if the "
+    "difference and its spreads are what they were measured to be, which of five runs is a guess."
+)
 CELLS = (
     "The mean over runs; the seed-to-seed spread (n − 1) of single runs; the 95 % interval that the test images leave; "
     "the thesis' mean and spread (n).  Accuracies of ensembles are means, and their spreads those, over thresholds and "
@@ -50,7 +61,7 @@ CELLS = (
 
 
 def measure(parameters, scores, weights=None):
-    """All of `METRICS` but the last, by name: arrays (R,), or (R, B) with weights from `lensdet.tables.resamples`."""
+    """All of `ON_A_SET` by name: arrays (R,), or (R, B) with weights from `lensdet.tables.resamples`."""
     labels, p, beta = scores.labels, metrics.probability(scores.logits), parameters.selection_beta
     counts = metrics.hard_counts(labels, p, metrics.THRESHOLDS, weights)  # each (R, 99) or (R, 99, B)
     f_beta, high = metrics.f_beta(counts, beta), metrics.THRESHOLDS > ensemble_tables.HIGH + thresholds.ROUNDING
@@ -65,6 +76,22 @@ def measure(parameters, scores, weights=None):
         "f_beta_low": f_beta[:, ~high].mean(1),
         "f_beta_over_thresholds": f_beta.std(1),
     }
+
+
+def recall_of(parameters, scores, chosen, weights=None):
+    """Recall (R,), or (R, B) with weights, on the chosen images (N,), true or false, alone."""
+    p = metrics.probability(scores.logits[:, chosen])
+    weights = None if weights is None else weights[:, chosen]
+    threshold = metrics.PROTOCOLS[parameters.protocol]["threshold"]
+    return metrics.recall(metrics.hard_counts(scores.labels[chosen], p, threshold, weights))
+
+
+def selected_by(parameters, scores, weights=None):
+    """``mean_f_beta`` (Eq. 3.21) and ``soft_f_beta``, as `lensdet.selection.selectors` has them: (R,) or (R, B)."""
+    labels, p, beta = scores.labels, metrics.probability(scores.logits), parameters.selection_beta
+    counts = metrics.hard_counts(labels, p, selection.THRESHOLDS, weights)
+    soft = metrics.soft_counts(labels, p, weights)
+    return {"mean_f_beta": metrics.f_beta(counts, beta).mean(1), "soft_f_beta": metrics.f_beta(soft, beta)}
 
 
 def load(parameters, data_key, name, which="test"):
@@ -188,16 +215,13 @@ def claims(parameters, data_key, weights, which="test"):
         A row a claim: ``section``, ``a``, ``b``, ``metric``, ``sign``, ``claim`` in words; ``thesis``, the difference
         of its published numbers, where it prints both; ``difference`` a - b with its 95 % interval ``low``, ``high``
         over seeds and images, and its p-value ``p``; ``runs``; ``images``, the size of the test set; ``question``, of
-        `lensdet.thesis.QUESTIONS`; ``verdict``, of `VERDICTS`.  The best member is that of the highest mean on the
-        calibration set.
+        `lensdet.thesis.QUESTIONS`; ``verdict``, of `VERDICTS`; where that is open after `lensdet.statistics.LEAST_RUNS`
+        runs, ``more_runs`` and ``more_images``: how many of either alone would close it (`lensdet.statistics.needed`).
+        The best member is that of the highest mean on the calibration set.
     """
-    names = (*thesis.TABLE_5_1, *thesis.TABLE_5_2, *thesis.TABLE_5_3)
-    read, fitted = {}, {}
-    for name in names:
-        if (scores := load(parameters, data_key, name, which)) is not None:
-            read[name] = scores.runs, measure(parameters, scores), measure(parameters, scores, weights)
-            if name in thesis.ROWS:
-                fitted[name] = measure(parameters, load(parameters, data_key, name, "calibration"))
+    read = _read(parameters, data_key, weights, which)
+    fitted = {name: measure(parameters, load(parameters, data_key, name, "calibration"))
+              for name in read if name in thesis.ROWS}  # fmt: skip
     rows, found = [], {}
     for claim in thesis.CLAIMS:
         b, shown = claim.b, claim.b
@@ -209,14 +233,75 @@ def claims(parameters, data_key, weights, which="test"):
         words = f"{METRICS[claim.metric]}: {claim.a} {'>' if claim.sign > 0 else '<'} {shown}"
         rows.append({**claim._asdict(), "b": b, "claim": words, "question": claim.question, "thesis": _printed(claim),
                      **dict(zip(("difference", "low", "high", "p", "runs"), measured, strict=True)),
-                     "images": 0 if d is None else weights.shape[1], "verdict": NO_RUN})  # fmt: skip
+                     "images": 0 if d is None else weights.shape[1], "verdict": NO_RUN,
+                     "more_runs": np.nan, "more_images": np.nan})  # fmt: skip
         if d is not None:
             found.setdefault(claim.question, []).append((rows[-1], d, claim.sign))
     for family in found.values():
         _, differences, signs = zip(*family, strict=True)
-        for (row, _, _), verdict in zip(family, statistics.judge(differences, signs), strict=True):
+        together = sum(d.n_runs >= statistics.LEAST_RUNS for d in differences)
+        for (row, d, _), verdict in zip(family, statistics.judge(differences, signs), strict=True):
             row["verdict"] = verdict
+            if verdict == "open" and d.n_runs >= statistics.LEAST_RUNS:
+                row["more_runs"], times = statistics.needed(d, together)
+                row["more_images"] = times * row["images"]
     return pd.DataFrame(rows)
+
+
+def _read(parameters, data_key, weights, which):
+    """What `compare` reads: each row of Tables 5.1 to 5.3 that has a run, and `lensdet.thesis.SMALLER`."""
+    names = (*thesis.TABLE_5_1, *thesis.TABLE_5_2, *thesis.TABLE_5_3)
+    scored = {name: load(parameters, data_key, name, which) for name in names}
+    scored = {name: scores for name, scores in scored.items() if scores is not None}
+    read = {name: (scores.runs, measure(parameters, scores), measure(parameters, scores, weights))
+            for name, scores in scored.items()}  # fmt: skip
+    bce, by_f_beta, by_soft_f_beta, f_beta = list(thesis.ROWS)[:4]
+    if f_beta in scored:
+        _add_recalls(parameters, data_key, which, read, f_beta, scored[f_beta], weights)
+    if bce in scored:
+        for name in (bce, by_f_beta, by_soft_f_beta):
+            _add_lost(parameters, data_key, read, name, scored[name], weights)
+    for name in {bce, thesis.MAX_TREE} & set(scored):
+        share = _until_best(parameters, data_key, name, scored[name].runs)
+        read[name][1]["training"], read[name][2]["training"] = share, np.repeat(share[:, None], len(weights), 1)
+    return read
+
+
+def _add_recalls(parameters, data_key, which, read, name, scores, weights):
+    """Of a row, the recall on mock lenses of large Einstein radii; beside it, as `lensdet.thesis.SMALLER`, on the rest.
+
+    Nothing where no radii are known, as of stamps without their keywords.
+    """
+    radius = tables.load_truth(parameters, data_key, which).get("einstein_radius")
+    if radius is None:
+        return
+    chosen = {name: (radius > thesis.LARGE_RADIUS), thesis.SMALLER: (radius <= thesis.LARGE_RADIUS)}
+    if all(images.any() for images in chosen.values()):
+        read[thesis.SMALLER] = scores.runs, {}, {}
+        for row, images in chosen.items():
+            for values, w in zip(read[row][1:], (None, weights), strict=True):
+                values["recall_large"] = recall_of(parameters, scores, images.to_numpy(), w)
+
+
+def _add_lost(parameters, data_key, read, name, scores, weights):
+    """Of a row, what `selected_by` has more on the validation set, which selected its checkpoint, than on this set."""
+    validation, others = (
+        load(parameters, data_key, name, "validation"),
+        tables.resamples(parameters, data_key, "validation"),
+    )
+    draws = min(len(others), len(weights))
+    for values, w, v in zip(read[name][1:], (None, weights[:draws]), (None, others[:draws]), strict=True):
+        there, here = selected_by(parameters, validation, v), selected_by(parameters, scores, w)
+        values.update({f"{metric}_lost": there[metric] - here[metric] for metric in there})
+
+
+def _until_best(parameters, data_key, name, runs):
+    """The share of the chunks after which the checkpoint of a row was kept, of some runs (R,)."""
+    p = _segmented(parameters) if name == thesis.MAX_TREE else parameters
+    experiment, selector = thesis.ROWS[control.BCE]
+    folders = [results.run_folder(p, experiment, run, data_key) for run in runs]
+    best = [results.load_history(folder)[selector[p.protocol]].argmin() for folder in folders]
+    return (np.array(best) + 1) / p.chunks
 
 
 def _printed(claim):
@@ -228,6 +313,16 @@ def _printed(claim):
     both = [rows.get(name, {}).get(claim.metric, (np.nan,))[0] for name in (claim.a, claim.b)]
     mixed = claim.metric == "accuracy" and (claim.a in thesis.TABLE_5_2) != (claim.b in thesis.TABLE_5_2)
     return np.nan if mixed else both[0] - both[1]
+
+
+def _closing(r):
+    """What would close an open claim, in words."""
+    if r.verdict != "open":
+        return ""
+    if r.runs < statistics.LEAST_RUNS:
+        return f"{statistics.LEAST_RUNS} runs to begin with"
+    numbers = (r.more_runs, "runs"), (r.more_images, "images")
+    return " or ".join(f"{n:,.0f} {what}" for n, what in numbers if np.isfinite(n)) or "neither alone"
 
 
 def counted(stated):
@@ -262,6 +357,7 @@ def markdown(parameters, numbers, stated):
             ],
             "runs": stated.runs,
             "verdict": stated.verdict,
+            "would close it": [_closing(r) for r in stated.itertuples()],
         }
     )
     unpaired = [f"- {u.section}: {u.words} (notebook {u.notebook})" for u in thesis.UNPAIRED]
@@ -272,7 +368,7 @@ def markdown(parameters, numbers, stated):
         by_question(stated).to_markdown(),
         f"Claims are judged on {stated.images.max():,} test images; the numbers at the end are of "
         f"{int(numbers.images.max()):,}.",
-        RULE,
+        f"{RULE}  {CLOSING}",
         shown.to_markdown(index=False, disable_numparse=True),
         "Claims that no paired comparison decides:",
         "\n".join(unpaired),

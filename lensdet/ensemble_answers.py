@@ -18,6 +18,18 @@ FAIR = [MEASURES[m] for m in ("f_beta_own", "auc")]  # where no threshold of p =
 SHOWN = [MEASURES[m] for m in ("f_beta", "f_beta_own", "auc")]
 
 
+def members_by_rule(table):
+    """The models of NM_x by the rule of section 4.6, from `lensdet.tables.table_5_1`, in words."""
+    best = tables.best_models(table)
+    models = list(dict.fromkeys(best.values()))
+    each = ", ".join(f"{metric} {model}" for metric, model in best.items())
+    return (
+        "By the rule of section 4.6 NM_x has the models that are best on accuracy, F_beta, precision and recall.  The "
+        f"thesis' numbers give x = {len(thesis.MEMBERS[3])}: {', '.join(thesis.MEMBERS[3])}.  Ours give "
+        f"x = {len(models)}: {each}.  The members here stay those of the thesis, so that its ensembles are compared."
+    )
+
+
 def targets(parameters, data_key, ensemble):
     """What a DE_m was to learn, the member closest to the label, and whether it did: a training chunk and the test set.
 

@@ -43,6 +43,7 @@ class Difference(NamedTuple):
     high: float
     n_runs: int
     p: float = np.nan  # two-sided, of no difference: below 0.05 where the combined interval of 95 % leaves out 0
+    image_error: float = np.nan  # standard error of the mean that the test images leave
 
 
 LEAST_RUNS = 5  # Student's t leans on a normality that fewer cannot show
@@ -232,7 +233,8 @@ def paired(values_a, values_b, resampled_a, resampled_b, level=0.95):
     both = float(np.maximum(both, seeds))  # not a number where either is none
     p = 2 * np.max(t.sf(abs(mean) / np.sqrt([of_seeds, of_seeds + of_images]), [n - 1, freedom]))
     test = bootstrap_interval(resampled, level)
-    return Difference(mean, spread, mean - seeds, mean + seeds, *test, mean - both, mean + both, n, float(p))
+    intervals = (mean - seeds, mean + seeds, *test, mean - both, mean + both)
+    return Difference(mean, spread, *intervals, n, float(p), float(np.sqrt(of_images)))
 
 
 def holm(p):
@@ -275,6 +277,46 @@ def directions(differences, level=0.05):
         else:
             found.append("equivalent" if each and max(-d.low, d.high) < EQUIVALENT else "open")
     return found
+
+
+def needed(difference, comparisons, level=0.05, most=1000):
+    """How many runs, or how many times as many test images, would close what is open.
+
+    If the difference and its spreads are what they were measured to be, and the other claims of its family stay open:
+    Holm's method then compares its p-value with `level` over their number.
+
+    Parameters
+    ----------
+    difference : Difference
+        Of at least two runs.
+    comparisons : int
+        Size of the family.
+    level : float
+        As in `directions`.
+    most : int
+        Beyond it nothing is looked for.
+
+    Returns
+    -------
+    tuple of float
+        The least number of runs on these images, and the least number of times as many images with these runs, that
+        show a direction or that both are equivalent; not a number where none does.
+    """
+    d, numbers = difference, np.arange(1, most + 1)
+
+    def least(numbers, runs, times):
+        of_seeds, of_images = d.seed_spread**2 / runs, d.image_error**2 / times
+        freedom, error = (runs - 1) * (1 + of_images / of_seeds) ** 2, np.sqrt(of_seeds + of_images)
+
+        def half(level):
+            seeds = t.ppf(1 - level / 2, runs - 1) * np.sqrt(of_seeds)
+            return np.maximum(t.ppf(1 - level / 2, freedom) * error, seeds)
+
+        closed = (half(level / comparisons) < abs(d.mean)) | (abs(d.mean) + half(level) < EQUIVALENT)
+        return float(numbers[closed][0]) if closed.any() else np.nan
+
+    runs = numbers[numbers > d.n_runs]
+    return least(runs, runs, 1), least(numbers, d.n_runs, numbers)
 
 
 def judge(differences, signs, level=0.05):

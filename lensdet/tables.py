@@ -71,6 +71,11 @@ def resamples(parameters, data_key, name="test", draws=2000):
     return weights[whole]
 
 
+def best_models(table):
+    """The model with the highest mean of each metric of Table 5.1, by name of the metric; of equals the first."""
+    return {metric: own.loc[own["mean"].idxmax(), "model"] for metric, own in table.groupby("metric", sort=False)}
+
+
 def median_run(parameters, data_key, model, read):
     """Index in `Scores` of the run of median validation loss; where that diverged, of the first that did not."""
     folder = results.median_run(results.complete_runs(parameters, models(parameters)[model][0], data_key))

@@ -215,13 +215,14 @@ def main(arguments=None):
         "weights/ and results/ lie in the current folder.",
     )
     parser.add_argument("--profile", default="quick", help="whose runs (default: %(default)s)")
+    parser.add_argument("--folder", type=Path, help="where to write (default: weights/)")
     parser.add_argument("experiments", nargs="*", default=EXPERIMENTS, help=f"default: {' '.join(EXPERIMENTS)}")
     options = parser.parse_args(arguments)
     try:
         p = resolve({"profile": options.profile, "experiments": options.experiments})
     except ParameterError as error:
         parser.error(str(error))
-    where = results.root_or_here() / "weights"  # never that of an installed package
+    where = options.folder or results.root_or_here() / "weights"  # never that of an installed package
     opened, rows = mocklens.frozen_bank(p, "test")
     images = mocklens.images(opened, "test", rows)
     for experiment in p.experiments:

@@ -80,6 +80,9 @@ wide = tables.readable(table)
 figures.save_table(table, "table_5_2", p, wide, **made)
 wide.style.set_properties(**{"white-space": "normal", "text-align": "left"})
 
+# %%
+Markdown(ensemble_answers.members_by_rule(tables.table_5_1(p, key, weights)))
+
 # %% [markdown]
 # ## Figures 5.15 to 5.18
 #

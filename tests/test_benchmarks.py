@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -31,3 +32,26 @@ def test_benchmark_in_the_smoke_profile(script, tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.strip() and "FAILED" not in done.stdout and " nan" not in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_the_script_for_a_gpu_on_a_cpu(tmp_path):
+    places = {f"LENSDET_{name}": str(tmp_path / name.lower()) for name in ("BUILD", "RESULTS", "FIGURES")}
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    more = {"PROFILE": "smoke", "JOBS": "2", "OUT": str(tmp_path / "out"), "PATH": path, "PYTHONPATH": str(ROOT)}
+
+    def say(step):
+        command = [ROOT / "benchmarks" / "lite_on_gpu.sh", step, "-p", "experiments", "bce,fbeta", "-p", "runs", "1"]
+        return subprocess.run(command, env=os.environ | places | more, capture_output=True, text=True)
+
+    prepared = say("prepare")
+    assert prepared.returncode == 0 and "2 of 2 runs still missing" in prepared.stdout, prepared.stderr
+    assert [f.name for f in (tmp_path / "build" / "banks").iterdir()] and list((tmp_path / "results").glob("large-*"))
+    done = say("train")
+    assert done.returncode == 0 and "all runs are there" in done.stdout, done.stderr
+    with zipfile.ZipFile(tmp_path / "out" / "smoke.zip") as file:
+        names = file.namelist()
+    assert sum(name.endswith("run_01/large.h5") for name in names) == 2 and not any(".weights." in n for n in names)
+    assert {f.name for f in (tmp_path / "out").glob("*.h5")} == {"bce.h5", "fbeta.h5"}
+    assert say("else").returncode == 2

@@ -110,7 +110,8 @@ def test_the_sentences_have_the_numbers_of_the_claims(here):
     budgets.save()
     text = (here / "comparison.md").read_text()
     assert text.index("comparison.png") < text.index(said[0]) < text.index("## Every claim")
-    assert "Of 70 claims 70 contradict." in text and text.count("\n| 5.") == len(thesis.CLAIMS)
+    n = len(thesis.CLAIMS)
+    assert f"Of {n} claims {n} contradict." in text and text.count("\n| 5.") == n - 1 and text.count("\n| 1.3") == 1
 
 
 def test_a_run_that_is_not_there_is_said():

@@ -71,8 +71,8 @@ def test_scores_are_those_of_each_stamp_alone(folder, finders, tmp_path):
     for row in table.to_dict("records"):
         pixels, _ = stamps.read_stamp(folder / row["id"])
         alone = {name: finder.score(pixels[None])[0] / finder.temperature for name, finder in finders.items()}
-        assert row["bce"] == pytest.approx(alone["bce"], rel=1e-5, abs=1e-6)
-        assert row["ensemble"] == pytest.approx((alone["bce"] + alone["fbeta"]) / 2, rel=1e-5, abs=1e-6)
+        assert row["bce"] == pytest.approx(alone["bce"], rel=1e-5, abs=1e-5)
+        assert row["ensemble"] == pytest.approx((alone["bce"] + alone["fbeta"]) / 2, rel=1e-5, abs=1e-5)
 
 
 def test_an_interrupted_job_goes_on_where_it_was(folder, finders, tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ from lensdet import comparison, ensemble_tables, figures, mocklens, parameters, 
 from lensdet.selection import SELECTORS
 from lensdet.tables import Scores
 
-BCE, _, SOFT_METRIC, F_BETA, F_1, DOUBLE = thesis.ROWS
+BCE, METRIC, SOFT_METRIC, F_BETA, F_1, DOUBLE = thesis.ROWS
 RUNS = 6
 GRID = np.arange(1, 100) / 100
 
@@ -43,7 +43,21 @@ def few_found(run):
 def p(tmp_path, monkeypatch):
     monkeypatch.setenv("LENSDET_RESULTS", str(tmp_path / "results"))
     monkeypatch.setenv("LENSDET_FIGURES", str(tmp_path / "figures"))
-    return parameters.resolve({"profile": "smoke", "runs": RUNS})
+    p = parameters.resolve({"profile": "smoke", "runs": RUNS})
+    for name in ("test", "validation"):
+        results.write_csv(mocklens.truth_folder(p, KEY) / f"{name}.csv", truth_of(name))
+    return p
+
+
+def truth_of(name):
+    """Each stamp and source once; every fourth lens has a large Einstein radius."""
+    rows = rows_of(name)
+    lens = rows["label"] == 1
+    return pd.DataFrame(
+        {"label": rows["label"].astype(int), "host": np.where(lens, "lrg", "contaminant"), "stamp_id": np.arange(N),
+         "source_id": np.where(lens, np.arange(N), np.nan),
+         "einstein_radius": np.where(lens, np.where(np.arange(N) % 4, 1.5, 3), np.nan)}
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -69,7 +83,7 @@ def test_measures_against_scikit_learn(p, weights, protocol, threshold, beta):
     logits = 3 * (2 * labels - 1 + rng.normal(size=(2, N)))
     read = Scores(labels, logits, np.array([1, 2]))
     plain, drawn = comparison.measure(p, read), comparison.measure(p, read, weights)
-    assert set(plain) == set(comparison.METRICS) - {"f_beta_over_runs"}
+    assert list(plain) == comparison.ON_A_SET
     for run, b in ((0, None), (1, None), (0, 7), (1, 30)):
         q, w = expit(logits[run]), None if b is None else weights[b]
         accepted = q >= threshold
@@ -122,6 +136,58 @@ def test_a_spread_over_runs_is_compared_by_distances():
     assert d.mean == pytest.approx(np.mean(abs(tight - tight.mean())) - np.mean(abs(wide - wide.mean())))
     assert d.high < 0
     assert d.test_low == pytest.approx(d.mean) and d.test_high == pytest.approx(d.mean)
+
+
+def test_recall_of_large_radii_is_compared_with_that_of_the_others(p, weights):
+    write_all(p)
+    line = row(comparison.claims(p, KEY, weights), F_BETA, thesis.SMALLER, "recall_large")
+    large = truth_of("test").einstein_radius.to_numpy() > 2.5
+    expected = [few_found(run)["test"][: N // 2] > 0 for run in range(1, RUNS + 1)]
+    of_each = [found[large[: N // 2]].mean() - found[~large[: N // 2]].mean() for found in expected]
+    assert line.question == 2 and line.difference == pytest.approx(np.mean(of_each)) and line.runs == RUNS
+    assert line.claim == f"recall above 2.5 arcsec: {F_BETA} > its recall below 2.5 arcsec"
+    path = mocklens.truth_folder(p, KEY) / "test.csv"
+    results.write_csv(path, truth_of("test").drop(columns="einstein_radius"))  # stamps without their keywords
+    assert row(comparison.claims(p, KEY, weights), F_BETA, thesis.SMALLER, "recall_large").verdict == "no run"
+
+
+def test_what_selection_wins_on_the_validation_set_alone(p, weights):
+    """By scikit-learn; F_beta over thresholds, and the soft counts as weighted ones."""
+    write_all(p)
+    table = comparison.claims(p, KEY, weights)
+
+    def mean_f_beta(labels, q):
+        grid = (np.arange(50) + 1e-4) / 50
+        return np.mean([fbeta_score(labels, q >= t, beta=p.selection_beta, zero_division=0) for t in grid])
+
+    def soft_f_beta(labels, q):
+        both, weight = np.r_[labels, labels], np.r_[q, 1 - q]  # found with weight q, missed with 1 - q
+        return fbeta_score(both, np.repeat([1, 0], len(q)), beta=p.selection_beta, sample_weight=weight)
+
+    for other, metric, score in (
+        (METRIC, "mean_f_beta_lost", mean_f_beta),
+        (SOFT_METRIC, "soft_f_beta_lost", soft_f_beta),
+    ):
+        lost = {}
+        for model in (other, BCE):
+            read = [comparison.load(p, KEY, model, name) for name in ("validation", "test")]
+            there, here = ([score(s.labels, expit(z.astype(float))) for z in s.logits] for s in read)
+            lost[model] = np.mean(there) - np.mean(here)
+        line = row(table, other, BCE, metric)
+        assert line.question == 1 and line.difference == pytest.approx(lost[other] - lost[BCE], abs=1e-9)
+        assert other != SOFT_METRIC or line.low < line.difference < line.high
+
+
+def test_the_share_of_the_training_is_that_of_the_checkpoint(p, weights):
+    write_all(p, 2)
+    p = p.model_copy(update={"runs": 2})
+    segmented = p.model_copy(update={"segmentation": "text"})
+    for run, losses in ((1, [3, 2, 1]), (2, [3, 1, 2])):
+        write_run(segmented, "bce", run, member(run, 1, -1, 1))
+        folder = results.run_folder(segmented, "bce", run, KEY)
+        results.write_csv(folder / "history.csv", pd.DataFrame({"chunk": [0, 1, 2], "loss": losses}))
+    line = row(comparison.claims(p, KEY, weights), "Max-Tree Seg.", BCE, "training")
+    assert line.difference == pytest.approx((3 + 2 - 1 - 1) / 2 / p.chunks) and line.question == 4
 
 
 # ---- verdicts
@@ -182,7 +248,7 @@ def test_a_verdict_is_that_of_its_research_question(p, weights):
     """The p-values of all its claims, and of no others, are adjusted together."""
     write_all(p)
     table = comparison.claims(p, KEY, weights)
-    assert set(table.question) == {1, 3, 4}
+    assert set(table.question) == {1, 2, 3, 4}
     for _, family in table[table.runs > 0].groupby("question"):
         adjusted = statistics.holm(family.p)
         decided = np.where(family.sign * family.difference > 0, "agrees", "contradicts")
@@ -190,17 +256,14 @@ def test_a_verdict_is_that_of_its_research_question(p, weights):
         other = np.where(close, "equivalent", "open")
         assert family.verdict.tolist() == np.where(adjusted < 0.05, decided, other).tolist()
     wide = comparison.by_question(table)
-    assert wide["claims"].sum() == len(table) and wide.loc["4. Does segmentation help?", "no run"] == 4
+    assert wide["claims"].sum() == len(table) and wide.loc["4. Does segmentation help?", "no run"] == 5
 
 
 def test_claims_are_judged_on_the_large_test_set_where_all_runs_have_it(p, weights):
     write_all(p, 2)
-    rows = rows_of("calibration")
-    large = {"label": rows["label"].astype(int), "host": np.where(rows["label"] == 1, "lrg", "contaminant"),
-             "stamp_id": np.arange(N), "source_id": np.where(rows["label"] == 1, np.arange(N), np.nan)}  # fmt: skip
     folder = mocklens.large_folder(p)
-    results.write_rows(folder / "rows.h5", rows)
-    results.write_csv(folder / "truth.csv", pd.DataFrame(large))
+    results.write_rows(folder / "rows.h5", rows_of("calibration"))
+    results.write_csv(folder / "truth.csv", truth_of("calibration"))
     key = folder.name.removeprefix("large-")
     assert comparison.judged_on(p, KEY) == "test"
     for experiment in p.experiments:
@@ -321,7 +384,7 @@ def test_the_text_counts_the_verdicts_first(p, weights):
     assert first.startswith(f"**Of {len(thesis.CLAIMS)} claims {n['agrees']} agree, ")
     assert n.sum() == len(thesis.CLAIMS) and f"{n['no run']} have no run" in first
     assert text.index(first) < text.index("| section")
-    lines = {line.split("|")[2].strip(): line for line in text.splitlines() if line.count("|") == 7}
+    lines = {line.split("|")[2].strip(): line for line in text.splitlines() if line.count("|") == 8}
     assert f"{RUNS}" in lines[f"accuracy: {BCE} > {F_BETA}"] and "+0.088" in lines[f"accuracy: {BCE} > {F_BETA}"]
     assert "thesis 0.898 ± 0.008" in text and "no run; thesis 0.935 ± 0.016" in text
     for unpaired in thesis.UNPAIRED:

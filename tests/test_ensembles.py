@@ -12,7 +12,7 @@ from lensdet import ensembles, metrics, mocklens, parameters, results, thesis
 from lensdet.selection import SELECTORS
 
 KEY, N = "0123abcd", 60
-SETS = ("calibration", "test", "training")
+SETS = ("calibration", "test", "training", "validation")
 
 
 def write_run(p, experiment, run, logits, rows=None, selectors=SELECTORS):

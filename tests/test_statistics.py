@@ -14,6 +14,7 @@ from lensdet.statistics import (
     directions,
     holm,
     judge,
+    needed,
     on_resamples,
     paired,
     resample,
@@ -403,6 +404,35 @@ def test_each_verdict():
     assert judge(family, [-1] * len(family)) == [other.get(word, word) for word in said]
     assert judge([of_p(0.1, 0.04)], [1]) == ["agrees"]  # alone it needs no correction
     assert judge([], []) == []
+
+
+def with_spreads(runs, mean, spread, error):
+    """`paired` differences of exactly this mean, spread over seeds and error from images."""
+    values = np.random.default_rng(1).normal(size=runs)
+    values = mean + spread * (values - values.mean()) / values.std(ddof=1)
+    ripple = np.repeat([-1, 1], 20) * error * np.sqrt(39 / 40)
+    return paired(values, np.zeros(runs), values[:, None] + ripple, np.zeros((runs, 40)))
+
+
+@pytest.mark.parametrize("mean, spread, error, comparisons", [(0.03, 0.05, 0.005, 30), (0.01, 0.01, 0.003, 4),
+                                                              (0.002, 0.01, 0.002, 30), (0.03, 0.01, 0.02, 30),
+                                                              (0.02, 0.02, 0.009, 1)])  # fmt: skip
+def test_what_would_close_a_claim_closes_it_and_less_does_not(mean, spread, error, comparisons):
+    family = [of_p(0.1, 0.9)] * (comparisons - 1)  # which stay open
+    d = with_spreads(5, mean, spread, error)
+    assert directions([d, *family])[0] == "open" and d.image_error == pytest.approx(error)
+    runs, times = needed(d, comparisons)
+    closed = {
+        "runs": lambda n: with_spreads(n, mean, spread, error),
+        "images": lambda n: with_spreads(5, mean, spread, error / n**0.5),
+    }
+    for n, least, make in ((runs, 6, closed["runs"]), (times, 2, closed["images"])):
+        if np.isnan(n):
+            assert directions([make(1000), *family])[0] == "open"
+            continue
+        assert directions([make(int(n)), *family])[0] != "open"
+        assert n == least or directions([make(int(n) - 1), *family])[0] == "open"
+    assert np.isfinite([runs, times]).any()
 
 
 def test_where_nothing_differs_next_to_nothing_is_decided():

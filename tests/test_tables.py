@@ -6,7 +6,7 @@ import pytest
 from scipy.special import expit
 from sklearn.metrics import accuracy_score, fbeta_score, precision_score, recall_score
 
-from lensdet import mocklens, parameters, results, tables, thesis
+from lensdet import ensemble_answers, mocklens, parameters, results, tables, thesis
 from lensdet.selection import SELECTORS
 
 KEY = "0123abcd"
@@ -91,6 +91,18 @@ def test_the_thesis_stands_beside(p):
             assert found(table, row, metric).thesis == number
     assert found(table, "F_1 Soft loss", "precision").thesis_spread == 0.030
     assert table.seed_spread.isna().all()  # one run has none
+
+
+def test_the_best_model_of_each_metric(p):
+    for loss in parameters.LOSSES:
+        write_runs(p, loss, 1)
+    table = table_of(p)
+    published = table.assign(mean=table.thesis)
+    best = {"accuracy": ROWS[0], "F_beta": ROWS[3], "precision": ROWS[3], "recall": ROWS[4]}
+    assert tables.best_models(published) == best
+    said = ensemble_answers.members_by_rule(published)
+    assert f"Ours give x = 3: accuracy {ROWS[0]}, F_beta {ROWS[3]}, precision {ROWS[3]}, recall {ROWS[4]}." in said
+    assert {*best.values()} == {*thesis.MEMBERS[3]} and ", ".join(thesis.MEMBERS[3]) in said
 
 
 def test_collapsed_runs_stay_and_are_marked(p):

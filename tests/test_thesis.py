@@ -94,21 +94,25 @@ def test_figures_that_repeat_are_of_the_right_model(number, words):
 def test_claims_are_between_rows_that_exist():
     rows = {*thesis.TABLE_5_1, *thesis.TABLE_5_2, *thesis.TABLE_5_3}
     for claim in thesis.CLAIMS:
-        assert claim.a in rows and claim.b in rows | {thesis.BEST_MEMBER} and claim.a != claim.b
+        assert claim.a in rows and claim.b in rows | {thesis.BEST_MEMBER, thesis.SMALLER} and claim.a != claim.b
         assert claim.b != thesis.BEST_MEMBER or claim.a in thesis.TABLE_5_2
-        assert claim.sign in (-1, 1) and all(s[0] in "56" for s in claim.section.split(", "))
+        assert claim.sign in (-1, 1) and all(s[0] in "56" or s == "1.3" for s in claim.section.split(", "))
     assert len({(c.a, c.b, c.metric) for c in thesis.CLAIMS}) == len(thesis.CLAIMS)
     assert len(thesis.CLAIMS) > 40  # not a list of nothing
 
 
 def test_claims_are_what_the_published_numbers_say():
-    """Where both are printed the difference has the sign of the claim; the accuracy of an ensemble is another thing."""
-    checked = 0
+    """Where both are printed the difference has the sign of the claim; the accuracy of an ensemble is another thing.
+
+    One sentence the thesis' own table does not bear out: soft F_1 "has the lowest accuracy of all described models".
+    """
+    checked, otherwise = 0, ("F_1 Soft loss", "F_beta Soft Loss", "accuracy")
     for claim in thesis.CLAIMS:
         numbers = [row[claim.metric][0] for name in (claim.a, claim.b) for n, row in ALL_ROWS
                    if n == name and claim.metric in row]  # fmt: skip
         if len(numbers) == 2:
-            assert claim.sign * (numbers[0] - numbers[1]) > 0, claim
+            borne_out = (claim.a, claim.b, claim.metric) != otherwise
+            assert (claim.sign * (numbers[0] - numbers[1]) > 0) == borne_out, claim
             checked += 1
     assert checked > 35
 

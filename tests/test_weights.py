@@ -198,6 +198,8 @@ def test_the_command_exports_the_median_run(smoke, smoke_bank, tmp_path, monkeyp
     said = capsys.readouterr().out
     assert "run_02 of 2 runs" in said and "of 48 test images" in said
     assert weights.load("bce").made["validation_loss"] == 0.3  # the lower of two in the middle
+    assert weights.main(["--profile", "smoke", "--folder", str(tmp_path / "else" / "where"), "bce"]) == 0
+    assert (tmp_path / "else" / "where" / "bce.h5").read_bytes() == (tmp_path / "weights" / "bce.h5").read_bytes()
     with pytest.raises(SystemExit):
         weights.main(["--profile", "smoke", "fbeta"])
     assert "no complete run of fbeta" in capsys.readouterr().err
