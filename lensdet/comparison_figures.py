@@ -31,8 +31,8 @@ MEASURES = {
     "f_beta_low": "F_beta at p < 0.75",
     "f_beta_over_thresholds": "spread of F_beta over p",
     "f_beta_over_runs": "spread of F_beta over runs",
-    "mean_f_beta_lost": "mean F_beta lost in the test",
-    "soft_f_beta_lost": "soft F_beta lost in the test",
+    "mean_f_beta_lost": "F_beta lost",
+    "soft_f_beta_lost": "soft F_beta lost",
     "training": "training until the best",
 }
 ROW = 0.112  # inches a claim

@@ -300,9 +300,11 @@ def needed(difference, comparisons, level=0.05, most=1000):
     -------
     tuple of float
         The least number of runs on these images, and the least number of times as many images with these runs, that
-        show a direction or that both are equivalent; not a number where none does.
+        show a direction or that both are equivalent; not a number where none does, or where runs agree exactly.
     """
     d, numbers = difference, np.arange(1, most + 1)
+    if np.isnan(d.p):
+        return np.nan, np.nan
 
     def least(numbers, runs, times):
         of_seeds, of_images = d.seed_spread**2 / runs, d.image_error**2 / times

@@ -152,7 +152,7 @@ TABLES = {
 # Section 1.3, in short.
 QUESTIONS = {
     1: "Which losses and selections are best?",
-    2: "Which lensing parameters explain the performance?",
+    2: "Which lensing parameters matter?",
     3: "Are ensembles better than members?",
     4: "Does segmentation help?",
 }

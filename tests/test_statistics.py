@@ -273,7 +273,8 @@ def test_what_moves_both_alike_does_not_count():
     found = paired(u + shift, v + shift, x + ripple + shift[:, None], y + ripple + shift[:, None])
     assert found == pytest.approx(paired(u, v, x, y))
     itself = paired(u, u, x, x)
-    assert itself == pytest.approx((0, 0, np.nan, np.nan, 0, 0, np.nan, np.nan, 3, np.nan), nan_ok=True)
+    assert itself == pytest.approx((0, 0, np.nan, np.nan, 0, 0, np.nan, np.nan, 3, np.nan, 0), nan_ok=True)
+    assert np.isnan(needed(itself, 1)).all()  # of which nothing is known
 
 
 @pytest.mark.parametrize("of_images", [0, 1e-6, 0.01])
@@ -432,7 +433,6 @@ def test_what_would_close_a_claim_closes_it_and_less_does_not(mean, spread, erro
             continue
         assert directions([make(int(n)), *family])[0] != "open"
         assert n == least or directions([make(int(n) - 1), *family])[0] == "open"
-    assert np.isfinite([runs, times]).any()
 
 
 def test_where_nothing_differs_next_to_nothing_is_decided():
