@@ -157,10 +157,7 @@ class Learner:
 
     def set(self, values):
         """Set the network's variables, or all of them, from what `get` returned; the others stay as they are."""
-        now = self.get(every=True)
-        for variable, value in zip(self.variables, [*values, *now[len(values) :]], strict=True):
-            variable.assign(value)
-        self._backend.refresh()
+        self._backend.set(values)
 
 
 class Members:
@@ -311,6 +308,10 @@ class _TensorFlow:
     def get(self, n):
         return [v.value.numpy().copy() for v in self.learner.variables[:n]]
 
+    def set(self, values):
+        for variable, value in zip(self.learner.variables, values, strict=False):
+            variable.value.assign(value)  # Keras' own assign takes several times as long
+
     def refresh(self):
         """Nothing to do: the variables are the state."""
 
@@ -393,6 +394,13 @@ class _Jax:
         """References, not copies: JAX' arrays do not change."""
         values = self._values(self.state)
         return [values[id(v)] for v in self.learner.variables[:n]]
+
+    def set(self, values):
+        variables = self.learner.variables
+        now = self.get(len(variables))
+        for variable, value in zip(variables, [*values, *now[len(values) :]], strict=True):
+            variable.assign(value)
+        self.refresh()
 
     def _values(self, state):
         groups = zip(self._groups(), state, strict=True)

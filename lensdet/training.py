@@ -8,6 +8,7 @@ import gc
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -373,19 +374,21 @@ def _finish(p, experiment, run, last, bank, folder, learner, state, masks):
     sets["training"] = "train", mocklens.training_rows(p, run, last, mocklens.sizes(bank, "train"))[0]
     logits = {selector: {} for selector in learner.selectors}
     split_on_device = cache(lambda s: learner.bank if s == "train" else on_device(*mocklens.device_bank(bank, s)))
-    for name, (split, rows) in sets.items():
-        pixels, hidden = split_on_device(split), masks(split, rows)
-        scored = {}  # by chunk: selectors that chose the same chunk share a checkpoint
-        for selector in ("loss",) if name == "information" else learner.selectors:
-            chunk = state.best[selector][1]
-            if chunk not in scored:
-                learner.set(state.kept[chunk])
-                scored[chunk] = learner.logits(rows, pixels, hidden)
-            logits[selector][name] = scored[chunk]
-    for selector in learner.selectors:
-        learner.set(state.kept[state.best[selector][1]])
-        with results.atomic(folder / f"{selector}.weights.h5") as beside:
+    hidden = {name: masks(split, rows) for name, (split, rows) in sets.items()}
+    for chunk, weights in state.kept.items():
+        learner.set(weights)
+        sharing = [selector for selector in learner.selectors if state.best[selector][1] == chunk]
+        for name, (split, rows) in sets.items():
+            if name != "information" or "loss" in sharing:
+                scored = learner.logits(rows, split_on_device(split), hidden[name])
+                for selector in ["loss"] if name == "information" else sharing:
+                    logits[selector][name] = scored
+        first = folder / f"{sharing[0]}.weights.h5"
+        with results.atomic(first) as beside:
             learner.model.save_weights(beside)
+        for selector in sharing[1:]:
+            with results.atomic(folder / f"{selector}.weights.h5") as beside:
+                shutil.copyfile(first, beside)
     beside = [_score_large(p, experiment, folder, learner, state)] if mocklens.has_large(p) else []
     chosen = {selector: chunk for selector, (_, chunk) in state.best.items()}
     made = {"seconds": round(state.seconds, 1), "chosen": chosen}

@@ -366,6 +366,7 @@ def held_out_auc(one, other, classifier):
     return roc_auc_score(labels, scores)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classifier", CLASSIFIERS)
 def test_corner_sky_does_not_tell_contaminants_from_mocks(classes, classifier):
     mock, contaminant = (corner_sky(classes[name], SKY) for name in ("mock", "contaminant"))
@@ -374,6 +375,7 @@ def test_corner_sky_does_not_tell_contaminants_from_mocks(classes, classifier):
     assert abs(auc - 0.5) < 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classifier", CLASSIFIERS)
 def test_corner_sky_does_not_tell_contaminants_from_lrgs(classes, classifier):
     """With the extremes: whatever these say of mocks is the merging's, not the survey's."""

@@ -1028,6 +1028,7 @@ def run_on_jax(code, folder):
     subprocess.run([sys.executable, "-c", code, given, folder], env=environment, check=True)
 
 
+@pytest.mark.slow
 @needs_jax
 def test_jax_does_the_same(tiny, smoke_bank, tmp_path):
     """The same losses over some steps, and each backend takes up the other's state."""
