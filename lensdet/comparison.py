@@ -17,7 +17,6 @@ from lensdet import (
     metrics,
     mocklens,
     results,
-    selection,
     statistics,
     tables,
     thesis,
@@ -89,7 +88,7 @@ def recall_of(parameters, scores, chosen, weights=None):
 def selected_by(parameters, scores, weights=None):
     """``mean_f_beta`` (Eq. 3.21) and ``soft_f_beta``, as `lensdet.selection.selectors` has them: (R,) or (R, B)."""
     labels, p, beta = scores.labels, metrics.probability(scores.logits), parameters.selection_beta
-    counts = metrics.hard_counts(labels, p, selection.THRESHOLDS, weights)
+    counts = metrics.hard_counts(labels, p, metrics.OF_THE_MEAN, weights)
     soft = metrics.soft_counts(labels, p, weights)
     return {"mean_f_beta": metrics.f_beta(counts, beta).mean(1), "soft_f_beta": metrics.f_beta(soft, beta)}
 

@@ -22,6 +22,7 @@ SHORT = {
     "F_1 Double Soft loss": "double F1",
     "Max-Tree Seg.": "segmented BCE",
     thesis.SMALLER: "below it",
+    thesis.BEST_MEMBER: "best member",
 }
 MEASURES = {
     "false_positive_rate": "false positives",
@@ -33,7 +34,7 @@ MEASURES = {
     "f_beta_over_runs": "spread of F_beta over runs",
     "mean_f_beta_lost": "F_beta lost",
     "soft_f_beta_lost": "soft F_beta lost",
-    "training": "training until the best",
+    "training": "share of training",
 }
 ROW = 0.112  # inches a claim
 LINEAR = 0.02  # of the axis; beyond it is logarithmic
@@ -65,7 +66,7 @@ def forest(tables):
     height = 0.9 + ROW * y
     figure, axes = plt.subplots(
         1, len(tables), sharey=True, figsize=(7.1, height), squeeze=False,
-        gridspec_kw={"left": 0.335, "right": 0.9, "top": 1 - 0.45 / height, "bottom": 0.45 / height,
+        gridspec_kw={"left": 0.345, "right": 0.9, "top": 1 - 0.45 / height, "bottom": 0.45 / height,
                      "wspace": 0.06},
     )  # fmt: skip
     figure.set_layout_engine("none")
@@ -78,7 +79,7 @@ def forest(tables):
         figure.text(0.01, _height(left, place), f"{question}. {thesis.QUESTIONS[question]}", fontsize=7, va="center",
                     fontweight="bold")  # fmt: skip
     for i, place in places.items():
-        figure.text(0.325, _height(left, place), words(thesis.CLAIMS[i]), fontsize=7, va="center", ha="right")
+        figure.text(0.335, _height(left, place), words(thesis.CLAIMS[i]), fontsize=7, va="center", ha="right")
         verdict = last.verdict[i]
         colour = LOOKS.get(verdict, {"color": "0.45"})["color"]
         figure.text(0.905, _height(right, place), verdict, fontsize=7, va="center", color=colour)

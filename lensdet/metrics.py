@@ -11,6 +11,7 @@ import numpy as np
 from scipy.special import expit
 
 THRESHOLDS = np.linspace(0.01, 0.99, 99)  # of Fig. 5.1
+OF_THE_MEAN = (np.arange(50) + 1e-4) / 50  # of the mean F_beta (Eq. 3.21), as published; the first accepts nearly all
 
 # How the numbers of the tables are computed; an image is accepted at or above a threshold.
 PROTOCOLS = {

@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from lensdet.losses import f_beta_loss, soft_counts
+from lensdet.metrics import OF_THE_MEAN
 
 # What a training can be selected by, and whether the best value is the smallest or the largest; see `selectors`.
 SELECTORS = {
@@ -19,15 +20,13 @@ SELECTORS = {
     "code_f_beta": "max",
     "code_accuracy": "max",
 }
-# Of the mean F_beta (Eq. 3.21), as in the published code; the first accepts nearly everything.
-THRESHOLDS = (np.arange(50) + 1e-4) / 50
 
 
 def mean_f_beta(labels, logits, beta=0.17):
     """Mean of F_beta over thresholds, the stand-in for the area under its curve (Eq. 3.21).
 
-    Eq. 3.21 sums S + 1 terms and divides by S; like the published code this is the mean over the S = 50 `THRESHOLDS`,
-    so that a perfect model has 0.99.
+    Eq. 3.21 sums S + 1 terms and divides by S; like the published code this is the mean over S = 50 thresholds,
+    `lensdet.metrics.OF_THE_MEAN`, so that a perfect model has 0.99.
 
     Parameters
     ----------
@@ -37,7 +36,9 @@ def mean_f_beta(labels, logits, beta=0.17):
     -------
     scalar tensor
     """
-    limits = np.log(THRESHOLDS / (1 - THRESHOLDS)).astype(np.float32)[:, None]  # of the logit, which does not saturate
+    limits = np.log(OF_THE_MEAN / (1 - OF_THE_MEAN)).astype(np.float32)[
+        :, None
+    ]  # of the logit, which does not saturate
     accepted = ops.cast(logits >= limits, "float32")  # (S, N)
     tp, fp = ops.sum(accepted * labels, -1), ops.sum(accepted * (1 - labels), -1)
     return ops.mean(1 - f_beta_loss(tp, fp, ops.sum(labels) - tp, beta))
