@@ -49,7 +49,8 @@ RULE = (
     f"everything is below {statistics.LEAST_RUNS} runs."
 )
 CLOSING = (
-    "What would close an open claim is how many runs on these images, or how many images with these runs, if the "
+    "What would close an open claim is how many runs on these images, or how many images with these runs, or where "
+    "neither does, how many runs on a thousand times as many images, if the "
     "difference and its spreads are what they were measured to be, which of five runs is a guess."
 )
 CELLS = (
@@ -215,7 +216,8 @@ def claims(parameters, data_key, weights, which="test"):
         of its published numbers, where it prints both; ``difference`` a - b with its 95 % interval ``low``, ``high``
         over seeds and images, and its p-value ``p``; ``runs``; ``images``, the size of the test set; ``question``, of
         `lensdet.thesis.QUESTIONS`; ``verdict``, of `VERDICTS`; where that is open after `lensdet.statistics.LEAST_RUNS`
-        runs, ``more_runs`` and ``more_images``: how many of either alone would close it (`lensdet.statistics.needed`).
+        runs, ``more_runs`` and ``more_images``: how many of either alone would close it, and ``more_of_both``: how many
+        runs on many more images (`lensdet.statistics.needed`).
         The best member is that of the highest mean on the calibration set.
     """
     read = _read(parameters, data_key, weights, which)
@@ -233,7 +235,7 @@ def claims(parameters, data_key, weights, which="test"):
         rows.append({**claim._asdict(), "b": b, "claim": words, "question": claim.question, "thesis": _printed(claim),
                      **dict(zip(("difference", "low", "high", "p", "runs"), measured, strict=True)),
                      "images": 0 if d is None else weights.shape[1], "verdict": NO_RUN,
-                     "more_runs": np.nan, "more_images": np.nan})  # fmt: skip
+                     "more_runs": np.nan, "more_images": np.nan, "more_of_both": np.nan})  # fmt: skip
         if d is not None:
             found.setdefault(claim.question, []).append((rows[-1], d, claim.sign))
     for family in found.values():
@@ -242,7 +244,7 @@ def claims(parameters, data_key, weights, which="test"):
         for (row, d, _), verdict in zip(family, statistics.judge(differences, signs), strict=True):
             row["verdict"] = verdict
             if verdict == "open" and d.n_runs >= statistics.LEAST_RUNS:
-                row["more_runs"], times = statistics.needed(d, together)
+                row["more_runs"], times, row["more_of_both"] = statistics.needed(d, together)
                 row["more_images"] = times * row["images"]
     return pd.DataFrame(rows)
 
@@ -321,7 +323,9 @@ def _closing(r):
     if r.runs < statistics.LEAST_RUNS:
         return f"{statistics.LEAST_RUNS} runs to begin with"
     numbers = (r.more_runs, "runs"), (r.more_images, "images")
-    return " or ".join(f"{n:,.0f} {what}" for n, what in numbers if np.isfinite(n)) or "neither alone"
+    either = " or ".join(f"{n:,.0f} {what}" for n, what in numbers if np.isfinite(n))
+    both = f"{r.more_of_both:,.0f} runs and more images" if np.isfinite(r.more_of_both) else "no 1,000 runs"
+    return either or both
 
 
 def counted(stated):

@@ -299,12 +299,13 @@ def needed(difference, comparisons, level=0.05, most=1000):
     Returns
     -------
     tuple of float
-        The least number of runs on these images, and the least number of times as many images with these runs, that
-        show a direction or that both are equivalent; not a number where none does, or where runs agree exactly.
+        The least number of runs on these images; the least number of times as many images with these runs; and the
+        least number of runs on `most` times as many images: that show a direction or that both are equivalent.  Not a
+        number where none does, or where runs agree exactly.
     """
     d, numbers = difference, np.arange(1, most + 1)
     if np.isnan(d.p):
-        return np.nan, np.nan
+        return (np.nan,) * 3
 
     def least(numbers, runs, times):
         of_seeds, of_images = d.seed_spread**2 / runs, d.image_error**2 / times
@@ -318,7 +319,7 @@ def needed(difference, comparisons, level=0.05, most=1000):
         return float(numbers[closed][0]) if closed.any() else np.nan
 
     runs = numbers[numbers > d.n_runs]
-    return least(runs, runs, 1), least(numbers, d.n_runs, numbers)
+    return least(runs, runs, 1), least(numbers, d.n_runs, numbers), least(runs, runs, most)
 
 
 def judge(differences, signs, level=0.05):

@@ -422,12 +422,13 @@ def test_what_would_close_a_claim_closes_it_and_less_does_not(mean, spread, erro
     family = [of_p(0.1, 0.9)] * (comparisons - 1)  # which stay open
     d = with_spreads(5, mean, spread, error)
     assert directions([d, *family])[0] == "open" and d.image_error == pytest.approx(error)
-    runs, times = needed(d, comparisons)
-    closed = {
-        "runs": lambda n: with_spreads(n, mean, spread, error),
-        "images": lambda n: with_spreads(5, mean, spread, error / n**0.5),
-    }
-    for n, least, make in ((runs, 6, closed["runs"]), (times, 2, closed["images"])):
+    runs, times, both = needed(d, comparisons)
+    ways = (
+        (runs, 6, lambda n: with_spreads(n, mean, spread, error)),
+        (times, 2, lambda n: with_spreads(5, mean, spread, error / n**0.5)),
+        (both, 6, lambda n: with_spreads(n, mean, spread, error / 1000**0.5)),
+    )
+    for n, least, make in ways:
         if np.isnan(n):
             assert directions([make(1000), *family])[0] == "open"
             continue
