@@ -8,19 +8,19 @@ import numpy as np
 import pandas as pd
 
 from lensdet import comparison, comparison_figures, figures, results, statistics, tables, thesis
+from lensdet.experiments import BCE, F_1, F_BETA, MAX_TREE
 from lensdet.parameters import resolve
 
 PROFILES = ("quick", "evening", "overnight", "lite", "thesis")  # in the order of the figure
 TREND = ("quick", "evening", "overnight")  # of one width and survey: what differs is the images alone
-_BCE, _, _, _FBETA, _F1, _ = thesis.ROWS
 # What is said first: a, b and the metric of a claim, by research question.
 ASKED = (
-    (1, _FBETA, _BCE, "precision"),
-    (1, _FBETA, _BCE, "recall"),
-    (1, _F1, _BCE, "recall"),
-    (1, _BCE, _FBETA, "accuracy"),
+    (1, F_BETA, BCE, "precision"),
+    (1, F_BETA, BCE, "recall"),
+    (1, F_1, BCE, "recall"),
+    (1, BCE, F_BETA, "accuracy"),
     (3, "NM_6", thesis.BEST_MEMBER, "f_beta_high"),
-    (4, _BCE, thesis.MAX_TREE, "accuracy"),
+    (4, BCE, MAX_TREE, "accuracy"),
 )
 
 

@@ -13,7 +13,8 @@ import time
 import h5py
 from filelock import FileLock, Timeout
 
-from lensdet import index, results, stale, thesis, training
+from lensdet import index, results, stale, training
+from lensdet.experiments import ENSEMBLES, INPUT_DEPENDENT
 from lensdet.parameters import BEST, PROFILES, ParameterError, resolve
 
 TRAIN = ("02", "03", "04", "05", "06")  # numbers of the notebooks that train what is missing
@@ -32,7 +33,7 @@ def needed(notebook, profile):
     p, number = resolve({"profile": profile}), notebook.name[:2]
     wanted = [(p, name) for name in (p.experiments if number != "06" else ["bce"])]
     if number == "05":
-        wanted += [(p, name) for name in p.ensembles if name.startswith("IDE")]
+        wanted += [(p, name) for name in p.ensembles if name in INPUT_DEPENDENT]
     if number == "06":
         wanted.append((p.model_copy(update={"segmentation": p.protocol}), "bce"))
     runs, key = range(1, p.runs + 1), p.survey_key()
@@ -198,7 +199,7 @@ def trainings(notebook, profile):
             [*own, "-p", "experiments", name, *(["-p", "segmentation", q.segmentation] if q.maxtree() else [])]
             for q, name in missing
         ]
-    if any(name in thesis.TABLE_5_2 for _, name in missing):
+    if any(name in ENSEMBLES for _, name in missing):
         return [[*own, "--ensembles"]]  # after their members
     return [own] if missing else []
 

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 
 from lensdet import (
-    control,
     ensemble_tables,
     ensembles,
     figures,
@@ -21,6 +20,18 @@ from lensdet import (
     tables,
     thesis,
     thresholds,
+)
+from lensdet.experiments import (
+    BCE,
+    BY_F_BETA,
+    BY_SOFT_F_BETA,
+    ENSEMBLES,
+    EXPERIMENTS,
+    F_BETA,
+    INPUT_DEPENDENT,
+    MAX_TREE,
+    NETWORKS,
+    SEGMENTED,
 )
 
 METRICS = {
@@ -99,13 +110,15 @@ def load(parameters, data_key, name, which="test"):
 
     An ensemble is made of as many runs as all its members have from the first on.
     """
-    if name == thesis.MAX_TREE:
-        return load(_segmented(parameters), data_key, control.BCE, which)
-    if not set(_experiments(name)) - set(thesis.TABLE_5_2) <= set(parameters.experiments):
+    if name == MAX_TREE:
+        return load(_segmented(parameters), data_key, BCE, which)
+    experiment = EXPERIMENTS[name]
+    if not set(experiment.losses) <= set(parameters.experiments):
         return None
-    if name not in thesis.TABLE_5_2:
+    if name not in ENSEMBLES:
         return tables.scores(parameters, data_key, name, which)
-    runs = [{f.name for f in results.complete_runs(parameters, e, data_key)} for e in _experiments(name)]
+    trained = [*experiment.losses, name] if name in INPUT_DEPENDENT else experiment.losses
+    runs = [{f.name for f in results.complete_runs(parameters, e, data_key)} for e in trained]
     common = set.intersection(*runs)
     n = next(k for k in range(parameters.runs + 1) if f"run_{k + 1:02d}" not in common)
     return ensembles.scores(parameters.model_copy(update={"runs": n}), data_key, name, which) if n else None
@@ -115,14 +128,6 @@ def _segmented(parameters):
     if parameters.segmentation != "none":
         raise ValueError("the comparison starts from runs on whole stamps: leave `segmentation` at none")
     return parameters.model_copy(update={"segmentation": parameters.protocol})
-
-
-def _experiments(name):
-    """What has to be trained for a row of Tables 5.1 to 5.3."""
-    if name in thesis.TABLE_5_2:
-        losses = sorted({thesis.ROWS[model][0] for model in thesis.members(name)})
-        return [*losses, name] if name.startswith("IDE") else losses
-    return [thesis.ROWS[control.BCE if name == thesis.MAX_TREE else name][0]]
 
 
 def published(parameters, data_key, weights):
@@ -143,12 +148,12 @@ def published(parameters, data_key, weights):
     """
     found = [tables.table_5_1(parameters, data_key, weights)]
     pairs = {name: tuple(load(parameters, data_key, name, which) for which in ("calibration", "test"))
-             for name in thesis.TABLE_5_2}  # fmt: skip
+             for name in ENSEMBLES}  # fmt: skip
     pairs = {name: pair for name, pair in pairs.items() if None not in pair}
     found.append(ensemble_tables.table_5_2(ensemble_tables.measure(parameters, pairs, weights), pairs))
-    if (read := load(parameters, data_key, thesis.MAX_TREE)) is not None:
+    if (read := load(parameters, data_key, MAX_TREE)) is not None:
         summary = statistics.summarise(*read[:2], weights, parameters.protocol, parameters.selection_beta)
-        found.append(pd.DataFrame(tables.lines(thesis.MAX_TREE, read, summary)))
+        found.append(pd.DataFrame(tables.lines(MAX_TREE, read, summary)))
     ours = {(line["model"], line["metric"]): line for table in found for line in table.to_dict("records")}
     rows = []
     for number, table in (("5.1", thesis.TABLE_5_1), ("5.2", thesis.TABLE_5_2), ("5.3", thesis.TABLE_5_3)):
@@ -193,7 +198,7 @@ def judged_on(parameters, data_key):
     Runs of before it was there have no logits of it, and one such run sends all claims of its profile to the test set.
     """
     ways = [parameters, _segmented(parameters)]
-    experiments = [*parameters.experiments, *(e for e in thesis.TABLE_5_2 if e.startswith("IDE"))]
+    experiments = [*parameters.experiments, *INPUT_DEPENDENT]
     folders = [f for p, e in itertools.product(ways, experiments) for f in results.complete_runs(p, e, data_key)]
     key = mocklens.large_key(parameters)
     return mocklens.LARGE if folders and all(results.scored_on_large(folder, key) for folder in folders) else "test"
@@ -222,12 +227,12 @@ def claims(parameters, data_key, weights, which="test"):
     """
     read = _read(parameters, data_key, weights, which)
     fitted = {name: measure(parameters, load(parameters, data_key, name, "calibration"))
-              for name in read if name in thesis.ROWS}  # fmt: skip
+              for name in read if name in NETWORKS}  # fmt: skip
     rows, found = [], {}
     for claim in thesis.CLAIMS:
         b, shown = claim.b, claim.b
-        if b == thesis.BEST_MEMBER and set(thesis.members(claim.a)) <= set(fitted):
-            b = max(thesis.members(claim.a), key=lambda model: fitted[model][claim.metric].mean())
+        if b == thesis.BEST_MEMBER and set(ENSEMBLES[claim.a].members) <= set(fitted):
+            b = max(ENSEMBLES[claim.a].members, key=lambda model: fitted[model][claim.metric].mean())
             shown = f"{shown}, {b}"
         d = compare(read, claim.a, b, claim.metric) if {claim.a, b} <= set(read) else None
         measured = (np.nan,) * 4 + (0,) if d is None else (d.mean, d.low, d.high, d.p, d.n_runs)
@@ -251,18 +256,16 @@ def claims(parameters, data_key, weights, which="test"):
 
 def _read(parameters, data_key, weights, which):
     """What `compare` reads: each row of Tables 5.1 to 5.3 that has a run, and `lensdet.thesis.SMALLER`."""
-    names = (*thesis.TABLE_5_1, *thesis.TABLE_5_2, *thesis.TABLE_5_3)
-    scored = {name: load(parameters, data_key, name, which) for name in names}
+    scored = {name: load(parameters, data_key, name, which) for name in NETWORKS | ENSEMBLES | SEGMENTED}
     scored = {name: scores for name, scores in scored.items() if scores is not None}
     read = {name: (scores.runs, measure(parameters, scores), measure(parameters, scores, weights))
             for name, scores in scored.items()}  # fmt: skip
-    bce, by_f_beta, by_soft_f_beta, f_beta = list(thesis.ROWS)[:4]
-    if f_beta in scored:
-        _add_recalls(parameters, data_key, which, read, f_beta, scored[f_beta], weights)
-    if bce in scored:
-        for name in (bce, by_f_beta, by_soft_f_beta):
+    if F_BETA in scored:
+        _add_recalls(parameters, data_key, which, read, F_BETA, scored[F_BETA], weights)
+    if BCE in scored:
+        for name in (BCE, BY_F_BETA, BY_SOFT_F_BETA):
             _add_lost(parameters, data_key, read, name, scored[name], weights)
-    for name in {bce, thesis.MAX_TREE} & set(scored):
+    for name in {BCE, MAX_TREE} & set(scored):
         share = _until_best(parameters, data_key, name, scored[name].runs)
         read[name][1]["training"], read[name][2]["training"] = share, np.repeat(share[:, None], len(weights), 1)
     return read
@@ -298,10 +301,10 @@ def _add_lost(parameters, data_key, read, name, scores, weights):
 
 def _until_best(parameters, data_key, name, runs):
     """The share of the chunks after which the checkpoint of a row was kept, of some runs (R,)."""
-    p = _segmented(parameters) if name == thesis.MAX_TREE else parameters
-    experiment, selector = thesis.ROWS[control.BCE]
-    folders = [results.run_folder(p, experiment, run, data_key) for run in runs]
-    best = [results.load_history(folder)[selector[p.protocol]].argmin() for folder in folders]
+    p = _segmented(parameters) if name == MAX_TREE else parameters
+    network = EXPERIMENTS[name]
+    folders = [results.run_folder(p, network.loss, run, data_key) for run in runs]
+    best = [results.load_history(folder)[network.checkpoint[p.protocol]].argmin() for folder in folders]
     return (np.array(best) + 1) / p.chunks
 
 
@@ -312,7 +315,7 @@ def _printed(claim):
     """
     rows = thesis.TABLE_5_1 | thesis.TABLE_5_2 | thesis.TABLE_5_3
     both = [rows.get(name, {}).get(claim.metric, (np.nan,))[0] for name in (claim.a, claim.b)]
-    mixed = claim.metric == "accuracy" and (claim.a in thesis.TABLE_5_2) != (claim.b in thesis.TABLE_5_2)
+    mixed = claim.metric == "accuracy" and (claim.a in ENSEMBLES) != (claim.b in ENSEMBLES)
     return np.nan if mixed else both[0] - both[1]
 
 

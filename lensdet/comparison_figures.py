@@ -5,6 +5,7 @@ import numpy as np
 from matplotlib.lines import Line2D
 
 from lensdet import comparison, statistics, thesis
+from lensdet.experiments import BCE, BY_F_BETA, BY_SOFT_F_BETA, F_1, F_1_DOUBLE, F_BETA, MAX_TREE
 
 # Colours that survive colour blindness (Okabe & Ito 2008), and how a verdict is drawn.
 LOOKS = {
@@ -14,13 +15,13 @@ LOOKS = {
     "open": {"color": "0.45", "marker": "o", "markerfacecolor": "white"},
 }
 SHORT = {
-    "Binary Cross Entropy": "BCE",
-    "F_beta metric": "BCE by F_beta",
-    "Soft F_beta metric": "BCE by soft F_beta",
-    "F_beta Soft Loss": "soft F_beta",
-    "F_1 Soft loss": "soft F1",
-    "F_1 Double Soft loss": "double F1",
-    "Max-Tree Seg.": "segmented BCE",
+    BCE: "BCE",
+    BY_F_BETA: "BCE by F_beta",
+    BY_SOFT_F_BETA: "BCE by soft F_beta",
+    F_BETA: "soft F_beta",
+    F_1: "soft F1",
+    F_1_DOUBLE: "double F1",
+    MAX_TREE: "segmented BCE",
     thesis.SMALLER: "below it",
     thesis.BEST_MEMBER: "best member",
 }

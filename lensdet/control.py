@@ -11,10 +11,10 @@ import pandas as pd
 from scipy.special import expit
 
 from lensdet import calibration, metrics, statistics, thesis, thresholds
+from lensdet.experiments import BCE, F_1, F_BETA
 from lensdet.tables import cell, interval, lines, load_truth, median_run, models, scores
 
-BCE = "Binary Cross Entropy"
-OWN = (BCE, "F_beta Soft Loss", "F_1 Soft loss")  # whose own recall and precision are matched
+OWN = (BCE, F_BETA, F_1)  # whose own recall and precision are matched
 THESIS_RECALLS = {thesis.TABLE_5_1[model]["recall"][0]: model for model in OWN}
 
 
@@ -116,8 +116,8 @@ def effective_thresholds(parameters, data_key):
     """
     reference = scores(parameters, data_key, BCE, "calibration") if BCE in models(parameters) else None
     found = []
-    for model, (experiment, _) in models(parameters).items():
-        loss = parameters.loss(experiment)
+    for model, network in models(parameters).items():
+        loss = parameters.loss(network.loss)
         beta = {"fbeta": loss.get("beta"), "f1": 1.0}.get(loss["name"])
         read = scores(parameters, data_key, model, "calibration") if beta and reference is not None else None
         for run, logits in zip(read.runs, read.logits, strict=True) if read is not None else ():

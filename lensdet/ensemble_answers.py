@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from lensdet import control, ensembles, metrics, statistics, tables, thesis, thresholds
-from lensdet.ensemble_tables import AT, MEASURES, OVER, gain, same_name
+from lensdet import control, ensembles, metrics, statistics, tables, thresholds
+from lensdet.ensemble_tables import AT, MEASURES, OVER, gain
+from lensdet.experiments import BCE, ENSEMBLES, F_1, F_BETA, MEMBERS, NETWORKS, baseline, same_loss
 
-CASCADE = ("F_1 Soft loss", "F_beta Soft Loss")  # first stage, second stage (section 6.2)
-SINGLE = ("Binary Cross Entropy", "F_beta Soft Loss", "F_1 Soft loss", "NM_3")  # what a cascade is compared with
+CASCADE = (F_1, F_BETA)  # first stage, second stage (section 6.2)
+SINGLE = (BCE, F_BETA, F_1, "NM_3")  # what a cascade is compared with
 ANSWERED = [MEASURES[m] for m in ("accuracy", "f_beta", "precision", "recall", "f_beta_high", "f_beta_own")]
 BY_NAME = {name: which for which, name in MEASURES.items()}
 FAIR = [MEASURES[m] for m in ("f_beta_own", "auc")]  # where no threshold of p = 0.5 stands between
@@ -25,7 +26,7 @@ def members_by_rule(table):
     each = ", ".join(f"{metric} {model}" for metric, model in best.items())
     return (
         "By the rule of section 4.6 NM_x has the models that are best on accuracy, F_beta, precision and recall.  The "
-        f"thesis' numbers give x = {len(thesis.MEMBERS[3])}: {', '.join(thesis.MEMBERS[3])}.  Ours give "
+        f"thesis' numbers give x = {len(MEMBERS[3])}: {', '.join(MEMBERS[3])}.  Ours give "
         f"x = {len(models)}: {each}.  The members here stay those of the thesis, so that its ensembles are compared."
     )
 
@@ -45,7 +46,7 @@ def targets(parameters, data_key, ensemble):
 
     rows = []
     for name in ("training", "test"):
-        members = ensembles.load(parameters, data_key, thesis.members(ensemble), name)
+        members = ensembles.load(parameters, data_key, ENSEMBLES[ensemble].members, name)
         given = ensembles.dynamic_weights(parameters, data_key, ensemble, name)
         for labels, logits, weights, run in zip(np.broadcast_to(members.labels, members.logits.shape[:-1]),
                                                 members.logits, given, members.runs, strict=True):  # fmt: skip
@@ -56,8 +57,8 @@ def targets(parameters, data_key, ensemble):
             rows.append({"ensemble": ensemble, "set": name, "run": run, "images": len(labels),
                          "ties": float(((single == extreme[:, None]).sum(-1) > 1).mean()),
                          "by_label": sum(c.max() for c in counts.values()) / len(labels),
-                         "of_lenses": thesis.members(ensemble)[counts[1].argmax()],
-                         "of_negatives": thesis.members(ensemble)[counts[0].argmax()],
+                         "of_lenses": ENSEMBLES[ensemble].members[counts[1].argmax()],
+                         "of_negatives": ENSEMBLES[ensemble].members[counts[0].argmax()],
                          "named": float((weights.argmax(-1) == target).mean()),
                          "most_frequent": sum(counts.values()).max() / len(labels)})  # fmt: skip
     return pd.DataFrame(rows)
@@ -131,7 +132,7 @@ def bumps(parameters, data_key, ensemble, weights):
     weights : lensdet.ensembles.Weights
         Of the ``code`` protocol.
     """
-    models = thesis.members(ensemble)
+    models = ENSEMBLES[ensemble].members
     members, beta = ensembles.load(parameters, data_key, models), parameters.selection_beta
 
     def f_beta(p):
@@ -141,7 +142,7 @@ def bumps(parameters, data_key, ensemble, weights):
         return f_beta(metrics.probability(ensembles.mix(logits, weights.used[:, None])))
 
     raw = np.einsum("rnm,rm->rn", metrics.probability(members.logits), weights.raw)
-    soft = {model: weights.used[:, j].mean() for j, model in enumerate(models) if thesis.ROWS[model][0] != "bce"}
+    soft = {model: weights.used[:, j].mean() for j, model in enumerate(models) if NETWORKS[model].loss != "bce"}
     rounded = ensembles.votes(members.logits, models)
     return Bumps(used(members.logits), f_beta(raw), used(rounded), soft, {m: 1 - w for m, w in soft.items()})
 
@@ -194,14 +195,17 @@ def answer(parameters, measured, table, compared, learned, cascade):
             f"{over['mean']:.3f}; the thesis' {over.thesis:.3f} is the latter, and its precision and recall imply "
             f"{at.thesis:.3f}."
         )
-    for size in sorted({int(e[-1]) for e in table.model}):
-        one, asked = same_name("Binary Cross Entropy", size), "**Diversity of losses, or averaging of seeds?**"
+    for size in sorted({ENSEMBLES[ensemble].size for ensemble in table.model}):
+        mean_of, one, asked = (
+            baseline("mean", size),
+            same_loss(BCE, size),
+            "**Diversity of losses, or averaging of seeds?**",
+        )
         lines = [f"{several}, {_beside(name, compared.loc[(several, one, name)], one, 'test_low', 'test_high')}"
-                 for several in (f"mean of {size}", f"NM_{size}") for name in FAIR
+                 for several in (mean_of, f"NM_{size}") for name in FAIR
                  if (several, one, name) in compared.index]  # fmt: skip
         if lines:
-            single = [same_name("Binary Cross Entropy", 1)]
-            gains = {f"mean of {size}": thesis.MEMBERS[size], one: single}
+            gains = {mean_of: MEMBERS[size], one: [same_loss(BCE, 1)]}
             for name, (ensemble, parts) in itertools.product(FAIR, gains.items()):
                 mean, low, high = gain(measured, ensemble, parts, BY_NAME[name])
                 lines.append(f"{ensemble}, {name}: {mean:+.3f} ({tables.interval(low, high)}) on its members' average")

@@ -5,6 +5,7 @@ import numpy as np
 import seaborn as sns
 
 from lensdet import metrics
+from lensdet.experiments import ENSEMBLES, EXPERIMENTS
 from lensdet.loss_figures import LABELS, colour_of, label_of
 
 FBETA = r"$F_\beta$"
@@ -44,8 +45,7 @@ def name(method):
     """How a method, or a row of Table 5.1, is written in a figure."""
     if method in LABELS:
         return LABELS[method]
-    kind, _, size = method.partition("_")
-    return rf"{kind}$_{size}$" if kind in ("NM", "IDE") else method
+    return rf"{method.partition('_')[0]}$_{ENSEMBLES[method].size}$" if method in ENSEMBLES else method
 
 
 def raw_weights(tables, found):
@@ -115,13 +115,10 @@ KINDS = dict(zip(("member", "ensemble", "baseline", "same loss", "oracle"),
 
 def kind_of(which):
     """What a name among `lensdet.ensemble_tables.pairs` stands for: a key of `KINDS`."""
-    if which in LABELS:
-        return "member"
-    if which.startswith(("NM_", "IDE_")):
+    if which in ENSEMBLES:
         return "ensemble"
-    if which.startswith("oracle"):
-        return "oracle"
-    return "same loss" if " runs of " in which else "baseline"
+    kind = EXPERIMENTS[which].kind
+    return {"network": "member", "same loss": "same loss", "oracle": "oracle"}.get(kind, "baseline")
 
 
 def cascade(table):

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from lensdet import ensembles, metrics, statistics, tables, thesis, thresholds
+from lensdet.experiments import BCE, BY_LOSS, ENSEMBLES, EXPERIMENTS, MEMBERS, NETWORKS, baseline, same_loss
 
 # What is measured, and how it is named in tables.
 MEASURES = {
@@ -55,12 +56,12 @@ def area(curve):
 def pairs(parameters, data_key):
     """`lensdet.tables.Scores` on the calibration and test sets of ensembles, members and baselines, by name."""
     wanted, found = ensembles.possible(parameters), {}
-    sizes = sorted({int(e[-1]) for e in wanted})
+    sizes = sorted({ENSEMBLES[ensemble].size for ensemble in wanted})
 
     def twice(function, *arguments):
         return tuple(function(parameters, data_key, *arguments, name) for name in ("calibration", "test"))
 
-    for model in thesis.MEMBERS[sizes[-1]]:
+    for model in MEMBERS[sizes[-1]]:
         members = twice(ensembles.load, [model])
         found[model] = tuple(tables.Scores(m.labels, m.logits[..., 0], m.runs) for m in members)
     for ensemble in wanted:
@@ -68,11 +69,11 @@ def pairs(parameters, data_key):
     for size in sizes:
         fit, test = twice(ensembles.baselines, size)
         found |= {name: (fit[name], test[name]) for name in test}
-        for model in [m for m in thesis.MEMBERS[size] if thesis.ROWS[m][1]["text"] == "loss"]:
+        for model in [m for m in MEMBERS[size] if NETWORKS[m].checkpoint == BY_LOSS]:
             fit, test = twice(ensembles.same_loss, model, size)
             if test is not None:
-                found[same_name(model, 1)] = twice(ensembles.same_loss, model, 1)  # all there are, one by one
-                found[same_name(model, size)] = fit, test
+                found[same_loss(model, 1)] = twice(ensembles.same_loss, model, 1)  # all there are, one by one
+                found[same_loss(model, size)] = fit, test
     return found
 
 
@@ -91,16 +92,11 @@ def summary(measured):
     for name, measures in measured.items():
         for which, (plain, resampled) in measures.items():
             low, high = statistics.bootstrap_interval(resampled)
-            overlap = " runs of " in name and not name.startswith("single")  # they share runs: no spread over seeds
+            overlap = EXPERIMENTS[name].kind == "same loss" and EXPERIMENTS[name].size > 1  # they share runs
             rows.append({"model": name, "measure": MEASURES[which], "mean": plain.mean(),
                          "seed_spread": np.nan if overlap else statistics.seed_spread(plain), "test_low": low,
                          "test_high": high, "runs": len(plain)})  # fmt: skip
     return pd.DataFrame(rows)
-
-
-def same_name(model, size):
-    """How an ensemble of ``size`` runs of one row of Table 5.1 is called; of one run, its single runs."""
-    return f"{size if size > 1 else 'single'} runs of {model}"
 
 
 def implied_accuracy(precision, recall):
@@ -153,7 +149,7 @@ def weights_table(read):
         nelder_mead = isinstance(weights, ensembles.Weights)
         used = weights.used if nelder_mead else weights.mean(1)
         published = thesis.WEIGHTS.get(ensemble, (np.nan,) * used.shape[1])
-        for j, member in enumerate(thesis.members(ensemble)):
+        for j, member in enumerate(ENSEMBLES[ensemble].members):
             rows.append({"ensemble": ensemble, "member": member, "weight": used[:, j].mean(),
                           "seed_spread": statistics.seed_spread(used[:, j]),
                           "raw": weights.raw[:, j].mean() if nelder_mead else np.nan, "runs": len(used),
@@ -163,7 +159,7 @@ def weights_table(read):
 
 def copies(parameters, data_key, size):
     """Members that are the same network as an earlier one of the ensemble: how many, of all runs."""
-    members = ensembles.load(parameters, data_key, thesis.MEMBERS[size], "calibration")
+    members = ensembles.load(parameters, data_key, MEMBERS[size], "calibration")
     return int(sum((~ensembles.distinct(z)).sum() for z in members.logits)), members.logits.shape[0] * size
 
 
@@ -174,7 +170,7 @@ def compare(measured, name, other, measure):
     alone, between means.
     """
     (a, resampled_a), (b, resampled_b) = measured[name][measure], measured[other][measure]
-    if " runs of " in other:
+    if EXPERIMENTS[other].kind == "same loss":
         difference = a.mean() - b.mean()
         low, high = statistics.bootstrap_interval((resampled_a.mean(0) - resampled_b.mean(0))[None])
         nothing = np.nan
@@ -206,10 +202,10 @@ def against(parameters, found, measured):
         the same).
     """
     rows, compared = [], {}
-    for ensemble in [n for n in measured if n in thesis.TABLE_5_2 or n.startswith(("mean of", "stacking of"))]:
-        size = int(ensemble[-1])
-        fitted = {model: values(parameters, *[found[model][0]] * 2) for model in thesis.MEMBERS[size]}
-        others = [n for n in (f"mean of {size}", same_name("Binary Cross Entropy", size)) if n in measured]
+    for ensemble in [n for n in measured if n in ENSEMBLES or EXPERIMENTS[n].kind in ("mean", "stacking")]:
+        size = EXPERIMENTS[ensemble].size
+        fitted = {model: values(parameters, *[found[model][0]] * 2) for model in MEMBERS[size]}
+        others = [n for n in (baseline("mean", size), same_loss(BCE, size)) if n in measured]
         for which in MEASURES:
             best = max(fitted, key=lambda model: fitted[model][which].mean())
             for role, other in [("best member", best), *((o, o) for o in others if o != ensemble)]:

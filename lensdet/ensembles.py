@@ -13,7 +13,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from lensdet import metrics, results, thesis, thresholds
+from lensdet import metrics, results, thresholds
+from lensdet.experiments import ENSEMBLES, INPUT_DEPENDENT, MEMBERS, NETWORKS, baseline
 from lensdet.streams import stream
 from lensdet.tables import Scores
 
@@ -44,17 +45,17 @@ def possible(parameters):
     ValueError
         Where there is none, naming what is missing.
     """
-    wanted = {e: {thesis.ROWS[name][0] for name in thesis.members(e)} for e in parameters.ensembles}
-    found = [e for e, losses in wanted.items() if losses <= set(parameters.experiments)]
+    wanted = {e: ENSEMBLES[e].losses for e in parameters.ensembles}
+    found = [e for e, losses in wanted.items() if set(losses) <= set(parameters.experiments)]
     if not found:
-        needs = "; ".join(f"{e} {', '.join(sorted(losses))}" for e, losses in wanted.items())
+        needs = "; ".join(f"{e} {', '.join(losses)}" for e, losses in wanted.items())
         raise ValueError(f"no ensemble can be made of the experiments {', '.join(parameters.experiments)}: {needs}")
     return found
 
 
 def dynamic(parameters):
     """The input-dependent ones of `possible`: those that have a network to train."""
-    return [ensemble for ensemble in possible(parameters) if ensemble.startswith("IDE")]
+    return [ensemble for ensemble in possible(parameters) if ensemble in INPUT_DEPENDENT]
 
 
 def load(parameters, data_key, models, name="test"):
@@ -72,7 +73,7 @@ def load(parameters, data_key, models, name="test"):
     found = [read(members, name) for members in runs]
     for i, members in zip(numbers, runs, strict=True):
         for (folder, _), model in zip(members, models, strict=True):
-            results.check_run(folder, parameters, thesis.ROWS[model][0], int(i), data_key)
+            results.check_run(folder, parameters, NETWORKS[model].loss, int(i), data_key)
     if name != "training":  # of that every run has its own
         for members, (rows, _) in zip(runs, found, strict=True):
             _same_rows(members[0][0], rows, found[0][0], name)
@@ -159,7 +160,7 @@ def nelder_mead(labels, logits, protocol, rng):
 def nelder_mead_weights(parameters, data_key, ensemble):
     """`Weights` of ``NM_3`` or ``NM_6`` for each run."""
     protocol = parameters.protocol
-    fit = load(parameters, data_key, thesis.members(ensemble), {"text": "calibration", "code": "training"}[protocol])
+    fit = load(parameters, data_key, ENSEMBLES[ensemble].members, {"text": "calibration", "code": "training"}[protocol])
     labels = np.broadcast_to(fit.labels, fit.logits.shape[:-1])
     found = [
         nelder_mead(y, z, protocol, stream(parameters.seed, f"nelder-mead/{ensemble}", int(run)))
@@ -181,7 +182,7 @@ def dynamic_weights(parameters, data_key, ensemble, name="test"):
         folder = results.run_folder(parameters, ensemble, run, data_key)
         rows, logits = read([(folder, selector)], name)
         results.check_run(folder, parameters, ensemble, run, data_key)
-        members = run_members(parameters, data_key, thesis.members(ensemble), run)
+        members = run_members(parameters, data_key, ENSEMBLES[ensemble].members, run)
         _same_rows(folder, rows, results.load_rows(members[0][0], name), name)
         if results.load_provenance(folder)["members"] != [results.fingerprint(*member) for member in members]:
             raise ValueError(f"{folder}: a member was trained anew since; remove the folder to train it for these")
@@ -191,14 +192,15 @@ def dynamic_weights(parameters, data_key, ensemble, name="test"):
 
 def run_members(parameters, data_key, models, run):
     """Folder and selector of some rows of Table 5.1 for one run."""
-    pairs = [(thesis.ROWS[model][0], thesis.ROWS[model][1][parameters.protocol]) for model in models]
-    return [(results.run_folder(parameters, experiment, run, data_key), selector) for experiment, selector in pairs]
+    networks = [NETWORKS[model] for model in models]
+    return [(results.run_folder(parameters, network.loss, run, data_key), network.checkpoint[parameters.protocol])
+            for network in networks]  # fmt: skip
 
 
 def scores(parameters, data_key, ensemble, name="test"):
     """`lensdet.tables.Scores` of ``NM_3``, ``NM_6``, ``IDE_3`` or ``IDE_6``: what the members say, weighed."""
-    members = load(parameters, data_key, thesis.members(ensemble), name)
-    if ensemble.startswith("IDE"):
+    members = load(parameters, data_key, ENSEMBLES[ensemble].members, name)
+    if ensemble in INPUT_DEPENDENT:
         weights = dynamic_weights(parameters, data_key, ensemble, name)
     else:
         weights = nelder_mead_weights(parameters, data_key, ensemble).used[:, None]
@@ -212,7 +214,7 @@ def baselines(parameters, data_key, size, name="test"):
     regression on the standardised logits.  ``oracle``: for each image the member closest to its label, which uses the
     labels and cannot be attained.
     """
-    fit, members = (load(parameters, data_key, thesis.MEMBERS[size], each) for each in ("calibration", name))
+    fit, members = (load(parameters, data_key, MEMBERS[size], each) for each in ("calibration", name))
     once = np.stack([distinct(z) for z in fit.logits]).astype(float)
     error = np.mean((metrics.probability(fit.logits) - fit.labels[:, None]) ** 2, 1)  # (R, m)
     best = np.eye(size)[error.argmin(-1)]
@@ -222,12 +224,12 @@ def baselines(parameters, data_key, size, name="test"):
     ]
     oracle = np.where(members.labels > 0, members.logits.max(-1), members.logits.min(-1))
     found = {
-        f"mean of {size}": mix(members.logits, (once / once.sum(-1, keepdims=True))[:, None]),
-        f"best member of {size}": mix(members.logits, best[:, None]),
-        f"stacking of {size}": np.stack(stacked),
-        f"oracle of {size}": oracle,
+        "mean": mix(members.logits, (once / once.sum(-1, keepdims=True))[:, None]),
+        "best member": mix(members.logits, best[:, None]),
+        "stacking": np.stack(stacked),
+        "oracle": oracle,
     }
-    return {which: Scores(members.labels, logits, members.runs) for which, logits in found.items()}
+    return {baseline(kind, size): Scores(members.labels, logits, members.runs) for kind, logits in found.items()}
 
 
 def same_loss(parameters, data_key, model, size, name="test"):
@@ -236,9 +238,9 @@ def same_loss(parameters, data_key, model, size, name="test"):
     All complete runs in results/ serve, also beyond ``runs``; one that diverged is named and left out.  These ensembles
     share members: they say nothing of other seeds.  None where there are too few runs.
     """
-    experiment, selector = thesis.ROWS[model]
-    folders, selector = [], selector[parameters.protocol]
-    for folder in results.all_runs(parameters, experiment, data_key):
+    network, folders = NETWORKS[model], []
+    selector = network.checkpoint[parameters.protocol]
+    for folder in results.all_runs(parameters, network.loss, data_key):
         if all(np.isfinite(results.load_logits(folder, selector, each)[1]).all() for each in ("calibration", "test")):
             folders.append(folder)
         else:
@@ -291,5 +293,5 @@ def cascade_cuts(labels, first, second, beta, recall=None):
 
 def votes(logits, models):
     """Logits (..., m) of members with those of soft losses rounded to a yes or no (p = 0.5), rows of Table 5.1."""
-    soft = np.array([thesis.ROWS[model][0] != "bce" for model in models])
+    soft = np.array([NETWORKS[model].loss != "bce" for model in models])
     return np.where(soft, np.where(np.asarray(logits) >= 0, -REJECTED, REJECTED), logits)

@@ -5,16 +5,17 @@ import numpy as np
 import seaborn as sns
 
 from lensdet import metrics, thesis, thresholds
+from lensdet.experiments import BCE, BY_F_BETA, BY_SOFT_F_BETA, F_1, F_1_DOUBLE, F_BETA
 from lensdet.statistics import clopper_pearson
 
 # What is drawn as maths; any other model is drawn by its name.
 LABELS = {
-    "Binary Cross Entropy": "binary cross-entropy",
-    "F_beta metric": r"$F_\beta$ metric",
-    "Soft F_beta metric": r"soft $F_\beta$ metric",
-    "F_beta Soft Loss": r"$F_\beta$ soft loss",
-    "F_1 Soft loss": r"$F_1$ soft loss",
-    "F_1 Double Soft loss": r"$F_1$ double soft loss",
+    BCE: "binary cross-entropy",
+    BY_F_BETA: r"$F_\beta$ metric",
+    BY_SOFT_F_BETA: r"soft $F_\beta$ metric",
+    F_BETA: r"$F_\beta$ soft loss",
+    F_1: r"$F_1$ soft loss",
+    F_1_DOUBLE: r"$F_1$ double soft loss",
 }
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from lensdet import thesis
+from lensdet.experiments import ENSEMBLES, NETWORKS
 
 LOSSES = ("bce", "fbeta", "f1", "f1_double")  # of the thesis
 FURTHER = ("focal", "sigmoid_f1")  # beyond it
@@ -186,7 +186,7 @@ class Parameters(Simulation, Sampling, Training, Candidates):
     )  # fmt: skip
     runs: Count = Field(10, description="runs of each experiment, paired: run i has the same weights and rows in all")
     ensembles: tuple[Literal["NM_3", "NM_6", "IDE_3", "IDE_6"], ...] = Field(
-        tuple(thesis.TABLE_5_2), min_length=1, description="Nelder-Mead and input-dependent ensembles (section 4.6)"
+        tuple(ENSEMBLES), min_length=1, description="Nelder-Mead and input-dependent ensembles (section 4.6)"
     )
     dynamic_chunks: Count = Field(2000, description="chunks that the network of an input-dependent ensemble trains on")
     segmentation: Literal["none", "text", "code"] = Field(
@@ -304,9 +304,9 @@ class Parameters(Simulation, Sampling, Training, Candidates):
 
         An experiment is a loss, or ``IDE_3`` or ``IDE_6``: the network that weighs the members of an ensemble.
         """
-        if experiment in thesis.TABLE_5_2:
-            members = [thesis.ROWS[name] for name in thesis.members(experiment)]
-            members = [[self.experiment_name(loss, data_key), selector[self.protocol]] for loss, selector in members]
+        if experiment in ENSEMBLES:
+            members = [NETWORKS[name] for name in ENSEMBLES[experiment].members]
+            members = [[self.experiment_name(m.loss, data_key), m.checkpoint[self.protocol]] for m in members]
             own = {"loss": "closest member", "protocol": self.protocol, "members": members}
             return {**own, **self.dynamic().section(Training), "data": data_key}
         loss = self.loss(experiment)

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from lensdet import control, ensemble_tables, maxtree, segmentation, segmentation_sweep, statistics, tables, thesis
+from lensdet.experiments import BCE, BY_LOSS, MAX_TREE
 
 # What is compared, and how it is named in tables.
 MEASURES = {
@@ -33,7 +34,7 @@ def pairs(ways, data_key):
         Of pairs, by (row of Table 5.1, name of the segmentation).
     """
     found = {}
-    for model in [m for m, (_, selector) in tables.models(ways[PLAIN]).items() if selector["text"] == "loss"]:
+    for model in [name for name, network in tables.models(ways[PLAIN]).items() if network.checkpoint == BY_LOSS]:
         for how, p in ways.items():
             both = tuple(tables.scores(p, data_key, model, part) for part in ("calibration", "test"))
             if None not in both:
@@ -65,8 +66,8 @@ def table_5_3(parameters, found, weights):
         for which, line in zip(summary, tables.lines(model, test, summary), strict=True):
             published = (line["thesis"], line["thesis_spread"])
             if how != PLAIN:
-                theirs = model == control.BCE and how in maxtree.PRESETS
-                published = thesis.TABLE_5_3["Max-Tree Seg."][which] if theirs else (np.nan, np.nan)
+                theirs = model == BCE and how in maxtree.PRESETS
+                published = thesis.TABLE_5_3[MAX_TREE][which] if theirs else (np.nan, np.nan)
             beside = dict(zip(("thesis", "thesis_spread"), published, strict=True))
             rows.append({**line, "model": name(model, how), **beside})
     return pd.DataFrame(rows)

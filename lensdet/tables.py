@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from lensdet import metrics, mocklens, results, statistics, thesis
+from lensdet.experiments import BY_LOSS, F_BETA, NETWORKS, Experiment
 
 METRICS = {"accuracy": "accuracy", "f_beta": "F_beta", "precision": "precision", "recall": "recall"}
 FURTHER = {"focal": "Focal loss", "sigmoid_f1": "sigmoidF1 loss"}
@@ -20,13 +21,12 @@ class Scores(NamedTuple):
 
 
 def models(parameters):
-    """Experiment and selector by name of the model: the rows of Table 5.1 in the thesis' order, then what is beyond."""
-    found = {row: pair for row, pair in thesis.ROWS.items() if pair[0] in parameters.experiments}
-    for experiment in parameters.experiments:
-        if experiment not in {loss for loss, _ in thesis.ROWS.values()}:
-            loss = parameters.loss(experiment)
-            name = FURTHER.get(experiment) or f"F_beta Soft Loss, beta {loss['beta']:g}"
-            found[name] = experiment, {"text": "loss", "code": "code_loss"}
+    """`lensdet.experiments.Experiment` by name: the rows of Table 5.1 in the thesis' order, then what is beyond."""
+    found = {name: network for name, network in NETWORKS.items() if network.loss in parameters.experiments}
+    for loss in parameters.experiments:
+        if loss not in {network.loss for network in NETWORKS.values()}:
+            name = FURTHER.get(loss) or f"{F_BETA}, beta {parameters.loss(loss)['beta']:g}"
+            found[name] = Experiment(name, "network", loss, BY_LOSS)
     return found
 
 
@@ -35,10 +35,10 @@ def scores(parameters, data_key, model, name="test", protocol=None):
 
     A run that diverged (some logit of the calibration or test set is not finite) is named and left out, of all sets.
     """
-    experiment, selector = models(parameters)[model]
-    selector = selector[protocol or parameters.protocol]
+    network = models(parameters)[model]
+    selector = network.checkpoint[protocol or parameters.protocol]
     labels, logits, runs = None, [], []
-    for folder in results.complete_runs(parameters, experiment, data_key):
+    for folder in results.complete_runs(parameters, network.loss, data_key):
         sets = {each: results.load_logits(folder, selector, each) for each in {"calibration", "test", name}}
         if not all(np.isfinite(found).all() for _, found in sets.values()):
             print(f"{model}: run {int(folder.name[4:])} diverged (logits that are not finite) and is left out")
@@ -78,7 +78,7 @@ def best_models(table):
 
 def median_run(parameters, data_key, model, read):
     """Index in `Scores` of the run of median validation loss; where that diverged, of the first that did not."""
-    folder = results.median_run(results.complete_runs(parameters, models(parameters)[model][0], data_key))
+    folder = results.median_run(results.complete_runs(parameters, models(parameters)[model].loss, data_key))
     found = np.flatnonzero(read.runs == int(folder.name[4:]))
     return int(found[0]) if len(found) else 0
 

@@ -7,6 +7,18 @@ the accuracy of Table 5.1 at p > 0.5 (`lensdet.metrics.PROTOCOLS`, ``code``).
 
 from typing import NamedTuple
 
+from lensdet.experiments import (
+    BCE,
+    BY_F_BETA,
+    BY_SOFT_F_BETA,
+    ENSEMBLES,
+    F_1,
+    F_1_DOUBLE,
+    F_BETA,
+    MAX_TREE,
+    NETWORKS,
+)
+
 
 def _table(rows):
     metrics = ("accuracy", "f_beta", "precision", "recall")
@@ -16,12 +28,12 @@ def _table(rows):
 # Table 5.1 (section 5.1): losses and model selection.
 TABLE_5_1 = _table(
     {
-        "Binary Cross Entropy": ((0.937, 0.005), (0.947, 0.006), (0.948, 0.007), (0.924, 0.016)),
-        "F_beta metric": ((0.929, 0.005), (0.930, 0.009), (0.930, 0.009), (0.927, 0.013)),
-        "Soft F_beta metric": ((0.935, 0.005), (0.947, 0.009), (0.948, 0.009), (0.921, 0.014)),
-        "F_beta Soft Loss": ((0.849, 0.008), (0.969, 0.007), (0.979, 0.008), (0.713, 0.014)),
-        "F_1 Soft loss": ((0.892, 0.015), (0.854, 0.029), (0.852, 0.030), (0.951, 0.015)),
-        "F_1 Double Soft loss": ((0.917, 0.008), (0.927, 0.012), (0.927, 0.012), (0.904, 0.013)),
+        BCE: ((0.937, 0.005), (0.947, 0.006), (0.948, 0.007), (0.924, 0.016)),
+        BY_F_BETA: ((0.929, 0.005), (0.930, 0.009), (0.930, 0.009), (0.927, 0.013)),
+        BY_SOFT_F_BETA: ((0.935, 0.005), (0.947, 0.009), (0.948, 0.009), (0.921, 0.014)),
+        F_BETA: ((0.849, 0.008), (0.969, 0.007), (0.979, 0.008), (0.713, 0.014)),
+        F_1: ((0.892, 0.015), (0.854, 0.029), (0.852, 0.030), (0.951, 0.015)),
+        F_1_DOUBLE: ((0.917, 0.008), (0.927, 0.012), (0.927, 0.012), (0.904, 0.013)),
     }
 )
 
@@ -37,50 +49,20 @@ TABLE_5_2 = _table(
 )
 
 # Table 5.3 (section 5.5): BCE after Max-Tree segmentation.
-TABLE_5_3 = _table({"Max-Tree Seg.": ((0.898, 0.008), (0.918, 0.014), (0.919, 0.015), (0.874, 0.015))})
-
-# Each row of Table 5.1: the loss that is trained, and what its checkpoint is selected by under each protocol
-# (`lensdet.selection.selectors`).  The first three are one training.  The published runs chose the third by accuracy.
-ROWS = {
-    "Binary Cross Entropy": ("bce", {"text": "loss", "code": "code_loss"}),
-    "F_beta metric": ("bce", {"text": "f_beta", "code": "code_f_beta"}),
-    "Soft F_beta metric": ("bce", {"text": "soft_f_beta", "code": "code_accuracy"}),
-    "F_beta Soft Loss": ("fbeta", {"text": "loss", "code": "code_loss"}),
-    "F_1 Soft loss": ("f1", {"text": "loss", "code": "code_loss"}),
-    "F_1 Double Soft loss": ("f1_double", {"text": "loss", "code": "code_loss"}),
-}
+TABLE_5_3 = _table({MAX_TREE: ((0.898, 0.008), (0.918, 0.014), (0.919, 0.015), (0.874, 0.015))})
 
 # Colours of Fig. 5.1 (matplotlib's names).
 COLOURS = {
-    "Binary Cross Entropy": "red",
-    "F_beta metric": "cyan",
-    "Soft F_beta metric": "green",
-    "F_beta Soft Loss": "blue",
-    "F_1 Soft loss": "orange",
-    "F_1 Double Soft loss": "lawngreen",
+    BCE: "red",
+    BY_F_BETA: "cyan",
+    BY_SOFT_F_BETA: "green",
+    F_BETA: "blue",
+    F_1: "orange",
+    F_1_DOUBLE: "lawngreen",
 }
 
-# Members of the ensembles (section 4.6), in the order of the published files, which the captions of Figs. 5.15 to 5.18
-# keep but for the last three (thesis: F_beta metric, double F_1, soft F_beta metric; 0.20 and 0.19 may be swapped).
-MEMBERS = {
-    3: ("Binary Cross Entropy", "F_beta Soft Loss", "F_1 Soft loss"),
-    6: (
-        "Binary Cross Entropy",
-        "F_beta Soft Loss",
-        "F_1 Soft loss",
-        "Soft F_beta metric",
-        "F_1 Double Soft loss",
-        "F_beta metric",
-    ),
-}
-
-
-def members(ensemble):
-    """Rows of Table 5.1 that are members of ``NM_3``, ``NM_6``, ``IDE_3`` or ``IDE_6``."""
-    return MEMBERS[int(ensemble[-1])]
-
-
-# Mean weights of the Nelder-Mead ensembles (captions of Figs. 5.15 and 5.16), in the order of `MEMBERS`.
+# Mean weights of the Nelder-Mead ensembles (captions of Figs. 5.15 and 5.16), in the order of
+# `lensdet.experiments.MEMBERS`.
 WEIGHTS = {"NM_3": (0.55, 0.22, 0.23), "NM_6": (0.20, 0.13, 0.13, 0.20, 0.13, 0.19)}
 
 
@@ -106,7 +88,7 @@ _GRADCAM = {
     **{f"7.{k}": "false negative" for k in range(18, 22)},
 }
 # First figure of each loss in section 5.3 and in appendix 7.3.
-_INFORMATION = {"Binary Cross Entropy": (9, 22), "F_beta Soft Loss": (11, 28), "F_1 Soft loss": (13, 25)}
+_INFORMATION = {BCE: (9, 22), F_BETA: (11, 28), F_1: (13, 25)}
 _ENSEMBLES = {"NM_3": 15, "NM_6": 16, "IDE_3": 17, "IDE_6": 18}
 
 # Every figure of the thesis by number; ours is the file fig_5_1 for Figure 5.1.
@@ -136,7 +118,7 @@ FIGURES = {
     **{f"5.{k}": Shown(f"F_beta against the threshold, {name}", "05") for name, k in _ENSEMBLES.items()},
     "5.19": Shown("A mock lens before and after Max-Tree segmentation", "06"),
     "5.20": Shown("F_beta against the threshold, Max-Tree segmentation", "06"),
-    **{f"7.{k}": Shown(f"Predictions on the test set, {model}", "02") for k, model in enumerate(ROWS, 1)},
+    **{f"7.{k}": Shown(f"Predictions on the test set, {model}", "02") for k, model in enumerate(NETWORKS, 1)},
 }
 FIGURES = dict(sorted(FIGURES.items(), key=lambda item: [int(part) for part in item[0].split(".")]))
 
@@ -174,14 +156,12 @@ class Claim(NamedTuple):
             return 4
         if self.b == SMALLER:
             return 2
-        return 3 if {self.a, self.b} & TABLE_5_2.keys() else 1
+        return 3 if {self.a, self.b} & ENSEMBLES.keys() else 1
 
 
 BEST_MEMBER = "its best member"  # of an ensemble, in the metric of the claim
 LARGE_RADIUS = 2.5  # arcsec, of "Einstein radii above approximately 2.5" (section 5.3)
 SMALLER = f"its recall below {LARGE_RADIUS} arcsec"  # of the same model on the other mock lenses
-MAX_TREE = next(iter(TABLE_5_3))
-_BCE, _BY_F_BETA, _BY_SOFT_F_BETA, _FBETA, _F1, _DOUBLE = ROWS
 _HIGH = ("f_beta_high", "precision_high")
 
 
@@ -191,24 +171,24 @@ def _above_all(section, a, metric, others):
 
 CLAIMS = (
     # Table 5.1 and the answer to the first research question
-    *_above_all("5.1, 6.1", _BCE, "accuracy", ROWS),
-    *_above_all("5.1, 6.1", _FBETA, "f_beta", ROWS),
-    *_above_all("5.1, 6.1", _FBETA, "precision", ROWS),
-    *_above_all("5.1, 6.1", _F1, "recall", ROWS),
+    *_above_all("5.1, 6.1", BCE, "accuracy", NETWORKS),
+    *_above_all("5.1, 6.1", F_BETA, "f_beta", NETWORKS),
+    *_above_all("5.1, 6.1", F_BETA, "precision", NETWORKS),
+    *_above_all("5.1, 6.1", F_1, "recall", NETWORKS),
     # Figures 5.1 and 5.2: soft losses push predictions to 0 and 1, so that their curves are flat
-    *(Claim("5.1, 5.6", soft, _BCE, "polarised", 1) for soft in (_FBETA, _F1, _DOUBLE)),
-    *(Claim("5.1, 5.6", soft, _BCE, "f_beta_over_thresholds", -1) for soft in (_FBETA, _F1, _DOUBLE)),
+    *(Claim("5.1, 5.6", soft, BCE, "polarised", 1) for soft in (F_BETA, F_1, F_1_DOUBLE)),
+    *(Claim("5.1, 5.6", soft, BCE, "f_beta_over_thresholds", -1) for soft in (F_BETA, F_1, F_1_DOUBLE)),
     # what the precision of one and the recall of the other cost
-    Claim("5.1, 5.3", _FBETA, _BCE, "recall", -1),
-    Claim("5.3", _FBETA, _BCE, "false_positive_rate", -1),
-    Claim("5.3", _F1, _BCE, "false_positive_rate", 1),
+    Claim("5.1, 5.3", F_BETA, BCE, "recall", -1),
+    Claim("5.3", F_BETA, BCE, "false_positive_rate", -1),
+    Claim("5.3", F_1, BCE, "false_positive_rate", 1),
     # ensembles at high thresholds, and at others
     *(Claim("5.4, 6.1", e, BEST_MEMBER, metric, 1) for e in ("NM_3", "NM_6") for metric in _HIGH),
     *(claim for metric in _HIGH for claim in _above_all("5.4, 6.1", "NM_6", metric, TABLE_5_2)),
     *(Claim("5.4", e, BEST_MEMBER, "f_beta_low", -1) for e in ("NM_3", "NM_6")),
     # no ensemble has the highest value of anything at p = 0.5
     *(Claim("5.4, 6.1", best, ensemble, metric, 1)
-      for metric, best in (("accuracy", _BCE), ("f_beta", _FBETA), ("precision", _FBETA), ("recall", _F1))
+      for metric, best in (("accuracy", BCE), ("f_beta", F_BETA), ("precision", F_BETA), ("recall", F_1))
       for ensemble in TABLE_5_2),
     # input-dependent ensembles beside Nelder-Mead
     *(Claim("5.4", f"IDE_{m}", f"NM_{m}", metric, sign)
@@ -216,15 +196,15 @@ CLAIMS = (
       for m in (3, 6)),
     Claim("5.4", "IDE_6", "IDE_3", "f_beta_over_runs", -1),
     # Max-Tree segmentation does not help
-    *(Claim("5.5, 6.1", _BCE, MAX_TREE, metric, 1) for metric in ("accuracy", "f_beta", "precision", "recall")),
+    *(Claim("5.5, 6.1", BCE, MAX_TREE, metric, 1) for metric in ("accuracy", "f_beta", "precision", "recall")),
     # asked in section 1.3 and not answered: stated here as that it does not shorten the training
-    Claim("1.3", MAX_TREE, _BCE, "training", 1),
+    Claim("1.3", MAX_TREE, BCE, "training", 1),
     # said of soft F_1, beside its accuracy below that of cross-entropy above; Table 5.1 has soft F_beta lower still
-    *(Claim("5.3", _F1, row, "accuracy", -1) for row in ROWS if row not in (_BCE, _F1)),
-    Claim("5.3", _FBETA, SMALLER, "recall_large", 1),
+    *(Claim("5.3", F_1, row, "accuracy", -1) for row in NETWORKS if row not in (BCE, F_1)),
+    Claim("5.3", F_BETA, SMALLER, "recall_large", 1),
     # checkpoints that are selected by a metric have more of it on the validation set, and not on the test set
-    Claim("5.6", _BY_F_BETA, _BCE, "mean_f_beta_lost", 1),
-    Claim("5.6", _BY_SOFT_F_BETA, _BCE, "soft_f_beta_lost", 1),
+    Claim("5.6", BY_F_BETA, BCE, "mean_f_beta_lost", 1),
+    Claim("5.6", BY_SOFT_F_BETA, BCE, "soft_f_beta_lost", 1),
 )  # fmt: skip
 
 

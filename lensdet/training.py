@@ -25,7 +25,8 @@ from joblib.externals.loky import get_reusable_executor
 from tqdm import tqdm
 
 from lensdet import bank as bank_room
-from lensdet import ensembles, maxtree, mocklens, results, stamps, thesis
+from lensdet import ensembles, maxtree, mocklens, results, stamps
+from lensdet.experiments import ENSEMBLES, NETWORKS
 from lensdet.parameters import ADDED_LATER, read_yaml, resolve
 
 # Processes share the memory of a GPU, of which one of either backend would else take all or nearly all.
@@ -39,7 +40,7 @@ def banner(parameters, experiments=None):
     Without ``experiments``, those of the parameters.
     """
     todo = _missing(parameters, bank_room.data_key(parameters), experiments or parameters.experiments)
-    networks = [experiment for _, experiment in todo if experiment in thesis.TABLE_5_2]
+    networks = [experiment for _, experiment in todo if experiment in ENSEMBLES]
     runs = len(todo) - len(networks)
     if not todo:
         return f"profile {parameters.profile}: all runs are there"
@@ -50,7 +51,7 @@ def banner(parameters, experiments=None):
     lines = [f"{line}; {results.device()}"]
     # a step is three passes of a network, and one of each member
     chunks = runs * parameters.chunks
-    chunks += parameters.dynamic_chunks * sum(1 + len(thesis.members(experiment)) / 3 for experiment in networks)
+    chunks += parameters.dynamic_chunks * sum(1 + len(ENSEMBLES[experiment].members) / 3 for experiment in networks)
     images = chunks * parameters.chunk_size
     # measured on 2 cores: 50 images a second at full width; the cost goes with the square of the width, slower below
     hours = images / (50 * min(8.0, (64 / parameters.width) ** 2)) / 3600
@@ -139,7 +140,7 @@ def _open_bank(parameters, experiment):
     from lensdet import engine
 
     with ThreadPoolExecutor(1) as ahead:
-        if not parameters.data and experiment not in thesis.TABLE_5_2:
+        if not parameters.data and experiment not in ENSEMBLES:
             ahead.submit(engine.compile_ahead, parameters, experiment,
                          parameters.n_lrg + parameters.n_contaminant, parameters.n_source)  # fmt: skip
         return bank_room.open_bank(parameters)
@@ -281,10 +282,10 @@ def _learners(p, bank):
         if experiment in finders:
             finders[experiment].restart(run)
             return finders[experiment]
-        if experiment not in thesis.TABLE_5_2:
+        if experiment not in ENSEMBLES:
             finders[experiment] = Learner(p, experiment, run, *stamps_on_device())
             return finders[experiment]
-        members = ensembles.run_members(p, bank.data_key, thesis.members(experiment), run)
+        members = ensembles.run_members(p, bank.data_key, ENSEMBLES[experiment].members, run)
         if waiting := sorted({str(folder) for folder, _ in members if not results.is_complete(folder)}):
             raise Busy(f"{experiment} run {run} needs members that are not trained yet: {', '.join(waiting)}")
         networks = [load_network(folder, selector) for folder, selector in members]
@@ -301,7 +302,7 @@ def _train(p, experiment, run, bank, folder, progress, deadline, learner):
     size = mocklens.sizes(bank, "train")
     results.write_json(folder / "parameters.json", p.experiment(experiment, bank.data_key) | {"run": run})
     last, before = p.chunks, 0  # the chunk after those of a finder is scored, and no part of a training
-    if experiment in thesis.TABLE_5_2:
+    if experiment in ENSEMBLES:
         p, before = p.dynamic(), last + 1
     validation = on_device(*mocklens.device_bank(bank, "validation"))
     frozen_size = mocklens.sizes(bank, "validation")
@@ -407,9 +408,9 @@ def _score_large(p, experiment, folder, learner, state):
     """Leave logits of the large test set, by the selectors of the tables' rows; returns the name of the file."""
     from lensdet.engine import on_device
 
-    rows_of_tables = [s for loss, by in thesis.ROWS.values() if loss == experiment for s in by.values()]
+    rows_of_tables = [s for n in NETWORKS.values() if n.loss == experiment for s in n.checkpoint.values()]
     further = dict.fromkeys(["loss", *(rows_of_tables or ["code_loss"])])
-    wanted = learner.selectors if experiment in thesis.TABLE_5_2 else further
+    wanted = learner.selectors if experiment in ENSEMBLES else further
     settings, (bank, rows) = p.maxtree(), mocklens.large_set(p)
     chunks = {selector: state.best[selector][1] for selector in wanted}
     scored = {chunk: [] for chunk in chunks.values()}

@@ -50,9 +50,9 @@ from lensdet import (
     schematics,
     stamps,
     tables,
-    thesis,
     training,
 )
+from lensdet.experiments import NETWORKS
 
 p = parameters.from_notebook(globals())
 figures.plt.rcParams.update(figures.STYLE)
@@ -122,7 +122,7 @@ figures.face(figure, p, **made)
 figures.save(figure, "fig_5_2", p)
 
 # %%
-for number, model in enumerate(thesis.ROWS, 1):
+for number, model in enumerate(NETWORKS, 1):
     if model in shown:
         figure = loss_figures.histogram(shown[model][1], f"{model}, run {shown[model][2]}")
         figures.face(figure, p, **made)

@@ -40,6 +40,7 @@ from lensdet import (
     tables,
     training,
 )
+from lensdet.experiments import BCE, F_1, F_BETA
 
 p = parameters.from_notebook(globals())
 figures.plt.rcParams.update(figures.STYLE)
@@ -51,7 +52,7 @@ for name in ("test", "information"):
     table = tables.load_truth(p, key, name)
     table = table[table["label"] == 1].reset_index(drop=True)
     truth[name] = table.assign(fraction=information.kept_fractions(p, key, name)[estimator])
-wanted = {"bce": "Binary Cross Entropy", "fbeta": "F_beta Soft Loss", "f1": "F_1 Soft loss"}
+wanted = {"bce": BCE, "fbeta": F_BETA, "f1": F_1}
 read = {model: {} for loss, model in wanted.items() if loss in p.experiments} or {next(iter(tables.models(p))): {}}
 pooled = {}  # of all runs, on the information set
 for model in read:
@@ -106,7 +107,7 @@ show(figure, "04_noise", runs=None)
 # ## Figures 5.9, 5.11 and 5.13: who is found, by Einstein radius and alpha
 
 # %%
-first = {"Binary Cross Entropy": (9, 22), "F_beta Soft Loss": (11, 28), "F_1 Soft loss": (13, 25)}
+first = {BCE: (9, 22), F_BETA: (11, 28), F_1: (13, 25)}
 kinds = ("radius_alpha", "fraction", "prediction_fraction", "prediction_radius", "mean_prediction")
 
 

@@ -40,15 +40,15 @@ from lensdet import (
     figures,
     parameters,
     tables,
-    thesis,
     training,
 )
 from lensdet import ensembles as methods
+from lensdet.experiments import ENSEMBLES
 
 p = parameters.from_notebook(globals())
 figures.plt.rcParams.update(figures.STYLE)
 chosen, dynamic = methods.possible(p), methods.dynamic(p)
-losses = sorted({thesis.ROWS[model][0] for ensemble in chosen for model in thesis.members(ensemble)})
+losses = sorted({loss for ensemble in chosen for loss in ENSEMBLES[ensemble].losses})
 print(training.banner(p, [*losses, *dynamic]))
 
 # %% [markdown]
@@ -91,7 +91,7 @@ Markdown(ensemble_answers.members_by_rule(tables.table_5_1(p, key, weights)))
 # %%
 numbers = {"NM_3": 15, "NM_6": 16, "IDE_3": 17, "IDE_6": 18}
 for ensemble in chosen:
-    members = {model: found[model][1] for model in thesis.members(ensemble)}
+    members = {model: found[model][1] for model in ENSEMBLES[ensemble].members}
     show(
         ensemble_figures.f_beta_curve(ensemble, found[ensemble][1], members, p.selection_beta),
         f"fig_5_{numbers[ensemble]}",
@@ -112,7 +112,7 @@ used = {
 }
 member_weights = ensemble_tables.weights_table(used)
 figures.save_table(member_weights, "05_weights", p, **made)
-for size in sorted({int(ensemble[-1]) for ensemble in chosen}):
+for size in sorted({ENSEMBLES[ensemble].size for ensemble in chosen}):
     print(
         "{} of {} members are copies of another, in ensembles of {}".format(*ensemble_tables.copies(p, key, size), size)
     )

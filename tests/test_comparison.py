@@ -7,11 +7,22 @@ from scipy.special import expit
 from sklearn.metrics import accuracy_score, confusion_matrix, fbeta_score, precision_score, recall_score
 from test_ensembles import KEY, SETS, N, draw, rows_of, write_run
 
-from lensdet import comparison, ensemble_tables, figures, mocklens, parameters, results, statistics, tables, thesis
+from lensdet import (
+    comparison,
+    ensemble_tables,
+    experiments,
+    figures,
+    mocklens,
+    parameters,
+    results,
+    statistics,
+    tables,
+    thesis,
+)
 from lensdet.selection import SELECTORS
 from lensdet.tables import Scores
 
-BCE, METRIC, SOFT_METRIC, F_BETA, F_1, DOUBLE = thesis.ROWS
+BCE, METRIC, SOFT_METRIC, F_BETA, F_1, DOUBLE = experiments.NETWORKS
 RUNS = 6
 GRID = np.arange(1, 100) / 100
 
@@ -233,7 +244,7 @@ def test_differences_are_those_of_the_tables(p, weights):
     table = comparison.claims(of_three, KEY, weights)
     means = tables_of(of_three, weights)
     for line in table[table.metric.isin(["accuracy", "f_beta", "precision", "recall"])].itertuples():
-        if {line.a, line.b} <= set(thesis.ROWS):
+        if {line.a, line.b} <= set(experiments.NETWORKS):
             name = comparison.METRICS[line.metric]
             assert line.difference == pytest.approx(means[line.a, name] - means[line.b, name])
     assert "agrees" not in set(table.verdict)  # three runs decide nothing
@@ -343,7 +354,7 @@ def test_ours_stand_beside(p, weights):
         write_run(segmented, "bce", run, member(run, 1, -1, 1))
     table = comparison.published(p, KEY, weights).set_index(["model", "metric"])
     means = tables_of(p, weights)
-    for model in thesis.ROWS:
+    for model in experiments.NETWORKS:
         assert table.loc[(model, "recall"), "mean"] == pytest.approx(means[model, "recall"])
     assert table.loc[(BCE, "recall"), ["runs", "images"]].tolist() == [RUNS, N]
     # the accuracy of an ensemble is the mean over thresholds, as published

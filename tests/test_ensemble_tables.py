@@ -12,6 +12,7 @@ from lensdet import (
     ensemble_figures,
     ensemble_tables,
     ensembles,
+    experiments,
     metrics,
     parameters,
     thesis,
@@ -20,7 +21,7 @@ from lensdet import (
 from lensdet.ensemble_tables import MEASURES
 from lensdet.tables import Scores
 
-BCE, F_BETA, F_1 = thesis.MEMBERS[3]
+BCE, F_BETA, F_1 = experiments.MEMBERS[3]
 
 
 @pytest.fixture
@@ -101,7 +102,7 @@ def test_what_is_compared(found):
     size_3 = ["mean of 3", "best member of 3", "stacking of 3", "oracle of 3", f"3 runs of {BCE}"]
     size_6 = [n.replace("3", "6") for n in size_3[:-1]]
     assert list(found) == [
-        *thesis.MEMBERS[6],
+        *experiments.MEMBERS[6],
         *thesis.TABLE_5_2,
         *size_3[:-1],
         f"single runs of {BCE}",
@@ -112,7 +113,7 @@ def test_what_is_compared(found):
     for name, (_, test) in found.items():
         if name.startswith("oracle"):  # nothing beats it, image by image
             size = int(name[-1])
-            for other in (*thesis.MEMBERS[size], f"NM_{size}", f"IDE_{size}", f"mean of {size}"):
+            for other in (*experiments.MEMBERS[size], f"NM_{size}", f"IDE_{size}", f"mean of {size}"):
                 better = np.abs(labels - expit(found[other][1].logits)) - np.abs(labels - expit(test.logits))
                 assert better.min() > -1e-9
 
@@ -149,10 +150,14 @@ def test_the_best_member_is_chosen_on_the_calibration_set(runs, found, measured)
     table = ensemble_tables.against(runs, found, measured)
     rows = table[(table.ensemble == "NM_3") & (table.against == "best member")].set_index("measure")
     for which in ("accuracy", "recall", "auc"):
-        values = {m: ensemble_tables.values(runs, found[m][0], found[m][0])[which].mean() for m in thesis.MEMBERS[3]}
+        values = {
+            m: ensemble_tables.values(runs, found[m][0], found[m][0])[which].mean() for m in experiments.MEMBERS[3]
+        }
         assert rows.loc[MEASURES[which]].which == max(values, key=values.get)
     turned = {
-        m: (pair[0], pair[1]._replace(logits=-pair[1].logits)) for m, pair in found.items() if m in thesis.MEMBERS[6]
+        m: (pair[0], pair[1]._replace(logits=-pair[1].logits))
+        for m, pair in found.items()
+        if m in experiments.MEMBERS[6]
     }
     again = ensemble_tables.against(runs, found | turned, measured)
     assert (again.which == table.which).all()
@@ -253,8 +258,8 @@ def test_steps_of_members_that_vote(p):  # noqa: F811
 
 
 def test_what_averaging_gains(measured):
-    mean, low, high = ensemble_tables.gain(measured, "mean of 3", thesis.MEMBERS[3], "auc")
-    alone = np.mean([measured[m]["auc"][0].mean() for m in thesis.MEMBERS[3]])
+    mean, low, high = ensemble_tables.gain(measured, "mean of 3", experiments.MEMBERS[3], "auc")
+    alone = np.mean([measured[m]["auc"][0].mean() for m in experiments.MEMBERS[3]])
     assert mean == pytest.approx(measured["mean of 3"]["auc"][0].mean() - alone) and low <= mean <= high
     assert ensemble_tables.gain(measured, BCE, [BCE], "auc") == (0, 0, 0)
 
@@ -324,7 +329,7 @@ def test_a_cascade_that_accepts_nothing_has_no_precision():
 
 
 def test_figures_show_what_they_are_given(runs, found, measured, weights):
-    members = {m: found[m][1] for m in thesis.MEMBERS[3]}
+    members = {m: found[m][1] for m in experiments.MEMBERS[3]}
     figure = ensemble_figures.f_beta_curve("NM_3", found["NM_3"][1], members, 0.17)
     (axis,) = figure.axes
     curve = metrics.f_beta_curve(found["NM_3"][1].labels, metrics.probability(found["NM_3"][1].logits), 0.17)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.optimize import nnls
 from scipy.special import expit, logit, softmax
 
-from lensdet import ensembles, metrics, mocklens, parameters, results, thesis
+from lensdet import ensembles, experiments, metrics, mocklens, parameters, results, thesis
 from lensdet.selection import SELECTORS
 
 KEY, N = "0123abcd", 60
@@ -23,7 +23,7 @@ def write_run(p, experiment, run, logits, rows=None, selectors=SELECTORS):
     results.write_json(folder / "parameters.json", p.experiment(experiment, KEY) | {"run": run})
     results.write_csv(folder / "history.csv", pd.DataFrame({"chunk": [0], "loss": [run / 10]}))
     if experiment in thesis.TABLE_5_2:
-        members = ensembles.run_members(p, KEY, thesis.members(experiment), run)
+        members = ensembles.run_members(p, KEY, experiments.ENSEMBLES[experiment].members, run)
         made_from = {"members": [results.fingerprint(*member) for member in members]}
         results.write_json(folder / "provenance.json", made_from)
     results.write_logits(folder / "logits.h5", by_selector, rows)
@@ -130,13 +130,14 @@ def test_mix_is_finite_and_exact_where_probabilities_saturate():
 
 
 def test_members_are_the_runs_i_of_the_rows(p):
-    found = ensembles.load(p, KEY, thesis.MEMBERS[6], "test")
+    found = ensembles.load(p, KEY, experiments.MEMBERS[6], "test")
     assert found.logits.shape == (2, N, 6) and found.runs.tolist() == [1, 2]
     for i, run in enumerate((1, 2)):
-        for j, row in enumerate(thesis.MEMBERS[6]):
-            loss, selector = thesis.ROWS[row]
-            folder = results.run_folder(p, loss, run, KEY)
-            assert np.array_equal(found.logits[i, :, j], results.load_logits(folder, selector["text"], "test")[1])
+        for j, row in enumerate(experiments.MEMBERS[6]):
+            network = experiments.NETWORKS[row]
+            folder = results.run_folder(p, network.loss, run, KEY)
+            expected = results.load_logits(folder, network.checkpoint["text"], "test")[1]
+            assert np.array_equal(found.logits[i, :, j], expected)
     assert [ensembles.distinct(z).sum() for z in found.logits] == [6, 4]
 
 
@@ -160,25 +161,25 @@ def test_members_on_different_sets_are_named(p):
     rows["test"]["stamp"][7] += 1
     write_run(p, "f1", 2, draw(1), rows)
     with pytest.raises(ValueError, match=r"f1-\w+/run_02: its test set is not that of the other members"):
-        ensembles.load(p, KEY, thesis.MEMBERS[3], "test")
+        ensembles.load(p, KEY, experiments.MEMBERS[3], "test")
     write_run(p, "bce", 2, draw(2), rows)
     write_run(p, "fbeta", 2, draw(3), rows)  # all of run 2, but run 1 has another
     with pytest.raises(ValueError, match=r"run_02: its test set is not that of the other members"):
-        ensembles.load(p, KEY, thesis.MEMBERS[3], "test")
+        ensembles.load(p, KEY, experiments.MEMBERS[3], "test")
 
 
 def test_a_folder_of_another_experiment_is_not_taken(p):
     folder = results.run_folder(p, "f1", 1, KEY)
     results.write_json(folder / "parameters.json", p.experiment("bce", KEY) | {"run": 1})
     with pytest.raises(ValueError, match="holds another run: loss"):
-        ensembles.load(p, KEY, thesis.MEMBERS[3], "test")
+        ensembles.load(p, KEY, experiments.MEMBERS[3], "test")
 
 
 def test_nelder_mead_is_fitted_on_the_set_of_its_protocol(p):
     for protocol, name in (("text", "calibration"), ("code", "training")):
         of = parameters.resolve({**p.model_dump(), "protocol": protocol})
         weights = ensembles.nelder_mead_weights(of, KEY, "NM_3")
-        members = ensembles.load(of, KEY, thesis.MEMBERS[3], name)
+        members = ensembles.load(of, KEY, experiments.MEMBERS[3], name)
         labels = rows_of(name)["label"].astype(float)
         for raw, used, z in zip(*weights, members.logits, strict=True):
             exact = convex(labels, expit(z)) if protocol == "text" else np.linalg.lstsq(expit(z), labels, rcond=None)[0]
@@ -189,7 +190,7 @@ def test_nelder_mead_is_fitted_on_the_set_of_its_protocol(p):
         again = ensembles.nelder_mead_weights(of, KEY, "NM_3")
         assert np.array_equal(weights.raw, again.raw)  # the same seed, the same start
         found = ensembles.scores(of, KEY, "NM_3")
-        test = ensembles.load(of, KEY, thesis.MEMBERS[3], "test")
+        test = ensembles.load(of, KEY, experiments.MEMBERS[3], "test")
         mean = np.einsum("rnm,rm->rn", expit(test.logits), weights.used)
         assert metrics.probability(found.logits) == pytest.approx(mean)
 
@@ -200,7 +201,7 @@ def test_an_input_dependent_ensemble_weighs_each_image(p):
     for run, z in given.items():
         sets = {"loss": dict.fromkeys(SETS, z), "accuracy": dict.fromkeys(SETS, z[:, ::-1])}
         write_run(p, "IDE_3", run, sets, selectors=("loss", "accuracy"))
-    found, members = ensembles.scores(p, KEY, "IDE_3"), ensembles.load(p, KEY, thesis.MEMBERS[3], "test")
+    found, members = ensembles.scores(p, KEY, "IDE_3"), ensembles.load(p, KEY, experiments.MEMBERS[3], "test")
     for run in (0, 1):
         mean = (softmax(given[run + 1].astype(float), -1) * expit(members.logits[run])).sum(-1)
         assert expit(found.logits[run]) == pytest.approx(mean)
@@ -228,8 +229,8 @@ def test_a_network_is_of_these_members_and_of_their_set(p):
 
 
 def test_baselines(p):
-    found, members = ensembles.baselines(p, KEY, 3), ensembles.load(p, KEY, thesis.MEMBERS[3], "test")
-    fit = ensembles.load(p, KEY, thesis.MEMBERS[3], "calibration")
+    found, members = ensembles.baselines(p, KEY, 3), ensembles.load(p, KEY, experiments.MEMBERS[3], "test")
+    fit = ensembles.load(p, KEY, experiments.MEMBERS[3], "calibration")
     assert expit(found["mean of 3"].logits) == pytest.approx(expit(members.logits).mean(-1))
     for run in (0, 1):
         errors = [np.mean((expit(z) - fit.labels) ** 2) for z in fit.logits[run].T]
@@ -238,7 +239,7 @@ def test_baselines(p):
     oracle = expit(found["oracle of 3"].logits)
     assert np.abs(oracle - members.labels) == pytest.approx(distance.min(-1))
     # run 2 has three checkpoints that are one: its mean of six is that of four
-    six = ensembles.load(p, KEY, thesis.MEMBERS[6], "test").logits[1]
+    six = ensembles.load(p, KEY, experiments.MEMBERS[6], "test").logits[1]
     kept = [0, 1, 2, 4]
     assert expit(ensembles.baselines(p, KEY, 6)["mean of 6"].logits[1]) == pytest.approx(expit(six[:, kept]).mean(-1))
 
@@ -310,6 +311,6 @@ def test_what_is_possible(p):
 
 def test_votes():
     z = np.array([[0.3, 0.2, -0.1]])
-    found = ensembles.votes(z, thesis.MEMBERS[3])
+    found = ensembles.votes(z, experiments.MEMBERS[3])
     assert found[0, 0] == 0.3
     assert expit(found[0, 1:]).tolist() == [1, 0]

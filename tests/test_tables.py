@@ -6,7 +6,7 @@ import pytest
 from scipy.special import expit
 from sklearn.metrics import accuracy_score, fbeta_score, precision_score, recall_score
 
-from lensdet import ensemble_answers, mocklens, parameters, results, tables, thesis
+from lensdet import ensemble_answers, experiments, mocklens, parameters, results, tables
 from lensdet.selection import SELECTORS
 
 KEY = "0123abcd"
@@ -67,8 +67,9 @@ def test_against_scikit_learn(p, protocol, threshold, beta):
         "recall": lambda y, q: recall_score(y, q >= threshold),
     }
     for row in table.model.unique():
-        loss, selector = thesis.ROWS[row]
-        runs = [results.load_logits(f, selector[protocol], "test") for f in results.complete_runs(p, loss, KEY)]
+        network = experiments.NETWORKS[row]
+        folders = results.complete_runs(p, network.loss, KEY)
+        runs = [results.load_logits(folder, network.checkpoint[protocol], "test") for folder in folders]
         for metric, oracle in oracles.items():
             values = [oracle(labels, expit(logits.astype(float))) for labels, logits in runs]
             line = found(table, row, metric)
@@ -102,7 +103,7 @@ def test_the_best_model_of_each_metric(p):
     assert tables.best_models(published) == best
     said = ensemble_answers.members_by_rule(published)
     assert f"Ours give x = 3: accuracy {ROWS[0]}, F_beta {ROWS[3]}, precision {ROWS[3]}, recall {ROWS[4]}." in said
-    assert {*best.values()} == {*thesis.MEMBERS[3]} and ", ".join(thesis.MEMBERS[3]) in said
+    assert {*best.values()} == {*experiments.MEMBERS[3]} and ", ".join(experiments.MEMBERS[3]) in said
 
 
 def test_collapsed_runs_stay_and_are_marked(p):

@@ -3,7 +3,7 @@
 import matplotlib.colors
 import pytest
 
-from lensdet import thesis
+from lensdet import experiments, thesis
 from lensdet.parameters import LOSSES
 from lensdet.selection import SELECTORS
 
@@ -49,11 +49,12 @@ def test_best_of_table_5_1():
 
 
 def test_every_row_has_its_experiment_and_colour():
-    assert list(thesis.ROWS) == list(thesis.COLOURS) == list(thesis.TABLE_5_1)
-    assert {loss for loss, _ in thesis.ROWS.values()} == set(LOSSES)
+    assert list(experiments.NETWORKS) == list(thesis.COLOURS) == list(thesis.TABLE_5_1)
+    assert {network.loss for network in experiments.NETWORKS.values()} == set(LOSSES)
     assert all(matplotlib.colors.is_color_like(c) for c in thesis.COLOURS.values())
     assert len(set(thesis.COLOURS.values())) == 6
-    for _, selector in thesis.ROWS.values():
+    for network in experiments.NETWORKS.values():
+        selector = network.checkpoint
         assert set(selector) == {"text", "code"}
         assert selector["code"].startswith("code_") and not selector["text"].startswith("code_")
         assert set(selector.values()) <= set(SELECTORS)

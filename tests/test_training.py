@@ -27,13 +27,13 @@ from sklearn.metrics import accuracy_score, fbeta_score, log_loss
 from lensdet import (
     augmentation,
     engine,
+    experiments,
     maxtree,
     mocklens,
     parameters,
     resnet,
     results,
     stamps,
-    thesis,
     training,
 )
 from lensdet.selection import SELECTORS, selectors
@@ -522,12 +522,12 @@ def test_validation_is_that_of_the_logits(tiny, smoke_bank, loss):
 
 
 def test_three_rows_of_the_table_are_one_training(reference):
-    first = list(thesis.ROWS.values())[:3]
-    assert {loss for loss, _ in first} == {"bce"}
+    first = list(experiments.NETWORKS.values())[:3]
+    assert {network.loss for network in first} == {"bce"}
     for protocol in ("text", "code"):
-        assert len({selector[protocol] for _, selector in first}) == 3
-        for _, selector in first:
-            assert len(results.load_logits(reference, selector[protocol], "test")[0]) == 48
+        assert len({network.checkpoint[protocol] for network in first}) == 3
+        for network in first:
+            assert len(results.load_logits(reference, network.checkpoint[protocol], "test")[0]) == 48
 
 
 class Weights:
