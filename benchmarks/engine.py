@@ -157,26 +157,6 @@ def extrapolate(bench, p, learner, chunk_seconds):
     print(f"{name}: {hours:.2f} hours ({note})", flush=True)
 
 
-def members(bench):
-    """Several runs side by side, batched by ``vmap`` in one program (JAX)."""
-    if keras.backend.backend() != "jax":
-        return
-    for n in (2, 4):
-        if not bench.room(f"{n} members by vmap"):
-            continue
-        p = bench.parameters(precision="bfloat16")
-        draw = lambda i, n=n, p=p: [mocklens.training_rows(p, k, i, bench.size) for k in range(1, n + 1)]  # noqa: E731
-        learners = [engine.Learner(p, "bce", run, bench.hosts, bench.sources) for run in range(1, n + 1)]
-        together = engine.Members(learners)
-        found = np.asarray(together.train_chunk(draw(0)))
-        alone = [np.asarray(x.train_chunk(*rows)) for x, rows in zip(learners[:2], draw(0), strict=False)]
-        off = max(np.abs(found[k][:4] / alone[k][:4] - 1).max() for k in range(2))
-        seconds = bench.time(lambda i, t=together, d=draw: t.train_chunk(d(i)), np.asarray)
-        bench.failed |= bool(off > 0.05)
-        note = f"first losses within {off:.1%} of one by one"
-        bench.add(f"{n} members by vmap, batch 64, bfloat16", n * p.chunk_size, seconds, note, "bfloat16")
-
-
 def processes(bench):
     """Several runs side by side, each in a process of its own with its share of the cores: what ``--jobs`` does."""
     for n in (2, 4):

@@ -160,42 +160,6 @@ class Learner:
         self._backend.set(values)
 
 
-class Members:
-    """Several runs of one experiment side by side on one device, batched in one program (`vmap`; JAX only).
-
-    Each has the losses that it has alone, within rounding.  Training does not use it: see benchmarks/engine.md.
-
-    Parameters
-    ----------
-    learners : list of Learner
-        Of one experiment and bank.  They stay as they were until `part`.
-    """
-
-    def __init__(self, learners):
-        import jax
-
-        self.learners = learners
-        self.state = jax.tree.map(lambda *x: jax.numpy.stack(x), *[learner._backend.state for learner in learners])
-        self._train = jax.jit(jax.vmap(learners[0]._backend.scan, (0, None, 0)))
-
-    def train_chunk(self, chunks):
-        """Train every run on its rows and warps: a list of pairs.  Returns losses (members, steps), on the device."""
-        import jax
-
-        size = self.learners[0].parameters.batch_size
-        columns = [_batches({**_columns(rows), "warp": warps}, size) for rows, warps in chunks]
-        stacked = jax.tree.map(lambda *x: np.stack(x), *columns)
-        self.state, losses = self._train(self.state, self.learners[0].bank, jax.device_put(stacked))
-        return losses
-
-    def part(self):
-        """Give each learner the state that it has reached."""
-        import jax
-
-        for i, learner in enumerate(self.learners):
-            learner._backend.state = jax.tree.map(lambda x, i=i: x[i], self.state)
-
-
 def compile_ahead(p, experiment, n_hosts, n_sources):
     """Compile the training on a bank of this size into JAX' cache, before the bank is there; elsewhere do nothing.
 
