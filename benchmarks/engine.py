@@ -31,7 +31,7 @@ from lensdet import engine, mocklens, parameters, resnet, results
 
 # FLOP/s without sparsity, as in the data sheet; float32 means TensorFloat-32 on these cards
 PEAK = {"bfloat16": {"H100": 989e12, "H200": 989e12}, "float32": {"H100": 494e12, "H200": 494e12}}
-PARTS = ("chunk", "fit", "inference", "members", "processes", "torch")
+PARTS = ("chunk", "fit", "inference", "processes", "torch")
 FROZEN, CHUNKS_THESIS = 1102, 8000
 
 
