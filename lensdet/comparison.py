@@ -44,12 +44,9 @@ METRICS = {
     "f_beta_over_thresholds": "spread of F_beta over thresholds",
     "f_beta_over_runs": "distance of F_beta from its mean over runs",
     "recall_large": f"recall above {thesis.LARGE_RADIUS} arcsec",
-    "mean_f_beta_lost": "mean F_beta over thresholds (Eq. 3.21), validation less test set",
-    "soft_f_beta_lost": "soft F_beta, validation less test set",
-    "training": "share of the training until the lowest validation loss",
+    "mean_f_beta": "mean F_beta over thresholds (Eq. 3.21)",
+    "soft_f_beta": "soft F_beta",
 }
-# What is measured on one set, by `measure`.
-ON_A_SET = list(METRICS)[: list(METRICS).index("f_beta_over_runs")]
 NO_RUN = "no run"
 VERDICTS = ("agrees", "contradicts", "equivalent", "open", NO_RUN)
 RULE = (
@@ -60,9 +57,9 @@ RULE = (
     f"everything is below {statistics.LEAST_RUNS} runs."
 )
 CLOSING = (
-    "What would close an open claim is how many runs on these images, or how many images with these runs, or where "
-    "neither does, how many runs on a thousand times as many images, if the "
-    "difference and its spreads are what they were measured to be, which of five runs is a guess."
+    "What would close an open claim is at most how many runs on these images, or how many images with these runs, or, "
+    "where neither does, how many runs on a thousand times as many images.  It supposes that the difference and its "
+    "spreads are what they were measured to be, and five runs tell that within a factor of two or three."
 )
 CELLS = (
     "The mean over runs; the seed-to-seed spread (n − 1) of single runs; the 95 % interval that the test images leave; "
@@ -72,7 +69,7 @@ CELLS = (
 
 
 def measure(parameters, scores, weights=None):
-    """All of `ON_A_SET` by name: arrays (R,), or (R, B) with weights from `lensdet.tables.resamples`."""
+    """Of `METRICS` what any model has, by name: arrays (R,), or (R, B) with weights from `lensdet.tables.resamples`."""
     labels, p, beta = scores.labels, metrics.probability(scores.logits), parameters.selection_beta
     counts = metrics.hard_counts(labels, p, metrics.THRESHOLDS, weights)  # each (R, 99) or (R, 99, B)
     f_beta, high = metrics.f_beta(counts, beta), metrics.THRESHOLDS > ensemble_tables.HIGH + thresholds.ROUNDING
@@ -90,11 +87,12 @@ def measure(parameters, scores, weights=None):
 
 
 def recall_of(parameters, scores, chosen, weights=None):
-    """Recall (R,), or (R, B) with weights, on the chosen images (N,), true or false, alone."""
+    """Recall (R,) on the chosen lenses alone, true in an array (N,); with weights (R, B), not a number without any."""
     p = metrics.probability(scores.logits[:, chosen])
     weights = None if weights is None else weights[:, chosen]
     threshold = metrics.PROTOCOLS[parameters.protocol]["threshold"]
-    return metrics.recall(metrics.hard_counts(scores.labels[chosen], p, threshold, weights))
+    counts = metrics.hard_counts(scores.labels[chosen], p, threshold, weights)
+    return np.where(counts.tp + counts.fn > 0, metrics.recall(counts), np.nan)
 
 
 def selected_by(parameters, scores, weights=None):
@@ -221,8 +219,8 @@ def claims(parameters, data_key, weights, which="test"):
         of its published numbers, where it prints both; ``difference`` a - b with its 95 % interval ``low``, ``high``
         over seeds and images, and its p-value ``p``; ``runs``; ``images``, the size of the test set; ``question``, of
         `lensdet.thesis.QUESTIONS`; ``verdict``, of `VERDICTS`; where that is open after `lensdet.statistics.LEAST_RUNS`
-        runs, ``more_runs`` and ``more_images``: how many of either alone would close it, and ``more_of_both``: how many
-        runs on many more images (`lensdet.statistics.needed`).
+        runs, ``runs_needed`` and ``images_needed``, how many of either alone would close it, and
+        ``runs_needed_on_many``, how many runs on a thousand times the images (`lensdet.statistics.needed`).
         The best member is that of the highest mean on the calibration set.
     """
     read = _read(parameters, data_key, weights, which)
@@ -240,17 +238,19 @@ def claims(parameters, data_key, weights, which="test"):
         rows.append({**claim._asdict(), "b": b, "claim": words, "question": claim.question, "thesis": _printed(claim),
                      **dict(zip(("difference", "low", "high", "p", "runs"), measured, strict=True)),
                      "images": 0 if d is None else weights.shape[1], "verdict": NO_RUN,
-                     "more_runs": np.nan, "more_images": np.nan, "more_of_both": np.nan})  # fmt: skip
+                     "runs_needed": np.nan, "images_needed": np.nan, "runs_needed_on_many": np.nan})  # fmt: skip
         if d is not None:
             found.setdefault(claim.question, []).append((rows[-1], d, claim.sign))
     for family in found.values():
         _, differences, signs = zip(*family, strict=True)
-        together = sum(d.n_runs >= statistics.LEAST_RUNS for d in differences)
-        for (row, d, _), verdict in zip(family, statistics.judge(differences, signs), strict=True):
+        verdicts = statistics.judge(differences, signs)
+        decided = sum(verdict in ("agrees", "contradicts") for verdict in verdicts)
+        undecided = sum(d.n_runs >= statistics.LEAST_RUNS for d in differences) - decided
+        for (row, d, _), verdict in zip(family, verdicts, strict=True):
             row["verdict"] = verdict
             if verdict == "open" and d.n_runs >= statistics.LEAST_RUNS:
-                row["more_runs"], times, row["more_of_both"] = statistics.needed(d, together)
-                row["more_images"] = times * row["images"]
+                row["runs_needed"], times, row["runs_needed_on_many"] = statistics.needed(d, undecided)
+                row["images_needed"] = times * row["images"]
     return pd.DataFrame(rows)
 
 
@@ -262,12 +262,9 @@ def _read(parameters, data_key, weights, which):
             for name, scores in scored.items()}  # fmt: skip
     if F_BETA in scored:
         _add_recalls(parameters, data_key, which, read, F_BETA, scored[F_BETA], weights)
-    if BCE in scored:
-        for name in (BCE, BY_F_BETA, BY_SOFT_F_BETA):
-            _add_lost(parameters, data_key, read, name, scored[name], weights)
-    for name in {BCE, MAX_TREE} & set(scored):
-        share = _until_best(parameters, data_key, name, scored[name].runs)
-        read[name][1]["training"], read[name][2]["training"] = share, np.repeat(share[:, None], len(weights), 1)
+    for name in {BCE, BY_F_BETA, BY_SOFT_F_BETA} & set(scored):
+        for values, w in zip(read[name][1:], (None, weights), strict=True):
+            values.update(selected_by(parameters, scored[name], w))
     return read
 
 
@@ -287,27 +284,6 @@ def _add_recalls(parameters, data_key, which, read, name, scores, weights):
                 values["recall_large"] = recall_of(parameters, scores, images.to_numpy(), w)
 
 
-def _add_lost(parameters, data_key, read, name, scores, weights):
-    """Of a row, what `selected_by` has more on the validation set, which selected its checkpoint, than on this set."""
-    validation, others = (
-        load(parameters, data_key, name, "validation"),
-        tables.resamples(parameters, data_key, "validation"),
-    )
-    draws = min(len(others), len(weights))
-    for values, w, v in zip(read[name][1:], (None, weights[:draws]), (None, others[:draws]), strict=True):
-        there, here = selected_by(parameters, validation, v), selected_by(parameters, scores, w)
-        values.update({f"{metric}_lost": there[metric] - here[metric] for metric in there})
-
-
-def _until_best(parameters, data_key, name, runs):
-    """The share of the chunks after which the checkpoint of a row was kept, of some runs (R,)."""
-    p = _segmented(parameters) if name == MAX_TREE else parameters
-    network = EXPERIMENTS[name]
-    folders = [results.run_folder(p, network.loss, run, data_key) for run in runs]
-    best = [results.load_history(folder)[network.checkpoint[p.protocol]].argmin() for folder in folders]
-    return (np.array(best) + 1) / p.chunks
-
-
 def _printed(claim):
     """Difference of the published numbers; not a number where one is not printed.
 
@@ -325,9 +301,11 @@ def _closing(r):
         return ""
     if r.runs < statistics.LEAST_RUNS:
         return f"{statistics.LEAST_RUNS} runs to begin with"
-    numbers = (r.more_runs, "runs"), (r.more_images, "images")
+    if np.isnan(r.p):
+        return "not known: all runs agree"
+    numbers = (r.runs_needed, "runs in all"), (r.images_needed, "images in all")
     either = " or ".join(f"{n:,.0f} {what}" for n, what in numbers if np.isfinite(n))
-    both = f"{r.more_of_both:,.0f} runs and more images" if np.isfinite(r.more_of_both) else "no 1,000 runs"
+    both = f"{r.runs_needed_on_many:,.0f} runs, and many more images" if np.isfinite(r.runs_needed_on_many) else "–"
     return either or both
 
 

@@ -22,7 +22,7 @@ SHORT = {
     F_1: "soft F1",
     F_1_DOUBLE: "double F1",
     MAX_TREE: "segmented BCE",
-    thesis.SMALLER: "below it",
+    thesis.SMALLER: "rest",
     thesis.BEST_MEMBER: "best member",
 }
 MEASURES = {
@@ -33,9 +33,8 @@ MEASURES = {
     "f_beta_low": "F_beta at p < 0.75",
     "f_beta_over_thresholds": "spread of F_beta over p",
     "f_beta_over_runs": "spread of F_beta over runs",
-    "mean_f_beta_lost": "F_beta lost",
-    "soft_f_beta_lost": "soft F_beta lost",
-    "training": "share of training",
+    "recall_large": "recall above 2.5 arcsec",
+    "mean_f_beta": "mean F_beta over p",
 }
 ROW = 0.112  # inches a claim
 LINEAR = 0.02  # of the axis; beyond it is logarithmic

@@ -273,7 +273,7 @@ class _TensorFlow:
         return [v.value.numpy().copy() for v in self.learner.variables[:n]]
 
     def set(self, values):
-        for variable, value in zip(self.learner.variables, values, strict=False):
+        for variable, value in zip(self.learner.variables[: len(values)], values, strict=True):
             variable.value.assign(value)  # Keras' own assign takes several times as long
 
     def refresh(self):

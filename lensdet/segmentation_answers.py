@@ -3,7 +3,17 @@
 import numpy as np
 import pandas as pd
 
-from lensdet import control, ensemble_tables, maxtree, segmentation, segmentation_sweep, statistics, tables, thesis
+from lensdet import (
+    control,
+    ensemble_tables,
+    maxtree,
+    results,
+    segmentation,
+    segmentation_sweep,
+    statistics,
+    tables,
+    thesis,
+)
 from lensdet.experiments import BCE, BY_LOSS, MAX_TREE
 
 # What is compared, and how it is named in tables.
@@ -127,6 +137,21 @@ def _both(r):
     if np.isfinite(r.low):
         return tables.interval(r.low, r.high)
     return f"{tables.interval(r.test_low, r.test_high)}, images alone"
+
+
+def training_time(ways, data_key):
+    """Whether segmented stamps shorten the training (section 1.3), in words; `ways` as for `pairs`.
+
+    All trainings have the same number of chunks: what can come earlier is the lowest validation loss.
+    """
+    items = []
+    for model, network in tables.models(ways[PLAIN]).items():
+        for how, p in ways.items() if network.checkpoint == BY_LOSS else ():
+            if folders := results.complete_runs(p, network.loss, data_key):
+                best = [results.load_history(folder)["loss"].argmin() + 1 for folder in folders]
+                items.append(f"{name(model, how)}: after {np.mean(best):.1f} of {p.chunks} chunks (n = {len(best)})")
+    asked = "Do segmented stamps shorten the training?  The lowest validation loss came, means over runs,"
+    return f"{asked}\n\n" + "\n".join(f"- {item}" for item in items)
 
 
 def answer(parameters, compared, total, binned, discs, swept, removed, weights):

@@ -36,9 +36,8 @@ def mean_f_beta(labels, logits, beta=0.17):
     -------
     scalar tensor
     """
-    limits = np.log(OF_THE_MEAN / (1 - OF_THE_MEAN)).astype(np.float32)[
-        :, None
-    ]  # of the logit, which does not saturate
+    odds = OF_THE_MEAN / (1 - OF_THE_MEAN)
+    limits = np.log(odds).astype(np.float32)[:, None]  # of the logit, which does not saturate
     accepted = ops.cast(logits >= limits, "float32")  # (S, N)
     tp, fp = ops.sum(accepted * labels, -1), ops.sum(accepted * (1 - labels), -1)
     return ops.mean(1 - f_beta_loss(tp, fp, ops.sum(labels) - tp, beta))

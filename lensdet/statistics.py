@@ -282,15 +282,17 @@ def directions(differences, level=0.05):
 def needed(difference, comparisons, level=0.05, most=1000):
     """How many runs, or how many times as many test images, would close what is open.
 
-    If the difference and its spreads are what they were measured to be, and the other claims of its family stay open:
-    Holm's method then compares its p-value with `level` over their number.
+    If the difference and its spreads are what they were measured to be, and the verdicts on the other claims of its
+    family stay: Holm's method then compares its p-value with `level` over the number of undecided ones.  At most that
+    many: the error of the images falls with more runs too, and the spread of the seeds with more images, which is left
+    out here.
 
     Parameters
     ----------
     difference : Difference
         Of at least two runs.
     comparisons : int
-        Size of the family.
+        Claims of the family that are not decided, itself among them.
     level : float
         As in `directions`.
     most : int

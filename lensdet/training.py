@@ -375,13 +375,13 @@ def _finish(p, experiment, run, last, bank, folder, learner, state, masks):
     sets["training"] = "train", mocklens.training_rows(p, run, last, mocklens.sizes(bank, "train"))[0]
     logits = {selector: {} for selector in learner.selectors}
     split_on_device = cache(lambda s: learner.bank if s == "train" else on_device(*mocklens.device_bank(bank, s)))
-    hidden = {name: masks(split, rows) for name, (split, rows) in sets.items()}
+    hidden = cache(lambda name: masks(*sets[name]))
     for chunk, weights in state.kept.items():
         learner.set(weights)
         sharing = [selector for selector in learner.selectors if state.best[selector][1] == chunk]
         for name, (split, rows) in sets.items():
             if name != "information" or "loss" in sharing:
-                scored = learner.logits(rows, split_on_device(split), hidden[name])
+                scored = learner.logits(rows, split_on_device(split), hidden(name))
                 for selector in ["loss"] if name == "information" else sharing:
                     logits[selector][name] = scored
         first = folder / f"{sharing[0]}.weights.h5"

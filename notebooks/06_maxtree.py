@@ -215,4 +215,5 @@ levels.round(1)
 # ## The fourth research question
 
 # %%
-Markdown(segmentation_answers.answer(p, differences, total, binned, discs, swept, removed, drawn))
+answer = segmentation_answers.answer(p, differences, total, binned, discs, swept, removed, drawn)
+Markdown(f"{segmentation_answers.training_time(ways, key)}\n\n{answer}")

@@ -41,12 +41,13 @@ def test_the_script_for_a_gpu_on_a_cpu(tmp_path):
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     more = {"PROFILE": "smoke", "JOBS": "2", "OUT": str(tmp_path / "out"), "PATH": path, "PYTHONPATH": str(ROOT)}
 
-    def say(step):
+    def say(step, **changed):
         command = [ROOT / "benchmarks" / "lite_on_gpu.sh", step, "-p", "experiments", "bce,fbeta", "-p", "runs", "1"]
-        return subprocess.run(command, env=os.environ | places | more, capture_output=True, text=True)
+        return subprocess.run(command, env=os.environ | places | more | changed, capture_output=True, text=True)
 
     prepared = say("prepare")
     assert prepared.returncode == 0 and "2 of 2 runs still missing" in prepared.stdout, prepared.stderr
+    assert say("train", PROFILE="lite").returncode == 1  # no GPU
     assert [f.name for f in (tmp_path / "build" / "banks").iterdir()] and list((tmp_path / "results").glob("large-*"))
     done = say("train")
     assert done.returncode == 0 and "all runs are there" in done.stdout, done.stderr

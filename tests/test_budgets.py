@@ -1,6 +1,8 @@
 """The answer over budgets, from claims that are written here."""
 
 import itertools
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -111,7 +113,7 @@ def test_the_sentences_have_the_numbers_of_the_claims(here):
     text = (here / "comparison.md").read_text()
     assert text.index("comparison.png") < text.index(said[0]) < text.index("## Every claim")
     n = len(thesis.CLAIMS)
-    assert f"Of {n} claims {n} contradict." in text and text.count("\n| 5.") == n - 1 and text.count("\n| 1.3") == 1
+    assert f"Of {n} claims {n} contradict." in text and text.count("\n| 5.") == n
 
 
 def test_a_run_that_is_not_there_is_said():
@@ -140,3 +142,8 @@ def test_every_claim_is_drawn_on_its_side_and_nothing_overlaps():
         assert not box.overlaps(figure.axes[0].bbox) or box.x1 <= figure.axes[0].bbox.x0 + 1, text
     for one, other in itertools.combinations(boxes, 2):
         assert not one.padded(-1.5).overlaps(other.padded(-1.5))
+
+
+def test_it_imports_no_network_library():
+    code = "import sys; from lensdet import budgets; print({'keras', 'tensorflow', 'jax'} & {*sys.modules})"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"

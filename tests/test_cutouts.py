@@ -719,7 +719,7 @@ def test_other_processes_read_the_same_and_need_no_network_library(tmp_path):
         np.testing.assert_array_equal(a.pixels, b.pixels)
     (tmp_path / "unit.pkl").write_bytes(pickle.dumps(plan.units[0]))
     code = (
-        "import pickle, sys; from lensdet import budgets; from lensdet.cutouts import read; "
+        "import pickle, sys; from lensdet.cutouts import read; "
         f"print(len(read(pickle.load(open({str(tmp_path / 'unit.pkl')!r}, 'rb'))).ids)); "
         "print([m for m in sys.modules if m.split('.')[0] in ('tensorflow', 'keras', 'jax', 'torch')])"
     )
