@@ -70,8 +70,7 @@ def test_the_readme_counts_the_verdicts(committed):
     decided = int((table.runs > 0).sum())
     text = " ".join((ROOT / "README.md").read_text().split())
     assert (
-        f"Of the thesis' {len(thesis.CLAIMS)} claims, {decided} have runs there: **{n['agrees']} agree, one contradicts"
+        f"Of the thesis' {len(thesis.CLAIMS)} claims, {decided} have runs there: **{n['agrees']} agree, {n['contradicts']} contradict, "
         in text
     )
-    assert n["contradicts"] == 1
     assert f"{n['equivalent']} are equivalent within 0.01, and {n['open']} are open**" in text
