@@ -1,5 +1,6 @@
 """What is said first is what the committed logits say: computed again, and compared with README and figures."""
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -72,3 +73,28 @@ def test_the_readme_counts_the_verdicts(committed):
     assert f"Of the thesis' {len(thesis.CLAIMS)} claims, {decided} have runs there: **{n['agrees']} agree, " in text
     assert f"agree, {n['contradicts']} contradict, {n['equivalent']} are equivalent within 0.01, and " in text
     assert f"within 0.01, and {n['open']} are open**" in text
+
+
+@pytest.fixture(scope="module")
+def rates():
+    spec = importlib.util.spec_from_file_location("rates", ROOT / "benchmarks" / "rates.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_table_of_rates_is_that_of_the_histories(committed, rates):
+    assert rates.markdown(rates.scanned("evening")) in (ROOT / "docs" / "rates.md").read_text()
+
+
+def test_the_rate_of_a_loss(rates):
+    """Of the two best of run 1 that of the lower mean; none where a run is missing."""
+    table = pd.DataFrame({"loss": ["bce"] * 3 + ["f1"] * 3, "rate": rates.RATES * 2,
+                          "run 1": [0.3, 0.1, 0.2, 0.5, 0.6, np.nan],
+                          "run 2": [0.0, 0.4, 0.2, 0.5, 0.5, np.nan]})  # fmt: skip
+    assert rates.chosen(table) == [2]
+    assert "| **0.0003** | 0.2000" in rates.markdown(table) and rates.markdown(table).count("**") == 2
+    table.loc[5, "run 1"] = 0.7  # of which run 2 is not needed
+    assert rates.chosen(table) == [2, 3]
+    table.loc[2, "run 2"] = np.nan
+    assert rates.chosen(table) == [3]
