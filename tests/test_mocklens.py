@@ -385,6 +385,7 @@ def test_corner_sky_does_not_tell_contaminants_from_lrgs(classes, classifier):
     assert abs(auc - 0.5) < 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classifier", CLASSIFIERS)
 def test_nothing_but_the_darkest_pixel_tells_them_apart(classes, classifier):
     """The extremes as above, but for what is darker than any sky: 0.03, where the sky has some 0.17.
