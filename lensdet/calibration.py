@@ -6,6 +6,7 @@ Networks leave logits; all is computed from them in float64 (`lensdet.metrics.pr
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 from scipy.special import expit
 
@@ -22,7 +23,7 @@ class Reliability(NamedTuple):
     count: np.ndarray
 
 
-def checked(labels, logits):
+def checked(labels: ArrayLike, logits: ArrayLike) -> tuple[NDArray, NDArray]:
     """Labels and logits of one model as float64, both (N,).
 
     Raises
@@ -40,7 +41,7 @@ def checked(labels, logits):
     return labels, logits
 
 
-def temperature(labels, logits):
+def temperature(labels: ArrayLike, logits: ArrayLike) -> float:
     """Temperature T that makes ``sigmoid(logit / T)`` most likely (Guo et al. 2017, section 4.2).
 
     Parameters
@@ -80,13 +81,13 @@ def temperature(labels, logits):
     return float(np.exp(brentq(slope, cold, hot)))
 
 
-def brier(labels, logits):
+def brier(labels: ArrayLike, logits: ArrayLike) -> float:
     """Brier score, the mean of (p - label)^2 (Brier 1950), of arrays (N,); raises as `checked`."""
     labels, logits = checked(labels, logits)
     return float(np.mean((probability(logits) - labels) ** 2))
 
 
-def reliability(labels, logits, bins=15):
+def reliability(labels: ArrayLike, logits: ArrayLike, bins: int = 15) -> Reliability:
     """Reliability diagram: the fraction of lenses against P(lens).
 
     Parameters
@@ -114,7 +115,7 @@ def reliability(labels, logits, bins=15):
     return Reliability(predicted[some] / count[some], lenses[some] / count[some], count[some].astype(int))
 
 
-def expected_calibration_error(labels, logits, bins=15):
+def expected_calibration_error(labels: ArrayLike, logits: ArrayLike, bins: int = 15) -> float:
     """Mean of |mean prediction - fraction of lenses| over bins, each weighted by its images.
 
     Naeini et al. (2015), on P(lens) in [0, 1]; Guo et al. (2017) use the probability of the more likely class.  Noise

@@ -5,10 +5,13 @@ logit of some 17, so that images which the network ranks would tie.
 """
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
+
+Protocol = Literal["text", "code"]  # as the thesis describes it, or as its published runs computed
 
 THRESHOLDS = np.linspace(0.01, 0.99, 99)  # of Fig. 5.1
 OF_THE_MEAN = (np.arange(50) + 1e-4) / 50  # of the mean F_beta (Eq. 3.21), as published; the first accepts nearly all
@@ -37,12 +40,12 @@ class Counts(NamedTuple):
     tn: np.ndarray
 
 
-def probability(logits):
+def probability(logits: ArrayLike) -> NDArray:
     """Probabilities in float64 from logits of any shape and type."""
     return expit(np.asarray(logits, np.float64))
 
 
-def soft_counts(labels, accepted, weights=None):
+def soft_counts(labels: ArrayLike, accepted: ArrayLike, weights: ArrayLike | None = None) -> Counts:
     """Soft counts (Eqs. 3.9-3.12), summed over images.
 
     Parameters
@@ -73,7 +76,9 @@ def soft_counts(labels, accepted, weights=None):
     return Counts(tp, fp, total(labels) - tp, total(1 - labels) - fp)
 
 
-def hard_counts(labels, probability, thresholds, weights=None):
+def hard_counts(
+    labels: ArrayLike, probability: ArrayLike, thresholds: ArrayLike, weights: ArrayLike | None = None
+) -> Counts:
     """Hard counts: an image is accepted where its probability is at or above the threshold (section 3.4.2).
 
     Parameters
@@ -96,28 +101,30 @@ def hard_counts(labels, probability, thresholds, weights=None):
     return soft_counts(labels, probability >= thresholds[..., None], weights)
 
 
-def precision(counts):
+def precision(counts: Counts) -> NDArray:
     """Eq. 3.6; 0 where nothing is accepted."""
     return _ratio(counts.tp, counts.tp + counts.fp)
 
 
-def recall(counts):
+def recall(counts: Counts) -> NDArray:
     """Eq. 3.7; 0 where there are no lenses."""
     return _ratio(counts.tp, counts.tp + counts.fn)
 
 
-def accuracy(counts):
+def accuracy(counts: Counts) -> NDArray:
     """Eq. 3.20; 0 where there are no images."""
     return _ratio(counts.tp + counts.tn, sum(counts))
 
 
-def f_beta(counts, beta):
+def f_beta(counts: Counts, beta: float) -> NDArray:
     """Eq. 3.18, multiplied out as in `lensdet.losses.f_beta_loss` but without an epsilon; 0 without true positives."""
     gain = (1 + beta**2) * counts.tp
     return _ratio(gain, gain + beta**2 * counts.fn + counts.fp)
 
 
-def f_beta_curve(labels, probability, beta, thresholds=THRESHOLDS):
+def f_beta_curve(
+    labels: ArrayLike, probability: ArrayLike, beta: float, thresholds: ArrayLike = THRESHOLDS
+) -> tuple[NDArray, NDArray, NDArray]:
     """What Fig. 5.1 shows: F_beta, precision and recall against the threshold.
 
     Parameters are those of `hard_counts`.  Returns three arrays (..., T).
@@ -126,7 +133,13 @@ def f_beta_curve(labels, probability, beta, thresholds=THRESHOLDS):
     return f_beta(counts, beta), precision(counts), recall(counts)
 
 
-def evaluate(labels, logits, protocol="text", beta=0.17, weights=None):
+def evaluate(
+    labels: ArrayLike,
+    logits: ArrayLike,
+    protocol: Protocol = "text",
+    beta: float = 0.17,
+    weights: ArrayLike | None = None,
+) -> dict[str, NDArray]:
     """The four numbers of Tables 5.1 to 5.3.
 
     Parameters

@@ -72,7 +72,8 @@ def training_rows(parameters, run, chunk, size):
     half = parameters.chunk_size // 2
     rows = _rows(rng, half, half, size, parameters, lambda n, k: rng.integers(0, n, k))
     rng.shuffle(rows)
-    return rows, augmentation.draw_warps(rng, len(rows), parameters)
+    p = parameters
+    return rows, augmentation.draw_warps(rng, len(rows), p.shift, p.zoom, p.zoom_direction)
 
 
 def frozen_rows(parameters, name, size, redraw=()):

@@ -11,12 +11,14 @@ Three questions, three numbers, never mixed:
 None tells about another survey.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binomtest, t
 
-from lensdet.metrics import evaluate
+from lensdet.metrics import Protocol, evaluate
 from lensdet.streams import stream
 
 
@@ -50,7 +52,7 @@ LEAST_RUNS = 5  # Student's t leans on a normality that fewer cannot show
 EQUIVALENT = 0.01  # a choice, made before the runs (docs/plan.md)
 
 
-def resample(stamp, source, stratum, draws=2000, seed=0):
+def resample(stamp: ArrayLike, source: ArrayLike, stratum: ArrayLike, draws: int = 2000, seed: int = 0) -> NDArray:
     """Bootstrap resamples of a test set, as weights of its images.
 
     What is independent is resampled: stamps, not images.  Hosts are drawn with replacement in each stratum, and images
@@ -108,7 +110,9 @@ def _counts(rng, ids, draws):
     return rng.multinomial(n, np.full(n, 1 / n), size=draws)[:, each]
 
 
-def on_resamples(labels, logits, weights, protocol="text", beta=0.17):
+def on_resamples(
+    labels: ArrayLike, logits: ArrayLike, weights: ArrayLike, protocol: Protocol = "text", beta: float = 0.17
+) -> dict[str, NDArray]:
     """`lensdet.metrics.evaluate` on resamples: a dict of arrays (..., B).
 
     Not a number for a draw that has lost a class of the test set, where `evaluate` says 0.
@@ -125,7 +129,7 @@ def _mean_over_runs(resampled):
     return means[~np.isnan(means)]
 
 
-def bootstrap_interval(resampled, level=0.95):
+def bootstrap_interval(resampled: ArrayLike, level: float = 0.95) -> tuple[float, float]:
     """Percentile interval of the mean over runs: the test-sample interval.
 
     Parameters
@@ -148,7 +152,7 @@ def bootstrap_interval(resampled, level=0.95):
     return float(low), float(high)
 
 
-def mean_interval(values, weights):
+def mean_interval(values: NDArray, weights: NDArray) -> tuple[float, float, float]:
     """Mean of the values (N,) that are numbers, and its 95 % interval over resamples (B, N); NaN if none is."""
     used = np.isfinite(values)
     if not used.any():
@@ -158,12 +162,12 @@ def mean_interval(values, weights):
     return values.mean(), *bootstrap_interval([weights @ values / weights.sum(1)])
 
 
-def seed_spread(values):
+def seed_spread(values: ArrayLike) -> float:
     """Standard deviation over runs, with n - 1 (the thesis: n); not a number for fewer than two runs."""
     return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
 
 
-def clopper_pearson(successes, trials, level=0.95):
+def clopper_pearson(successes: int, trials: int, level: float = 0.95) -> tuple[float, float]:
     """Exact interval of a proportion, such as the recall of one network: (low, high) (Clopper & Pearson 1934).
 
     It covers at least `level` for independent images, thus not where stamps are used twice; (0, 1) without a trial.
@@ -174,7 +178,9 @@ def clopper_pearson(successes, trials, level=0.95):
     return float(low), float(high)
 
 
-def paired(values_a, values_b, resampled_a, resampled_b, level=0.95):
+def paired(
+    values_a: ArrayLike, values_b: ArrayLike, resampled_a: ArrayLike, resampled_b: ArrayLike, level: float = 0.95
+) -> Difference:
     """Mean difference of two experiments, a - b, with intervals over seeds, over test images, and over both.
 
     Run i of both has the same initial weights and training rows, and all are tested on the same images.  Let the
@@ -237,7 +243,7 @@ def paired(values_a, values_b, resampled_a, resampled_b, level=0.95):
     return Difference(mean, spread, *intervals, n, float(p), float(np.sqrt(of_images)))
 
 
-def holm(p):
+def holm(p: ArrayLike) -> NDArray:
     """P-values (m,) of one family of comparisons, adjusted for their number (Holm 1979).
 
     Where they are compared with 0.05, the probability that any of the comparisons without a difference is decided is at
@@ -251,7 +257,7 @@ def holm(p):
     return adjusted
 
 
-def directions(differences, level=0.05):
+def directions(differences: Sequence[Difference], level: float = 0.05) -> list[str]:
     """In which direction each of a family of differences is shown to lie, such as those of a table.
 
     Parameters
@@ -279,7 +285,9 @@ def directions(differences, level=0.05):
     return found
 
 
-def needed(difference, comparisons, level=0.05, most=1000):
+def needed(
+    difference: Difference, comparisons: int, level: float = 0.05, most: int = 1000
+) -> tuple[float, float, float]:
     """How many runs, or how many times as many test images, would close what is open.
 
     If the difference and its spreads are what they were measured to be, and the verdicts on the other claims of its
@@ -324,7 +332,7 @@ def needed(difference, comparisons, level=0.05, most=1000):
     return least(runs, runs, 1), least(numbers, d.n_runs, numbers), least(runs, runs, most)
 
 
-def judge(differences, signs, level=0.05):
+def judge(differences: Sequence[Difference], signs: Sequence[int], level: float = 0.05) -> list[str]:
     """Verdicts on the claims of a research question at one budget: that sign (a - b) > 0 for each difference a - b.
 
     Parameters
@@ -349,7 +357,14 @@ def judge(differences, signs, level=0.05):
     return [words.get(pair, pair[0]) for pair in zip(directions(differences, level), signs, strict=True)]
 
 
-def summarise(labels, logits_by_run, weights, protocol="text", beta=0.17, level=0.95):
+def summarise(
+    labels: ArrayLike,
+    logits_by_run: ArrayLike,
+    weights: ArrayLike | None,
+    protocol: Protocol = "text",
+    beta: float = 0.17,
+    level: float = 0.95,
+) -> dict[str, Summary]:
     """The four numbers of a row of Table 5.1 with their uncertainties.
 
     Parameters

@@ -5,7 +5,7 @@ import zlib
 import numpy as np
 
 
-def stream(seed, purpose, *key):
+def stream(seed: int, purpose: str, *key: int) -> np.random.Generator:
     """A generator that depends on its key alone, not on what was drawn before or by which worker.
 
     Parameters

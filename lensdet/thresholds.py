@@ -9,6 +9,7 @@ saturates is thus neither favoured nor punished.
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from lensdet import metrics
 from lensdet.calibration import checked
@@ -31,7 +32,7 @@ class Optimum(NamedTuple):
     probability: float
 
 
-def curve(labels, logits, weights=None):
+def curve(labels: ArrayLike, logits: ArrayLike, weights: ArrayLike | None = None) -> Curve:
     """Counts at each distinct logit.
 
     Parameters
@@ -71,7 +72,7 @@ def curve(labels, logits, weights=None):
     return Curve(np.r_[np.inf, ranked[last]], tp, fp)
 
 
-def best_threshold(labels, logits, beta):
+def best_threshold(labels: ArrayLike, logits: ArrayLike, beta: float) -> float:
     """Threshold with the highest F_beta on these images: the calibration set, before the network is deployed.
 
     Parameters are as in `curve`, with beta that of F_beta (Eq. 3.18); errors too.
@@ -89,7 +90,7 @@ def best_threshold(labels, logits, beta):
     return float((below[best] + below[best + 1]) / 2)
 
 
-def optimal_threshold(labels, reference_logits, beta):
+def optimal_threshold(labels: ArrayLike, reference_logits: ArrayLike, beta: float) -> Optimum:
     """The best F_beta that thresholds on the reference reach, and where theory puts that of a soft F_beta loss.
 
     With calibrated probabilities the most expected F_beta, soft or hard, comes from accepting p >= F*/(1 + beta^2),
@@ -106,7 +107,7 @@ def optimal_threshold(labels, reference_logits, beta):
     return Optimum(f, f / (1 + beta**2))
 
 
-def precision_at_recall(points, recall):
+def precision_at_recall(points: Curve, recall: float) -> NDArray:
     """Precision where exactly this share of the lenses is accepted, ties interpolated.
 
     Parameters
@@ -134,7 +135,7 @@ def precision_at_recall(points, recall):
     return target / (target + _between(fp, after - 1, after, np.minimum(part, 1)))
 
 
-def recall_at_precision(points, precision):
+def recall_at_precision(points: Curve, precision: float) -> NDArray:
     """The highest recall with at least this precision, ties interpolated.
 
     Parameters
@@ -167,7 +168,7 @@ def recall_at_precision(points, precision):
     return np.where(found > 0, found, np.nan)[()] / tp[..., -1]
 
 
-def effective_threshold(labels, logits, reference_logits):
+def effective_threshold(labels: ArrayLike, logits: ArrayLike, reference_logits: ArrayLike) -> float:
     """Threshold at which the reference finds as many lenses as a soft model, which decides at logit 0.
 
     Parameters
@@ -197,7 +198,7 @@ def effective_threshold(labels, logits, reference_logits):
     return float((ranked[found] + ranked[found + 1]) / 2)
 
 
-def purity(tpr, fpr, prior):
+def purity(tpr: ArrayLike, fpr: ArrayLike, prior: float) -> NDArray:
     """Precision on a sky where `prior` of the galaxies are lenses (Bayes); arrays broadcast.
 
     From the true and false positive rates; NaN where nothing is accepted (0/0).
@@ -207,7 +208,7 @@ def purity(tpr, fpr, prior):
         return found / (found + false)
 
 
-def inspected_per_lens(tpr, fpr, prior):
+def inspected_per_lens(tpr: ArrayLike, fpr: ArrayLike, prior: float) -> NDArray:
     """False positives to inspect for each lens found, 1/purity - 1; arrays broadcast.
 
     inf where no lens is found among those accepted, NaN where nothing is accepted.
@@ -217,7 +218,7 @@ def inspected_per_lens(tpr, fpr, prior):
         return false / found
 
 
-def mixed_fpr(fpr_lrg, fpr_contaminant, share):
+def mixed_fpr(fpr_lrg: ArrayLike, fpr_contaminant: ArrayLike, share: float) -> NDArray:
     """False positive rate where `share` of the non-lenses are contaminants, the others LRGs; arrays broadcast.
 
     A rate that is not a number does no harm where it has no share.

@@ -22,7 +22,7 @@ def warped(image, warps, interpolation="bilinear"):
 
 
 def warps_of(n, seed=0, **options):
-    return augmentation.draw_warps(np.random.default_rng(seed), n, parameters.resolve({"profile": "quick", **options}))
+    return augmentation.draw_warps(np.random.default_rng(seed), n, **options)
 
 
 def scipys(image, warp, order):
