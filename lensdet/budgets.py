@@ -136,7 +136,8 @@ def save():
     heads = {}
     for profile, table in found.items():
         p = resolve({"profile": profile})
-        heads[f"{profile}, width {p.width}\n{_images(profile)}\n{_runs(table.runs.max())}"] = table
+        images = f"{round(p.images, -3):,} images"  # of four panels each has an inch
+        heads[f"{profile}\nwidth {p.width}\n{images}\n{_runs(table.runs.max())}"] = table
     figures.plt.rcParams.update(figures.STYLE)
     figure = comparison_figures.forest(heads)
     for suffix in ("png", "pdf"):

@@ -63,10 +63,10 @@ def forest(tables):
             y += 1
             places[i] = y
         y += 1.6
-    height = 0.9 + ROW * y
+    height = 1.0 + ROW * y
     figure, axes = plt.subplots(
         1, len(tables), sharey=True, figsize=(7.1, height), squeeze=False,
-        gridspec_kw={"left": 0.345, "right": 0.9, "top": 1 - 0.45 / height, "bottom": 0.45 / height,
+        gridspec_kw={"left": 0.345, "right": 0.9, "top": 1 - 0.55 / height, "bottom": 0.45 / height,
                      "wspace": 0.06},
     )  # fmt: skip
     figure.set_layout_engine("none")

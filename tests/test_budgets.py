@@ -123,8 +123,8 @@ def test_a_run_that_is_not_there_is_said():
 
 def test_every_claim_is_drawn_on_its_side_and_nothing_overlaps():
     figures.plt.rcParams.update(figures.STYLE)
-    heads = ("agrees", 0.1), ("contradicts", -0.3), ("open", 0.1)
-    tables = {f"{word}\n{d}": stated(word, difference=d) for word, d in heads}
+    heads = ("agrees", 0.1), ("contradicts", -0.3), ("equivalent", 0.0), ("open", 0.1)
+    tables = {f"{word}\nwidth 16\n918,000 images\n{d}": stated(word, difference=d) for word, d in heads}
     figure = comparison_figures.forest(tables)
     figure.set_dpi(150)  # as it is written: the width of a text in inches depends on it
     figure.draw_without_rendering()
@@ -135,7 +135,7 @@ def test_every_claim_is_drawn_on_its_side_and_nothing_overlaps():
         drawn = sorted(float(line.get_xdata()[0]) for line in points)
         assert drawn == pytest.approx(sorted(table.sign * table.difference))
     renderer = figure.canvas.get_renderer()
-    texts = [text for text in figure.texts if text.get_text()]
+    texts = [text for text in figure.texts if text.get_text()] + [axis.title for axis in figure.axes]
     boxes = [text.get_window_extent(renderer) for text in texts]
     for text, box in zip(texts, boxes, strict=True):
         assert text.get_fontsize() >= 7 and box.x0 >= 2 and box.x1 <= figure.bbox.x1 - 2, text
