@@ -219,7 +219,7 @@ def versions(names=VERSIONS_OF):
 
 
 def provenance():
-    """What made a result: versions, backend, device, system, and the commit where there is one."""
+    """What made a result: versions, backend, device, system, oneDNN's switch, and the commit where there is one."""
     import keras
 
     return {
@@ -228,6 +228,7 @@ def provenance():
         "system": f"{platform.system()} {platform.machine()}",
         "backend": keras.backend.backend(),
         "device": device(),
+        "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS"),  # "1" on, "0" off, None as TensorFlow has it
         "commit": commit(),
     }
 
