@@ -15,6 +15,8 @@ RESULTS = Path(__file__).parents[1] / "results"
 # Each folder, and what a user gives to have it found.  A folder that is added to results/ is added here; no name here
 # ever changes.
 RUNS = {
+    "evening/bce-b3dd2d65": {"learning_rate": 1e-3},
+    "evening/fbeta-851f80b2": {"learning_rate": 1e-3},
     "lite/bce-b1d613ce": {},
     "lite/f1-d8b50331": {},
     "lite/f1_double-cb5e831c": {},
@@ -31,7 +33,12 @@ RUNS = {
     "quick/f1_double-7a899a5a": {},
     "quick/fbeta-26e237f0": {},
 }
-TRUTH = {"lite": "truth-6ae23edb", "overnight": "truth-95118a2e", "quick": "truth-95118a2e"}
+TRUTH = {
+    "evening": "truth-95118a2e",
+    "lite": "truth-6ae23edb",
+    "overnight": "truth-95118a2e",
+    "quick": "truth-95118a2e",
+}
 FRESH = "lite/fresh-91c97f3b"
 REAL = "lite/real-adb31bc6"
 LARGE = "large-523b50d6"  # the large test set, of all profiles but smoke
