@@ -72,8 +72,8 @@ def test_x_is_the_column():
     """A shift along x of an image that is not symmetric; beyond the frame the edge is repeated."""
     image = np.random.default_rng(0).random((101, 101)).astype(np.float32)
     shifted = warped(image, np.array([[1, 0, 3, 0, 1, 0]], np.float32))[0]
-    np.testing.assert_allclose(shifted[:, :-3], image[:, 3:], atol=1e-6)
-    np.testing.assert_allclose(shifted[:, -3:], image[:, -1:].repeat(3, 1), atol=1e-6)
+    np.testing.assert_allclose(shifted[:, :-3], image[:, 3:], atol=1e-5)
+    np.testing.assert_allclose(shifted[:, -3:], image[:, -1:].repeat(3, 1), atol=1e-5)
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "nearest"])
@@ -87,7 +87,7 @@ def test_each_image_has_its_own_warp():
     warps = warps_of(3)
     together = keras.ops.convert_to_numpy(augmentation.warp(images, warps))
     for i in range(3):
-        np.testing.assert_allclose(together[i, ..., 0], warped(images[i, ..., 0], warps[i : i + 1])[0], atol=1e-6)
+        np.testing.assert_allclose(together[i, ..., 0], warped(images[i, ..., 0], warps[i : i + 1])[0], atol=1e-5)
 
 
 # ---- the draws
