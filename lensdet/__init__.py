@@ -7,28 +7,61 @@ import importlib
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's notes about its build are not the reader's concern
 if platform.machine().lower() in ("x86_64", "amd64"):
     # Where a CPU has no AVX-512 TensorFlow leaves its faster convolutions off by itself: benchmarks/README.md.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
-_PUBLIC = {
-    "Parameters": "parameters",
-    "resolve": "parameters",
-    "ParameterError": "parameters",
-    "normalise": "stamps",
-    "read_stamp": "stamps",
-    "read_stamps": "stamps",
-    "open_bank": "bank",
-    "resnet18": "resnet",
-    "SoftF1": "losses",
-    "DoubleSoftF1": "losses",
-    "SoftFBeta": "losses",
-    "train_missing": "training",
-    "load_network": "training",
+if TYPE_CHECKING:  # what an editor completes
+    from lensdet.bank import open_bank
+    from lensdet.gradcam import heat_maps
+    from lensdet.losses import DoubleSoftF1, SoftF1, SoftFBeta
+    from lensdet.maxtree import segment
+    from lensdet.parameters import ParameterError, Parameters, resolve
+    from lensdet.resnet import resnet18
+    from lensdet.stamps import normalise, read_stamp, read_stamps
+    from lensdet.training import load_network, train_missing
+    from lensdet.weights import load as load_finder
+
+_PLACES = {
+    "DoubleSoftF1": "losses.DoubleSoftF1",
+    "ParameterError": "parameters.ParameterError",
+    "Parameters": "parameters.Parameters",
+    "SoftF1": "losses.SoftF1",
+    "SoftFBeta": "losses.SoftFBeta",
+    "heat_maps": "gradcam.heat_maps",
+    "load_finder": "weights.load",
+    "load_network": "training.load_network",
+    "normalise": "stamps.normalise",
+    "open_bank": "bank.open_bank",
+    "read_stamp": "stamps.read_stamp",
+    "read_stamps": "stamps.read_stamps",
+    "resnet18": "resnet.resnet18",
+    "resolve": "parameters.resolve",
+    "segment": "maxtree.segment",
+    "train_missing": "training.train_missing",
 }
-__all__ = [*_PUBLIC, "__version__"]
+__all__ = [
+    "DoubleSoftF1",
+    "ParameterError",
+    "Parameters",
+    "SoftF1",
+    "SoftFBeta",
+    "__version__",
+    "heat_maps",
+    "load_finder",
+    "load_network",
+    "normalise",
+    "open_bank",
+    "read_stamp",
+    "read_stamps",
+    "resnet18",
+    "resolve",
+    "segment",
+    "train_missing",
+]
 
 try:
     __version__ = version("lensdet")
@@ -37,9 +70,10 @@ except PackageNotFoundError:  # a checkout that was not installed
 
 
 def __getattr__(name):
-    if name not in _PUBLIC:
+    if name not in _PLACES:
         raise AttributeError(f"module 'lensdet' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"lensdet.{_PUBLIC[name]}"), name)
+    module, _, place = _PLACES[name].partition(".")
+    return getattr(importlib.import_module(f"lensdet.{module}"), place)
 
 
 def __dir__():

@@ -3,10 +3,12 @@
 Numbers and arrays of colours; nothing is drawn here.
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import keras
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.stats import rankdata
 
 from lensdet import resnet
@@ -40,7 +42,13 @@ class Field(NamedTuple):
     size: int  # of the receptive field, its corners included, with what of it lies outside of the image
 
 
-def heat_maps(model, images, layers=LAYERS, target="logit", batch=64):
+def heat_maps(
+    model: keras.Model,
+    images: ArrayLike,
+    layers: Sequence[str] = LAYERS,
+    target: Literal["logit", "probability"] = "logit",
+    batch: int = 64,
+) -> Maps:
     """Grad-CAM of each image at several layers, from one forward and one backward pass.
 
     The weight alpha_k of a feature map A^k is the mean of its gradient dy/dA^k over its positions (Eq. 3.24), for each

@@ -145,7 +145,9 @@ class SigmoidF1(_SoftLoss):
         return {"name": self.name, "dtype": self.dtype, "slope": self.slope, "offset": self.offset}
 
 
-def make_loss(name, beta=0.17, slope=2.0, offset=0.0, gamma=2.0):
+def make_loss(
+    name: str, beta: float = 0.17, slope: float = 2.0, offset: float = 0.0, gamma: float = 2.0
+) -> keras.losses.Loss:
     """The loss of an experiment, of labels and logits.
 
     Parameters

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from joblib import cpu_count
 from numba import njit
+from numpy.typing import ArrayLike, NDArray
 
 CHUNK = 32  # images a thread takes at once
 SEED = 2  # row and column where the flood fill of the background starts
@@ -49,7 +50,9 @@ PRESETS = {
 }
 
 
-def masks(images, settings=PRESETS["text"], threads=None, engine="own"):
+def masks(
+    images: ArrayLike, settings: Settings = PRESETS["text"], threads: int | None = None, engine: str = "own"
+) -> NDArray[np.bool_]:
     """Which pixels the segmentation leaves.
 
     Parameters
@@ -91,7 +94,9 @@ def masks(images, settings=PRESETS["text"], threads=None, engine="own"):
     return result
 
 
-def segment(images, settings=PRESETS["text"], threads=None, engine="own"):
+def segment(
+    images: ArrayLike, settings: Settings = PRESETS["text"], threads: int | None = None, engine: str = "own"
+) -> NDArray[np.float32]:
     """Stamps as float32 (N, ny, nx), zero where `masks` is False; all other pixels keep their values.
 
     The thesis reads as if the smoothed and dimmed image were used; the published runs took it as a mask, as here.
@@ -100,7 +105,7 @@ def segment(images, settings=PRESETS["text"], threads=None, engine="own"):
     return np.where(masks(images, settings, threads, engine), images, 0).astype(np.float32, copy=False)
 
 
-def steps(image, settings=PRESETS["text"], engine="own"):
+def steps(image: ArrayLike, settings: Settings = PRESETS["text"], engine: str = "own") -> dict[str, NDArray]:
     """What each step makes of one stamp (ny, nx), for a figure; parameters and errors are otherwise those of `masks`.
 
     Returns a dict of arrays (ny, nx): uint8 ``eight_bit``, ``smoothed``, ``filtered``, ``decayed``, ``flood_filled``,
@@ -113,7 +118,7 @@ def steps(image, settings=PRESETS["text"], engine="own"):
     return {name: stack[0] for name, stack in stage.items()}
 
 
-def filtered(images, settings=PRESETS["text"], engine="own"):
+def filtered(images: ArrayLike, settings: Settings = PRESETS["text"], engine: str = "own") -> NDArray[np.uint8]:
     """The Max-Tree step alone, on 8-bit images: uint8 arrays (N, ny, nx), to and fro.
 
     Pixels of a discarded component fall to the level of the nearest kept one around it (direct rule); a component

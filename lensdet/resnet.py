@@ -5,6 +5,7 @@ The thesis cites and draws the first ResNet (He et al. 2016a); its runs used the
 """
 
 import math
+from typing import Literal
 
 import keras
 import numpy as np
@@ -18,7 +19,14 @@ STAMP = 101  # pixels a side
 _TRUNCATED_STD = truncnorm.std(-2, 2)
 
 
-def resnet18(width=64, momentum=0.99, l2=1e-4, outputs=1, activation="sigmoid", precision="float32"):
+def resnet18(
+    width: int = 64,
+    momentum: float = 0.99,
+    l2: float = 1e-4,
+    outputs: int = 1,
+    activation: str = "sigmoid",
+    precision: Literal["float32", "bfloat16"] = "float32",
+) -> keras.Model:
     """ResNet18 on stamps (N, 101, 101, 1).
 
     Parameters
@@ -76,12 +84,12 @@ def resnet18(width=64, momentum=0.99, l2=1e-4, outputs=1, activation="sigmoid", 
     return keras.Model(inputs, layers.Activation(activation, name="probability")(logit), name="resnet18")
 
 
-def logit_model(model, name="resnet18_logit"):
+def logit_model(model: keras.Model, name: str = "resnet18_logit") -> keras.Model:
     """The same network (shared weights) up to the layer ``logit``: what training and Grad-CAM work on."""
     return keras.Model(model.input, model.get_layer("logit").output, name=name)
 
 
-def initialise(model, seed, run):
+def initialise(model: keras.Model, seed: int, run: int) -> None:
     """He-normal weights (truncated at two sigma) from the stream of this run, the same under every backend.
 
     Run i starts from the same weights whatever the loss, so that experiments can be compared in pairs.

@@ -10,13 +10,15 @@ import re
 import sys
 import warnings
 from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 from joblib import Parallel, delayed, effective_n_jobs
+from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
 from lensdet import results
@@ -215,7 +217,7 @@ class Stamps(NamedTuple):
     rejections: list  # of Rejection
 
 
-def normalise(image):
+def normalise(image: ArrayLike) -> NDArray[np.float32]:
     """Scale each image to [0, 1] by its own minimum and maximum (Eq. 4.1).
 
     Parameters
@@ -248,7 +250,7 @@ def normalise(image):
     return out
 
 
-def read_stamp(path, shape=SHAPE):
+def read_stamp(path: str | os.PathLike, shape: tuple[int, int] = SHAPE) -> tuple[NDArray[np.float32], fits.Header]:
     """Read the first image of a FITS file.
 
     Parameters
@@ -348,7 +350,13 @@ def _read_batch(paths):
     return pixels[: len(kept)], np.array(rows, CATALOGUE), kept, rejections
 
 
-def read_stamps(paths, on_bad="quarantine", workers=-1, rejected=None, description="stamps"):
+def read_stamps(
+    paths: Sequence[str | os.PathLike],
+    on_bad: Literal["quarantine", "raise"] = "quarantine",
+    workers: int = -1,
+    rejected: str | os.PathLike | None = None,
+    description: str | None = "stamps",
+) -> Stamps:
     """Read many stamps, on all cores, and leave out by name what cannot be used.
 
     Parameters
@@ -408,7 +416,7 @@ def read_stamps(paths, on_bad="quarantine", workers=-1, rejected=None, descripti
     return Stamps(pixels[: len(kept)], catalogue[: len(kept)], kept, rejections)
 
 
-def write_rejections(path, rejections):
+def write_rejections(path: str | os.PathLike, rejections: Iterable[Rejection]) -> None:
     """Write ``rejected.csv``: columns file, reason, detail; atomic.  Rejections of several reads can be joined."""
     # surrogateescape: a file name need not be valid Unicode.
     text = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
@@ -416,7 +424,7 @@ def write_rejections(path, rejections):
         csv.writer(file, lineterminator="\n").writerows([Rejection._fields, *rejections])
 
 
-def write_stamp(path, pixels, keywords=None):
+def write_stamp(path: str | os.PathLike, pixels: ArrayLike, keywords: Mapping[str, float] | None = None) -> None:
     """Write one stamp as float32 FITS (gzipped where the name ends in ``.gz``); atomic, and makes the folders.
 
     Parameters
@@ -435,7 +443,7 @@ def write_stamp(path, pixels, keywords=None):
         fits.PrimaryHDU(np.asarray(pixels, np.float32), header).writeto(beside, overwrite=True)
 
 
-def fits_below(folder):
+def fits_below(folder: str | os.PathLike) -> list[Path]:
     """Every FITS file (``.fits``, ``.fit``, ``.gz``, ``.fz``) in a folder and those below it, sorted by path."""
     return sorted(path for path in Path(folder).rglob("*") if _FITS_NAME.fullmatch(path.name))
 

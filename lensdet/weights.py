@@ -15,6 +15,7 @@ from typing import NamedTuple
 import h5py
 import keras
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from lensdet import calibration, mocklens, resnet, results, stamps, training
 from lensdet.engine import PREDICT_BATCH
@@ -41,7 +42,7 @@ class Finder(NamedTuple):
     made: dict  # parameters, provenance, validation loss
     digest: str  # SHA-256 of all of it
 
-    def score(self, pixels):
+    def score(self, pixels: ArrayLike) -> NDArray[np.float32]:
         """Logits float32 (N,) of stamps (N, 101, 101) in any unit, normalised and stretched here.
 
         Raises
@@ -54,7 +55,7 @@ class Finder(NamedTuple):
             raise ValueError(f"stamps {pixels.shape}: this finder takes (N, {self.preprocessing['size']})")
         return self.logits(np.sqrt(stamps.normalise(pixels))[..., None])
 
-    def logits(self, images):
+    def logits(self, images: ArrayLike) -> NDArray[np.float32]:
         """Logits float32 (N,) of stretched stamps (N, 101, 101, 1), such as mock lenses (Eq. 4.2) are made."""
         return _predict(self.network, images)
 
@@ -72,7 +73,7 @@ def folder() -> Path:
         return Path(__file__).resolve().parent / "finders"
 
 
-def export(run, path):
+def export(run: Path, path: Path) -> None:
     """Write the checkpoint of lowest validation loss as a finder, atomically; its sum goes into ``SHA256SUMS``.
 
     Parameters
@@ -119,7 +120,7 @@ def export(run, path):
         file.attrs["sha256"] = _digest(about, arrays)
 
 
-def load(name):
+def load(name: str | Path) -> Finder:
     """A finder by its file, or by its name in `folder`.
 
     Parameters

@@ -18,6 +18,9 @@ from jupyterlab_server.config import get_federated_extensions
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+import lensdet
+from lensdet import weights
+
 ROOT = Path(__file__).parents[1]
 EXTENSION = ROOT / "lensdet" / "labextension"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -139,3 +142,16 @@ def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     assert "F_beta Soft Loss" in capsys.readouterr().out
     assert namespace["logits"].shape == (2,)
     assert namespace["loss"].beta == 0.17 and namespace["scores"].logits.shape == (1, 48)
+
+
+def test_public_names_are_there_and_an_editor_sees_them():
+    """What is imported for type checkers alone is what is loaded when it is used."""
+    code = ast.parse((ROOT / "lensdet" / "__init__.py").read_text())
+    (seen,) = [
+        node for node in code.body if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
+    ]
+    imported = {alias.asname or alias.name: f"{line.module}.{alias.name}" for line in seen.body for alias in line.names}
+    assert imported == {name: f"lensdet.{place}" for name, place in lensdet._PLACES.items()}
+    assert set(lensdet.__all__) == {*imported, "__version__"} and dir(lensdet) == sorted(lensdet.__all__)
+    assert lensdet.load_finder is weights.load and lensdet.SoftFBeta.__name__ == "SoftFBeta"
+    assert (ROOT / "lensdet" / "py.typed").exists()
