@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import brentq
 from scipy.special import expit, xlogy
-from scipy.stats import beta, chi2, norm, rankdata
+from scipy.stats import chi2, norm, rankdata
 
 from lensdet import thresholds
 from lensdet.statistics import clopper_pearson
@@ -109,7 +109,7 @@ def expected(negatives, lenses, m, inspected, prior, level=0.95):
         raise ValueError(f"prior {prior}: a share of lenses is from 0 to 1")
     tp, fp = _ranked(negatives, lenses)
     k, n = tp[-1], fp[-1]
-    bounds = [_clopper_pearson(x, x[-1], (1 + level) / 2) for x in (tp, fp)]
+    bounds = [clopper_pearson(x, x[-1], (1 + level) / 2) for x in (tp, fp)]
     found = []
     for s, p in zip(shares.ravel(), priors.ravel(), strict=True):
         accepted = p * tp / k + (1 - p) * fp / n
@@ -129,16 +129,6 @@ def _ranked(negatives, lenses):
     c = thresholds.curve(labels, np.r_[negatives, lenses])
     tp = np.interp(np.arange(len(labels) + 1), c.tp + c.fp, c.tp)
     return tp, np.arange(len(labels) + 1) - tp
-
-
-def _clopper_pearson(successes, trials, level):
-    """As `lensdet.statistics.clopper_pearson`, of arrays; counts need not be whole."""
-    successes = np.asarray(successes, float)
-    low, high = np.zeros(successes.shape), np.ones(successes.shape)
-    some, missed = successes > 0, successes < trials
-    low[some] = beta.ppf((1 - level) / 2, successes[some], trials - successes[some] + 1)
-    high[missed] = beta.ppf((1 + level) / 2, successes[missed] + 1, trials - successes[missed])
-    return low, high
 
 
 def _exact(share, prior, tp_bounds, fp_bounds):

@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import binomtest, t
+from scipy.stats import beta as beta_distribution
+from scipy.stats import t
 
 from lensdet.metrics import Protocol, evaluate
 from lensdet.streams import stream
@@ -167,15 +168,16 @@ def seed_spread(values: ArrayLike) -> float:
     return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
 
 
-def clopper_pearson(successes: int, trials: int, level: float = 0.95) -> tuple[float, float]:
+def clopper_pearson(successes: ArrayLike, trials: ArrayLike, level: float = 0.95) -> tuple[NDArray, NDArray]:
     """Exact interval of a proportion, such as the recall of one network: (low, high) (Clopper & Pearson 1934).
 
-    It covers at least `level` for independent images, thus not where stamps are used twice; (0, 1) without a trial.
+    Arrays broadcast; counts need not be whole.  It covers at least `level` for independent images, thus not where
+    stamps are used twice; (0, 1) without a trial.
     """
-    if trials == 0:
-        return 0.0, 1.0
-    low, high = binomtest(successes, trials).proportion_ci(level, method="exact")
-    return float(low), float(high)
+    k, n = np.broadcast_arrays(np.asarray(successes, float), np.asarray(trials, float))
+    low = np.where(k > 0, beta_distribution.ppf((1 - level) / 2, k, n - k + 1), 0.0)
+    high = np.where(k < n, beta_distribution.ppf((1 + level) / 2, k + 1, n - k), 1.0)
+    return low[()], high[()]
 
 
 def paired(

@@ -231,12 +231,6 @@ def test_precision_by_bayes():
     assert np.isnan(expectation.precision(expectation.rates([0.0], [0.0], 9.0), 0.1).value)
 
 
-def test_bounds_of_arrays_are_those_of_scipy():
-    counts = np.array([0, 1, 7, 49, 50])
-    low, high = expectation._clopper_pearson(counts, 50, 0.975)
-    np.testing.assert_allclose(np.c_[low, high], [clopper_pearson(int(c), 50, 0.975) for c in counts], atol=1e-7)
-
-
 @pytest.mark.parametrize("f", [expectation.auroc, lambda a, b: expectation.tpr_before(a, b, 1)])
 def test_sets_that_cannot_be_ranked(f):
     with pytest.raises(ValueError, match="one of each"):

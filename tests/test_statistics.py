@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import beta, binomtest, norm, t, ttest_rel
+from scipy.stats import binomtest, norm, t, ttest_rel
 
 from lensdet.metrics import evaluate
 from lensdet.statistics import (
@@ -211,15 +211,18 @@ def test_interval_leaves_out_draws_that_are_not_numbers():
 
 @settings(deadline=None)
 @given(trials=st.integers(1, 2000), share=st.floats(0, 1), level=st.floats(0.5, 0.999))
-def test_clopper_pearson_is_beta_quantiles(trials, share, level):
+def test_clopper_pearson_is_that_of_the_binomial_test(trials, share, level):
     k = round(share * trials)
-    low = beta.ppf((1 - level) / 2, k, trials - k + 1) if k else 0
-    high = beta.ppf((1 + level) / 2, k + 1, trials - k) if k < trials else 1
-    assert clopper_pearson(k, trials, level) == pytest.approx((low, high), abs=1e-8)
+    exact = binomtest(k, trials).proportion_ci(level, method="exact")
+    assert clopper_pearson(k, trials, level) == pytest.approx((exact.low, exact.high), abs=1e-8)
 
 
-def test_clopper_pearson_without_trials():
+def test_clopper_pearson_of_arrays_and_without_trials():
+    low, high = clopper_pearson([0, 1, 7, 49, 50, 0], [50] * 5 + [0])
+    exact = [binomtest(k, 50).proportion_ci(method="exact") for k in (0, 1, 7, 49, 50)]
+    np.testing.assert_allclose(np.c_[low, high], [*exact, (0, 1)], atol=1e-8)
     assert clopper_pearson(0, 0) == (0, 1)
+    assert clopper_pearson(2.0, 50)[0] < clopper_pearson(2.5, 50)[0] < clopper_pearson(3.0, 50)[0]  # of a part of a tie
 
 
 def test_seed_spread():
