@@ -35,7 +35,7 @@ train)
     if command -v nvidia-cuda-mps-control > /dev/null; then
         nvidia-cuda-mps-control -d && trap 'echo quit | nvidia-cuda-mps-control' EXIT
     fi
-    timeout 530 "${training[@]}" --jobs "${JOBS:-10}" --minutes 8 --pack "$out/$profile.zip"
+    timeout 500 "${training[@]}" --jobs "${JOBS:-10}" --minutes 8 --pack "$out/$profile.zip"
     timeout 60 python -m lensdet.weights --profile "$profile" --folder "$out"
     ;;
 *)

@@ -1,6 +1,6 @@
 """Training and scoring with TensorFlow's oneDNN on and off, in turn, and how far logits then differ.
 
-    python benchmarks/onednn.py            # half an hour on two cores; --widths 16 takes eight minutes
+    python benchmarks/onednn.py            # with --widths 16 eight minutes on two cores; 64 takes longer
 
 Each measurement is a process of its own, as oneDNN is switched before TensorFlow is imported; two processes run side by
 side with a thread each, as `python -m lensdet.training --jobs 2` has them.  Medians over rounds; the first chunk of

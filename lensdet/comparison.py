@@ -59,7 +59,7 @@ RULE = (
 CLOSING = (
     "What would close an open claim is at most how many runs on these images, or how many images with these runs, or, "
     "where neither does, how many runs on a thousand times as many images.  It supposes that the difference and its "
-    "spreads are what they were measured to be, and five runs tell that within a factor of two or three."
+    "spreads are what they were measured to be; the spread of five runs may truly be 0.6 to 2.9 times that (95 %)."
 )
 CELLS = (
     "The mean over runs; the seed-to-seed spread (n − 1) of single runs; the 95 % interval that the test images leave; "
@@ -87,7 +87,20 @@ def measure(parameters, scores, weights=None):
 
 
 def recall_of(parameters, scores, chosen, weights=None):
-    """Recall (R,) on the chosen lenses alone, true in an array (N,); with weights (R, B), not a number without any."""
+    """Recall (Eq. 3.7) on some lenses alone.
+
+    Parameters
+    ----------
+    scores : lensdet.tables.Scores
+    chosen : bool array (N,)
+    weights : array (B, N), optional
+        From `lensdet.tables.resamples`.
+
+    Returns
+    -------
+    array (R,), or (R, B) with weights
+        Not a number for a resample that has none of them.
+    """
     p = metrics.probability(scores.logits[:, chosen])
     weights = None if weights is None else weights[:, chosen]
     threshold = metrics.PROTOCOLS[parameters.protocol]["threshold"]

@@ -27,7 +27,7 @@ class Experiment:
     name: str
     kind: Kind
     loss: str = ""  # that a network is trained with
-    checkpoint: dict[str, str] = field(default_factory=dict, hash=False)  # its selector under each protocol
+    checkpoint: dict[str, str] = field(default_factory=dict)  # its selector under each protocol
     members: tuple[str, ...] = ()  # names of the networks that it is made of, in order
 
     @property

@@ -51,7 +51,7 @@ def banner(parameters, experiments=None):
     lines = [f"{line}; {results.device()}"]
     # a step is three passes of a network, and one of each member
     chunks = runs * parameters.chunks
-    chunks += parameters.dynamic_chunks * sum(1 + len(ENSEMBLES[experiment].members) / 3 for experiment in networks)
+    chunks += parameters.dynamic_chunks * sum(1 + ENSEMBLES[experiment].size / 3 for experiment in networks)
     images = chunks * parameters.chunk_size
     # measured on 2 cores: 50 images a second at full width; the cost goes with the square of the width, slower below
     hours = images / (50 * min(8.0, (64 / parameters.width) ** 2)) / 3600
