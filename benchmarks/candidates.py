@@ -21,12 +21,14 @@ import numpy as np
 from astropy.io import fits
 from joblib import Parallel, delayed
 
-from lensdet import candidates, parameters
+from lensdet import parameters
+from lensdet.profiles import PROFILES
+from lensdet.survey import ranking
 
 
 def write(folder, i, p):
     """A simulated stamp in eight orientations."""
-    from lensdet import simulation
+    from lensdet.data import simulation
 
     pixels, _ = simulation.render("contaminant" if i % 5 else "lrg", 40_000_000 + i, p)
     (folder / f"{i // 500:03d}").mkdir(parents=True, exist_ok=True)
@@ -63,7 +65,7 @@ def loop(paths, finders):
 
 def main():
     asked = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    asked.add_argument("--profile", default="lite", choices=list(parameters.PROFILES), help="whose survey to simulate; "
+    asked.add_argument("--profile", default="lite", choices=list(PROFILES), help="whose survey to simulate; "
                        "smoke: as little as shows that it runs")  # fmt: skip
     asked.add_argument("--stamps", type=int, default=50_000)
     asked.add_argument("--loop", type=int, default=4096, help="stamps of a round of the comparison (default: 4096)")
@@ -73,13 +75,13 @@ def main():
     if options.profile == "smoke":  # what is asked for otherwise still counts
         asked.set_defaults(stamps=16, loop=256, rounds=1, finders=["bce"])
         options = asked.parse_args()
-    finders = candidates.load_finders(options.finders)
+    finders = ranking.load_finders(options.finders)
     p = parameters.resolve({"profile": options.profile})
     with tempfile.TemporaryDirectory() as temporary:
         folder, done = Path(temporary) / "survey", Path(temporary) / "list"
         Parallel(-1)(delayed(write)(folder, i, p) for i in range(-(-options.stamps // 8)))
         p = p.model_copy(update={"survey": folder, "pixel_scale": 0.2, "output": done})
-        job = candidates.plan(p, finders)
+        job = ranking.plan(p, finders)
         paths = [folder / name for unit in job.units for name in unit.ids]
         some = job._replace(units=job.units[: options.loop // 256])
         part = [folder / name for unit in some.units for name in unit.ids]
@@ -88,7 +90,7 @@ def main():
             began = time.perf_counter()
             plain = loop(part, finders)
             between = time.perf_counter()
-            ours, _ = candidates.collect(some, candidates.score(some, finders, done / f"{k}", -1, False), finders)
+            ours, _ = ranking.collect(some, ranking.score(some, finders, done / f"{k}", -1, False), finders)
             ended = time.perf_counter()
             if k:
                 times["loop"].append(len(part) / (between - began))
@@ -109,7 +111,7 @@ def main():
         watcher = threading.Thread(target=watch)
         watcher.start()
         began = time.perf_counter()
-        table, rejections = candidates.collect(job, candidates.score(job, finders, done / "all", -1, True), finders)
+        table, rejections = ranking.collect(job, ranking.score(job, finders, done / "all", -1, True), finders)
         seconds = time.perf_counter() - began
         stop.set()
         watcher.join()

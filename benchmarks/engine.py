@@ -27,7 +27,10 @@ os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
 import keras
 import numpy as np
 
-from lensdet import engine, mocklens, parameters, resnet, results
+from lensdet import parameters, runs, storage
+from lensdet.data import frozen_sets, mocklens
+from lensdet.network import engine, resnet
+from lensdet.profiles import PROFILES
 
 # FLOP/s without sparsity, as in the data sheet; float32 means TensorFloat-32 on these cards
 PEAK = {"bfloat16": {"H100": 989e12, "H200": 989e12}, "float32": {"H100": 494e12, "H200": 494e12}}
@@ -147,7 +150,7 @@ def data_path(bench, p, learner, chunk_seconds):
 
 def extrapolate(bench, p, learner, chunk_seconds):
     """Validation, and the hours of a run of the thesis' profile."""
-    rows = mocklens.frozen_rows(p, "validation", bench.size)
+    rows = frozen_sets.frozen_rows(p, "validation", bench.size)
     seconds = bench.time(lambda i: learner.validate(rows, learner.bank), np.asarray)
     bench.add(f"validation and all selectors, {p.precision}", len(rows), seconds)
     hours = CHUNKS_THESIS * (chunk_seconds * 4096 / p.chunk_size + statistics.median(seconds)) / 3600
@@ -294,7 +297,7 @@ def inference(bench):
 def main():
     """Measure what there is time for, print and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--profile", default="thesis", choices=list(parameters.PROFILES),
+    parser.add_argument("--profile", default="thesis", choices=list(PROFILES),
                         help="smoke: as little as shows that it runs")  # fmt: skip
     parser.add_argument("--only", default=",".join(PARTS), help="parts, of %(default)s")
     parser.add_argument("--width", type=int, default=64)
@@ -307,8 +310,8 @@ def main():
     if options.profile == "smoke":  # what is asked for otherwise still counts
         parser.set_defaults(width=8, stamps=200, chunk=128, rounds=1)
         options = parser.parse_args()
-    options.device = results.device()
-    print(f"{options.device}; {keras.backend.backend()}; {results.versions()}", flush=True)
+    options.device = runs.device()
+    print(f"{options.device}; {keras.backend.backend()}; {runs.versions()}", flush=True)
     if options.device.startswith("CPU") and options.width > 16:
         parser.error(f"no GPU is seen ({options.device}), and width {options.width} takes hours without one; try "
                      "--width 8 --stamps 200 --chunk 256, or install the backend for your GPU")  # fmt: skip
@@ -321,21 +324,21 @@ def main():
             bench.failed = True
             bench.rows.append({"what": name, "note": f"FAILED: {type(error).__name__}: {str(error)[:200]}"})
             print(f"{name}: FAILED\n{error}", flush=True)
-        write(bench, options.out or results.build_dir())
+        write(bench, options.out or storage.build_dir())
     return int(bench.failed)
 
 
 def write(bench, folder):
     """The table as JSON, with what made it, and as Markdown."""
-    made = {**results.provenance(), "flops_per_image": bench.flops, "rows": bench.rows}
-    results.write_json(folder / "engine.json", made)
+    made = {**runs.provenance(), "flops_per_image": bench.flops, "rows": bench.rows}
+    storage.write_json(folder / "engine.json", made)
     lines = ["| what | images/s | range | MFU | note |", "|---|---|---|---|---|"]
     for r in bench.rows:
         speed = f"{r['images_per_second']:,.0f}" if "images_per_second" in r else ""
         speed = f"{r['hours']:.2f} hours" if "hours" in r else speed
         span = f"{r['low']:,.0f} to {r['high']:,.0f}" if "low" in r else ""
         lines.append(f"| {r['what']} | {speed} | {span} | {r.get('mfu', '')} | {r.get('note', '')} |")
-    with results.atomic(folder / "engine.md") as beside:
+    with storage.atomic(folder / "engine.md") as beside:
         beside.write_text("\n".join(lines) + "\n")
 
 

@@ -13,7 +13,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import numpy as np
 
-from lensdet import gradcam, resnet, results
+from lensdet import runs
+from lensdet.network import gradcam, resnet
 
 
 def main():
@@ -37,7 +38,7 @@ def main():
         began = time.perf_counter()
         gradcam.heat_maps(model, images)
         seconds.append(time.perf_counter() - began)
-    print(f"{results.device()}; {keras.backend.backend()}; {results.versions()}")
+    print(f"{runs.device()}; {keras.backend.backend()}; {runs.versions()}")
     print(f"{options.images} images, four layers, width {options.width}: median {np.median(seconds):.2f} s "
           f"({min(seconds):.2f} to {max(seconds):.2f}, n = {options.rounds}), compiling included")  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Max-Tree segmentation: `lensdet.maxtree` against the same pipeline with scikit-image's or higra's tree.
+"""Max-Tree segmentation: `lensdet.data.maxtree` against the same pipeline with scikit-image's or higra's tree.
 
     pip install scikit-image higra && python benchmarks/maxtree.py
 
@@ -22,9 +22,11 @@ import numpy as np
 from numba import njit
 from scipy.ndimage import convolve
 
-from lensdet import maxtree, mocklens, parameters
-from lensdet.bank import open_bank
-from lensdet.engine import Learner
+from lensdet import parameters
+from lensdet.data import frozen_sets, maxtree, mocklens
+from lensdet.data.bank import open_bank
+from lensdet.network.engine import Learner
+from lensdet.profiles import PROFILES
 
 TEXT = maxtree.PRESETS["text"]
 GAUSSIAN = np.outer([1, 4, 6, 4, 1], [1, 4, 6, 4, 1])
@@ -151,7 +153,7 @@ def installed(*names):
 def main():
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--profile", default="quick", choices=list(parameters.PROFILES), help="whose survey to take")
+    parser.add_argument("--profile", default="quick", choices=list(PROFILES), help="whose survey to take")
     parser.add_argument("--n", type=int, default=64, help="images of the comparison, half of them mock lenses")
     parser.add_argument("--chunk", type=int, default=4096, help="images a call for images a second")
     parser.add_argument("--rounds", type=int, default=9)
@@ -163,7 +165,7 @@ def main():
         options = parser.parse_args()
     p = parameters.resolve({"profile": options.profile})
     bank = open_bank(p)
-    rows = mocklens.frozen_rows(p, "test", mocklens.sizes(bank, "test"))
+    rows = frozen_sets.frozen_rows(p, "test", mocklens.sizes(bank, "test"))
     lenses, negatives = (rows[rows["label"] == label][: options.n // 2] for label in (1, 0))
     images = mocklens.images(bank, "test", np.concatenate([lenses, negatives]))[..., 0]
 

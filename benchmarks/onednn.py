@@ -3,7 +3,7 @@
     python benchmarks/onednn.py            # with --widths 16 eight minutes on two cores; 64 takes longer
 
 Each measurement is a process of its own, as oneDNN is switched before TensorFlow is imported; two processes run side by
-side with a thread each, as `python -m lensdet.training --jobs 2` has them.  Medians over rounds; the first chunk of
+side with a thread each, as `python -m lensdet train --jobs 2` has them.  Medians over rounds; the first chunk of
 each process, which compiles, is left out.
 """
 
@@ -24,7 +24,9 @@ THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"
 
 def measure(width, chunk_size, chunks, path):
     """Speeds of one process, images a second as JSON on standard output; logits of the untrained network in a file."""
-    from lensdet import engine, mocklens, parameters, resnet
+    from lensdet import parameters
+    from lensdet.data import mocklens
+    from lensdet.network import engine, resnet
 
     p = parameters.resolve({"profile": "quick", "width": width, "chunk_size": chunk_size, "chunks": chunks + 1})
     rng = np.random.default_rng(0)

@@ -1,6 +1,6 @@
 """The learning rate of each loss: the lowest validation loss of every run of the scan that is there (docs/plan.md).
 
-    python -m lensdet.training -p profile evening -p learning_rate 0.003 -p runs 1      # one rate of the scan
+    python -m lensdet train -p profile evening -p learning_rate 0.003 -p runs 1      # one rate of the scan
     python benchmarks/rates.py                                                         # the table in docs/rates.md
 
 A loss' values are its own, and are not compared with those of another.
@@ -11,7 +11,7 @@ import argparse
 import numpy as np
 import pandas as pd
 
-from lensdet import parameters, results
+from lensdet import parameters, runs
 
 RATES = (3e-3, 1e-3, 3e-4)
 RUNS = (1, 2)
@@ -23,8 +23,8 @@ def scanned(profile):
     for experiment in parameters.LOSSES:
         for rate in RATES:
             p = parameters.resolve({"profile": profile, "learning_rate": rate})
-            folders = [results.run_folder(p, experiment, run, p.survey_key()) for run in RUNS]
-            best = [results.load_history(f)["loss"].min() if results.is_complete(f) else np.nan for f in folders]
+            folders = [runs.run_folder(p, experiment, run, p.survey_key()) for run in RUNS]
+            best = [runs.load_history(f)["loss"].min() if runs.is_complete(f) else np.nan for f in folders]
             rows.append({"loss": experiment, "rate": rate, **{f"run {n}": v for n, v in zip(RUNS, best, strict=True)}})
     return pd.DataFrame(rows)
 

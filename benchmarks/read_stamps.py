@@ -1,4 +1,4 @@
-"""Reading stamps: `lensdet.stamps.read_stamps` against a plain loop of ``astropy.io.fits.getdata``.
+"""Reading stamps: `stamps.read_stamps` against a plain loop of ``astropy.io.fits.getdata``.
 
     python benchmarks/read_stamps.py --n 10000
 
@@ -20,7 +20,7 @@ import joblib
 import numpy as np
 from astropy.io import fits
 
-from lensdet.stamps import KEYWORDS, read_stamps, write_stamp
+from lensdet.data.stamps import KEYWORDS, read_stamps, write_stamp
 
 
 def plain_loop(paths):

@@ -17,8 +17,10 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import QuantileTransformer, StandardScaler
 
-from lensdet import mocklens, parameters
-from lensdet.bank import open_bank
+from lensdet import parameters
+from lensdet.data import mocklens
+from lensdet.data.bank import open_bank
+from lensdet.profiles import PROFILES
 
 CENTRE, CORNER = 50, 12
 RADIUS = np.hypot(*np.indices((101, 101)) - CENTRE)
@@ -86,7 +88,7 @@ def held_out(features, labels, draws=500):
 def main():
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--profile", default="quick", choices=list(parameters.PROFILES), help="whose survey to take")
+    parser.add_argument("--profile", default="quick", choices=list(PROFILES), help="whose survey to take")
     parser.add_argument("--n", type=int, default=2200, help="mock lenses, and negatives of each class, at the most")
     parser.add_argument("--workers", type=int, default=-1, help="processes that build the survey where it is not there")
     options = parser.parse_args()

@@ -10,13 +10,14 @@ import tempfile
 import time
 
 from lensdet import parameters
-from lensdet.bank import open_bank
+from lensdet.data.bank import open_bank
+from lensdet.profiles import PROFILES
 
 
 def main():
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--profile", default="quick", choices=list(parameters.PROFILES), help="whose stamps; "
+    parser.add_argument("--profile", default="quick", choices=list(PROFILES), help="whose stamps; "
                         "smoke: as little as shows that it runs")  # fmt: skip
     parser.add_argument("--n", type=int, default=200, help="stamps of each class a round")
     parser.add_argument("--bank", default="smoke", help="profile whose bank is built and opened again")
@@ -24,7 +25,7 @@ def main():
     if options.profile == "smoke":  # what is asked for otherwise still counts
         parser.set_defaults(n=2)
         options = parser.parse_args()
-    from lensdet import simulation
+    from lensdet.data import simulation
 
     p = parameters.resolve({"profile": options.profile})
     works = {

@@ -16,7 +16,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import numpy as np
 
-from lensdet import bank, engine, mocklens, parameters, resnet, results
+from lensdet import parameters, runs
+from lensdet.data import bank, mocklens
+from lensdet.network import engine, resnet
 
 
 def main():
@@ -71,7 +73,7 @@ def main():
                 times[name].append(time.perf_counter() - began)
     median = {name: statistics.median(t) for name, t in times.items()}
     print(
-        f"{results.device()}, {keras.backend.backend()}; profile {p.profile}, width {p.width}, batch {p.batch_size}, "
+        f"{runs.device()}, {keras.backend.backend()}; profile {p.profile}, width {p.width}, batch {p.batch_size}, "
         f"{p.chunk_size} images a round, {options.rounds} rounds"
     )
     for name in ("fit", "lensdet"):

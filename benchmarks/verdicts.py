@@ -3,7 +3,7 @@
     python benchmarks/verdicts.py          # some minutes on one core
 
 Families of paired differences of normal numbers are drawn and judged as claims are: five runs, a share of the variance
-from test images, claims that share runs and images correlated.  `lensdet.statistics.paired` describes the model.
+from test images, claims that share runs and images correlated.  `statistics.paired` describes the model.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import numpy as np
 from scipy.stats import binomtest
 from tqdm import tqdm
 
-from lensdet import statistics
+from lensdet.evaluation import statistics
 
 RIPPLE = np.repeat([-1.0, 1.0], 20) * np.sqrt(39 / 40)  # resamples whose standard deviation is 1
 

@@ -15,33 +15,33 @@ if platform.machine().lower() in ("x86_64", "amd64"):
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 if TYPE_CHECKING:  # what an editor completes
-    from lensdet.bank import open_bank
-    from lensdet.gradcam import heat_maps
-    from lensdet.losses import DoubleSoftF1, SoftF1, SoftFBeta
-    from lensdet.maxtree import segment
+    from lensdet.data.bank import open_bank
+    from lensdet.data.maxtree import segment
+    from lensdet.data.stamps import normalise, read_stamp, read_stamps
+    from lensdet.network.finders import load as load_finder
+    from lensdet.network.gradcam import heat_maps
+    from lensdet.network.losses import DoubleSoftF1, SoftF1, SoftFBeta
+    from lensdet.network.resnet import resnet18
+    from lensdet.network.training import load_network, train_missing
     from lensdet.parameters import ParameterError, Parameters, resolve
-    from lensdet.resnet import resnet18
-    from lensdet.stamps import normalise, read_stamp, read_stamps
-    from lensdet.training import load_network, train_missing
-    from lensdet.weights import load as load_finder
 
 _PLACES = {
-    "DoubleSoftF1": "losses.DoubleSoftF1",
+    "DoubleSoftF1": "network.losses.DoubleSoftF1",
     "ParameterError": "parameters.ParameterError",
     "Parameters": "parameters.Parameters",
-    "SoftF1": "losses.SoftF1",
-    "SoftFBeta": "losses.SoftFBeta",
-    "heat_maps": "gradcam.heat_maps",
-    "load_finder": "weights.load",
-    "load_network": "training.load_network",
-    "normalise": "stamps.normalise",
-    "open_bank": "bank.open_bank",
-    "read_stamp": "stamps.read_stamp",
-    "read_stamps": "stamps.read_stamps",
-    "resnet18": "resnet.resnet18",
+    "SoftF1": "network.losses.SoftF1",
+    "SoftFBeta": "network.losses.SoftFBeta",
+    "heat_maps": "network.gradcam.heat_maps",
+    "load_finder": "network.finders.load",
+    "load_network": "network.training.load_network",
+    "normalise": "data.stamps.normalise",
+    "open_bank": "data.bank.open_bank",
+    "read_stamp": "data.stamps.read_stamp",
+    "read_stamps": "data.stamps.read_stamps",
+    "resnet18": "network.resnet.resnet18",
     "resolve": "parameters.resolve",
-    "segment": "maxtree.segment",
-    "train_missing": "training.train_missing",
+    "segment": "data.maxtree.segment",
+    "train_missing": "network.training.train_missing",
 }
 __all__ = [
     "DoubleSoftF1",
@@ -72,7 +72,7 @@ except PackageNotFoundError:  # a checkout that was not installed
 def __getattr__(name):
     if name not in _PLACES:
         raise AttributeError(f"module 'lensdet' has no attribute {name!r}")
-    module, _, place = _PLACES[name].partition(".")
+    module, _, place = _PLACES[name].rpartition(".")
     return getattr(importlib.import_module(f"lensdet.{module}"), place)
 
 

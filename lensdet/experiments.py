@@ -1,11 +1,11 @@
 """The registry of experiments: each network and each ensemble that is compared, by the name that it has in tables.
 
 An experiment is a network (a loss, and what its checkpoint is selected by), one on segmented stamps, or what is made of
-the predictions of others.  `lensdet.thesis` has the published numbers under the same names.
+the predictions of others.  `lensdet.chapters.thesis` has the published numbers under the same names.
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Kind = Literal[
     "network",
@@ -75,6 +75,33 @@ INPUT_DEPENDENT = tuple(name for name, experiment in ENSEMBLES.items() if experi
 
 # The row of Table 5.3.
 SEGMENTED = _by_name(Experiment(MAX_TREE, "segmented network", "bce", BY_LOSS))
+
+
+class Settings(NamedTuple):
+    """The steps of Max-Tree segmentation (section 4.7); None (False for the Gaussian) leaves a step out.
+
+    A component's extents dx, dy are last minus first column and row, one less than its width and height in pixels; its
+    rectangularity, area / (dx dy), may thus exceed 1.
+    """
+
+    smooth: bool = True  # whether the tree is built from the image after the 5 x 5 Gaussian
+    area: int | None = 45  # pixels: discard components of less
+    box: tuple[int, int] | None = (3, 60)  # pixels: discard components with an extent of less, or of more
+    rectangularity: float | None = 0.45  # discard components of less
+    strict: bool = False  # whether to discard components at exactly one of these limits, too
+    broken_rectangularity: bool = False  # discard components whose `area` limit / (dx dy) is in [0.9, 1.1]
+    decay: float | None = 20.0  # pixels: alpha of Eq. 4.3
+    tolerance: int | None = 20  # grey levels, inclusive: of the flood fill
+
+
+# How a segmented network's stamps are segmented, by the value of the parameter ``segmentation``.
+PRESETS = {
+    # the thesis' prose, with the Gaussian really used
+    "text": Settings(),
+    # The published runs (December 2020): the tree is built from the image before the Gaussian, and the test of the
+    # rectangularity takes the limit of the area for the area, which nearly all components pass.
+    "code": Settings(False, 25, (3, 60), None, True, True, 20.0, 15),
+}
 
 
 def baseline(kind: Kind, size: int) -> str:

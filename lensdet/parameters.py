@@ -5,7 +5,6 @@ In a notebook's parameter cell ``None`` means "the profile decides".
 """
 
 import difflib
-import hashlib
 import json
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,14 +12,16 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from lensdet.experiments import ENSEMBLES, NETWORKS
+from lensdet.experiments import ENSEMBLES, NETWORKS, PRESETS
+from lensdet.profiles import PROFILES
+from lensdet.storage import digest
 
 LOSSES = ("bce", "fbeta", "f1", "f1_double")  # of the thesis
 FURTHER = ("focal", "sigmoid_f1")  # beyond it
 # Parameters, and settings of the Max-Tree, that were added when there were results already: by name, the value that
 # those had.  At that value they stay out of every key, so that each committed folder keeps its name.
 ADDED_LATER: dict[str, object] = {"batch_norm_images": 0}
-SURVEY = 1  # version of `lensdet.simulation`, part of every key: raise it when a pixel changes
+SURVEY = 1  # version of `lensdet.data.simulation`, part of every key: raise it when a pixel changes
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -290,7 +291,7 @@ class Parameters(Simulation, Sampling, Training, Candidates):
         return self.learning_rates.get(experiment, self.learning_rate)
 
     def loss(self, experiment):
-        """The loss of an experiment: the arguments of `lensdet.losses.make_loss` that it depends on."""
+        """The loss of an experiment: the arguments of `losses.make_loss` that it depends on."""
         name, _, beta = experiment.partition(":")
         own = {
             "fbeta": {"beta": float(beta or self.beta)},
@@ -316,13 +317,11 @@ class Parameters(Simulation, Sampling, Training, Candidates):
         return {"loss": loss.pop("name"), **keyed(loss), **own, **segmentation, "data": data_key}
 
     def maxtree(self):
-        """`lensdet.maxtree.Settings` of the segmentation; None without one."""
+        """`maxtree.Settings` of the segmentation; None without one."""
         if self.segmentation == "none":
             return None
-        from lensdet import maxtree
-
         own = {"area": self.maxtree_area, "decay": self.maxtree_decay, "tolerance": self.maxtree_tolerance}
-        preset = maxtree.PRESETS[self.segmentation]
+        preset = PRESETS[self.segmentation]
         return preset._replace(**{name: value for name, value in own.items() if value is not None})
 
     def dynamic(self):
@@ -345,45 +344,6 @@ def keyed(values: dict) -> dict:
     return {
         name: value for name, value in json.loads(json.dumps(values)).items() if json.dumps(value) != as_older.get(name)
     }
-
-
-def digest(content):
-    """Eight hexadecimal digits that name some JSON-ready content."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
-
-
-BEST = ("thesis", "lite", "overnight", "evening", "quick")  # profiles that learn something, the most first
-# What each profile changes from the thesis' values.
-PROFILES = {
-    # CI: every code path, nothing learned.
-    "smoke": dict(
-        n_lrg=48, n_source=48, n_contaminant=48, frozen_size=24, information_size=32, supersampling=2, width=8,
-        momentum=0.9, learning_rate=1e-3, chunks=2, chunk_size=64, batch_size=16, patience=2, runs=2,
-        dynamic_chunks=2, fresh_negatives=60, fresh_lenses=40, large_size=30,
-    ),
-    # A laptop without a GPU.  Tuned on BCE alone: see benchmarks/tuning.md.
-    "quick": dict(
-        n_source=8000, information_size=2000, width=16, momentum=0.9, learning_rate=1e-3, schedule="cosine", chunks=32,
-        chunk_size=2048, patience=32, runs=2, dynamic_chunks=12, fresh_negatives=5000, fresh_lenses=500,
-    ),
-    # Two cores over an evening: the survey and network of quick, four times as many images a run.
-    "evening": dict(
-        n_source=8000, information_size=2000, width=16, momentum=0.9, learning_rate=1e-3, schedule="cosine", chunks=64,
-        patience=64, runs=5, dynamic_chunks=16,
-    ),
-    # Two cores over a night: the survey and network of quick, fourteen times as many images a run.
-    "overnight": dict(
-        n_source=8000, information_size=2000, width=16, momentum=0.9, learning_rate=1e-3, schedule="cosine",
-        chunks=224, patience=224, runs=5, dynamic_chunks=56,
-    ),
-    # Some minutes of one GPU: the full network and counts, a thirty-eighth of the thesis' chunks.  Tuned on BCE alone.
-    "lite": dict(
-        momentum=0.9, learning_rate=1e-3, schedule="cosine", precision="bfloat16", chunks=208, patience=208, runs=5,
-        dynamic_chunks=52,
-    ),
-    # One GPU, the thesis' own numbers.
-    "thesis": dict(redraw_validation=True),
-}  # fmt: skip
 
 
 def resolve(given):
@@ -444,19 +404,6 @@ def from_notebook(namespace):
     """Parameters from the ``globals()`` of a notebook, after its parameter cell and papermill's.
 
     Names that are no parameters (imports, loop variables) are passed over here; papermill's own are checked before
-    a kernel starts (see `lensdet.papermill_engine`).
+    a kernel starts (see `lensdet.papermill.engine`).
     """
     return resolve({name: namespace[name] for name in Parameters.model_fields if name in namespace})
-
-
-def markdown_table():
-    """Every parameter with its default, its value in each profile, and what it is, as a Markdown table."""
-    rows = [f"| parameter | default | {' | '.join(PROFILES)} | meaning |", "|---" * (len(PROFILES) + 3) + "|"]
-    for name, field in Parameters.model_fields.items():
-        values = [str(p.get(name, "")) for p in PROFILES.values()]
-        rows.append(f"| `{name}` | {field.default} | {' | '.join(values)} | {field.description} |")
-    return "\n".join(rows)
-
-
-if __name__ == "__main__":
-    print(markdown_table())

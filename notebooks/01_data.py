@@ -29,12 +29,15 @@ workers: int = None  # processes; None: all cores
 import numpy as np
 import pandas as pd
 
-from lensdet import figures, mocklens, parameters, results, stamps
-from lensdet.bank import CLASSES, SPLITS, split_sizes
+from lensdet import parameters, storage
+from lensdet.chapters import style
+from lensdet.chapters.data import figures as data_figures
+from lensdet.data import frozen_sets, mocklens, stamps
+from lensdet.data.bank import CLASSES, SPLITS, split_sizes
 
 p = parameters.from_notebook(globals())
-figures.plt.rcParams.update(figures.STYLE)
-bank, rows = mocklens.frozen_bank(p, "test")
+style.plt.rcParams.update(style.STYLE)
+bank, rows = frozen_sets.frozen_bank(p, "test")
 bank
 
 # %% [markdown]
@@ -49,23 +52,23 @@ if p.data is None:
 else:
     counts = pd.DataFrame({cls: {split: bank.count(cls, split) for split in SPLITS} for cls in CLASSES})
 counts = counts.rename_axis("split")
-figures.save_table(counts.reset_index(), "01_counts", p, counts)
+style.save_table(counts.reset_index(), "01_counts", p, counts)
 counts
 
 # %% [markdown]
 # ## Figure 4.1: an LRG, a lensed source, a mock lens
 
 # %%
-truth = mocklens.truth(bank, "test", rows)
+truth = frozen_sets.truth(bank, "test", rows)
 mocks = mocklens.images(bank, "test", rows)[..., 0]
 positive, negative = np.flatnonzero(rows["label"] == 1), np.flatnonzero(rows["label"] == 0)
 # a clear case: the largest area above the noise among Einstein radii between 1.5 and 2.5 arcsec
 clear = truth[(truth.label == 1) & truth.einstein_radius.between(1.5, 2.5)]
 i = (clear if len(clear) else truth[truth.label == 1]).area_fraction.idxmax()
 lrg, source = bank.pixels("lrg", "test")[rows["stamp"][i]], bank.pixels("source", "test")[rows["source"][i]]
-figure = figures.mock_lens(lrg.astype(float), source.astype(float), mocks[i])
-figures.face(figure, p)
-figures.save(figure, "fig_4_1", p)
+figure = data_figures.mock_lens(lrg.astype(float), source.astype(float), mocks[i])
+style.face(figure, p)
+style.save(figure, "fig_4_1", p)
 truth.loc[i, [c for c in ("alpha", "einstein_radius", "area_fraction") if c in truth]]
 
 # %% [markdown]
@@ -81,9 +84,9 @@ around = mocks[contaminant][:, (radius > 1.5) & (radius < 6)].mean(1)
 brightest = contaminant[np.argsort(-around, kind="stable")]
 different = (~kinds[brightest].duplicated()).to_numpy()
 chosen = brightest[np.argsort(~different, kind="stable")[:3]]
-figure = figures.stamps(mocks[chosen], list(kinds[chosen]), columns=3, size=2.2)
-figures.face(figure, p)
-figures.save(figure, "fig_4_2", p)
+figure = style.stamps(mocks[chosen], list(kinds[chosen]), columns=3, size=2.2)
+style.face(figure, p)
+style.save(figure, "fig_4_2", p)
 
 # %% [markdown]
 # ## Contact sheets
@@ -91,23 +94,23 @@ figures.save(figure, "fig_4_2", p)
 # As the network sees them: normalised (Eq. 4.1), merged (Eq. 4.2), square root.
 
 # %%
-figure = figures.stamps(
+figure = style.stamps(
     mocks[positive[:30]], [f"α {truth.alpha[j]:.2f}, θ {truth.einstein_radius[j]:.1f}″" for j in positive[:30]]
 )
-figures.face(figure, p)
-figures.save(figure, "01_mock_lenses", p)
+style.face(figure, p)
+style.save(figure, "01_mock_lenses", p)
 
 # %%
-figure = figures.stamps(mocks[contaminant[:30]], list(kinds[contaminant[:30]]))
-figures.face(figure, p)
-figures.save(figure, "01_contaminants", p)
+figure = style.stamps(mocks[contaminant[:30]], list(kinds[contaminant[:30]]))
+style.face(figure, p)
+style.save(figure, "01_contaminants", p)
 
 # %%
 bare = rows[positive[:30]]
 bare["alpha"] = 0  # the same LRGs without their arcs
-figure = figures.stamps(mocklens.images(bank, "test", bare)[..., 0])
-figures.face(figure, p)
-figures.save(figure, "01_lrgs", p)
+figure = style.stamps(mocklens.images(bank, "test", bare)[..., 0])
+style.face(figure, p)
+style.save(figure, "01_lrgs", p)
 
 # %% [markdown]
 # ### Real galaxies beside them
@@ -116,16 +119,16 @@ figures.save(figure, "01_lrgs", p)
 # should need a second look to tell them from the LRGs and contaminants above.
 
 # %%
-folder = results.real_stamps(p) / "galaxies"
+folder = storage.real_stamps(p) / "galaxies"
 files = stamps.fits_below(folder)
 files = files[:: max(1, len(files) // 30)][:30]
 real = stamps.read_stamps(files, p.on_bad, p.workers, description=None)
 if real.paths:
-    figure = figures.stamps(np.sqrt(stamps.normalise(real.pixels)), [f.stem[:12] for f in real.paths])
+    figure = style.stamps(np.sqrt(stamps.normalise(real.pixels)), [f.stem[:12] for f in real.paths])
     figure.supxlabel("real galaxies, not simulated; KiDS/ESO and DES", fontsize=7, color="0.35")
 else:
-    figure = figures.empty("No real stamps here: set the parameter real_stamps to a folder with galaxies/*.fits")
-figures.save(figure, "01_real_galaxies", p)
+    figure = style.empty("No real stamps here: set the parameter real_stamps to a folder with galaxies/*.fits")
+style.save(figure, "01_real_galaxies", p)
 
 # %% [markdown]
 # ### Figure 1.2: three lenses
@@ -134,15 +137,15 @@ figures.save(figure, "01_real_galaxies", p)
 # each, so that these are grey: the first three by name (credit: CFHTLS, NDWFS and the other surveys in the names).
 
 # %%
-files = stamps.fits_below(results.real_stamps(p) / "lens_candidates")[:3]
+files = stamps.fits_below(storage.real_stamps(p) / "lens_candidates")[:3]
 candidates = stamps.read_stamps(files, p.on_bad, p.workers, description=None)
 if candidates.paths:
     titles = [path.stem for path in candidates.paths]
-    figure = figures.stamps(np.sqrt(stamps.normalise(candidates.pixels)), titles, columns=3, size=2.2)
+    figure = style.stamps(np.sqrt(stamps.normalise(candidates.pixels)), titles, columns=3, size=2.2)
     figure.supxlabel("real lens candidates, one band, 20 arcsec a side", fontsize=7, color="0.35")
 else:
-    figure = figures.empty("No real lenses here: set the parameter real_stamps to a folder with lens_candidates/*.fits")
-figures.save(figure, "fig_1_2", p)
+    figure = style.empty("No real lenses here: set the parameter real_stamps to a folder with lens_candidates/*.fits")
+style.save(figure, "fig_1_2", p)
 
 # %% [markdown]
 # ## Distributions
@@ -164,9 +167,9 @@ labels = {
     "seeing": "seeing [arcsec]",
 }
 known = {column: label for column, label in labels.items() if column in hosts}
-figure = figures.distributions(by_class, known)
-figures.face(figure, p)
-figures.save(figure, "01_stamp_parameters", p)
+figure = data_figures.distributions(by_class, known)
+style.face(figure, p)
+style.save(figure, "01_stamp_parameters", p)
 
 # %%
 units = {
@@ -182,6 +185,6 @@ units = {
     "source_x": "source x [arcsec]",
     "source_y": "source y [arcsec]",
 }
-figure = figures.distributions({"source": truth[truth.label == 1].drop_duplicates("source_id")}, units)
-figures.face(figure, p)
-figures.save(figure, "01_source_parameters", p)
+figure = data_figures.distributions({"source": truth[truth.label == 1].drop_duplicates("source_id")}, units)
+style.face(figure, p)
+style.save(figure, "01_source_parameters", p)

@@ -39,23 +39,19 @@ import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 
-from lensdet import (
-    calibration,
-    control,
-    figures,
-    loss_figures,
-    metrics,
-    parameters,
-    results,
-    schematics,
-    stamps,
-    tables,
-    training,
-)
+from lensdet import parameters, storage
+from lensdet import runs as results
+from lensdet.chapters import schematics, style
+from lensdet.chapters.losses import figures as loss_figures
+from lensdet.chapters.losses import tables, threshold_control
+from lensdet.data import stamps
+from lensdet.evaluation import calibration, metrics
+from lensdet.evaluation import scores as saved_scores
 from lensdet.experiments import NETWORKS
+from lensdet.network import training
 
 p = parameters.from_notebook(globals())
-figures.plt.rcParams.update(figures.STYLE)
+style.plt.rcParams.update(style.STYLE)
 print(training.banner(p))
 
 # %% [markdown]
@@ -75,7 +71,7 @@ schematics.confusion_matrix()
 key = training.train_missing(p)
 folders = {experiment: results.complete_runs(p, experiment, key) for experiment in p.experiments}
 histories = {experiment: [results.load_history(f) for f in found] for experiment, found in folders.items()}
-weights = tables.resamples(p, key)
+weights = saved_scores.resamples(p, key)
 made = {"runs": min(map(len, folders.values()))}
 headline = made | {"hardware": results.hardware(folder for found in folders.values() for folder in found)}
 pd.DataFrame({e: {"folder": f[0].parent.name, "runs": len(f)} for e, f in folders.items()}).T
@@ -94,7 +90,7 @@ pd.DataFrame({e: {"folder": f[0].parent.name, "runs": len(f)} for e, f in folder
 # %%
 table = tables.table_5_1(p, key, weights)
 wide = tables.readable(table)
-figures.save_table(table, "table_5_1", p, wide, **headline)
+style.save_table(table, "table_5_1", p, wide, **headline)
 wide.style.set_properties(**{"white-space": "normal", "text-align": "left"})
 
 # %% [markdown]
@@ -103,11 +99,11 @@ wide.style.set_properties(**{"white-space": "normal", "text-align": "left"})
 # Rows that chose the same checkpoint lie on top of each other.
 
 # %%
-read = {model: tables.scores(p, key, model) for model in tables.models(p)}
+read = {model: saved_scores.scores(p, key, model) for model in saved_scores.models(p)}
 read = {model: s for model, s in read.items() if s is not None}
 figure = loss_figures.f_beta_curves(read, p.selection_beta)
-figures.face(figure, p, **headline)
-figures.save(figure, "fig_5_1", p)
+style.face(figure, p, **headline)
+style.save(figure, "fig_5_1", p)
 
 # %% [markdown]
 # ## Figures 5.2 and 7.1 to 7.6
@@ -115,18 +111,18 @@ figures.save(figure, "fig_5_1", p)
 # The run of median validation loss of each model (the thesis does not say which of the ten it shows).
 
 # %%
-bold = {model: (s.labels, s.logits, tables.median_run(p, key, model, s)) for model, s in read.items()}
+bold = {model: (s.labels, s.logits, saved_scores.median_run(p, key, model, s)) for model, s in read.items()}
 shown = {model: (labels, logits[k], read[model].runs[k]) for model, (labels, logits, k) in bold.items()}
 figure = loss_figures.histograms(shown)
-figures.face(figure, p, **made)
-figures.save(figure, "fig_5_2", p)
+style.face(figure, p, **made)
+style.save(figure, "fig_5_2", p)
 
 # %%
 for number, model in enumerate(NETWORKS, 1):
     if model in shown:
         figure = loss_figures.histogram(shown[model][1], f"{model}, run {shown[model][2]}")
-        figures.face(figure, p, **made)
-        figures.save(figure, f"fig_7_{number}", p)
+        style.face(figure, p, **made)
+        style.save(figure, f"fig_7_{number}", p)
 
 # %% [markdown]
 # ## Training curves
@@ -136,8 +132,8 @@ for number, model in enumerate(NETWORKS, 1):
 
 # %%
 figure = loss_figures.training_curves(histories)
-figures.face(figure, p, **headline)
-figures.save(figure, "02_training", p)
+style.face(figure, p, **headline)
+style.save(figure, "02_training", p)
 
 # %% [markdown]
 # ## Is the loss doing more than moving the threshold?
@@ -147,35 +143,35 @@ figures.save(figure, "02_training", p)
 # all, cross-entropy read at that threshold does the same.  The thesis never looks.
 
 # %%
-matched = control.matched(p, key, weights)
-figures.save_table(matched, "02_matched", p, control.readable(matched), **made)
+matched = threshold_control.matched(p, key, weights)
+style.save_table(matched, "02_matched", p, threshold_control.readable(matched), **made)
 forest = matched[matched["at"].str.startswith("that of") & (matched.matched == "recall")] if len(matched) else matched
 own = forest["at"].str.removeprefix("that of ") == forest["model"] if len(forest) else []
 figure = loss_figures.precision_recall(bold, forest[own] if len(forest) else forest)
-figures.face(figure, p, **headline)
-figures.save(figure, "02_control", p)
-Markdown(control.answer(p, matched))
+style.face(figure, p, **headline)
+style.save(figure, "02_control", p)
+Markdown(threshold_control.answer(p, matched))
 
 # %% [markdown]
 # Precision at matched recall and recall at matched precision, on the test curves, with ties interpolated as if a
 # random part of them were accepted.  A diagnosis: the threshold is chosen with the test labels at hand.
 
 # %%
-control.readable(matched)
+threshold_control.readable(matched)
 
 # %% [markdown]
 # What a user would do: every model at the threshold of its best F_beta on the calibration set, read on the test set.
 
 # %%
-deployed = control.deployed(p, key, weights)
+deployed = threshold_control.deployed(p, key, weights)
 wide = tables.readable(deployed)
-figures.save_table(deployed, "02_own_thresholds", p, wide, **made)
+style.save_table(deployed, "02_own_thresholds", p, wide, **made)
 wide
 
 # %%
 figure = loss_figures.roc(bold)
-figures.face(figure, p, **made)
-figures.save(figure, "02_roc", p)
+style.face(figure, p, **made)
+style.save(figure, "02_roc", p)
 
 # %% [markdown]
 # ### The effective threshold
@@ -184,15 +180,15 @@ figures.save(figure, "02_roc", p)
 # set; one point a run.
 
 # %%
-effective = control.effective_thresholds(p, key)
+effective = threshold_control.effective_thresholds(p, key)
 if len(effective):
-    figures.save_table(effective, "02_effective_thresholds", p, **made)
+    style.save_table(effective, "02_effective_thresholds", p, **made)
     figure = loss_figures.effective(effective)
 else:
-    figure = figures.empty("Effective thresholds need bce beside fbeta or f1 among the experiments.")
-figures.face(figure, p, **made)
-figures.save(figure, "02_effective_thresholds", p)
-Markdown(control.effective_answer(effective))
+    figure = style.empty("Effective thresholds need bce beside fbeta or f1 among the experiments.")
+style.face(figure, p, **made)
+style.save(figure, "02_effective_thresholds", p)
+Markdown(threshold_control.effective_answer(effective))
 
 # %% [markdown]
 # ### Are the predictions probabilities?
@@ -201,16 +197,16 @@ Markdown(control.effective_answer(effective))
 # for the run of median validation loss.  The test set is half lenses: a sky with few of them needs the prior as well.
 
 # %%
-errors = control.calibrated(p, key)
-figures.save_table(errors, "02_calibration", p, **made)
+errors = threshold_control.calibrated(p, key)
+style.save_table(errors, "02_calibration", p, **made)
 temperatures = errors.set_index(["model", "run"])["temperature"]
 curves = {
     model: [calibration.reliability(labels, z.astype(float) / t) for t in (1, temperatures[model, run])]
     for model, (labels, z, run) in shown.items()
 }
 figure = loss_figures.reliability(curves)
-figures.face(figure, p, **made)
-figures.save(figure, "02_reliability", p)
+style.face(figure, p, **made)
+style.save(figure, "02_reliability", p)
 errors.groupby("model", sort=False).mean(numeric_only=True).drop(columns="run")
 
 # %% [markdown]
@@ -222,19 +218,19 @@ errors.groupby("model", sort=False).mean(numeric_only=True).drop(columns="run")
 # intervals.
 
 # %%
-wrong = control.false_positives(p, key)
-figures.save_table(wrong, "02_false_positives", p, **made)
+wrong = threshold_control.false_positives(p, key)
+style.save_table(wrong, "02_false_positives", p, **made)
 figure = loss_figures.false_positive_rates(wrong)
-figures.face(figure, p, **made)
-figures.save(figure, "02_false_positives", p)
+style.face(figure, p, **made)
+style.save(figure, "02_false_positives", p)
 
 # %%
-contaminant = (tables.load_truth(p, key)["host"] == "contaminant").to_numpy()
+contaminant = (saved_scores.load_truth(p, key)["host"] == "contaminant").to_numpy()
 figure = loss_figures.inspected(bold, contaminant, p.sky_contaminants, p.lens_prior)
-figures.face(figure, p, **made)
-figures.save(figure, "02_inspected", p)
-sky = control.on_the_sky(wrong, p.lens_prior, p.sky_contaminants)
-figures.save_table(sky, "02_sky", p, **made)
+style.face(figure, p, **made)
+style.save(figure, "02_inspected", p)
+sky = threshold_control.on_the_sky(wrong, p.lens_prior, p.sky_contaminants)
+style.save_table(sky, "02_sky", p, **made)
 sky.round(4)
 
 # %% [markdown]
@@ -247,11 +243,11 @@ sky.round(4)
 
 # %%
 both = tables.protocols(p, key, weights)
-figures.save_table(both, "02_protocols", p, **made)
+style.save_table(both, "02_protocols", p, **made)
 both.round(3)
 
 # %%
-Markdown(control.selection_answer(p, control.selection(p, key, weights)))
+Markdown(threshold_control.selection_answer(p, threshold_control.selection(p, key, weights)))
 
 # %% [markdown]
 # ## Real stamps, ranked
@@ -262,11 +258,11 @@ Markdown(control.selection_answer(p, control.selection(p, key, weights)))
 # completeness nor purity: few candidates are confirmed, and the galaxies are unvetted.
 
 # %%
-folder = results.real_stamps(p)
+folder = storage.real_stamps(p)
 files = stamps.fits_below(folder)
 scores = {}
 if files:
-    left_out = results.build_dir() / p.profile / "02_real_rejected.csv"
+    left_out = storage.build_dir() / p.profile / "02_real_rejected.csv"
     real = stamps.read_stamps(files, p.on_bad, p.workers, rejected=left_out, description=None)
     for loss, found in folders.items():
         logits = training.score_stamps(results.median_run(found), folder, real.paths, real.pixels)
@@ -278,14 +274,14 @@ if scores:
     candidate = ["lens_candidates" in path.relative_to(folder).parts for path in real.paths]
     numbers = [" ".join(f"{s[i]:.2f}" for s in scores.values()) for i in order]
     titles = [f"{'candidate' * candidate[i]}\n{text}" for i, text in zip(order, numbers, strict=True)]
-    figure = figures.stamps(np.sqrt(stamps.normalise(real.pixels[order])), titles, columns=8, size=1.15)
+    figure = style.stamps(np.sqrt(stamps.normalise(real.pixels[order])), titles, columns=8, size=1.15)
     words = (
         f"{len(order)} of {len(real.paths)} real stamps, by the probability of {first}; above each: {', '.join(scores)}"
     )
     figure.suptitle(words, fontsize=9)
 elif files:
-    figure = figures.empty("No scores: none of these stamps can be used, or there are no weights to score them with.")
+    figure = style.empty("No scores: none of these stamps can be used, or there are no weights to score them with.")
 else:
-    figure = figures.empty("No real stamps here: set the parameter real_stamps to a folder of FITS stamps.")
-figures.face(figure, p, **made)
-figures.save(figure, "02_real_stamps", p)
+    figure = style.empty("No real stamps here: set the parameter real_stamps to a folder of FITS stamps.")
+style.face(figure, p, **made)
+style.save(figure, "02_real_stamps", p)

@@ -33,28 +33,25 @@ import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 
-from lensdet import (
-    evidence,
-    figures,
-    gradcam,
-    gradcam_figures,
-    mocklens,
-    parameters,
-    results,
-    tables,
-    training,
-)
+from lensdet import parameters
+from lensdet import runs as results
+from lensdet.chapters import style
+from lensdet.chapters.gradcam import figures as gradcam_figures
+from lensdet.chapters.gradcam import measurements
+from lensdet.data import frozen_sets, mocklens
+from lensdet.evaluation import scores as saved_scores
+from lensdet.network import gradcam, training
 
 p = parameters.from_notebook(globals())
-figures.plt.rcParams.update(figures.STYLE)
+style.plt.rcParams.update(style.STYLE)
 print(training.banner(p))
 key = training.train_missing(p)
-truth, weights = tables.load_truth(p, key), tables.resamples(p, key)
-stamps, rows = mocklens.frozen_bank(p, "test")
+truth, weights = saved_scores.load_truth(p, key), saved_scores.resamples(p, key)
+stamps, rows = frozen_sets.frozen_bank(p, "test")
 images = mocklens.images(stamps, "test", rows)
 looked = sorted(p.experiments, key=lambda experiment: experiment not in ("bce", "fbeta"))[:2]
 folders = {e: results.median_run(results.complete_runs(p, e, key)) for e in looked}
-found = {experiment: evidence.measure(p, folder) for experiment, folder in folders.items()}
+found = {experiment: measurements.measure(p, folder) for experiment, folder in folders.items()}
 heat = {e: {layer: f[f"heat/{layer}"] for layer in gradcam.LAYERS} for e, f in found.items()}
 labels, n = truth["label"].to_numpy(), range(len(truth))
 titles = {e: [gradcam_figures.title(i, truth, f["logit"], e) for i in n] for e, f in found.items()}
@@ -63,14 +60,14 @@ bce, soft = looked[0], looked[-1]
 
 
 def show(figure, name, **how):
-    figures.face(figure, p, **made)
-    figures.save(figure, name, p, **how)
+    style.face(figure, p, **made)
+    style.save(figure, name, p, **how)
 
 
 def case(experiment, i, name, words):
     """One case under its number in the thesis, or the reason why there is none."""
     if i is None:
-        figure = figures.empty(f"{words}: none in the test set ({experiment}).")
+        figure = style.empty(f"{words}: none in the test set ({experiment}).")
     else:
         own = {layer: maps[i] for layer, maps in heat[experiment].items()}
         figure = gradcam_figures.panel(images[i], own, f"{words}\n{titles[experiment][i]}")
@@ -86,7 +83,7 @@ def case(experiment, i, name, words):
 
 # %%
 for experiment in looked:
-    chosen = evidence.cases(labels, found[experiment]["logit"])
+    chosen = measurements.cases(labels, found[experiment]["logit"])
     show(gradcam_figures.sheet(images, heat[experiment], chosen, titles[experiment]), f"03_cases_{experiment}")
 
 # %% [markdown]
@@ -96,14 +93,14 @@ for experiment in looked:
 # lens, a faint arc that is missed, a lens among neighbours that is missed.
 
 # %%
-by_class = {e: evidence.cases(labels, f["logit"], np.linspace(0, 1, 5)) for e, f in found.items()}
+by_class = {e: measurements.cases(labels, f["logit"], np.linspace(0, 1, 5)) for e, f in found.items()}
 
 
 def member(experiment, name, k):
     return by_class[experiment][name][k] if by_class[experiment][name] else None
 
 
-named = {e: evidence.named_cases(truth, f["logit"], f) for e, f in found.items()}
+named = {e: measurements.named_cases(truth, f["logit"], f) for e, f in found.items()}
 case(bce, member(bce, "TP", 2), "fig_5_3", "True positive, median")
 case(bce, member(bce, "TN", 4), "fig_5_4", "True negative, least confident")
 for number, words in zip((5, 6, 7, 8), named[bce], strict=True):
@@ -120,7 +117,7 @@ numbered = [(bce, "TP", (0, 2, 4)), (bce, "TN", range(5)), (soft, "FP", (0, 2, 4
 wanted = [(e, name, k) for e, name, places in numbered for k in places]
 for number, (experiment, name, k) in enumerate(wanted, 7):
     case(experiment, member(experiment, name, k), f"fig_7_{number}", f"{name}, {25 * k} % down in confidence")
-    figures.plt.close()
+    style.plt.close()
 
 # %% [markdown]
 # ## Every error
@@ -132,7 +129,7 @@ for number, (experiment, name, k) in enumerate(wanted, 7):
 for experiment, f in found.items():
     short = [t.split("p = ")[1].replace("\n", " ").replace("positive (mock lens)", "").replace("negative ", "")
              for t in titles[experiment]]  # fmt: skip
-    classes, order = evidence.outcome(labels, f["logit"]), np.argsort(-np.abs(f["logit"]), kind="stable")
+    classes, order = measurements.outcome(labels, f["logit"]), np.argsort(-np.abs(f["logit"]), kind="stable")
     for name, words in (("FP", "false_positives"), ("FN", "false_negatives")):
         chosen = order[classes[order] == name]
         figure = gradcam_figures.errors(images, heat[experiment], chosen, short)
@@ -150,9 +147,9 @@ for experiment, f in found.items():
 # their square root, images that it had never been trained on.
 
 # %%
-empty = {e: evidence.empty_maps(labels, f) for e, f in found.items()}
+empty = {e: measurements.empty_maps(labels, f) for e, f in found.items()}
 table = pd.concat([t.assign(model=e) for e, t in empty.items()])
-figures.save_table(table, "03_empty_maps", p, **made)
+style.save_table(table, "03_empty_maps", p, **made)
 show(gradcam_figures.empty_share(empty), "03_empty_maps")
 
 # %% [markdown]
@@ -163,9 +160,9 @@ show(gradcam_figures.empty_share(empty), "03_empty_maps")
 # a network that always looks around the centre does as well without looking.
 
 # %%
-inside = {e: evidence.inside(f, weights) for e, f in found.items()}
+inside = {e: measurements.inside(f, weights) for e, f in found.items()}
 table = pd.concat([t.assign(model=e) for e, t in inside.items()])
-figures.save_table(table, "03_heat_inside", p, **made)
+style.save_table(table, "03_heat_inside", p, **made)
 show(gradcam_figures.heat_in_arcs(found, truth), "03_heat_inside")
 table.round(4)
 
@@ -176,13 +173,13 @@ table.round(4)
 # without its arc.
 
 # %%
-changes = {e: evidence.interventions(truth, f, weights) for e, f in found.items()}
+changes = {e: measurements.interventions(truth, f, weights) for e, f in found.items()}
 table = pd.concat([t.assign(model=e) for e, t in changes.items()])
-figures.save_table(table, "03_left_out", p, **made)
+style.save_table(table, "03_left_out", p, **made)
 if p.data is None:
     figure = gradcam_figures.left_out(changes)
 else:
-    figure = figures.empty("Only simulated stamps can be drawn again without their neighbours.")
+    figure = style.empty("Only simulated stamps can be drawn again without their neighbours.")
 show(figure, "03_left_out")
 table.round(3)
 
@@ -194,8 +191,8 @@ table.round(3)
 # learnt.
 
 # %%
-table = pd.concat([evidence.randomised(f).assign(model=e) for e, f in found.items()])
-figures.save_table(table, "03_randomised", p, **made)
+table = pd.concat([measurements.randomised(f).assign(model=e) for e, f in found.items()])
+style.save_table(table, "03_randomised", p, **made)
 table.pivot_table(index=["model", "layer"], columns="drawn anew", values="median correlation").round(2)
 
 # %% [markdown]
@@ -203,4 +200,4 @@ table.pivot_table(index=["model", "layer"], columns="drawn anew", values="median
 
 # %%
 before = f"After {p.images:,} images, of one run each:\n\n"
-Markdown(before + "\n\n".join(evidence.answer(e, empty[e], inside[e], changes[e]) for e in found))
+Markdown(before + "\n\n".join(measurements.answer(e, empty[e], inside[e], changes[e]) for e in found))

@@ -30,45 +30,45 @@ workers: int = None  # processes that make stamps; None: all cores
 import pandas as pd
 from IPython.display import Markdown
 
-from lensdet import (
-    figures,
-    information,
-    information_figures,
-    metrics,
-    mocklens,
-    parameters,
-    tables,
-    training,
-)
+from lensdet import parameters
+from lensdet.chapters import style
+from lensdet.chapters.information import detection_model, selection_function
+from lensdet.chapters.information import figures as information_figures
+from lensdet.data import frozen_sets
+from lensdet.evaluation import metrics
+from lensdet.evaluation import scores as saved_scores
 from lensdet.experiments import BCE, F_1, F_BETA
+from lensdet.network import training
 
 p = parameters.from_notebook(globals())
-figures.plt.rcParams.update(figures.STYLE)
+style.plt.rcParams.update(style.STYLE)
 print(training.banner(p))
 key = training.train_missing(p)
 estimator = {"text": "negative", "code": "code"}[p.protocol]
 truth = {}
 for name in ("test", "information"):
-    table = tables.load_truth(p, key, name)
+    table = saved_scores.load_truth(p, key, name)
     table = table[table["label"] == 1].reset_index(drop=True)
-    truth[name] = table.assign(fraction=information.kept_fractions(p, key, name)[estimator])
+    truth[name] = table.assign(fraction=selection_function.kept_fractions(p, key, name)[estimator])
 wanted = {"bce": BCE, "fbeta": F_BETA, "f1": F_1}
-read = {model: {} for loss, model in wanted.items() if loss in p.experiments} or {next(iter(tables.models(p))): {}}
+read = {model: {} for loss, model in wanted.items() if loss in p.experiments} or {
+    next(iter(saved_scores.models(p))): {}
+}
 pooled = {}  # of all runs, on the information set
 for model in read:
     for name, table in truth.items():
         # the larger set is scored by the checkpoint of lowest loss alone, under either protocol
-        s = tables.scores(p, key, model, name, "text" if name == "information" else None)
+        s = saved_scores.scores(p, key, model, name, "text" if name == "information" else None)
         if s is None:
             raise RuntimeError(f"{model}: every run diverged; leave it out of `experiments`")
-        read[model][name] = metrics.probability(s.logits[tables.median_run(p, key, model, s)])[: len(table)]
+        read[model][name] = metrics.probability(s.logits[saved_scores.median_run(p, key, model, s)])[: len(table)]
     pooled[model] = (s.logits >= 0).astype(float)
 made = {"runs": 1}
 
 
 def show(figure, name, **other):
-    figures.face(figure, p, **(made | other))
-    figures.save(figure, name, p)
+    style.face(figure, p, **(made | other))
+    style.save(figure, name, p)
 
 
 def lensing(name):
@@ -88,19 +88,19 @@ nowhere = "These sources have no Einstein radius in their headers."
 
 # %%
 if p.data is None:
-    stamps, rows = mocklens.frozen_bank(p, "test")
+    stamps, rows = frozen_sets.frozen_bank(p, "test")
     used = sorted(set(rows["stamp"][rows["label"] == 1]))  # the LRGs of mock lenses
     lrgs, pixels = stamps.catalogue("lrg", "test").iloc[used], stamps.pixels("lrg", "test")[used].astype("float64")
     low, high = (lrgs[c].to_numpy()[:, None, None] for c in ("minimum", "maximum"))
     raw, sky = pixels * (high - low) + low, lrgs["sky_noise"].to_numpy()
     estimates = {
-        "negative pixels": information.negative_noise(raw) / sky,
-        "clipped MAD": information.clipped_noise(raw) / sky,
-        "as published": information.negative_noise(raw, "code") / sky,
+        "negative pixels": selection_function.negative_noise(raw) / sky,
+        "clipped MAD": selection_function.clipped_noise(raw) / sky,
+        "as published": selection_function.negative_noise(raw, "code") / sky,
     }
     figure = information_figures.noise(estimates)
 else:
-    figure = figures.empty("The noise of these stamps is not known beforehand.")
+    figure = style.empty("The noise of these stamps is not known beforehand.")
 show(figure, "04_noise", runs=None)
 
 # %% [markdown]
@@ -130,7 +130,7 @@ for model, by_set in read.items():
         radii, alphas, _ = lensing(name) if located else (None, None, None)
         found = (probability >= 0.5).astype(float)
         hexagons = information_figures.hexagons
-        figure = hexagons(radii, alphas, found, title(model, name), "TPR") if located else figures.empty(nowhere)
+        figure = hexagons(radii, alphas, found, title(model, name), "TPR") if located else style.empty(nowhere)
         show(figure, place(model, "radius_alpha", name))
 
 # %% [markdown]
@@ -151,12 +151,12 @@ for model, by_set in read.items():
 
 # %%
 above = {
-    (model, name): information.full_above(truth[name]["fraction"], probability >= 0.5)._asdict()
+    (model, name): selection_function.full_above(truth[name]["fraction"], probability >= 0.5)._asdict()
     for model, by_set in read.items()
     for name, probability in by_set.items()
 }
 above = pd.DataFrame(above).T.rename_axis(["model", "set"]).reset_index()
-figures.save_table(above, "04_full_above", p, **made)
+style.save_table(above, "04_full_above", p, **made)
 above.round(3)
 
 # %% [markdown]
@@ -174,10 +174,10 @@ for model, by_set in read.items():
             )
             drawn.append(hexagons(radii, alphas, probability, title(model, name), "mean prediction"))
         else:
-            drawn += [figures.empty(nowhere), figures.empty(nowhere)]
+            drawn += [style.empty(nowhere), style.empty(nowhere)]
         for kind, figure in zip(kinds[2:], drawn, strict=True):
             show(figure, place(model, kind, name))
-            figures.plt.close(figure)
+            style.plt.close(figure)
 
 # %% [markdown]
 # ## Which parameters explain what is found?
@@ -189,28 +189,28 @@ for model, by_set in read.items():
 
 # %%
 lenses = truth["information"]
-explaining = information.lensing_parameters(lenses)
+explaining = detection_model.lensing_parameters(lenses)
 group = lenses["stamp_id"].to_numpy()
 answers = {
     model: (
-        information.importance(explaining, detected, explaining.columns, group, seed=p.data_seed),
-        information.explained(explaining, detected, lenses["fraction"], group, seed=p.data_seed),
+        detection_model.importance(explaining, detected, explaining.columns, group, seed=p.data_seed),
+        detection_model.explained(explaining, detected, lenses["fraction"], group, seed=p.data_seed),
     )
     for model, detected in pooled.items()
 }
 fewest = min(map(len, pooled.values()))  # runs
 for i, name in enumerate(("04_importance", "04_explained")):
     table = pd.concat([pair[i].assign(of=model) for model, pair in answers.items()])
-    figures.save_table(table, name, p, **(made | {"runs": fewest}))
+    style.save_table(table, name, p, **(made | {"runs": fewest}))
 importances = {model: pair[0] for model, pair in answers.items()}
 if all(table["importance"].isna().any() for table in importances.values()):
-    figure = figures.empty("Too few mock lenses were missed, or found, to say what explains it.")
+    figure = style.empty("Too few mock lenses were missed, or found, to say what explains it.")
 else:
     figure = information_figures.importances(importances)
 show(figure, "04_importance", runs=fewest)
 
 # %%
-Markdown(f"After {p.images:,} images a run:\n\n" + information.answer(answers))
+Markdown(f"After {p.images:,} images a run:\n\n" + detection_model.answer(answers))
 
 # %% [markdown]
 # ## The selection function
@@ -222,12 +222,12 @@ Markdown(f"After {p.images:,} images a run:\n\n" + information.answer(answers))
 # %%
 if located:
     selected = {
-        model: information.selection_function(lenses, by_set["information"] >= 0.5, fraction="fraction")
+        model: selection_function.selection_function(lenses, by_set["information"] >= 0.5, fraction="fraction")
         for model, by_set in read.items()
     }
     table = pd.concat([t.assign(model=model) for model, t in selected.items()])
-    figures.save_table(table, "04_selection_function", p, **made)
+    style.save_table(table, "04_selection_function", p, **made)
     figure = information_figures.selection(selected)
 else:
-    figure = figures.empty(nowhere)
+    figure = style.empty(nowhere)
 show(figure, "04_selection_function")

@@ -33,20 +33,19 @@ workers: int = None  # processes that make stamps; None: all cores
 import pandas as pd
 from IPython.display import Markdown
 
-from lensdet import (
-    ensemble_answers,
-    ensemble_figures,
-    ensemble_tables,
-    figures,
-    parameters,
-    tables,
-    training,
-)
-from lensdet import ensembles as methods
+from lensdet import parameters
+from lensdet.chapters import style
+from lensdet.chapters.ensembles import figures as ensemble_figures
+from lensdet.chapters.ensembles import summary as ensemble_summary
+from lensdet.chapters.ensembles import tables as ensemble_tables
+from lensdet.chapters.losses import tables
+from lensdet.evaluation import ensembles as methods
+from lensdet.evaluation import scores as saved_scores
 from lensdet.experiments import ENSEMBLES
+from lensdet.network import training
 
 p = parameters.from_notebook(globals())
-figures.plt.rcParams.update(figures.STYLE)
+style.plt.rcParams.update(style.STYLE)
 chosen, dynamic = methods.possible(p), methods.dynamic(p)
 losses = sorted({loss for ensemble in chosen for loss in ENSEMBLES[ensemble].losses})
 print(training.banner(p, [*losses, *dynamic]))
@@ -56,13 +55,13 @@ print(training.banner(p, [*losses, *dynamic]))
 
 # %%
 key = training.train_missing(p, experiments=[*losses, *dynamic])
-weights = tables.resamples(p, key)
+weights = saved_scores.resamples(p, key)
 made = {"runs": p.runs}
 
 
 def show(figure, name):
-    figures.face(figure, p, **made)
-    figures.save(figure, name, p)
+    style.face(figure, p, **made)
+    style.save(figure, name, p)
 
 
 # %% [markdown]
@@ -77,11 +76,11 @@ found = ensemble_tables.pairs(p, key)
 measured = ensemble_tables.measure(p, found, weights)
 table = ensemble_tables.table_5_2(measured, found)
 wide = tables.readable(table)
-figures.save_table(table, "table_5_2", p, wide, **made)
+style.save_table(table, "table_5_2", p, wide, **made)
 wide.style.set_properties(**{"white-space": "normal", "text-align": "left"})
 
 # %%
-Markdown(ensemble_answers.members_by_rule(tables.table_5_1(p, key, weights)))
+Markdown(ensemble_summary.members_by_rule(tables.table_5_1(p, key, weights)))
 
 # %% [markdown]
 # ## Figures 5.15 to 5.18
@@ -111,7 +110,7 @@ used = {
     for ensemble in chosen
 }
 member_weights = ensemble_tables.weights_table(used)
-figures.save_table(member_weights, "05_weights", p, **made)
+style.save_table(member_weights, "05_weights", p, **made)
 for size in sorted({ENSEMBLES[ensemble].size for ensemble in chosen}):
     print(
         "{} of {} members are copies of another, in ensembles of {}".format(*ensemble_tables.copies(p, key, size), size)
@@ -133,13 +132,13 @@ code = p.model_copy(update={"protocol": "code"})
 if nelder_mead:
     raw = {ensemble: methods.nelder_mead_weights(code, key, ensemble) for ensemble in nelder_mead}
     rows = {ensemble: ensemble_tables.weights_table({ensemble: w}) for ensemble, w in raw.items()}
-    curves = {ensemble: ensemble_answers.bumps(code, key, ensemble, w) for ensemble, w in raw.items()}
-    figures.save_table(pd.concat(rows.values()).assign(protocol="code"), "05_raw_weights", p, **made)
-    figure, words = ensemble_figures.raw_weights(rows, curves), ensemble_answers.bumps_answer(curves)
+    curves = {ensemble: ensemble_summary.bumps(code, key, ensemble, w) for ensemble, w in raw.items()}
+    style.save_table(pd.concat(rows.values()).assign(protocol="code"), "05_raw_weights", p, **made)
+    figure, words = ensemble_figures.raw_weights(rows, curves), ensemble_summary.bumps_answer(curves)
 else:
-    figure, words = figures.empty("No Nelder-Mead ensemble among those asked for."), ""
-figures.face(figure, code, **made)
-figures.save(figure, "05_raw_weights", p)
+    figure, words = style.empty("No Nelder-Mead ensemble among those asked for."), ""
+style.face(figure, code, **made)
+style.save(figure, "05_raw_weights", p)
 Markdown(words)
 
 # %% [markdown]
@@ -151,9 +150,9 @@ Markdown(words)
 # `most_frequent`: naming always the same one would be right.
 
 # %%
-learned = pd.concat([pd.DataFrame(), *(ensemble_answers.targets(p, key, ensemble) for ensemble in dynamic)])
+learned = pd.concat([pd.DataFrame(), *(ensemble_summary.targets(p, key, ensemble) for ensemble in dynamic)])
 if len(learned):
-    figures.save_table(learned, "05_targets", p, **made)
+    style.save_table(learned, "05_targets", p, **made)
 learned.round(3)
 
 # %% [markdown]
@@ -165,12 +164,12 @@ learned.round(3)
 
 # %%
 summary = ensemble_tables.summary(measured)
-figures.save_table(summary, "05_baselines", p, **made)
-show(ensemble_figures.compared(summary, ensemble_answers.SHOWN), "05_baselines")
+style.save_table(summary, "05_baselines", p, **made)
+show(ensemble_figures.compared(summary, ensemble_summary.SHOWN), "05_baselines")
 
 # %%
 compared = ensemble_tables.against(p, found, measured)
-figures.save_table(compared, "05_against", p, **made)
+style.save_table(compared, "05_against", p, **made)
 best = compared[(compared.against == "best member") & compared.ensemble.isin(chosen)]
 best.pivot(index="ensemble", columns="measure", values="difference").round(3)
 
@@ -181,12 +180,12 @@ best.pivot(index="ensemble", columns="measure", values="difference").round(3)
 # set; the others are read at the recall that the cascade then has on the test set.
 
 # %%
-cascade = ensemble_answers.cascades(p, found, weights)
-figures.save_table(cascade, "05_cascade", p, **made)
+cascade = ensemble_summary.cascades(p, found, weights)
+style.save_table(cascade, "05_cascade", p, **made)
 show(ensemble_figures.cascade(cascade), "05_cascade")
 
 # %% [markdown]
 # ## The third research question
 
 # %%
-Markdown(ensemble_answers.answer(p, measured, table, compared, learned, cascade))
+Markdown(ensemble_summary.answer(p, measured, table, compared, learned, cascade))

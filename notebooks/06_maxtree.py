@@ -35,24 +35,20 @@ workers: int = None  # processes that make stamps; None: all cores
 import numpy as np
 from IPython.display import Markdown
 
-from lensdet import (
-    figures,
-    maxtree,
-    mocklens,
-    parameters,
-    results,
-    segmentation_answers,
-    segmentation_figures,
-    segmentation_sweep,
-    stamps,
-    tables,
-    training,
-)
-from lensdet import segmentation as effect
-from lensdet.bank import data_key
+from lensdet import parameters, storage
+from lensdet.chapters import style
+from lensdet.chapters.losses import tables
+from lensdet.chapters.maxtree import effect
+from lensdet.chapters.maxtree import figures as segmentation_figures
+from lensdet.chapters.maxtree import summary as segmentation_summary
+from lensdet.chapters.maxtree import sweep as segmentation_sweep
+from lensdet.data import frozen_sets, maxtree, mocklens, stamps
+from lensdet.data.bank import data_key
+from lensdet.evaluation import scores as saved_scores
+from lensdet.network import training
 
 p = parameters.from_notebook(globals())
-figures.plt.rcParams.update(figures.STYLE)
+style.plt.rcParams.update(style.STYLE)
 losses = list(p.experiments) if experiments else ["bce"]
 preset = p.protocol if p.segmentation == "none" else p.segmentation
 plain, segmented = (p.model_copy(update={"segmentation": s, "experiments": tuple(losses)}) for s in ("none", preset))
@@ -62,8 +58,8 @@ print(training.banner(plain, losses), training.banner(segmented, losses), sep="\
 
 
 def show(figure, name, **made):
-    figures.face(figure, p, **made)
-    figures.save(figure, name, p)
+    style.face(figure, p, **made)
+    style.save(figure, name, p)
 
 
 # %% [markdown]
@@ -79,14 +75,14 @@ lenses = effect.lenses(p, "test")
 truth, beside = lenses.truth, lenses.neighbours
 clear = truth[truth.einstein_radius.between(1.5, 2.5)] if "einstein_radius" in truth else truth
 i = (clear if len(clear) else truth).area_fraction.idxmax()
-bank, rows = mocklens.frozen_bank(p, "test")
+bank, rows = frozen_sets.frozen_bank(p, "test")
 lrg = rows[rows["label"] == 1][[0 if beside is None else beside.sum((1, 2)).argmax()]]
 lrg["alpha"] = 0  # the LRG of a mock lens, without its arc
-kind = mocklens.truth(bank, "test", rows).get("kind", np.array(""))
+kind = frozen_sets.truth(bank, "test", rows).get("kind", np.array(""))
 spirals = mocklens.images(bank, "test", rows[np.broadcast_to(kind == "spiral", len(rows))])[..., 0]
 radius = 0.2 * np.hypot(*(np.indices(stamps.SHAPE) - 50))
 around = spirals[:, (radius > 1.5) & (radius < 6)].mean(1)
-galaxies = stamps.fits_below(results.real_stamps(p) / "galaxies")[:1]
+galaxies = stamps.fits_below(storage.real_stamps(p) / "galaxies")[:1]
 real = stamps.read_stamps(galaxies, "quarantine", 1, description=None)
 shown = {
     "mock lens": lenses.images[i],
@@ -114,10 +110,10 @@ grid += [s for s in settings.values() if s not in grid]
 grid += segmentation_sweep.RADII
 key = data_key(p)
 swept = segmentation_sweep.kept(p, key, grid)
-figures.save_table(swept, "06_sweep", p)
+style.save_table(swept, "06_sweep", p)
 best = segmentation_sweep.best(swept)
 if best is None:
-    figure = figures.empty("Neighbours are known pixel by pixel in the embedded survey alone.")
+    figure = style.empty("Neighbours are known pixel by pixel in the embedded survey alone.")
 else:
     figure = segmentation_figures.sweep(swept, best)
 show(figure, "06_sweep")
@@ -141,7 +137,7 @@ if chosen is not None and grid[best] not in settings.values():
 elif best is not None:
     reason = "are a preset" if grid[best] in settings.values() else "leave a step out, which no training can"
     print(f"no training with the best settings: they {reason}")
-weights = tables.resamples(plain, key)
+weights = saved_scores.resamples(plain, key)
 made = {"runs": p.runs}
 
 # %% [markdown]
@@ -151,10 +147,10 @@ made = {"runs": p.runs}
 # with the other preset stand there where they have been trained.
 
 # %%
-found = segmentation_answers.pairs(ways, key)
-table = segmentation_answers.table_5_3(p, found, weights)
+found = segmentation_summary.pairs(ways, key)
+table = segmentation_summary.table_5_3(p, found, weights)
 wide = tables.readable(table)
-figures.save_table(table, "table_5_3", p, wide, **made)
+style.save_table(table, "table_5_3", p, wide, **made)
 wide.style.set_properties(**{"white-space": "normal", "text-align": "left"})
 
 # %% [markdown]
@@ -164,9 +160,9 @@ wide.style.set_properties(**{"white-space": "normal", "text-align": "left"})
 # calibration set, and the area under the ROC curve do not mind where p = 0.5 happens to lie.
 
 # %%
-differences = segmentation_answers.differences(p, found, weights)
-readable = segmentation_answers.lines(differences)
-figures.save_table(differences, "06_differences", p, readable, **made)
+differences = segmentation_summary.differences(p, found, weights)
+readable = segmentation_summary.lines(differences)
+style.save_table(differences, "06_differences", p, readable, **made)
 readable.style.set_properties(**{"white-space": "normal", "text-align": "left"})
 
 # %% [markdown]
@@ -188,12 +184,12 @@ compared = segmentation_sweep.shown(settings, swept, grid)
 removed = {name: effect.arc_removed(lenses, how) for name, how in compared.items()}
 drawn = effect.resamples(truth, seed=p.data_seed)
 total, binned = effect.totals(removed, drawn), effect.by_radius(removed, drawn)
-figures.save_table(total, "06_removed", p)
-figures.save_table(binned if len(binned) else total, "06_arc_removed", p)
+style.save_table(total, "06_removed", p)
+style.save_table(binned if len(binned) else total, "06_arc_removed", p)
 if len(binned):
     figure = segmentation_figures.arc_removed(binned)
 else:
-    figure = figures.empty("Einstein radii are not known.")
+    figure = style.empty("Einstein radii are not known.")
 show(figure, "06_arc_removed")
 total.round(3)
 
@@ -207,7 +203,7 @@ total.round(3)
 # %%
 discs = {name: effect.disc(lenses.images, each) for name, each in settings.items()}
 levels = effect.by_sky(discs)
-figures.save_table(levels, "06_disc", p)
+style.save_table(levels, "06_disc", p)
 show(segmentation_figures.disc(discs, settings), "06_disc")
 levels.round(1)
 
@@ -215,5 +211,5 @@ levels.round(1)
 # ## The fourth research question
 
 # %%
-answer = segmentation_answers.answer(p, differences, total, binned, discs, swept, removed, drawn)
-Markdown(f"{segmentation_answers.training_time(ways, key)}\n\n{answer}")
+answer = segmentation_summary.answer(p, differences, total, binned, discs, swept, removed, drawn)
+Markdown(f"{segmentation_summary.training_time(ways, key)}\n\n{answer}")

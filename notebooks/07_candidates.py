@@ -18,7 +18,7 @@
 # `ranked.ecsv`, `ranked.fits`, `rejected.csv` and `page/index.html` go to `output`.  What a finder takes travels with
 # its weights: stamps of 101 x 101 pixels at 0.2 arcsec, r band.  A stamp that is none of that is left out by name and
 # reason, and the rest goes on; interrupted, it goes on where it was.  The same without a notebook:
-# `python -m lensdet.candidates --help`.
+# `python -m lensdet rank --help`.
 #
 # Without a survey a simulated one is ranked, in which it is known what is a lens.  Then: how many lenses to expect
 # among the first N, the field's metrics, and what becomes of the scores on real pixels.
@@ -47,26 +47,17 @@ import numpy as np
 import pandas as pd
 from IPython.display import Markdown, display
 
-from lensdet import (
-    candidate_list,
-    candidates,
-    demonstration,
-    expectation,
-    expectation_figures,
-    figures,
-    fresh,
-    parameters,
-    real_figures,
-    real_pixels,
-    results,
-    stamps,
-)
-from lensdet import (
-    published as publications,
-)
+from lensdet import parameters, storage
+from lensdet.chapters import style
+from lensdet.chapters.candidates import demonstration, domain_shift, expectation, independent_test
+from lensdet.chapters.candidates import figures as candidates_figures
+from lensdet.chapters.candidates import literature as publications
+from lensdet.data import stamps
+from lensdet.survey import candidate_list
+from lensdet.survey import ranking as candidates
 
 p = parameters.from_notebook(globals())
-figures.plt.rcParams.update(figures.STYLE)
+style.plt.rcParams.update(style.STYLE)
 found = candidates.load_finders(p.finders)
 pd.DataFrame({name: candidates.about(finder) for name, finder in found.items()}).T
 
@@ -94,11 +85,11 @@ top = outcome.ranked.head(24)
 titles = [f"{k}: {i}\n{score:.2f}" for k, i, score in zip(top["rank"], top["id"], top[p.rank_by], strict=True)]
 pixels = candidate_list.read_again(outcome.plan, top["id"].tolist())
 plain = [title.replace("$", r"\$") for title in titles]  # names are no formulas
-figure = figures.stamps(np.sqrt(stamps.normalise(pixels)), plain, columns=8, size=1.15)
+figure = style.stamps(np.sqrt(stamps.normalise(pixels)), plain, columns=8, size=1.15)
 figure.suptitle("the first of the list; above each its rank, its id and its calibrated logit", fontsize=9)
 name = candidates.survey_name(p).replace("$", r"\$") if mine else "simulated survey of its own"
-figures.face(figure, p, data=name)
-figures.save(figure, "07_candidates", p)
+style.face(figure, p, data=name)
+style.save(figure, "07_candidates", p)
 
 # %%
 Markdown("" if mine else demonstration.recovered(outcome.ranked, ranking.survey))
@@ -114,22 +105,22 @@ Markdown("" if mine else demonstration.recovered(outcome.ranked, ranking.survey)
 
 # %%
 digests = {name: finder.digest for name, finder in found.items()}
-path = fresh.score(p, found, digests, p.fresh_negatives, p.fresh_lenses)
-tail = fresh.load(path)
+path = independent_test.score(p, found, digests, p.fresh_negatives, p.fresh_lenses)
+tail = independent_test.load(path)
 lens = tail.rows["label"] == 1
 scores = {name: (x[~lens], x[lens]) for name, x in candidates.calibrated(tail.logits, found).items()}
-print(f"{(~lens).sum():,} negatives, {lens.sum():,} mock lenses: {path.relative_to(results.results_dir())}")
+print(f"{(~lens).sum():,} negatives, {lens.sum():,} mock lenses: {path.relative_to(storage.results_dir())}")
 
 # %%
 ranked = len(outcome.ranked) if mine else 50_000
 expected = expectation.expected_table(scores, ranked)
-figures.save_table(expected, "07_expected", p, expectation.readable(expected))
+style.save_table(expected, "07_expected", p, expectation.readable(expected))
 expectation.readable(expected)
 
 # %%
-figure = expectation_figures.lenses_found(expected[expected["finder"] == p.rank_by])
-figures.face(figure, p)
-figures.save(figure, "07_expected", p)
+figure = candidates_figures.lenses_found(expected[expected["finder"] == p.rank_by])
+style.face(figure, p)
+style.save(figure, "07_expected", p)
 
 # %% [markdown]
 # ## The field's metrics
@@ -138,19 +129,19 @@ figures.save(figure, "07_expected", p)
 # both fall as a set of negatives grows, so that values of sets of other sizes cannot be compared.
 
 # %%
-figure = expectation_figures.roc(scores)
-figures.face(figure, p)
-figures.save(figure, "07_roc", p)
+figure = candidates_figures.roc(scores)
+style.face(figure, p)
+style.save(figure, "07_roc", p)
 
 # %%
-kinds = fresh.kinds(tail)[~lens]
+kinds = independent_test.kinds(tail)[~lens]
 above = pd.DataFrame({name: expectation.highest(negatives, 1000) for name, (negatives, _) in scores.items()})
 # of all negatives, and of the 1,000 that are ranked highest
 pd.crosstab(kinds, "all").join(above.groupby(kinds).sum()).rename_axis("kind")
 
 # %%
 metrics = expectation.metrics_table(scores, p.lens_prior)
-figures.save_table(metrics, "07_metrics", p)
+style.save_table(metrics, "07_metrics", p)
 metrics.drop(columns="set").round(5)
 
 # %% [markdown]
@@ -159,7 +150,7 @@ metrics.drop(columns="set").round(5)
 
 # %%
 published_values = publications.table()
-figures.save_table(published_values, "07_published", p)
+style.save_table(published_values, "07_published", p)
 published_values
 
 # %% [markdown]
@@ -170,24 +161,24 @@ published_values
 # few confirmed lenses; pictures that were recovered from colour PNGs, whose sky is cut off, are a group of their own.
 
 # %%
-by_finder, answers = real_pixels.score(p, found, digests), {}
+by_finder, answers = domain_shift.score(p, found, digests), {}
 if by_finder:
     groups = next(iter(by_finder.values()))
     scored = {g: candidates.calibrated({name: x[g] for name, x in by_finder.items()}, found) for g in groups}
-    answers = {name: {group: x[name] for group, x in scored.items()} for name in scored[real_pixels.REAL]}
-    figure = real_figures.logits(answers)
+    answers = {name: {group: x[name] for group, x in scored.items()} for name in scored[domain_shift.REAL]}
+    figure = candidates_figures.logits(answers)
 else:
-    figure = figures.empty("No real galaxies here: set the parameter real_stamps to a folder with galaxies/ in it.")
-figures.face(figure, p, data="simulated survey and real stamps")
-figures.save(figure, "07_real_pixels", p)
+    figure = style.empty("No real galaxies here: set the parameter real_stamps to a folder with galaxies/ in it.")
+style.face(figure, p, data="simulated survey and real stamps")
+style.save(figure, "07_real_pixels", p)
 
 # %%
 if answers:
-    steps = {name: real_pixels.steps(logits) for name, logits in answers.items()}
+    steps = {name: domain_shift.steps(logits) for name, logits in answers.items()}
     every = pd.concat([table.assign(finder=name) for name, table in steps.items()], ignore_index=True)
-    figures.save_table(every, "07_real_pixels", p)
-    display(Markdown(real_pixels.answer(steps)))
+    style.save_table(every, "07_real_pixels", p)
+    display(Markdown(domain_shift.answer(steps)))
 
 # %%
 if answers:
-    display(pd.concat([real_pixels.accepted(x).assign(finder=name) for name, x in answers.items()]).round(3))
+    display(pd.concat([domain_shift.accepted(x).assign(finder=name) for name, x in answers.items()]).round(3))

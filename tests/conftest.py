@@ -2,7 +2,8 @@
 
 import pytest
 
-from lensdet import bank, parameters
+from lensdet import parameters
+from lensdet.data import bank
 
 
 def pytest_collection_modifyitems(items):

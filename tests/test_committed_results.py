@@ -9,7 +9,12 @@ import h5py
 import pytest
 from pydantic import Field
 
-from lensdet import fresh, maxtree, mocklens, parameters, real_pixels, results, segmentation_sweep, weights
+from lensdet import parameters, profiles, storage
+from lensdet import runs as results
+from lensdet.chapters.candidates import domain_shift, independent_test
+from lensdet.chapters.maxtree import sweep as segmentation_sweep
+from lensdet.data import frozen_sets, maxtree
+from lensdet.network import finders as weights
 
 RESULTS = Path(__file__).parents[1] / "results"
 # Each folder, and what a user gives to have it found.  A folder that is added to results/ is added here; no name here
@@ -64,11 +69,11 @@ def folders_not_found():
     lost = [folder for folder in RUNS if found_folder(folder) != RESULTS / folder]
     for profile, name in TRUTH.items():
         p = parameters.resolve({"profile": profile})
-        lost += [name] if mocklens.truth_folder(p, p.survey_key()) != RESULTS / profile / name else []
+        lost += [name] if frozen_sets.truth_folder(p, p.survey_key()) != RESULTS / profile / name else []
     p = parameters.resolve({"profile": "lite"})
     finders = found_by("scores.h5", FRESH)["finders"]
-    own = fresh._made(p, finders, finders, p.fresh_negatives, p.fresh_lenses)
-    return lost + ([] if FRESH.endswith(f"-{parameters.digest(own)}") else [FRESH])
+    own = independent_test._made(p, finders, finders, p.fresh_negatives, p.fresh_lenses)
+    return lost + ([] if FRESH.endswith(f"-{storage.digest(own)}") else [FRESH])
 
 
 def found_by(name, folder):
@@ -88,7 +93,7 @@ def committed_files():
 
 def test_every_folder_of_results_is_listed_here():
     there = {"/".join(path.split("/")[:2]) for path in committed_files() if not path.startswith(f"{LARGE}/")}
-    assert {mocklens.large_folder(parameters.resolve({"profile": p})).name for p in parameters.BEST} == {LARGE}
+    assert {frozen_sets.large_folder(parameters.resolve({"profile": p})).name for p in profiles.BEST} == {LARGE}
     assert there == {*RUNS, *(f"{profile}/{name}" for profile, name in TRUTH.items()), FRESH, REAL}
 
 
@@ -106,7 +111,7 @@ def test_its_runs_are_those_it_is_named_for(folder, committed):
     for run in runs:
         content = json.loads((run / "parameters.json").read_text())
         content.pop("run")
-        assert folder.endswith(f"-{parameters.digest(content)}")
+        assert folder.endswith(f"-{storage.digest(content)}")
         _, logits = results.load_logits(run, "loss", "test")
         assert len(logits) == 2 * p.frozen_size
 
@@ -117,9 +122,9 @@ def test_the_independent_set_is_that_of_the_finders_in_weights():
 
 
 def test_logits_of_real_stamps_are_found_without_the_stamps(committed, monkeypatch, tmp_path):
-    monkeypatch.setattr(results, "real_stamps", lambda _: tmp_path)
+    monkeypatch.setattr(storage, "real_stamps", lambda _: tmp_path)
     found = {name: weights.load(name) for name in weights.EXPERIMENTS}
-    kept = real_pixels.score(parameters.resolve({"profile": "lite"}), found, {k: f.digest for k, f in found.items()})
+    kept = domain_shift.score(parameters.resolve({"profile": "lite"}), found, {k: f.digest for k, f in found.items()})
     assert set(kept) == set(found) and all(len(logits) for logits in kept["bce"].values())
 
 
@@ -143,7 +148,7 @@ class LaterParameters(parameters.Parameters, LaterSimulation, LaterSampling, Lat
 
 
 class LaterSettings(maxtree.Settings):
-    """As `lensdet.maxtree.Settings` with another field at its end."""
+    """As `maxtree.Settings` with another field at its end."""
 
     def _asdict(self):
         return {**super()._asdict(), "holes": False}

@@ -1,8 +1,9 @@
 """The registry: each experiment once, made of networks that it has."""
 
-from lensdet import experiments, thesis
+from lensdet import experiments
+from lensdet.chapters import thesis
+from lensdet.network.checkpoints import SELECTORS
 from lensdet.parameters import LOSSES
-from lensdet.selection import SELECTORS
 
 
 def test_every_experiment_is_made_of_networks():

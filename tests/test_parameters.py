@@ -7,17 +7,17 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from lensdet import maxtree
+from lensdet.data import maxtree
+from lensdet.machinery.parameters import markdown_table
 from lensdet.parameters import (
     FURTHER,
     LOSSES,
-    PROFILES,
     ParameterError,
     Parameters,
     from_notebook,
-    markdown_table,
     resolve,
 )
+from lensdet.profiles import PROFILES
 
 FILES = sorted((Path(__file__).parents[1] / "params").rglob("*.yaml"))
 

@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import lensdet
-from lensdet import weights
+from lensdet.network import finders
 
 ROOT = Path(__file__).parents[1]
 EXTENSION = ROOT / "lensdet" / "labextension"
@@ -153,5 +153,5 @@ def test_public_names_are_there_and_an_editor_sees_them():
     imported = {alias.asname or alias.name: f"{line.module}.{alias.name}" for line in seen.body for alias in line.names}
     assert imported == {name: f"lensdet.{place}" for name, place in lensdet._PLACES.items()}
     assert set(lensdet.__all__) == {*imported, "__version__"} and dir(lensdet) == sorted(lensdet.__all__)
-    assert lensdet.load_finder is weights.load and lensdet.SoftFBeta.__name__ == "SoftFBeta"
+    assert lensdet.load_finder is finders.load and lensdet.SoftFBeta.__name__ == "SoftFBeta"
     assert (ROOT / "lensdet" / "py.typed").exists()

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from astropy.table import Table
 
-from lensdet import simulation, stamps, weights
+from lensdet.data import simulation, stamps
+from lensdet.network import finders
 
 ROOT = Path(__file__).resolve().parents[1]
 # The longest, building from an archive of the repository, takes some five minutes on two busy cores.
@@ -25,10 +26,10 @@ import sys
 from pathlib import Path
 import numpy as np
 import lensdet
-from lensdet import weights
+from lensdet.network import finders
 
 assert Path(lensdet.__file__).is_relative_to(sys.argv[1]), lensdet.__file__
-assert weights.folder() == Path(sys.argv[1]).resolve() / "lensdet" / "finders"
+assert finders.folder() == Path(sys.argv[1]).resolve() / "lensdet" / "finders"
 np.save("logits.npy", lensdet.load_finder("bce").score(np.load("pixels.npy")))
 """
 NOTEBOOK = """# %% tags=["parameters"]
@@ -99,7 +100,7 @@ def test_the_wheel_has_all_of_the_package_and_the_finders(wheel):
             name.replace("weights/", "lensdet/finders/", 1) if name.startswith("weights/") else name for name in tracked
         }
         assert expected - there.keys() == set()
-    assert {"lensdet/candidates_page.html.j2", "lensdet/paper_template/style.css"} <= there.keys()
+    assert {"lensdet/survey/page.html.j2", "lensdet/machinery/paper_template/style.css"} <= there.keys()
     assert any(name.endswith("data/share/jupyter/labextensions/lensdet/package.json") for name in there)
     for path in (ROOT / "weights").glob("*.h5"):
         assert there[f"lensdet/finders/{path.name}"] == hashlib.sha256(path.read_bytes()).hexdigest()
@@ -119,7 +120,7 @@ def test_an_archive_of_the_source_makes_the_same_wheel(wheel, tmp_path):
 def test_its_finder_scores_as_that_of_the_repository(installed, outside, pixels):
     np.save("pixels.npy", pixels)
     call(sys.executable, "-c", SCORE, installed)
-    own, found = weights.load(ROOT / "weights" / "bce.h5").score(pixels), np.load("logits.npy")
+    own, found = finders.load(ROOT / "weights" / "bce.h5").score(pixels), np.load("logits.npy")
     assert found.shape == (6,) and np.isfinite(found).all() and np.ptp(found) > 0
     np.testing.assert_allclose(found, own, rtol=0, atol=1e-4 * np.abs(own).max())  # float32 sums, in another order
 
@@ -128,7 +129,7 @@ def test_it_ranks_a_survey(outside, pixels):
     for i, stamp in enumerate(pixels):
         stamps.write_stamp(outside.parent / "mine" / f"{i}.fits", stamp)
     given = ["-p", "survey", outside.parent / "mine", "-p", "pixel_scale", "0.2", "-p", "workers", "1"]
-    assert "6 ranked, left out: none" in call(sys.executable, "-m", "lensdet.candidates", *given)
+    assert "6 ranked, left out: none" in call(sys.executable, "-m", "lensdet", "rank", *given)
     folder = outside / "build" / "candidates" / "mine"
     table = Table.read(folder / "ranked.ecsv")
     assert sorted(table["id"]) == [f"{i}.fits" for i in range(6)] and (np.diff(table["p_ensemble"]) <= 0).all()
@@ -137,7 +138,7 @@ def test_it_ranks_a_survey(outside, pixels):
 
 def test_it_trains(outside):
     given = {"profile": "smoke", "experiments": "bce", "runs": 1, "workers": 1}
-    call(sys.executable, "-m", "lensdet.training", *[word for item in given.items() for word in ("-p", *item)])
+    call(sys.executable, "-m", "lensdet", "train", *[word for item in given.items() for word in ("-p", *item)])
     (run,) = (outside.parent / "kept" / "smoke").glob("bce-*/run_01")
     with h5py.File(run / "logits.h5") as file:
         assert np.isfinite(file["logits/loss/test"][:]).all()
@@ -154,7 +155,7 @@ def test_papermill_reads_scripts_and_checks_parameters(installed, outside):
     assert wrong.returncode and "did you mean 'runs'?" in wrong.stderr
 
 
-@pytest.mark.parametrize("module", ["chapters", "paper"])
-def test_what_needs_the_repository_says_so(outside, module):
-    done = subprocess.run([sys.executable, "-m", f"lensdet.{module}"], capture_output=True, text=True)
+@pytest.mark.parametrize("command", ["draw", "paper"])
+def test_what_needs_the_repository_says_so(outside, command):
+    done = subprocess.run([sys.executable, "-m", "lensdet", command], capture_output=True, text=True)
     assert done.returncode == 2 and "set LENSDET_ROOT" in done.stderr and "Traceback" not in done.stderr

@@ -1,0 +1,151 @@
+"""The answer to the thesis' research questions, and how it moves with the number of images that networks saw.
+
+Reads what `claims` has left of each profile, and writes the figure, the sentences and the table that stand first in
+``figures/comparison.md``.
+"""
+
+import numpy as np
+import pandas as pd
+
+from lensdet import storage
+from lensdet.chapters import style, thesis
+from lensdet.chapters.comparison import claims
+from lensdet.chapters.comparison import figures as comparison_figures
+from lensdet.chapters.losses import tables
+from lensdet.evaluation import statistics
+from lensdet.experiments import BCE, F_1, F_BETA, MAX_TREE
+from lensdet.parameters import resolve
+
+PROFILES = ("quick", "evening", "overnight", "lite", "thesis")  # in the order of the figure
+TREND = ("quick", "evening", "overnight")  # of one width and survey: what differs is the images alone
+# What is said first: a, b and the metric of a claim, by research question.
+ASKED = (
+    (1, F_BETA, BCE, "precision"),
+    (1, F_BETA, BCE, "recall"),
+    (1, F_1, BCE, "recall"),
+    (1, BCE, F_BETA, "accuracy"),
+    (3, "NM_6", thesis.BEST_MEMBER, "f_beta_high"),
+    (4, BCE, MAX_TREE, "accuracy"),
+)
+
+
+def read(profiles=PROFILES):
+    """`claims.claims` as it lies beside the figures, by profile, of those that have any run.
+
+    Raises
+    ------
+    ValueError
+        Where a file was written for other claims; names the remedy.
+    """
+    found = {}
+    for profile in profiles:
+        path = storage.figures_dir() / profile / "comparison_claims.csv"
+        if not path.exists():
+            continue
+        table = pd.read_csv(path)
+        known = [(claim.section, claim.a, claim.metric, claim.sign) for claim in thesis.CLAIMS]
+        written = table[["section", "a", "metric", "sign"]].itertuples(index=False, name=None)
+        if not {"question", "p"} <= set(table) or known != list(written):
+            raise ValueError(f"{path}: of other claims than there are now; say tox -e figures -- --profile {profile}")
+        if table.runs.any():
+            found[profile] = table
+    return found
+
+
+def over(found):
+    """Each claim's verdicts, a column a profile, and what they say together.
+
+    Parameters
+    ----------
+    found : dict of pandas.DataFrame
+        From `read`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a claim.  ``over budgets`` is *stable* where the two largest budgets of `TREND` that have five runs both
+        agree or both contradict, *not stable* where they do not, and "–" where there are not two.
+    """
+    first = next(iter(found.values()))
+    table = first[["question", "section", "claim"]].copy()
+    table["claim"] = table.claim.str.replace(f"{thesis.BEST_MEMBER}, .*", thesis.BEST_MEMBER, regex=True)  # of each own
+    for profile, own in found.items():
+        table[profile] = own.verdict
+    largest = [found[profile] for profile in TREND if profile in found]
+    said = []
+    for i in first.index:
+        verdicts = [own.verdict[i] for own in largest if own.runs[i] >= statistics.LEAST_RUNS][-2:]
+        same = len(set(verdicts)) == 1 and verdicts[0] in ("agrees", "contradicts")
+        said.append("–" if len(verdicts) < 2 else "stable" if same else "not stable")
+    return table.assign(**{"over budgets": said})
+
+
+def sentences(found):
+    """Six claims in words, with the numbers of each budget; `found` as from `read`."""
+    said = []
+    for question, a, b, metric in ASKED:
+        parts, printed = [], np.nan
+        for profile, table in found.items():
+            rows = table[(table.a == a) & (table.metric == metric)]
+            exact = rows[rows.b == b]
+            rows = exact if len(exact) else rows[rows.claim.str.contains(thesis.BEST_MEMBER)]
+            r = rows.iloc[0]
+            printed = r.thesis
+            if r.runs:
+                span = tables.interval(r.low, r.high) if np.isfinite(r.low) else "no interval"
+                budget = f"after {_images(profile)} (`{profile}`, {_runs(r.runs)}: **{r.verdict}**)"
+                parts.append(f"{r.difference:+.3f} ({span}) {budget}")
+        theirs = f"The thesis has {printed:+.3f}" if np.isfinite(printed) else "The thesis prints no number"
+        name = claims.METRICS[metric]
+        ours = "; ".join(parts) if parts else "no run yet"
+        said.append(f"**{a} less {b}, {name}** (question {question}).  {theirs}; here {ours}.")
+    return said
+
+
+def markdown(found):
+    """What stands first in the comparison: counts, the figure, six sentences, verdicts by question and by claim."""
+    table, profiles = over(found), list(found)
+    counts = [
+        f"- `{profile}`, {_images(profile)} a run, {own.images.max():,} test images: {claims.counted(own)}"
+        for profile, own in found.items()
+    ]
+    links = ", ".join(f"[{profile}]({profile}/comparison.md)" for profile in profiles)
+    parts = (
+        "# The thesis' claims, and how the answer moves with the number of images",
+        "\n".join(counts),
+        "![Each claim's difference in the thesis and here](comparison.png)",
+        "\n".join(f"{i}. {words}" for i, words in enumerate(sentences(found), 1)),
+        claims.RULE + "  `quick`, `evening` and `overnight` differ in the number of training images alone; "
+        "a claim is *stable* where the two largest of them that have five runs both agree or both contradict.",
+        *(f"## `{profile}`\n\n{claims.by_question(own).to_markdown()}" for profile, own in found.items()),
+        f"## Every claim\n\nNumbers and intervals: {links}.",
+        table.drop(columns="question").to_markdown(index=False),
+    )
+    return "\n\n".join(parts) + "\n"
+
+
+def _images(profile):
+    n = resolve({"profile": profile}).images
+    return f"{n / 1e6:.1f} million images" if n >= 1e6 else f"{n / 1000:.0f} thousand images"
+
+
+def _runs(n):
+    return "1 run" if n == 1 else f"{n} runs"
+
+
+def save():
+    """Write ``comparison.md``, ``.png`` and ``.pdf`` into figures/; nothing where no profile has a run."""
+    found = read()
+    if not found:
+        return
+    heads = {}
+    for profile, table in found.items():
+        p = resolve({"profile": profile})
+        images = f"{round(p.images, -3):,} images"  # of four panels each has an inch
+        heads[f"{profile}\nwidth {p.width}\n{images}\n{_runs(table.runs.max())}"] = table
+    style.plt.rcParams.update(style.STYLE)
+    figure = comparison_figures.forest(heads)
+    for suffix in ("png", "pdf"):
+        style.write(figure, storage.figures_dir() / f"comparison.{suffix}")
+    with storage.atomic(storage.figures_dir() / "comparison.md") as beside:
+        beside.write_text(markdown(found))

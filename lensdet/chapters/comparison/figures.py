@@ -1,0 +1,129 @@
+"""The answer in one figure: each claim of the thesis, its own difference beside ours at each number of images."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.lines import Line2D
+
+from lensdet.chapters import thesis
+from lensdet.chapters.comparison import claims
+from lensdet.evaluation import statistics
+from lensdet.experiments import BCE, BY_F_BETA, BY_SOFT_F_BETA, F_1, F_1_DOUBLE, F_BETA, MAX_TREE
+
+# Colours that survive colour blindness (Okabe & Ito 2008), and how a verdict is drawn.
+LOOKS = {
+    "agrees": {"color": "#0072B2", "marker": "o"},
+    "contradicts": {"color": "#D55E00", "marker": "s"},
+    "equivalent": {"color": "#009E73", "marker": "D"},
+    "open": {"color": "0.45", "marker": "o", "markerfacecolor": "white"},
+}
+SHORT = {
+    BCE: "BCE",
+    BY_F_BETA: "BCE by F_beta",
+    BY_SOFT_F_BETA: "BCE by soft F_beta",
+    F_BETA: "soft F_beta",
+    F_1: "soft F1",
+    F_1_DOUBLE: "double F1",
+    MAX_TREE: "segmented BCE",
+    thesis.SMALLER: "rest",
+    thesis.BEST_MEMBER: "best member",
+}
+MEASURES = {
+    "false_positive_rate": "false positives",
+    "polarised": "p < 0.01 or > 0.99",
+    "f_beta_high": "F_beta at p > 0.75",
+    "precision_high": "precision at p > 0.75",
+    "f_beta_low": "F_beta at p < 0.75",
+    "f_beta_over_thresholds": "spread of F_beta over p",
+    "f_beta_over_runs": "spread of F_beta over runs",
+    "recall_large": "recall above 2.5 arcsec",
+    "mean_f_beta": "mean F_beta over p",
+}
+ROW = 0.112  # inches a claim
+LINEAR = 0.02  # of the axis; beyond it is logarithmic
+
+
+def forest(tables):
+    """Every claim in a row, by research question: left the claim, then a panel for each number of images.
+
+    To the right of 0 is the thesis' side, whichever sign the claim has.
+
+    Parameters
+    ----------
+    tables : dict of pandas.DataFrame
+        From `claims.claims`, by what stands above the panel; each has all claims, in their order.  The
+        verdict written at the right is that of the last one.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    first, last = next(iter(tables.values())), list(tables.values())[-1]
+    places, heads, y = {}, {}, 0.0
+    for question, rows in first.groupby("question"):
+        heads[question] = y
+        for i in rows.index:
+            y += 1
+            places[i] = y
+        y += 1.6
+    height = 1.0 + ROW * y
+    figure, axes = plt.subplots(
+        1, len(tables), sharey=True, figsize=(7.1, height), squeeze=False,
+        gridspec_kw={"left": 0.345, "right": 0.9, "top": 1 - 0.55 / height, "bottom": 0.45 / height,
+                     "wspace": 0.06},
+    )  # fmt: skip
+    figure.set_layout_engine("none")
+    for axis, (name, table) in zip(axes[0], tables.items(), strict=True):
+        _panel(axis, table, places)
+        axis.set_title(name, fontsize=7)
+    left, right = axes[0, 0], axes[0, -1]
+    left.set_ylim(y - 1, -1)
+    for question, place in heads.items():
+        figure.text(0.01, _height(left, place), f"{question}. {thesis.QUESTIONS[question]}", fontsize=7, va="center",
+                    fontweight="bold")  # fmt: skip
+    for i, place in places.items():
+        figure.text(0.335, _height(left, place), words(thesis.CLAIMS[i]), fontsize=7, va="center", ha="right")
+        verdict = last.verdict[i]
+        colour = LOOKS.get(verdict, {"color": "0.45"})["color"]
+        figure.text(0.905, _height(right, place), verdict, fontsize=7, va="center", color=colour)
+    keys = [Line2D([], [], ls="", ms=3.5, label=word, **look) for word, look in LOOKS.items()]
+    keys.append(Line2D([], [], ls="", marker="|", color="black", ms=5, label="the thesis"))
+    figure.legend(keys, [key.get_label() for key in keys], loc="lower left", ncols=3, fontsize=7, frameon=False,
+                  borderaxespad=0.2, handletextpad=0.1, columnspacing=0.8)  # fmt: skip
+    below = f"difference; right: the thesis' side; grey: within {statistics.EQUIVALENT}"
+    figure.text(0.62, 0.12 / height, below, fontsize=7, ha="center")
+    return figure
+
+
+def words(claim):
+    """A claim (of `thesis.CLAIMS`) in a few words, such as "recall: soft F1 > BCE"."""
+    a, b = (SHORT.get(name, name) for name in (claim.a, claim.b))
+    metric = MEASURES.get(claim.metric) or claims.METRICS[claim.metric]
+    return f"{metric}: {a} {'>' if claim.sign > 0 else '<'} {b}"
+
+
+def _height(axis, place):
+    """Where a row lies, as a fraction of the figure."""
+    low, high = axis.get_ylim()
+    box = axis.get_position()
+    return box.y0 + box.height * (place - low) / (high - low)
+
+
+def _panel(axis, table, places):
+    axis.axvspan(-statistics.EQUIVALENT, statistics.EQUIVALENT, color="0.92", lw=0)
+    axis.axvline(0, color="0.6", lw=0.6)
+    axis.set_xscale("symlog", linthresh=LINEAR, linscale=0.7)
+    for i, place in places.items():
+        claim = table.loc[i]
+        if np.isfinite(claim.thesis):
+            axis.plot(claim.sign * claim.thesis, place, marker="|", ms=5, color="black", mew=0.9)
+        if claim.verdict not in LOOKS:
+            continue
+        look = LOOKS[claim.verdict]
+        if np.isfinite(claim.low):
+            axis.plot([claim.sign * claim.low, claim.sign * claim.high], [place] * 2, color=look["color"], lw=0.9)
+        axis.plot(claim.sign * claim.difference, place, ms=2.8, mew=0.7, ls="", **look)
+    axis.set_xlim(-1, 1)
+    axis.set_xticks([-0.5, -0.1, -0.01, 0.01, 0.1, 0.5], ["", "−0.1", "", "", "0.1", ""], fontsize=7)
+    axis.set_yticks([])
+    axis.minorticks_off()
+    axis.grid(False)

@@ -1,0 +1,310 @@
+"""Where a run looks, in numbers (section 5.2): heat maps and interventions on the test set, kept in its folder."""
+
+import json
+
+import h5py
+import numpy as np
+import pandas as pd
+
+from lensdet import runs, storage
+from lensdet.data import frozen_sets, mocklens
+from lensdet.evaluation import statistics
+from lensdet.network import gradcam, resnet, training
+
+SELECTOR = {"text": "loss", "code": "code_loss"}
+LAYER = "add_5"  # that is spoken of: the finest, and the last of its size
+TARGETS = ("logit", "probability", "published")
+CAUSES = ("", gradcam.NO_EVIDENCE, gradcam.NO_GRADIENT)
+DRAWN_ANEW = {"logit": "last layer", "add_6": "above add_6", "stamp": "all layers"}
+CLASSES = ("TP", "TN", "FP", "FN")
+
+
+def path(parameters, folder):
+    """Where `measure` keeps what it finds: the checkpoint depends on the protocol."""
+    return folder / f"gradcam_{SELECTOR[parameters.protocol]}.h5"
+
+
+def measure(parameters, folder):
+    """Heat maps of the test set by a run's checkpoint of lowest loss, and logits of images without their parts.
+
+    Computed once, from the run's weights, and kept in its folder, see `path`.
+
+    Parameters
+    ----------
+    parameters : lensdet.parameters.Parameters
+    folder : Path
+        Of a complete run.
+
+    Returns
+    -------
+    dict of arrays, N images
+        ``logit`` (N,); ``unstretched`` (N,), with negatives as in target ``published`` below; ``no_arc`` and
+        ``no_neighbours`` (N,), the logit of the same image without them, the latter NaN where the stamps are not
+        simulated; ``heat/<layer>`` float16 (N, u, u); ``cause/<target>/<layer>`` (N,), a place in `CAUSES`, where
+        target ``published`` is the probability on negatives that were not stretched, as in the published code;
+        ``inside/<layer>``, ``other/<layer>`` and ``mean/<layer>`` (N,), shares of heat inside the arc (source above
+        twice the noise): of the own map, of another mock lens' and of the mean over mock lenses; NaN for negatives;
+        ``random/<layer>/<from>`` (N,), rank correlation with the map of a network drawn anew from there up.
+
+    Raises
+    ------
+    FileNotFoundError
+        Where neither the file nor the weights are there.
+    ValueError
+        For a run on segmented stamps, which sees other images than these.
+    """
+    if parameters.segmentation != "none":
+        raise ValueError("heat maps are of whole stamps: leave `segmentation` at none")
+    kept = path(parameters, folder)
+    if not kept.exists():
+        found = _measure(parameters, training.load_network(folder, SELECTOR[parameters.protocol]))
+        with storage.sealing(kept), storage.atomic(kept) as beside, h5py.File(beside, "w") as file:
+            for name, values in found.items():
+                file.create_dataset(name, data=values, compression="gzip", track_times=False)
+            file.attrs["provenance"] = json.dumps(runs.provenance())
+    with h5py.File(storage.checked(kept)) as file:
+        names = []
+        file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+        return {name: file[name][:] for name in names}
+
+
+def _measure(p, model):
+    bank, rows = frozen_sets.frozen_bank(p, "test")
+    images = mocklens.images(bank, "test", rows)
+    positive = rows["label"] == 1
+    maps = gradcam.heat_maps(model, images)
+    unstretched = np.where(positive[:, None, None, None], images, images**2)
+    by_target = {"logit": maps, "probability": gradcam.heat_maps(model, images, target="probability"),
+                 "published": gradcam.heat_maps(model, unstretched, target="probability")}  # fmt: skip
+    network = resnet.logit_model(model)
+    bare = rows.copy()
+    bare["alpha"] = 0
+    found = {
+        "logit": maps.logits,
+        "unstretched": by_target["published"].logits,
+        "no_arc": network.predict(mocklens.images(bank, "test", bare), verbose=0)[:, 0],
+        "no_neighbours": np.full(len(rows), np.nan, np.float32),
+    }
+    if p.data is None:
+        found["no_neighbours"] = network.predict(mocklens.without_neighbours(p, bank, "test", rows), verbose=0)[:, 0]
+    arcs = mocklens.arc_pixels(bank, "test", rows[positive])
+    for layer in gradcam.LAYERS:
+        heat = maps.heat[layer]
+        found[f"heat/{layer}"] = heat.astype(np.float16)
+        for target in TARGETS:
+            found[f"cause/{target}/{layer}"] = np.array(
+                [CAUSES.index(c) for c in by_target[target].causes[layer]], "i1"
+            )
+        centres = gradcam.receptive_field(model, layer).centres
+        own = heat[positive]
+        compared = {"inside": own, "other": np.roll(own, 1, axis=0), "mean": np.broadcast_to(own.mean(0), own.shape)}
+        for name, maps_of in compared.items():
+            share = found[f"{name}/{layer}"] = np.full(len(rows), np.nan, np.float32)
+            share[positive] = gradcam.heat_inside(maps_of, arcs, centres)
+    for start in DRAWN_ANEW:
+        other = gradcam.heat_maps(gradcam.randomised(model, p.seed, start), images)
+        for layer in gradcam.LAYERS:
+            found[f"random/{layer}/{start}"] = gradcam.rank_similarity(maps.heat[layer], other.heat[layer])
+    return found
+
+
+def outcome(labels, logits):
+    """Which of `CLASSES` each image is at p = 0.5, str (N,), from labels (N,) and logits (N,)."""
+    return np.where(labels == 1, np.where(logits >= 0, "TP", "FN"), np.where(logits >= 0, "FP", "TN"))
+
+
+def cases(labels, logits, quantiles=(0, 0.5, 1)):
+    """Images of each of `CLASSES`, from the most to the least confident; none if a class is empty.
+
+    Parameters
+    ----------
+    labels, logits : arrays (N,)
+    quantiles : sequence of float
+        Places in that order: 0 the most confident, 0.5 the median, 1 the least.
+
+    Returns
+    -------
+    dict of list of int
+        Indices, by class.
+    """
+    found, confidence = {}, np.abs(logits)
+    classes = outcome(labels, logits)
+    for name in CLASSES:
+        members = np.flatnonzero(classes == name)
+        members = members[np.argsort(-confidence[members], kind="stable")]
+        places = [round(q * (len(members) - 1)) for q in quantiles] if len(members) else []
+        found[name] = [int(members[i]) for i in places]
+    return found
+
+
+def named_cases(truth, logits, found):
+    """The cases that the thesis names by kind (section 5.2): what each is, and its index, None where there is none.
+
+    Parameters
+    ----------
+    truth : pandas.DataFrame
+        Of the test set.
+    logits : array (N,)
+    found : dict
+        From `measure`.
+    """
+    classes = outcome(truth["label"].to_numpy(), logits)
+    empty = np.all([found[f"cause/logit/{layer}"] > 0 for layer in gradcam.LAYERS], axis=0)
+
+    def first(members, key):  # the one of smallest key
+        members = np.flatnonzero(members)
+        return int(members[np.argmin(np.asarray(key)[members])]) if len(members) else None
+
+    kind = truth.get("kind", pd.Series("", truth.index))  # a folder of stamps has none
+    faint, crowded = truth["area_fraction"].fillna(np.inf), -truth.get("neighbours", pd.Series(0, truth.index))
+    known = "neighbours" in truth
+    return {
+        "true negative with empty maps in all layers, most confident": first((classes == "TN") & empty, logits),
+        "spiral as a false positive, most confident": first((classes == "FP") & (kind == "spiral"), -logits),
+        "faintest arc as a false negative": first(classes == "FN", faint),
+        "false negative with the most neighbours": first((classes == "FN") & known, crowded),
+    }  # fmt: skip
+
+
+def empty_maps(labels, found):
+    """Share of empty maps by layer, target and class, with its cause; a row each, Clopper-Pearson intervals.
+
+    Classes are those of the images as the network had them: negatives not stretched for target ``published``.
+    """
+    rows = []
+    for layer in gradcam.LAYERS:
+        for target in TARGETS:
+            classes = outcome(labels, found["unstretched" if target == "published" else "logit"])
+            cause = found[f"cause/{target}/{layer}"]
+            for name in CLASSES:
+                n, k = int((classes == name).sum()), int((cause[classes == name] > 0).sum())
+                low, high = statistics.clopper_pearson(k, n) if n else (np.nan, np.nan)
+                causes = {CAUSES[i]: int((cause[classes == name] == i).sum()) for i in (1, 2)}
+                rows.append({"layer": layer, "target": target, "class": name, "images": n, "empty": k,
+                             "share": k / n if n else np.nan, "low": low, "high": high, **causes})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def inside(found, weights):
+    """Mean share of heat inside the arc, of mock lenses whose map is not empty, by layer, beside both baselines.
+
+    Parameters
+    ----------
+    found : dict
+        From `measure`.
+    weights : array (B, N)
+        From `scores.resamples`, of the test set.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a layer: n; the mean of the own map, of another mock lens', of the mean map; and the paired gain of
+        the own map over each, with the 95 % interval over stamps.
+    """
+    rows = []
+    for layer in gradcam.LAYERS:
+        own, other, mean = (found[f"{name}/{layer}"] for name in ("inside", "other", "mean"))
+        row = {"layer": layer, "n": int(np.isfinite(own).sum()), "own": statistics.mean_interval(own, weights)[0]}
+        for name, base in (("another's", other), ("mean map", mean)):  # another's may be empty where the own is not
+            gain, low, high = statistics.mean_interval(own - base, weights)
+            row |= {name: statistics.mean_interval(base + 0 * own, weights)[0]}
+            row |= {f"gain over {name}": gain, f"low {name}": low, f"high {name}": high}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def interventions(truth, found, weights):
+    """Change of the logit when the arc, or the neighbours, are left out of the same image with the same noise.
+
+    Neighbours are left out where the catalogue counts at least one bright one.
+
+    Parameters
+    ----------
+    truth : pandas.DataFrame, N rows
+        Of the test set.
+    found : dict
+        From `measure`.
+    weights : array (B, N)
+        From `scores.resamples`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row an intervention and class of image: n, mean change and mean absolute change with 95 % intervals over
+        stamps, and the share of decisions at p = 0.5 that change.
+    """
+    rows = []
+    positive = (truth["label"] == 1).to_numpy()
+    crowded = (truth["neighbours"] > 0).to_numpy() if "neighbours" in truth else np.zeros(len(truth), bool)
+    parts = (
+        ("arc", "mock lenses", positive, "no_arc"),
+        ("arc", "mock lenses with neighbours", positive & crowded, "no_arc"),
+        ("neighbours", "mock lenses with neighbours", positive & crowded, "no_neighbours"),
+        ("neighbours", "negatives with neighbours", ~positive & crowded, "no_neighbours"),
+    )
+    for part, images, used, name in parts:
+        used = used & np.isfinite(found[name])
+        row = {"left out": part, "of": images, "n": int(used.sum())}
+        if used.any():
+            before, after = found["logit"][used].astype(float), found[name][used].astype(float)
+            for label, values in (("change", after - before), ("size", np.abs(after - before))):
+                mean, low, high = statistics.mean_interval(values, weights[:, used])
+                row |= {label: mean, f"{label} low": low, f"{label} high": high}
+            row["decisions changed"] = float(((before >= 0) != (after >= 0)).mean())
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def randomised(found):
+    """Median rank correlation of each layer's maps with those of a network drawn anew from the top down, and n."""
+    rows = []
+    for layer in gradcam.LAYERS:
+        for start, words in DRAWN_ANEW.items():
+            values = found[f"random/{layer}/{start}"]
+            values = values[np.isfinite(values)]
+            middle = np.median(values) if len(values) else np.nan
+            rows.append({"layer": layer, "drawn anew": words, "median correlation": middle, "n": len(values)})
+    return pd.DataFrame(rows)
+
+
+def answer(name, empty, heat, changes):
+    """What the tables of one model say, as Markdown: those of `empty_maps`, `inside` and `interventions`."""
+    text = [f"**{name}.**"]
+    logit = empty[(empty["target"] == "logit") & (empty["layer"] == "add_7")].set_index("class")
+    said = ", ".join(f"{r.share:.0%} of {r.images} {c}" for c, r in logit.iterrows() if r.images)
+    none = int(empty[gradcam.NO_GRADIENT].sum())
+    text.append(f"Empty maps at add_7: {said}.")
+    if none:
+        text.append(
+            f"Cases (image, layer, target) of a zero gradient: {none}; other empty maps lack positive evidence."
+        )
+    elif empty["empty"].any():
+        text.append("All empty maps lack positive evidence: no gradient is zero, under any target.")
+    best = heat.set_index("layer", drop=False).loc[LAYER]
+    if np.isfinite(best["gain over mean map"]):
+        sure = "more" if best["low mean map"] > 0 else "less" if best["high mean map"] < 0 else "not provably more"
+        gain = (
+            f"gain {best['gain over mean map']:+.1%}, 95 % {best['low mean map']:+.1%} to {best['high mean map']:+.1%}"
+        )
+        text.append(
+            f"At {best['layer']} {best['own']:.1%} of the heat lies inside the arc, {sure} than with the mean map "
+            f"({best['mean map']:.1%}; {gain}, n = {int(best['n'])})."
+        )
+    changes = changes.dropna().set_index(["left out", "of"])
+    for key, r in changes.iterrows():
+        text.append(
+            f"Without the {key[0]} the logit of {key[1]} moves by {r.change:+.2f} ({r['change low']:+.2f} to "
+            f"{r['change high']:+.2f}), in size {r['size']:.2f}, and {r['decisions changed']:.1%} of {int(r.n)} "
+            "decisions change."
+        )
+    crowded, negatives = "mock lenses with neighbours", "negatives with neighbours"
+    pairs = [("arc", crowded), ("neighbours", crowded), ("neighbours", negatives)]
+    if all(key in changes.index for key in pairs):
+        arc, beside, negatives = (changes.loc[key] for key in pairs)
+        seen = any(r["change low"] > 0 or r["change high"] < 0 for r in (beside, negatives))
+        verdict = "It does not ignore neighbours" if seen else "That it minds neighbours is not shown"
+        sizes = [f"{r['size']:.2f} ({r['size low']:.2f} to {r['size high']:.2f})" for r in (beside, arc)]
+        text.append(
+            f"{verdict}: in the same mock lenses they move the logit, in size, by {sizes[0]}, the arc by {sizes[1]}."
+        )
+    return "  ".join(text)

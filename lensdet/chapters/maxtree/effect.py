@@ -1,0 +1,264 @@
+"""What the Max-Tree segmentation does to lenses, without any training (sections 4.7 and 5.5).
+
+Of mock lenses the arc, and in the embedded survey the neighbours, are known pixel by pixel: how much of both does the
+mask remove?  What runs on segmented stamps find is in `lensdet.chapters.maxtree.summary`.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+from scipy.ndimage import label
+
+from lensdet.data import bank as bank_room
+from lensdet.data import frozen_sets, maxtree, mocklens
+from lensdet.evaluation import statistics
+
+NONE = dict(area=None, box=None, rectangularity=None, broken_rectangularity=False)  # without the filters
+SHARES = {"pixels": "arc pixels", "light": "arc light", "neighbours": "neighbours' pixels"}
+
+
+class Lenses(NamedTuple):
+    """Mock lenses with what is known of their pixels, (n, 101, 101) each; see `lenses`."""
+
+    truth: pd.DataFrame  # n rows, from `frozen_sets.truth`
+    images: np.ndarray  # float32, stretched, in [0, 1]
+    light: np.ndarray  # float32, of the lensed source, in units of the lens' peak
+    arcs: np.ndarray  # bool
+    neighbours: np.ndarray | None  # bool; None where the stamps are not simulated
+
+
+def lenses(parameters, name):
+    """The mock lenses of a frozen set ("validation", "test" or another of `frozen_sets.FROZEN`) as `Lenses`."""
+    split = frozen_sets.FROZEN[name]
+    bank, rows = frozen_sets.frozen_bank(parameters, name)
+    rows = rows[rows["label"] == 1]
+    light = rows["alpha"][:, None, None] * bank.pixels("source", split)[rows["source"]]
+    arcs = mocklens.arc_pixels(bank, split, rows)
+    beside = neighbours(parameters, bank, split, rows, arcs)
+    images = mocklens.images(bank, split, rows)[..., 0]
+    return Lenses(frozen_sets.truth(bank, split, rows), images, light, arcs, beside)
+
+
+def neighbours(parameters, bank, split, rows, arcs):
+    """Where mock lenses show neighbours alone: bool (n, 101, 101), or None where the stamps are not simulated.
+
+    Each LRG is simulated again with and without them (`bank.simulated_again`): a pixel is a neighbour's
+    where their light is at or above twice the noise, outside the arc, and outside the central galaxy, which is the
+    component around the centre at or above twice the noise without neighbours.
+    """
+    if parameters.data is not None:
+        return None
+    stamps, of = np.unique(rows["stamp"], return_inverse=True)
+    lrg = bank.catalogue("lrg", split).iloc[stamps]
+    found = Parallel(n_jobs=parameters.workers)(
+        delayed(_beside)(ident, noise, parameters) for ident, noise in zip(lrg["id"], lrg["noise"], strict=True)
+    )
+    return np.stack(found)[of] & ~arcs
+
+
+def _beside(ident, noise, parameters):
+    light, bare = bank_room.simulated_again("lrg", ident, parameters)
+    return (light >= 2 * noise) & ~_central(bare >= 2 * noise)
+
+
+def _central(bright):
+    """The 8-connected component of an image (ny, nx) of true and false that has its central pixel, if that is true."""
+    components = label(bright, np.ones((3, 3)))[0]
+    centre = components[bright.shape[0] // 2, bright.shape[1] // 2]
+    return (components == centre) & (centre > 0)
+
+
+def share(of, masks, weights=None):
+    """Share of the pixels ``of`` (bool), by weight, that ``masks`` leave, (n, ny, nx) each: (n,); NaN without any."""
+    where = np.nonzero(of)
+    weight = np.ones(len(where[0])) if weights is None else weights[where]
+    whole, left = (np.bincount(where[0], w, len(of)) for w in (weight, weight * masks[where]))
+    with np.errstate(invalid="ignore"):
+        return left / whole
+
+
+def sky(images):
+    """8-bit grey level of the background of stamps (n, ny, nx): the median beyond 0.8 of half a side of the centre."""
+    far = _distance(images.shape[1:]) > 0.4 * min(images.shape[1:])
+    return np.median((images[:, far] * 255.0).astype(np.uint8), axis=1)
+
+
+def _distance(shape):
+    """Distance of each pixel from the true centre, in pixels."""
+    y, x = (np.arange(n) - (n - 1) / 2 for n in shape)
+    return np.hypot(y[:, None], x)
+
+
+def masks_of(images, how):
+    """What is left of stamps (n, ny, nx): by `maxtree.Settings`, or a plain disc of ``how`` pixels' radius."""
+    if isinstance(how, maxtree.Settings):
+        return maxtree.masks(images, how)
+    return np.broadcast_to(_distance(images.shape[1:]) <= how, images.shape)
+
+
+def arc_removed(found, how):
+    """How much of each mock lens is removed.
+
+    Parameters
+    ----------
+    found : Lenses
+    how : lensdet.data.maxtree.Settings or float
+        As in `masks_of`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a mock lens: ``einstein_radius`` (arcsec; NaN where unknown), ``alpha``, ``sky`` (`sky`); ``arc``, the
+        number of its arc pixels; and the removed shares of these, ``pixels``, of the source's light in them, ``light``,
+        and of the pixels of neighbours, ``neighbours``: NaN where there are none, or they are not known.
+    """
+    masks, unknown = masks_of(found.images, how), np.full(len(found.images), np.nan)
+    return pd.DataFrame({
+        "einstein_radius": found.truth.get("einstein_radius", unknown),
+        "alpha": found.truth["alpha"],
+        "sky": sky(found.images),
+        "arc": found.arcs.sum((1, 2)),
+        "pixels": 1 - share(found.arcs, masks),
+        "light": 1 - share(found.arcs, masks, found.light),
+        "neighbours": unknown if found.neighbours is None else 1 - share(found.neighbours, masks),
+    })  # fmt: skip
+
+
+def resamples(truth, draws=2000, seed=0):
+    """Resamples (B, n) of mock lenses by LRG, and by source where one is used twice (`statistics.resample`)."""
+    return statistics.resample(truth["stamp_id"], truth["source_id"], np.zeros(len(truth)), draws, seed)
+
+
+def totals(removed, weights):
+    """Mean of each removed share over mock lenses.
+
+    Parameters
+    ----------
+    removed : dict of pandas.DataFrame
+        From `arc_removed`, by name of the settings.
+    weights : array (B, n)
+        From `resamples`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a setting and share (`SHARES`): mean, its 95 % interval over LRGs, and n, the mock lenses that have any.
+    """
+    rows = []
+    for name, table in removed.items():
+        for column in SHARES:
+            mean, low, high = statistics.mean_interval(table[column].to_numpy(), weights)
+            rows.append({"settings": name, "share": column, "mean": mean, "low": low, "high": high,
+                         "n": int(table[column].notna().sum())})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def by_radius(removed, weights, bins=8):
+    """Removed shares of arc pixels against Einstein radius.
+
+    Parameters
+    ----------
+    removed, weights
+        As in `totals`.
+    bins : int
+        Logarithmic, as radii are drawn, from 1 to 5 arcsec or further where the lenses go.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a setting and bin: its edges ``radius_low``, ``radius_high`` (arcsec); n, mean and 95 % interval over
+        LRGs (NaN below two mock lenses); ``gone``, how many lose more than half of their arc, with the Clopper-Pearson
+        interval ``gone_low``, ``gone_high`` of their share.  No rows where no radius is known.
+    """
+    rows = []
+    for name, table in removed.items():
+        table = table.reset_index(drop=True)
+        known = table[table["einstein_radius"].notna() & table["pixels"].notna()]
+        if not len(known):
+            continue
+        radius = known["einstein_radius"]
+        edges = np.geomspace(min(1, radius.min()), max(5, radius.max()), bins + 1)
+        place = np.clip(np.searchsorted(edges, radius, "right") - 1, 0, bins - 1)
+        for k in range(bins):
+            inside = known.index[place == k]
+            values, n = known.loc[inside, "pixels"].to_numpy(), len(inside)
+            gone = int((values > 0.5).sum())
+            mean, low, high = statistics.mean_interval(values, weights[:, inside])
+            low, high = (low, high) if n > 1 else (np.nan, np.nan)
+            ends = statistics.clopper_pearson(gone, n) if n else (np.nan, np.nan)
+            rows.append({"settings": name, "radius_low": edges[k], "radius_high": edges[k + 1], "n": n,
+                         "mean": mean, "low": low, "high": high, "gone": gone, "gone_low": ends[0],
+                         "gone_high": ends[1]})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def disc(images, settings):
+    """What decay and flood fill alone leave, a disc about the centre, against the level of the sky.
+
+    The decayed sky is I exp(-d / alpha) and the flood takes what is within the tolerance of (nearly) nothing, so that
+    it should stop at d = alpha ln(sky / tolerance): a crop whose radius goes by the brightness of the sky, and so by
+    the lens' signal-to-noise (8 bit, square root, normalised to the peak: fainter lenses have a brighter sky).
+
+    The radius is that at which less than half of a ring, one pixel wide, is left, interpolated between rings.  A count
+    of pixels connected to the centre would grow with every neighbour that touches the disc; a neighbour rarely covers
+    half a ring.
+
+    Parameters
+    ----------
+    images : float array (n, ny, nx)
+        Stretched stamps.
+    settings : lensdet.data.maxtree.Settings
+        With a decay and a tolerance; its filters are left out.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a stamp: ``sky`` (grey levels), ``radius`` and ``predicted`` (pixels), both at the most half a side.
+    """
+    masks = maxtree.masks(images, settings._replace(**NONE))
+    ring = np.rint(_distance(images.shape[1:])).astype(int)
+    half = (min(images.shape[1:]) - 1) // 2
+    size = np.bincount(ring.ravel())[: half + 1]
+    left = np.stack([np.bincount(ring.ravel(), mask.ravel())[: half + 1] for mask in masks]) / size  # (n, half + 1)
+    level = sky(images)
+    with np.errstate(divide="ignore"):
+        predicted = settings.decay * np.log(level / settings.tolerance)
+    radius = np.array([_falls(shares) for shares in left])
+    return pd.DataFrame({"sky": level, "radius": radius, "predicted": np.clip(predicted, 0, half)})
+
+
+def by_sky(discs, bins=5):
+    """Radii of `disc` in bins of the sky's level, with as many stamps in each as ties allow.
+
+    Parameters
+    ----------
+    discs : dict of pandas.DataFrame
+        By name of the settings.
+    bins : int
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a setting and bin: ``sky_low``, ``sky_high``, n, the median ``radius`` and where 68 % of them lie,
+        ``radius_16`` and ``radius_84``, and the median ``predicted``.
+    """
+    rows = []
+    for name, table in discs.items():
+        inner = np.quantile(table["sky"], np.arange(1, bins) / bins)
+        for _, part in table.groupby(np.searchsorted(np.unique(inner), table["sky"])):
+            low, middle, high = part["radius"].quantile([0.16, 0.5, 0.84])
+            rows.append({"settings": name, "sky_low": part["sky"].min(), "sky_high": part["sky"].max(), "n": len(part),
+                         "radius": middle, "radius_16": low, "radius_84": high,
+                         "predicted": part["predicted"].median()})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _falls(shares):
+    """Where shares (k,) of rings 0, 1, ... first fall below one half; the last ring where they do not."""
+    below = np.flatnonzero(shares < 0.5)
+    if not len(below):
+        return float(len(shares) - 1)
+    k = below[0]
+    return float(k - 1 + (shares[k - 1] - 0.5) / (shares[k - 1] - shares[k])) if k else 0.0

@@ -1,0 +1,145 @@
+"""Other settings of the Max-Tree segmentation, without training: arcs kept against neighbours removed (section 5.6)."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+
+from lensdet import storage
+from lensdet.chapters.maxtree import effect as segmentation_effect
+from lensdet.data import frozen_sets, maxtree
+from lensdet.parameters import keyed
+from lensdet.storage import digest
+
+FORMAT = 1  # part of the name of a kept sweep: raise it when a number changes
+RADII = (8, 10, 12, 15, 18, 22, 27, 33, 40, 50)  # pixels, of plain discs
+
+
+def grid():
+    """Settings around the presets: filters (none, or areas), decay and tolerance, each also without; presets first."""
+    text = maxtree.PRESETS["text"]
+    filters = [segmentation_effect.NONE, *({"area": area} for area in (25, 45, 90))]
+    around = itertools.product(filters, (None, 10.0, 15.0, 20.0, 30.0), (None, 5, 10, 15, 20, 30))
+    around = [text._replace(**limits, decay=decay, tolerance=tolerance) for limits, decay, tolerance in around]
+    return [*maxtree.PRESETS.values(), *(s for s in around if s != text)]
+
+
+def sweep(found, ways):
+    """How much each way leaves of the arcs and removes of the neighbours.
+
+    Parameters
+    ----------
+    found : Lenses
+        Of the validation set, as something is chosen.
+    ways : list
+        Of `maxtree.Settings` and radii, as in `masks_of`; `RADII` say what cutting does without any tree.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a way, in order: the fields of `maxtree.Settings`; ``preset``, its name or nothing; ``disc``, a
+        plain disc's radius (pixels); ``arc_kept``, ``light_kept`` and ``neighbours_removed``, means over mock lenses
+        that have any, the last NaN where neighbours are not known; ``youden``, arc kept less neighbours kept.
+    """
+    rows = []
+    for how in ways:
+        tree = isinstance(how, maxtree.Settings)
+        preset = next((name for name, known in maxtree.PRESETS.items() if known == how), "")
+        removed = segmentation_effect.arc_removed(found, how)[list(segmentation_effect.SHARES)].mean()
+        rows.append({**(how._asdict() if tree else {}), "preset": preset, "disc": np.nan if tree else how,
+                     "arc_kept": 1 - removed["pixels"], "light_kept": 1 - removed["light"],
+                     "neighbours_removed": removed["neighbours"],
+                     "youden": removed["neighbours"] - removed["pixels"]})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _keyed(how):
+    return list(keyed(how._asdict()).values()) if isinstance(how, maxtree.Settings) else how
+
+
+def kept(parameters, data_key, ways):
+    """`sweep` of the validation set, computed once: kept beside the truth tables, by a digest of the ways."""
+    path = frozen_sets.truth_folder(parameters, data_key) / f"maxtree_sweep-{digest([FORMAT, *map(_keyed, ways)])}.csv"
+    found = storage.kept_table(path, lambda: sweep(segmentation_effect.lenses(parameters, "validation"), ways))
+    return found.fillna({"preset": ""})
+
+
+def best(swept):
+    """Place in `sweep` of the settings of highest Youden index: share of arc pixels kept less that of neighbours kept.
+
+    The mask as a test that tells arcs from neighbours, by the number that is usual where neither error has a price
+    (Youden 1950).  The first of equal ones; None where neighbours are not known.
+    """
+    among = swept[swept["disc"].isna()]
+    return None if among["youden"].isna().all() else int(among["youden"].idxmax())
+
+
+def trained_with(parameters, settings):
+    """Parameters of trainings on stamps that are segmented with some settings of `grid`.
+
+    None where the settings leave a step out, which those parameters cannot.
+    """
+    own = {"area": settings.area, "decay": settings.decay, "tolerance": settings.tolerance}
+    p = parameters.model_copy(update={"segmentation": "text", **{f"maxtree_{k}": v for k, v in own.items()}})
+    return p if p.maxtree() == settings else None
+
+
+def beaten(swept, preset="text"):
+    """Of `sweep`, the settings that keep more of the arcs than a preset and remove at least as many neighbours."""
+    it = swept[swept["preset"] == preset].iloc[0]
+    better = (swept["arc_kept"] > it.arc_kept) & (swept["neighbours_removed"] >= it.neighbours_removed)
+    return swept[better & swept["disc"].isna()]
+
+
+def equal_disc(swept, removed):
+    """Radius (pixels) of the plain disc that removes this share of neighbours, between those of `sweep`; or None."""
+    discs = swept[swept["disc"].notna()].sort_values("neighbours_removed")
+    shares = discs["neighbours_removed"]
+    if not shares.min() <= removed <= shares.max():  # nor where neighbours are not known
+        return None
+    return float(np.interp(removed, shares, discs["disc"]))
+
+
+def shown(settings, swept, ways):
+    """What is shown of a sweep: some settings, those that do best, and for each the plain disc that removes as much.
+
+    Parameters
+    ----------
+    settings : dict of lensdet.data.maxtree.Settings
+        By name, such as `maxtree.PRESETS`; all are among the ways.
+    swept : pandas.DataFrame
+        From `sweep`.
+    ways : list
+        That it was made of.
+
+    Returns
+    -------
+    dict
+        `maxtree.Settings`, and radii of discs (pixels), by name.
+    """
+    found, chosen = dict(settings), best(swept)
+    if chosen is not None and ways[chosen] not in found.values():
+        found[words(swept.loc[chosen])] = ways[chosen]
+    discs = {}
+    for how, each in found.items():
+        removed = swept.loc[ways.index(each), "neighbours_removed"]
+        if (radius := equal_disc(swept, removed)) is not None:
+            discs[disc_name(how)] = radius
+    return {**found, **discs}
+
+
+def disc_name(how):
+    """What the plain disc that removes as many neighbours as some settings is called."""
+    return f"disc as {how}"
+
+
+def words(row):
+    """A row of `sweep` in words."""
+    if np.isfinite(row.disc):
+        return f"a plain disc of {row.disc:g} pixels"
+    if row.preset:
+        return f"preset {row.preset}"
+    limits = "no filters" if pd.isna(row.area) else f"area {row.area:g}"
+    decay = "no decay" if pd.isna(row.decay) else f"decay {row.decay:g}"
+    tolerance = "no flood fill" if pd.isna(row.tolerance) else f"tolerance {row.tolerance:g}"
+    return f"{limits}, {decay}, {tolerance}"

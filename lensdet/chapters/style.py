@@ -1,0 +1,128 @@
+"""How figures and tables look, where they are kept, and what each says of how it was made."""
+
+import matplotlib.pyplot as plt
+from PIL import Image
+
+from lensdet import storage
+from lensdet.parameters import resolve
+from lensdet.storage import digest
+
+STYLE = {
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.grid": True,
+    "grid.color": "0.88",
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "figure.constrained_layout.use": True,
+    "pdf.fonttype": 42,
+}
+
+
+def folder(parameters):
+    """Where the figures of these parameters go: ``figures/<profile>``, or beside it where they are not the profile's.
+
+    ``papermill -f params/fbeta.yaml`` draws one experiment: its figures go to ``figures/quick-fbeta`` and leave those
+    of the whole profile alone.  ``LENSDET_FIGURES`` moves them all.
+    """
+    plain = resolve({"profile": parameters.profile})
+    ignored = {"workers", "on_bad", "real_stamps"}
+    changed = {k: v for k, v in parameters.model_dump(mode="json").items() if k not in ignored}
+    changed = {k: v for k, v in changed.items() if v != plain.model_dump(mode="json")[k]}
+    parts = [parameters.profile, *(e.replace(":", "_") for e in changed.pop("experiments", []))]
+    if changed:
+        parts.append(digest(changed))
+    return storage.figures_dir() / "-".join(parts)
+
+
+def save(figure, name, parameters, formats=("png", "pdf")):
+    """Write a figure as PNG and PDF into `folder`, without dates: the same figure gives the same bytes.
+
+    A PNG has what made it (`face`) among its texts too, for `made_from`.  Large sheets of noisy stamps are better off
+    with ``formats=("jpg",)``.
+    """
+    for suffix in formats:
+        write(figure, folder(parameters) / f"{name}.{suffix}")
+    storage.tell(drawn=[f"{name}.{suffix}" for suffix in formats])
+
+
+def write(figure, path):
+    """Write a figure, atomically, in the format that the path's suffix says and without dates."""
+    undated = {
+        ".png": {"Software": None, "Description": figure.get_supxlabel()},
+        ".pdf": {"CreationDate": None, "Producer": None},
+    }
+    with storage.atomic(path) as beside:
+        figure.savefig(beside, dpi=150, metadata=undated.get(path.suffix), format=path.suffix[1:])
+
+
+def save_table(table, name, parameters, readable=None, runs=None, hardware=None):
+    """Write a table as CSV (all digits), Markdown and LaTeX (booktabs); the last two of ``readable`` where given.
+
+    Both have below or above them what made the table, as `face` has it on a figure.
+    """
+    shown = table if readable is None else readable
+    index, words = shown.index.name is not None, made_of(parameters, runs, hardware=hardware)
+    storage.write_csv(folder(parameters) / f"{name}.csv", table)
+    latex = shown.to_latex(index=index, escape=True, caption=words.replace("_", r"\_").replace("%", r"\%"))
+    for suffix, text in ((".md", f"{shown.to_markdown(index=index)}\n\n*{words}*"), (".tex", latex)):
+        with storage.atomic(folder(parameters) / f"{name}{suffix}") as beside:
+            beside.write_text(text + "\n")
+    storage.tell(drawn=[f"{name}{suffix}" for suffix in (".csv", ".md", ".tex")])
+
+
+def made_of(parameters, runs=None, data=None, hardware=None):
+    """What made a figure or table: data, profile, protocol, runs, and how many images each run was trained on at most.
+
+    ``hardware`` is what the runs were trained on, from `runs.hardware`, where there is room for it.
+    """
+    data = data or ("simulated survey" if parameters.data is None else f"stamps of {parameters.data.name}")
+    words = [data, f"profile {parameters.profile}", f"protocol {parameters.protocol}"]
+    if runs is not None:
+        words.append(f"{runs} run" + "s" * (runs != 1))
+        words.append(f"{parameters.images:,} images a run, width {parameters.width}")
+        if hardware:
+            words.append(hardware)
+    return " · ".join(words)
+
+
+def made_from(path):
+    """What made a figure or table, as it says itself: the text of a PNG, the last line of Markdown.
+
+    "" where it depends on no data, as a schematic; None where it does not say.
+    """
+    if path.suffix == ".png":
+        with Image.open(path) as image:
+            return image.text.get("Description")
+    last = path.read_text().rstrip().rpartition("\n")[2] if path.suffix == ".md" else ""
+    return last.strip("*") if last.startswith("*") else None
+
+
+def face(figure, parameters, runs=None, data=None, hardware=None):
+    """State on a figure what made it, see `made_of`; ``data`` in words, where they are not those of the parameters."""
+    figure.supxlabel(made_of(parameters, runs, data, hardware), fontsize=7, color="0.35")
+
+
+def stamps(images, titles=None, columns=6, size=1.25, vmin=0.0, vmax=1.0):
+    """A contact sheet of stamps (n, 101, 101), grey, origin below, 20 arcsec a side."""
+    rows = max(1, -(-len(images) // columns))
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(columns * size, rows * (size + 0.2 * (titles is not None)) + 0.3), squeeze=False
+    )
+    for axis in axes.flat:
+        axis.axis("off")
+    for i, (axis, image) in enumerate(zip(axes.flat, images, strict=False)):
+        axis.imshow(image, cmap="gray", origin="lower", vmin=vmin, vmax=vmax, interpolation="none")
+        if titles is not None:
+            axis.set_title(titles[i], fontsize=7, pad=2)
+    return figure
+
+
+def empty(words):
+    """A panel that says why there is nothing to see."""
+    figure, axis = plt.subplots(figsize=(6, 1.2))
+    axis.axis("off")
+    axis.text(0.5, 0.5, words, ha="center", va="center", wrap=True)
+    return figure

@@ -1,0 +1,175 @@
+"""Mock lenses and negatives (Eq. 4.2): drawing rows, merging pixels, the frozen sets.
+
+An example is a row of numbers: which stamp, which source, which alpha, which warp.  Rows are drawn on the host; pixels
+are merged on the device by `merge`, from a bank that stays there.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel, cpu_count, delayed
+
+from lensdet.data import augmentation, maxtree
+from lensdet.data import bank as bank_room
+from lensdet.data.random import stream
+
+ROW = np.dtype([("stamp", np.int32), ("source", np.int32), ("alpha", np.float32), ("label", np.float32)])
+
+
+def device_bank(bank, split):
+    """The stamps of a split for `merge`: (LRGs followed by contaminants, sources), float16 (n, 101, 101) each."""
+    hosts = np.concatenate([bank.pixels("lrg", split), bank.pixels("contaminant", split)])
+    return hosts, bank.pixels("source", split)
+
+
+def sizes(bank, split):
+    """Number of LRGs, contaminants and sources in a split."""
+    return tuple(bank.count(cls, split) for cls in ("lrg", "contaminant", "source"))
+
+
+def draw_rows(rng, n_positive, n_negative, size, parameters, pick):
+    """Positives followed by negatives; ``pick(n, k)`` draws k indices below n."""
+    n_lrg, n_contaminant, n_source = size
+    rows = np.zeros(n_positive + n_negative, ROW)
+    positive, negative = rows[:n_positive], rows[n_positive:]
+    positive["stamp"] = pick(n_lrg, n_positive)
+    positive["source"] = pick(n_source, n_positive)
+    positive["alpha"] = rng.uniform(*parameters.alpha, n_positive)
+    positive["label"] = 1
+    contaminant = rng.random(n_negative) < parameters.contaminant_fraction
+    negative["stamp"][contaminant] = n_lrg + pick(n_contaminant, contaminant.sum())
+    negative["stamp"][~contaminant] = pick(n_lrg, (~contaminant).sum())
+    return rows
+
+
+def training_rows(parameters, run, chunk, size):
+    """Rows and warps of a training chunk, shuffled (sections 4.2 and 4.2.1).
+
+    Half are mock lenses of an LRG and a source drawn with replacement, half are negatives, of which each is a
+    contaminant with probability ``contaminant_fraction`` and else an LRG.
+
+    Parameters
+    ----------
+    parameters : lensdet.parameters.Parameters
+    run, chunk : int
+        With the seed, the key of the stream: the same rows for every loss, and for a run that is taken up again.
+    size : tuple of int
+        As from `sizes`.
+
+    Returns
+    -------
+    rows : structured array (chunk_size,) of dtype `ROW`
+    warps : float32 array (chunk_size, 6)
+    """
+    rng = stream(parameters.seed, "training rows", run, chunk)
+    half = parameters.chunk_size // 2
+    rows = draw_rows(rng, half, half, size, parameters, lambda n, k: rng.integers(0, n, k))
+    rng.shuffle(rows)
+    p = parameters
+    return rows, augmentation.draw_warps(rng, len(rows), p.shift, p.zoom, p.zoom_direction)
+
+
+def merge(hosts, sources, stamp, source, alpha):
+    """Mock lenses and negatives on the device: Eq. 4.2, square root, clip.
+
+    Both stamps are normalised, so that m = l + alpha s.  There is no second normalisation: where l + alpha s passes 1
+    it is cut, and the peak of a mock lens is 1 or saturated, as in the published runs.  A negative has alpha = 0.
+
+    Parameters
+    ----------
+    hosts, sources : tensors (n, 101, 101), float16
+    stamp, source : int tensors (N,)
+    alpha : float tensor (N,)
+
+    Returns
+    -------
+    float32 tensor (N, 101, 101, 1)
+    """
+    from keras import ops  # which takes seconds to import, and rows alone do not need it
+
+    host = ops.cast(ops.take(hosts, stamp, axis=0), "float32")
+    light = ops.cast(ops.take(sources, source, axis=0), "float32")
+    return ops.clip(ops.sqrt(host + alpha[:, None, None] * light), 0.0, 1.0)[..., None]
+
+
+def masker(settings, hosts, sources, threads=None):
+    """What masks the stamps of some rows by Max-Tree (section 4.7), on the host: a function of rows.
+
+    It goes between merging and warp.  LRGs and contaminants are the same in every chunk and are segmented once, here;
+    only mock lenses are new.
+
+    Parameters
+    ----------
+    settings : lensdet.data.maxtree.Settings
+    hosts, sources : float16 arrays (n, 101, 101)
+        As from `device_bank`.
+    threads : int, optional
+        All cores where not given.
+
+    Returns
+    -------
+    callable
+        Of rows (N,); it returns a bool array (N, 101, 101), False where a stamp is to be zero.
+    """
+
+    def part(of):
+        stamp, source, alpha = of
+        return maxtree.masks(_merged(hosts[stamp], sources[source], alpha), settings, threads=1)
+
+    def merged(stamp, source, alpha):
+        parts = [(stamp[i : i + 64], source[i : i + 64], alpha[i : i + 64]) for i in range(0, len(stamp), 64)]
+        with ThreadPoolExecutor(threads or cpu_count()) as pool:
+            return np.concatenate([np.zeros((0, *hosts.shape[1:]), bool), *pool.map(part, parts)])
+
+    every = np.arange(len(hosts))
+    fixed = merged(every, np.zeros_like(every), np.zeros(len(hosts), np.float32))
+
+    def masks(rows):
+        found, mock = fixed[rows["stamp"]], rows["alpha"] > 0
+        found[mock] = merged(*(rows[name][mock] for name in ("stamp", "source", "alpha")))
+        return found
+
+    return masks
+
+
+def images(bank, split, rows):
+    """The merged stamps of some rows as a float32 array (N, 101, 101, 1), made on the host: what `merge` makes."""
+    hosts, sources = device_bank(bank, split)
+    return _merged(hosts[rows["stamp"]], sources[rows["source"]], rows["alpha"])[..., None]
+
+
+def _merged(hosts, sources, alpha):
+    host, light = hosts.astype(np.float32), sources.astype(np.float32)
+    return np.clip(np.sqrt(host + alpha[:, None, None] * light), 0, 1)
+
+
+def without_neighbours(parameters, bank, split, rows):
+    """The merged stamps of some rows, as `images`, without their neighbours: same galaxy, arc, noise, normalisation.
+
+    Each stamp is simulated again (`simulation.render`), with and without, and the difference taken away from
+    the bank's; Eq. 4.1 keeps the stamp's own minimum and maximum, so that nothing else changes.
+    """
+    hosts, sources = device_bank(bank, split)
+    catalogue = pd.concat([bank.catalogue(cls, split).assign(cls=cls) for cls in ("lrg", "contaminant")])
+    stamps, of = np.unique(rows["stamp"], return_inverse=True)
+    chosen = catalogue.iloc[stamps]
+    light = Parallel(n_jobs=parameters.workers)(
+        delayed(bank_room.simulated_again)(cls, ident, parameters)
+        for cls, ident in zip(chosen["cls"], chosen["id"], strict=True)
+    )
+    span = (chosen["maximum"] - chosen["minimum"]).to_numpy()[:, None, None]
+    bare = np.maximum(
+        hosts[stamps].astype(np.float32) - np.stack([neighbours for neighbours, _ in light]) / span, 0
+    ).astype(np.float32)
+    return _merged(bare[of], sources[rows["source"]], rows["alpha"])[..., None]
+
+
+def arc_pixels(bank, split, rows):
+    """Where the source of mock lenses is at or above twice the noise of its lens image: bool (n, 101, 101).
+
+    The pixels that ``area_fraction`` counts, see `truth`.  All rows must be mock lenses.
+    """
+    lens = bank.catalogue("lrg", split).iloc[rows["stamp"]]
+    limit = (2 * lens["noise"] / lens["maximum"]).to_numpy(np.float32)[:, None, None]
+    return rows["alpha"][:, None, None] * bank.pixels("source", split)[rows["source"]] >= limit

@@ -1,0 +1,243 @@
+"""Weights that travel: a finder in one HDF5 file, with what its stamps have to be and what made it.
+
+Convolution kernels are kept in float16, which halves the file; vectors (the statistics of batch normalisation, biases)
+stay float32, as some of theirs are below what float16 holds.  Nothing in such a file is executed: it has numbers and
+JSON, and the network is built here.
+"""
+
+import argparse
+import hashlib
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import h5py
+import keras
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lensdet import runs as results
+from lensdet import storage
+from lensdet.data import frozen_sets, mocklens, stamps
+from lensdet.evaluation import calibration
+from lensdet.network import resnet, training
+from lensdet.network.engine import PREDICT_BATCH
+from lensdet.parameters import ParameterError, resolve
+
+FORMAT = 1
+PREPROCESSING = {
+    "size": list(stamps.SHAPE),
+    "pixel_scale": 0.2,  # arcsec
+    "band": "r",
+    "normalisation": "each stamp by its own minimum and maximum to [0, 1] (Eq. 4.1)",
+    "stretch": "square root",
+}
+FIXED = ("size", "normalisation", "stretch")  # of it: the same for all; scale and band may be others
+EXPERIMENTS = ("bce", "fbeta")
+
+
+class Finder(NamedTuple):
+    """A network that is ready to score stamps."""
+
+    network: keras.Model  # stretched stamps (N, 101, 101, 1) in, logits (N, 1) out
+    preprocessing: dict  # as `PREPROCESSING`
+    temperature: float  # of the calibration set: logits over it are those of probabilities
+    made: dict  # parameters, provenance, validation loss
+    digest: str  # SHA-256 of all of it
+
+    def score(self, pixels: ArrayLike) -> NDArray[np.float32]:
+        """Logits float32 (N,) of stamps (N, 101, 101) in any unit, normalised and stretched here.
+
+        Raises
+        ------
+        ValueError
+            As `stamps.normalise`, or for stamps of another size.
+        """
+        pixels = np.asarray(pixels)
+        if list(pixels.shape[1:]) != self.preprocessing["size"]:
+            raise ValueError(f"stamps {pixels.shape}: this finder takes (N, {self.preprocessing['size']})")
+        return self.logits(np.sqrt(stamps.normalise(pixels))[..., None])
+
+    def logits(self, images: ArrayLike) -> NDArray[np.float32]:
+        """Logits float32 (N,) of stretched stamps (N, 101, 101, 1), such as mock lenses (Eq. 4.2) are made."""
+        return _predict(self.network, images)
+
+
+def name_of(finder):
+    """What a finder is called, by its name or file: ``bce`` for ``bce`` and for ``some/where/bce.h5``."""
+    return Path(finder).name.removesuffix(".h5")
+
+
+def folder() -> Path:
+    """Where finders lie: ``weights/`` in the repository; outside it, in the installed package, which brings copies."""
+    try:
+        return storage.root() / "weights"
+    except FileNotFoundError:
+        return Path(__file__).resolve().parents[1] / "finders"
+
+
+def export(run: Path, path: Path) -> None:
+    """Write the checkpoint of lowest validation loss as a finder, atomically; its sum goes into ``SHA256SUMS``.
+
+    Parameters
+    ----------
+    run : Path
+        A complete run folder with its weights.
+    path : Path
+        Of the file, ``.h5``.
+
+    Raises
+    ------
+    FileNotFoundError
+        As `training.load_network`.
+    ValueError
+        For a network that is no finder, or that was trained on segmented stamps, which this file could not say.
+    """
+    parameters = json.loads(storage.checked(run / "parameters.json").read_text())
+    if "members" in parameters or parameters.get("segmentation"):
+        raise ValueError(f"{run}: only finders on whole stamps can be exported")
+    model = training.load_network(run)
+    labels, logits = results.load_logits(run, "loss", "calibration")
+    history = results.load_history(run)
+    made = {
+        "parameters": parameters,
+        "provenance": results.load_provenance(run),
+        "run": f"{run.parent.parent.name}/{run.parent.name}/{run.name}",
+        "validation_loss": float(history["loss"].min()),
+        "chunk": int(history["loss"].idxmin()),
+        "chunks": len(history),
+    }
+    arrays = [keras.ops.convert_to_numpy(v) for v in model.variables]
+    arrays = [array.astype(np.float16) if array.ndim > 1 else array.astype(np.float32) for array in arrays]
+    about = {
+        "format": FORMAT,
+        "architecture": {"name": "resnet18", "width": parameters["width"]},
+        "preprocessing": PREPROCESSING,
+        "temperature": calibration.temperature(labels, logits),
+        "made": made,
+    }
+    with storage.sealing(path), storage.atomic(path) as beside, h5py.File(beside, "w") as file:
+        for i, array in enumerate(arrays):  # in the order of the network's variables
+            file.create_dataset(f"{i:03d}", data=array, track_times=False)
+        file.attrs["about"] = json.dumps(about, sort_keys=True)
+        file.attrs["sha256"] = _digest(about, arrays)
+
+
+def load(name: str | Path) -> Finder:
+    """A finder by its file, or by its name in `folder`.
+
+    Parameters
+    ----------
+    name : str or Path
+        Such as "bce", which is ``weights/bce.h5`` in the repository; or a file, whose name ends in ``.h5``.
+
+    Returns
+    -------
+    Finder
+
+    Raises
+    ------
+    FileNotFoundError
+        With the names that there are.
+    ValueError
+        For a file that is not ours, of another format, damaged, or of a finder of other stamps than can be made here.
+    """
+    path = Path(name).expanduser()
+    if name_of(name) == str(name):
+        path = folder() / f"{name}.h5"
+    if not path.is_file():
+        there = ", ".join(sorted(file.stem for file in folder().glob("*.h5"))) or "none yet"
+        raise FileNotFoundError(f"{path}: no such finder; in {folder()}: {there}")
+    try:
+        with h5py.File(path) as file:
+            about = json.loads(file.attrs["about"])
+            arrays = [file[key][()] for key in sorted(file)]
+            told = file.attrs["sha256"]
+    except (OSError, KeyError, ValueError) as error:
+        raise ValueError(f"{path}: not a finder that lensdet.network.finders wrote ({error})") from None
+    if about.get("format") != FORMAT:
+        raise ValueError(f"{path}: format {about.get('format')}, and this lensdet reads {FORMAT}")
+    if _digest(about, arrays) != told:
+        raise ValueError(f"{path}: damaged, its content is not that of its SHA-256; fetch it again")
+    differs = {
+        key: about["preprocessing"].get(key) for key in FIXED if about["preprocessing"].get(key) != PREPROCESSING[key]
+    }
+    if differs:
+        raise ValueError(f"{path}: takes stamps that this lensdet does not make: {differs}")
+    model = resnet.resnet18(about["architecture"]["width"])
+    for variable, array in zip(model.variables, arrays, strict=True):
+        variable.assign(array.astype(np.float32))
+    network = resnet.logit_model(model)
+    return Finder(network, about["preprocessing"], about["temperature"], about["made"], told)
+
+
+def compare(finder, run, images):
+    """How far the finder's logits are from those of the run's own float32 weights.
+
+    Parameters
+    ----------
+    finder : Finder
+    run : Path
+    images : float32 array (N, 101, 101, 1)
+        Stretched stamps.
+
+    Returns
+    -------
+    dict
+        Largest and median difference in size, images on the other side of p = 0.5, and their number.
+    """
+    own = _predict(resnet.logit_model(training.load_network(run)), images)
+    ours = _predict(finder.network, images)
+    apart = np.abs(ours - own)
+    turned = int(((ours >= 0) != (own >= 0)).sum())
+    return {"largest": float(apart.max()), "median": float(np.median(apart)), "turned": turned, "images": len(images)}
+
+
+def _predict(network, images):
+    found, n = [np.zeros(0, np.float32)], len(images)
+    for i in range(0, n, PREDICT_BATCH):
+        # always the same shape: one compilation, and the same sums whatever the number of stamps
+        part = images[np.minimum(np.arange(i, i + PREDICT_BATCH), n - 1)]
+        found.append(network.predict_on_batch(part)[:, 0])
+    return np.concatenate(found)[:n]
+
+
+def _digest(about, arrays):
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for array in arrays:
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def main(arguments=None):
+    """Export the runs of median validation loss; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m lensdet export",
+        description="Write the run of median validation loss of each experiment to weights/<experiment>.h5 in float16 "
+        "and say how far its logits are from those of the float32 weights on the test set. Outside the repository, "
+        "weights/ and results/ lie in the current folder.",
+    )
+    parser.add_argument("--profile", default="quick", help="whose runs (default: %(default)s)")
+    parser.add_argument("--folder", type=Path, help="where to write (default: weights/)")
+    parser.add_argument("experiments", nargs="*", default=EXPERIMENTS, help=f"default: {' '.join(EXPERIMENTS)}")
+    options = parser.parse_args(arguments)
+    try:
+        p = resolve({"profile": options.profile, "experiments": options.experiments})
+    except ParameterError as error:
+        parser.error(str(error))
+    where = options.folder or storage.root_or_here() / "weights"  # never that of an installed package
+    opened, rows = frozen_sets.frozen_bank(p, "test")
+    images = mocklens.images(opened, "test", rows)
+    for experiment in p.experiments:
+        runs = results.complete_runs(p, experiment, opened.data_key)
+        if not runs:
+            parser.error(f"no complete run of {experiment} in {storage.results_dir() / p.profile}; train it with "
+                         f"python -m lensdet train -p profile {p.profile} -p experiments {experiment}")  # fmt: skip
+        run, path = results.median_run(runs), where / f"{experiment.replace(':', '_')}.h5"
+        export(run, path)
+        far = compare(load(path), run, images)
+        print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, {run.parent.name}/{run.name} of {len(runs)} runs; float16 "
+              f"moves logits by {far['median']:.1e} (median) to {far['largest']:.1e}, and {far['turned']} of "
+              f"{far['images']} test images to the other side of p = 0.5", flush=True)  # fmt: skip
+    return 0

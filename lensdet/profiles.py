@@ -1,0 +1,34 @@
+"""Profiles: what each changes from the thesis' values, a budget of images on some machine."""
+
+BEST = ("thesis", "lite", "overnight", "evening", "quick")  # profiles that learn something, the most first
+# What each profile changes from the thesis' values.
+PROFILES = {
+    # CI: every code path, nothing learned.
+    "smoke": dict(
+        n_lrg=48, n_source=48, n_contaminant=48, frozen_size=24, information_size=32, supersampling=2, width=8,
+        momentum=0.9, learning_rate=1e-3, chunks=2, chunk_size=64, batch_size=16, patience=2, runs=2,
+        dynamic_chunks=2, fresh_negatives=60, fresh_lenses=40, large_size=30,
+    ),
+    # A laptop without a GPU.  Tuned on BCE alone: see benchmarks/tuning.md.
+    "quick": dict(
+        n_source=8000, information_size=2000, width=16, momentum=0.9, learning_rate=1e-3, schedule="cosine", chunks=32,
+        chunk_size=2048, patience=32, runs=2, dynamic_chunks=12, fresh_negatives=5000, fresh_lenses=500,
+    ),
+    # Two cores over an evening: the survey and network of quick, four times as many images a run.
+    "evening": dict(
+        n_source=8000, information_size=2000, width=16, momentum=0.9, learning_rate=1e-3, schedule="cosine", chunks=64,
+        patience=64, runs=5, dynamic_chunks=16,
+    ),
+    # Two cores over a night: the survey and network of quick, fourteen times as many images a run.
+    "overnight": dict(
+        n_source=8000, information_size=2000, width=16, momentum=0.9, learning_rate=1e-3, schedule="cosine",
+        chunks=224, patience=224, runs=5, dynamic_chunks=56,
+    ),
+    # Some minutes of one GPU: the full network and counts, a thirty-eighth of the thesis' chunks.  Tuned on BCE alone.
+    "lite": dict(
+        momentum=0.9, learning_rate=1e-3, schedule="cosine", precision="bfloat16", chunks=208, patience=208, runs=5,
+        dynamic_chunks=52,
+    ),
+    # One GPU, the thesis' own numbers.
+    "thesis": dict(redraw_validation=True),
+}  # fmt: skip

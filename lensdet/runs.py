@@ -1,0 +1,256 @@
+"""A run: one folder with what a training left, its logits, rows, history, parameters and provenance."""
+
+import contextlib
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import zipfile
+import zlib
+
+import h5py
+import numpy as np
+import pandas as pd
+
+from lensdet.storage import SUMS, atomic, checked, results_dir, root
+
+VERSIONS_OF = (
+    "lensdet",
+    "tensorflow",
+    "keras",
+    "jax",
+    "jaxlib",
+    "torch",
+    "numpy",
+    "numba",
+    "scipy",
+    "astropy",
+    "lenstronomy",
+    "h5py",
+)
+
+
+def device():
+    """What the network runs on: the names of the GPUs that the backend sees, or the CPU and its number of cores."""
+    import keras
+
+    if keras.backend.backend() == "jax":
+        import jax
+
+        gpus = [d.device_kind for d in jax.devices() if d.platform != "cpu"]
+    else:
+        import tensorflow as tf
+
+        gpus = tf.config.list_physical_devices("GPU")
+        gpus = [tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name) for gpu in gpus]
+    return ", ".join(gpus) if gpus else f"CPU, {os.cpu_count()} cores"
+
+
+def versions(names=VERSIONS_OF):
+    """Versions of packages, of all that matter to a result where none are named, by name, of those that are there."""
+    found = {}
+    for name in names:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def provenance():
+    """What made a result: versions, backend, device, system, oneDNN's switch, and the commit where there is one."""
+    import keras
+
+    return {
+        "versions": versions(),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "backend": keras.backend.backend(),
+        "device": device(),
+        "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS"),  # "1" on, "0" off, None as TensorFlow has it
+        "commit": commit(),
+    }
+
+
+def commit() -> str | None:
+    """The commit of the repository, with ``+`` where tracked files differ from it; None outside it, or outside git."""
+    try:
+        git = ["git", "-C", str(root())]
+        head = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
+        dirty = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):  # no repository is one of the former
+        return None
+    return head.stdout.strip() + ("+" if dirty.stdout.strip() else "")
+
+
+def run_folder(parameters, loss, run, data_key):
+    """``results/<profile>/<experiment>-<hash>/run_03``: the place of a run, decided by all that decides its result."""
+    return results_dir() / parameters.profile / parameters.experiment_name(loss, data_key) / f"run_{run:02d}"
+
+
+def is_complete(folder):
+    """Whether a run has ended: its logits are written last."""
+    return (folder / "logits.h5").exists()
+
+
+def complete_runs(parameters, loss, data_key):
+    """Folders of the complete runs among 1 ... ``runs`` of an experiment, each checked to be what it is named for."""
+    folders = [run_folder(parameters, loss, run, data_key) for run in range(1, parameters.runs + 1)]
+    complete = [folder for folder in folders if is_complete(folder)]
+    for folder in complete:
+        check_run(folder, parameters, loss, int(folder.name[4:]), data_key)
+    return complete
+
+
+def all_runs(parameters, loss, data_key):
+    """Folders of all complete runs of an experiment that are there, beyond ``runs`` too; checked as `complete_runs`."""
+    found = [f for f in run_folder(parameters, loss, 1, data_key).parent.glob("run_*") if f.name[4:].isdigit()]
+    found = sorted((folder for folder in found if is_complete(folder)), key=lambda folder: int(folder.name[4:]))
+    for folder in found:
+        check_run(folder, parameters, loss, int(folder.name[4:]), data_key)
+    return found
+
+
+def scored_on_large(folder, key):
+    """Whether a run was scored on the large test set of this key."""
+    if not (folder / "large.h5").exists():
+        return False
+    with _large(folder) as file:
+        return file.attrs["set"] == key
+
+
+def is_kept(path):
+    """Whether a file of results is small and says what came of a run: no weights, no state, no lock, nothing half."""
+    return path.suffix in (".json", ".csv", ".h5") and not path.name.endswith(".weights.h5") and path.name[0] != "."
+
+
+def pack(path, folders):
+    """Put what is small in some folders of results (no weights, no state) into a ZIP file, by their place in results/.
+
+    Unpack with ``python -m zipfile -e FILE results/``.
+    """
+    with atomic(path) as beside, zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED) as file:
+        for member in sorted(f for folder in folders for f in folder.iterdir() if is_kept(f) or f.name == SUMS):
+            file.write(member, member.relative_to(results_dir()))
+
+
+def median_run(folders, selector="loss"):
+    """The folder of the run of median best validation loss (the lower one of two in the middle)."""
+    best = sorted((load_history(folder)[selector].min(), folder) for folder in folders)
+    return best[(len(best) - 1) // 2][1]
+
+
+def write_logits(path, logits, rows):
+    """Write logits by selector and set, and the rows of each set, as one HDF5 file, atomically.
+
+    Parameters
+    ----------
+    logits : dict of dict of float32 array (N,)
+        ``logits[selector][set]``.  Logits and not probabilities: those tie where they saturate.
+    rows : dict of structured array (N,)
+        ``rows[set]``, of dtype `mocklens.ROW`.
+    """
+    with atomic(path) as beside, h5py.File(beside, "w") as file:
+        for name, array in rows.items():
+            file.create_dataset(f"rows/{name}", data=array, compression="gzip")
+        for selector, sets in logits.items():
+            for name, array in sets.items():
+                file.create_dataset(f"logits/{selector}/{name}", data=array.astype(np.float32))
+
+
+def write_large(path, logits, key):
+    """Write logits of the large test set by selector, and the set's key, as one HDF5 file, atomically.
+
+    Selectors that share a checkpoint, and so an array, share it here too.
+    """
+    written = {}
+    with atomic(path) as beside, h5py.File(beside, "w") as file:
+        file.attrs["set"] = key
+        for selector, array in logits.items():
+            if id(array) not in written:
+                packed = {"compression": "gzip", "shuffle": True, "track_times": False}
+                data = array.astype(np.float32)
+                written[id(array)] = file.create_dataset(f"logits/{selector}/large", data=data, **packed)
+            else:
+                file[f"logits/{selector}/large"] = written[id(array)]
+
+
+def write_rows(path, rows):
+    """Write rows, a structured array of dtype `mocklens.ROW` (N,), as an HDF5 file, atomically."""
+    with atomic(path) as beside, h5py.File(beside, "w") as file:
+        file.create_dataset("rows", data=rows, compression="gzip", shuffle=True, track_times=False)
+
+
+def load_logits(folder, selector, name):
+    """Labels and logits of a set by a selector's checkpoint: two float32 arrays (N,).
+
+    Raises
+    ------
+    FileNotFoundError
+        Where the run is not complete, or was not scored on the large test set.
+    """
+    if not is_complete(folder):
+        raise FileNotFoundError(f"{folder}: no complete run; train it with notebooks/02_losses.py")
+    if name == "large":
+        with _large(folder) as file:
+            found = file[f"logits/{selector}/large"][:]
+        return load_rows(folder, name)["label"], found
+    with h5py.File(checked(folder / "logits.h5", folder)) as file:
+        return file[f"rows/{name}"]["label"], file[f"logits/{selector}/{name}"][:]
+
+
+def _large(folder):
+    """The open file of a run's logits of the large test set."""
+    path = folder / "large.h5"
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: not scored on the large set; remove {folder} to train it anew")
+    return h5py.File(checked(path, folder))
+
+
+def load_rows(folder, name):
+    """Rows of a set that a run was scored on, of dtype `mocklens.ROW` (N,)."""
+    if name == "large":  # which all runs share
+        with _large(folder) as file:
+            path = results_dir() / f"large-{file.attrs['set']}" / "rows.h5"
+        if not path.exists():
+            raise FileNotFoundError(
+                f"{path}: rows of the large test set; run notebooks/02_losses.py, which writes them"
+            )
+        with h5py.File(checked(path)) as file:
+            return file["rows"][:]
+    with h5py.File(checked(folder / "logits.h5", folder)) as file:
+        return file[f"rows/{name}"][:]
+
+
+def fingerprint(folder, selector):
+    """Eight hexadecimal digits of what a checkpoint says of the calibration set: another training has others."""
+    return f"{zlib.crc32(load_logits(folder, selector, 'calibration')[1].tobytes()):08x}"
+
+
+def load_provenance(folder):
+    """What made a run: versions, device, commit, seconds, the chunk of each selector's checkpoint."""
+    return json.loads(checked(folder / "provenance.json", folder).read_text())
+
+
+def hardware(folders):
+    """What some runs were trained on, in words: devices from their provenance."""
+    return "; ".join(sorted({load_provenance(folder)["device"] for folder in folders}))
+
+
+def load_history(folder):
+    """History of a run, a pandas data frame with a row a chunk."""
+    return pd.read_csv(checked(folder / "history.csv", folder))
+
+
+def check_run(folder, parameters, loss, run, data_key):
+    """Make sure that a folder holds the run it is named for.
+
+    Raises
+    ------
+    ValueError
+        Where its ``parameters.json`` differs, naming what, or is not what was written.
+    """
+    found = json.loads(checked(folder / "parameters.json", folder).read_text())
+    wanted = parameters.experiment(loss, data_key) | {"run": run}
+    differs = sorted(k for k in wanted.keys() | found.keys() if wanted.get(k) != found.get(k))
+    if differs:
+        raise ValueError(f"{folder} holds another run: {', '.join(differs)} differ; remove the folder to train it anew")

@@ -1,0 +1,143 @@
+"""What FITS headers say of a stamp or tile: scale, band, saturation; and what is wrong with a file, by name."""
+
+import contextlib
+import errno
+import gzip
+import math
+import os
+import re
+
+import numpy as np
+from astropy.wcs import WCS
+from astropy.wcs.utils import proj_plane_pixel_scales
+from scipy.ndimage import label
+
+from lensdet.data.stamps import StampError
+
+SCALE_TOLERANCE = 0.01  # relative: half a pixel at the edge of a stamp
+FINER = 0.8  # wanted pixels, below which a tile is averaged rather than interpolated
+FINEST, COARSEST = 0.1, 3.0  # wanted pixels, that a tile's may have: memory of a window; what no network has seen
+# Pixels; see REASONS["saturated"].  Not seen where co-adding has made a plateau uneven and left SATURATE above it: a
+# star in a CFHTLS stack by Lanczos resampling has 4690 +- 20, spikes up to 5310, and SATURATE says 5270.
+PLATEAU = 10
+CORE = 2.0  # arcsec from the centre, within which nothing is filled
+
+REASONS = {  # of a rejection: what it means, and what to do
+    "unreadable": "The file cannot be opened.  Look at its permissions, and whether it is still there.",
+    "empty": "The file has no bytes.  Fetch it again.",
+    "not FITS": "The file is something else, often a web server's error page.  Fetch it again, or take it away.",
+    "truncated": "The file is shorter than its header says.  Fetch it again.",
+    "corrupt": "The file breaks the standard or fails its own checks.  Fetch it again; try fitsverify.",
+    "no image": "No HDU has pixels; for a tile: none has pixels and a celestial WCS.",
+    "shape": "Not the size that the finder takes, and nothing is cropped or padded: cut anew, or give a catalogue and "
+    "tiles.  For a tile: not an image of two axes.",
+    "non-finite": "A stamp with NaN, infinite or blank pixels.  Fill them, or give a catalogue and tiles.",
+    "constant": "All pixels are equal: no data there.",
+    "scale": "The pixel scale differs by more than 1 % from the finder's, or a tile's from the stated one; or a tile's "
+    "pixels are over 10 times finer or 3 times coarser.  Give a catalogue and tiles; correct headers that are wrong.",
+    "no scale": "The header has no WCS with a scale, CD, CDELT or PIXSCALE.  State `pixel_scale` where you know it.",
+    "band": "FILTER, BAND or INSFLNAM of the header name another band, or one that is not understood.  Give images of "
+    "the finder's band; where they are, state `band`.",
+    "saturated": f"A plateau: {PLATEAU} or more connected pixels (also by corners) at the stamp's maximum, or at or "
+    "above the header's SATURATE.  A stamp is scaled by its maximum: exactly one pixel of a training stamp is 1.  Only "
+    "a mock lens, whose sum is cut at 1, may have a small plateau (9 % have, of 6 pixels at most), so that a saturated "
+    "star would look like a lens, if like anything.  Take a shorter exposure, or look at it by eye.",
+    "duplicate id": "An earlier row of the catalogue has the same id.  Make ids unique.",
+    "no position": "RA or Dec is missing, not a number or out of range (degrees).",
+    "off the tiles": "No tile has the position.  Give the tile that has; look at the unit of RA.",
+    "masked": "Too many pixels are NaN, blank or beyond the tile's edge (raise `max_filled`), or any of those within "
+    f"{CORE:g} arcsec of the centre.  Where tiles overlap the one with the farther edge is taken, holes or not.",
+}
+
+_BAND = re.compile(r"(?:sdss)?([ugrizy])(?:p|prime|mag|\d)?")
+
+
+def near(scales, wanted):
+    """Whether all of some pixel scales are the wanted one within `SCALE_TOLERANCE`; arcsec a pixel."""
+    return bool(np.all(np.abs(np.asarray(scales) / wanted - 1) <= SCALE_TOLERANCE))
+
+
+def is_band(text, band):
+    """Whether a header's words (``r.MP9601``, ``OCAM_r_SDSS``, ``HSC-R2``) name a band, and no other."""
+    words = re.split(r"[\W_]+", text.lower())
+    letters = {match[1] for word in words if (match := _BAND.fullmatch(word))}
+    return letters == {band.lower()} or (not letters and band.lower() in words)
+
+
+def check_band(name, header, wanted, stated):
+    """Raise StampError where a header names another band than `Wanted.band`, unless the user stated the band."""
+    said = [header.get(keyword) for keyword in ("FILTER", "BAND", "INSFLNAM")]
+    said = [
+        text for text in said if isinstance(text, str) and text.strip().lower() not in ("", "none", "n/a", "unknown")
+    ]
+    if stated is None and (other := [text for text in said if not is_band(text, wanted.band)]):
+        raise StampError(name, "band", f"{other[0]!r}, not {wanted.band!r}")
+
+
+def _number(header, keyword):
+    """A header's finite number, or None."""
+    with contextlib.suppress(Exception):  # a card that cannot be parsed
+        value = header.get(keyword)
+        if isinstance(value, int | float) and math.isfinite(value):
+            return float(value)
+    return None
+
+
+def celestial(header, hdus=None):
+    """WCS of the first two axes, or None where it is not celestial."""
+    wcs = WCS(header, hdus, naxis=2)
+    scaled = wcs.wcs.has_cd() or wcs.wcs.has_pc() or "CDELT1" in header
+    return wcs if wcs.has_celestial and scaled else None  # without any the standard's default is a degree a pixel
+
+
+def scales_of(header, wcs):
+    """Arcsec a pixel along both axes, or along one for both; None where the header does not say."""
+    if wcs is not None:
+        return proj_plane_pixel_scales(wcs) * 3600
+    cd = [_number(header, f"CD{i}_{j}") for j in (1, 2) for i in (1, 2)]
+    if None not in cd and any(cd):
+        return 3600 * np.hypot(cd[::2], cd[1::2])
+    cdelt = [_number(header, f"CDELT{i}") for i in (1, 2)]
+    if all(cdelt) and cdelt != [1.0, 1.0]:  # 1 is the standard's default and says nothing
+        return 3600 * np.abs(cdelt)
+    said = (_number(header, keyword) for keyword in ("PIXSCALE", "PIXSCAL1", "SECPIX", "SECPIX1"))
+    return next((np.array([abs(value)]) for value in said if value), None)
+
+
+def check_plateau(name, pixels, header):
+    """Raise StampError where the brightest pixels (rows, columns; NaN apart) are cut off, see `PLATEAU`."""
+    top, level = np.nanmax(pixels), _number(header, "SATURATE")
+    over = level is not None and 0 < level <= top
+    groups, n = label(pixels >= (level if over else top), np.ones((3, 3)))
+    largest = np.bincount(groups.ravel())[1:].max() if n else 0
+    if largest >= PLATEAU:
+        detail = f"SATURATE, {level:g}, or more" if over else f"the maximum, {top:g}"
+        raise StampError(name, "saturated", f"{largest} connected pixels at {detail}")
+
+
+def as_stamp_error(name, error):
+    """What went wrong, as one of REASONS."""
+    if isinstance(error, StampError):
+        return error
+    detail = f"{type(error).__name__}: {error}"
+    if isinstance(error, EOFError) or "END card" in str(error):
+        return StampError(name, "truncated", detail)
+    # EINVAL is what a negative size in the header leads to; every other number is the file system's.
+    return StampError(
+        name, "corrupt" if getattr(error, "errno", None) in (None, errno.EINVAL) else "unreadable", detail
+    )
+
+
+def peek(path):
+    """Whether a file is gzipped; raises StampError for what is no FITS file, after its first bytes, however large."""
+    if not os.path.isfile(path):  # a folder, a pipe that would wait for ever
+        raise StampError(path, "unreadable", "not a file")
+    with open(path, "rb") as file:
+        gzipped = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
+        begins = (gzip.GzipFile(fileobj=file) if gzipped else file).read(6)
+    if not begins:
+        raise StampError(path, "empty", "0 bytes")
+    if begins != b"SIMPLE":
+        raise StampError(path, "not FITS", "does not begin with SIMPLE")
+    return gzipped

@@ -1,0 +1,303 @@
+"""The page on which an astronomer looks through ranked candidates: HTML and pictures that need no network.
+
+No script, and a content policy that lets the page load its own pictures and nothing else.  What comes from catalogues
+and file names is text, never markup or path.
+"""
+
+import base64
+import hashlib
+import math
+import re
+import shutil
+import sys
+import unicodedata
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import jinja2
+import numpy as np
+from astropy import units
+from astropy.coordinates import SkyCoord
+from PIL import Image
+from tqdm import tqdm
+
+from lensdet import storage
+from lensdet.data import stamps
+
+SIZE = stamps.SHAPE[0]
+PITCH = 104  # pixels from panel to panel: JPEG has blocks of 8, so that no block has parts of two panels
+SOFTENING, LOWEST, LEAST_TOP = 3, -2, 10  # of the second stretch, in units of the sky's noise
+CLIPPED = 99  # per cent of the pixels below its white
+TINT = np.array([1.0, 0.6, 0.0])  # orange on grey: told apart by every kind of colour vision
+QUALITY = 90  # of JPEG; at 80 the noise of the sky turns into blocks
+EVERY = 100  # candidates from one jump link to the next
+BLOCK = 20  # candidates that a browser lays out together: of 5000 one by one it has to look at each, every frame
+_MADE_BY = "lensdet.candidates_page"  # in each file that we write: what says so may be replaced
+_PICTURE = re.compile(r"\d{5,}\.jpg")
+_HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # Unicode categories: control, format (such as right to left), surrogates
+
+
+def faint(pixels):
+    """Second stretch of a stamp: asinh, linear within some of the sky's noise, with the bright core clipped.
+
+    Sky and noise are median and median absolute deviation of the stamp, white its 99th percentile, or 10 times the
+    noise where that is more (Lupton et al. 2004 for the stretch).
+
+    Parameters
+    ----------
+    pixels : array (101, 101)
+        In any linear unit.
+
+    Returns
+    -------
+    array (101, 101), in [0, 1]
+    """
+    above = pixels - np.median(pixels)
+    away = np.abs(above)
+    noise = 1.4826 * np.median(away)
+    if not noise and away.any():  # more than half of the pixels are filled, or clipped
+        noise = 1.4826 * np.median(away[away > 0])
+    above = above / (noise or 1)
+    low, high = np.arcsinh(np.array([LOWEST, max(np.percentile(above, CLIPPED), LEAST_TOP)]) / SOFTENING)
+    return np.clip((np.arcsinh(above / SOFTENING) - low) / (high - low), 0, 1)
+
+
+def smooth(heat, size=SIZE):
+    """A heat map (u, v) as (size, size), its cells spread evenly over the image, between them bicubic; in [0, 1]."""
+    image = Image.fromarray(np.ascontiguousarray(heat, np.float32))
+    return np.clip(np.asarray(image.resize((size, size), Image.Resampling.BICUBIC)), 0, 1)
+
+
+def strip(pixels, heat):
+    """The picture of a candidate: stamp as the network sees it, stamp with its faint parts, heat over the stamp.
+
+    Parameters
+    ----------
+    pixels : array (101, 101), in [0, 1]
+        Normalised, not stretched.
+    heat : array (u, v), in [0, 1]
+        All 0 where the map is empty.
+
+    Returns
+    -------
+    uint8 array (101, 309, 3)
+        Three panels, 3 black pixels between them; the first row of a stamp is at the bottom, as in figures.
+    """
+    stretched, weak = np.sqrt(pixels), faint(pixels)
+    warm = smooth(heat)[..., None]
+    shown = weak[..., None] * (1 - 0.5 * warm) + 0.5 * warm * TINT  # the arc shows through where it is hottest
+    picture = np.zeros((SIZE, 2 * PITCH + SIZE, 3))
+    for i, panel in enumerate((stretched[..., None], weak[..., None], shown)):
+        picture[:, i * PITCH : i * PITCH + SIZE] = panel[::-1]
+    return np.rint(255 * picture).astype(np.uint8)
+
+
+def visible(text):
+    r"""Text in which no character hides or turns others about: those that would are written as ``\u202e``."""
+    return "".join(
+        c.encode("unicode_escape", "surrogatepass").decode() if unicodedata.category(c) in _HIDDEN else c
+        for c in str(text)
+    )
+
+
+def links(reference):
+    """Words of a reference as (text, URL) each, the URL "" for what is no http or https address."""
+    found = []
+    for word in str(reference).split():
+        try:
+            url = urlsplit(word)
+            good = url.scheme in ("http", "https") and bool(url.hostname) and visible(word) == word
+        except ValueError:
+            good = False
+        found.append((word.split("://", 1)[1], word) if good else (visible(word), ""))
+    return found
+
+
+def digits(probability):
+    """A probability in at least three decimals, and two digits of its distance from 0 or 1, at most eight decimals."""
+    if not math.isfinite(probability):
+        return "–"
+    nearest = min(probability, 1 - probability)
+    return (
+        f"{probability:.{min(8, max(3, 1 - math.floor(math.log10(nearest))))}f}" if nearest > 0 else f"{probability:g}"
+    )
+
+
+def write(folder, rows, pictures, models, heading, notes=(), summary=(), progress=True):
+    """Write the page: ``index.html``, and ``stamps/00001.jpg`` and so on beside it, named by rank.
+
+    Nothing of an older page changes until all pictures are there.  Then its index goes, the pictures change places, and
+    the new index comes last: a crash leaves the old page, or the new one, or in between none, never one with the
+    pictures of another.  Memory holds a batch of pictures.
+
+    Parameters
+    ----------
+    folder : Path
+        Made where it is not there.  Only files that say that this function made them are replaced or removed.
+    rows : list of dict
+        In the order of ``rank`` (int); ``id`` (str); ``ra`` and ``dec`` (degrees, NaN where not known); ``score`` and
+        ``scores`` (probability, and dict of them by model); ``filled`` (int, pixels); ``match`` (str), ``separation``
+        (arcsec) and ``reference`` (str, words and URLs) of a published lens or candidate, or "", NaN, "".
+    pictures : iterable of (float32 array (k, 101, 101), float32 array (k, u, u))
+        Stamps, normalised and not stretched, and heat maps in [0, 1], in batches, in the order of the rows.
+    models : sequence of str
+        The first is the one that the heat maps are of.
+    heading : str
+    notes : sequence of str
+        Paragraphs under the heading.
+    summary : sequence of (str, str)
+        Labels and texts of a small table.
+    progress : bool
+        Show a progress bar on stderr.
+
+    Returns
+    -------
+    Path
+        Of ``index.html``.
+
+    Raises
+    ------
+    ValueError
+        Ranks that do not rise, a declination beyond 90 degrees, pictures that are not as above or not one a row.
+    FileExistsError
+        A file that is not ours is in the way.
+    """
+    folder, rows = Path(folder), list(rows)
+    index, kept, coming = folder / "index.html", folder / "stamps", folder / ".stamps.part"
+    names = _names(rows)
+    shown = _shown(rows, names, models)
+    _make_sure(index, kept, names)
+    shutil.rmtree(coming, ignore_errors=True)  # of a run that was killed
+    coming.mkdir(parents=True)
+    try:
+        warm = _draw(coming, names, pictures, progress)
+        with storage.atomic(index) as beside:
+            with open(beside, "w", encoding="utf-8") as file:
+                file.writelines(_page(shown, warm, models, heading, notes, summary))
+            index.unlink(missing_ok=True)
+            _move(coming, kept, names)
+    finally:
+        shutil.rmtree(coming, ignore_errors=True)
+    return index
+
+
+def remove(folder):
+    """Take away the page that `write` left there, if any: what is no longer true must not be read."""
+    index = Path(folder) / "index.html"
+    if index.is_file() and _ours(index):
+        index.unlink()
+
+
+def _names(rows):
+    """Names of the pictures, by rank."""
+    ranks = [int(row["rank"]) for row in rows]
+    if any(a >= b for a, b in zip([0, *ranks], ranks, strict=False)):
+        raise ValueError("ranks of candidates have to rise from row to row, from 1 or more: sort the rows by rank")
+    return [f"{rank:05d}.jpg" for rank in ranks]
+
+
+def _shown(rows, names, models):
+    """What the template shows of each row: texts, and whole per cents for the bars."""
+    ra, dec = (np.array([row[name] for row in rows], float) for name in ("ra", "dec"))
+    placed = np.isfinite(ra) & np.isfinite(dec)
+    if (beyond := placed & (np.abs(dec) > 90)).any():
+        row = rows[int(np.argmax(beyond))]
+        raise ValueError(f"candidate {visible(row['id'])}: dec {row['dec']} is beyond 90 degrees; is it in degrees?")
+    sky = SkyCoord(ra[placed] * units.deg, dec[placed] * units.deg)
+    places = dict(zip(np.flatnonzero(placed), sky.to_string("hmsdms", sep=":", precision=2), strict=True))
+    found = []
+    for i, (row, name) in enumerate(zip(rows, names, strict=True)):
+        scores = [("score", row["score"])]
+        if len(models) > 1:
+            scores += [(visible(model), row["scores"][model]) for model in models]
+        found.append(
+            {
+                "rank": int(row["rank"]),
+                "picture": name,
+                "id": visible(row["id"]),
+                "degrees": f"{ra[i]:.6f} {dec[i]:+.6f}" if placed[i] else "",
+                "sexagesimal": places.get(i, ""),
+                "scores": [(k, digits(p), round(100 * p) if 0 <= p <= 1 else 0) for k, p in scores],
+                "filled": int(row["filled"]),
+                "match": visible(row["match"]),
+                "separation": f"{row['separation']:.1f}″" if np.isfinite(row["separation"]) else "",
+                "links": links(row["reference"]),
+            }
+        )
+    return found
+
+
+def _ours(path, head=4096):
+    if path.is_symlink() or not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        return _MADE_BY.encode() in file.read(head)
+
+
+def _make_sure(index, kept, names):
+    """That nothing is in the way but what we may replace."""
+    if kept.is_symlink() or (kept.exists() and not kept.is_dir()):
+        raise FileExistsError(f"{kept} is in the way, no folder of ours; choose another folder for the page")
+    for path in (index, *(kept / name for name in names)):
+        if (path.exists() or path.is_symlink()) and not _ours(path):
+            raise FileExistsError(f"{path} was not written by {_MADE_BY}; choose another folder for the page")
+
+
+def _draw(folder, names, pictures, progress):
+    """Write the picture of each candidate; returns whether it has heat, a list of bool."""
+    warm = []
+    with tqdm(total=len(names), desc="pictures", unit="stamp", file=sys.stderr, disable=not progress) as bar:
+        for batch in pictures:
+            warm += _draw_batch(folder, names[len(warm) :], *batch)
+            del batch  # before the next one is made
+            bar.update(len(warm) - bar.n)
+    if len(warm) != len(names):
+        raise ValueError(f"{len(warm)} pictures for {len(names)} candidates")
+    return warm
+
+
+def _draw_batch(folder, names, pixels, heat):
+    if pixels.shape[1:] != stamps.SHAPE or heat.ndim != 3 or len(pixels) != len(heat):
+        raise ValueError(f"pictures {pixels.shape} and heat {heat.shape} are not (k, 101, 101) and (k, u, u)")
+    if len(pixels) > len(names):
+        raise ValueError(f"more pictures than candidates: {len(pixels)} for the last {len(names)}")
+    for array, what in ((pixels, "pixels (lensdet.data.stamps.normalise makes them so)"), (heat, "heat")):
+        if array.size and not (array.min() >= 0 and array.max() <= 1):  # NaN is in no range
+            raise ValueError(f"pictures from {names[0]} on are not all in [0, 1]: {what}")
+    for name, stamp, cells in zip(names, pixels, heat, strict=False):
+        picture = Image.fromarray(strip(stamp, cells))
+        picture.save(folder / name, quality=QUALITY, subsampling=0, optimize=True, comment=_MADE_BY)
+    return [bool(cells.any()) for cells in heat]
+
+
+def _move(coming, kept, names):
+    """Put new pictures in the place of old ones, and remove those of ours that are no longer shown."""
+    kept.mkdir(exist_ok=True)
+    for name in names:
+        (coming / name).replace(kept / name)
+    old = {path.name for path in kept.iterdir() if _PICTURE.fullmatch(path.name)} - set(names)
+    for name in old:
+        if _ours(kept / name):
+            (kept / name).unlink()
+    if not any(kept.iterdir()):
+        kept.rmdir()
+
+
+def _page(shown, warm, models, heading, notes, summary):
+    """The HTML, in pieces."""
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["sha256"] = lambda text: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    yield from environment.get_template("page.html.j2").generate(
+        made_by=_MADE_BY,
+        heading=visible(heading),
+        notes=[visible(line) for line in notes],
+        summary=[(visible(label), visible(text)) for label, text in summary],
+        models=[visible(model) for model in models],
+        candidates=list(zip(shown, warm, strict=True)),
+        every=EVERY,
+        block=BLOCK,
+        stretch={"softening": SOFTENING, "top": CLIPPED},
+    )

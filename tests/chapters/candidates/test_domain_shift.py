@@ -1,0 +1,157 @@
+"""From simulated to real pixels: one thing changes at a time, and intervals are over galaxies."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from lensdet import storage
+from lensdet.chapters.candidates import domain_shift
+from lensdet.chapters.candidates.domain_shift import (
+    AGAIN,
+    CANDIDATES,
+    EACH,
+    ON_REAL,
+    PICTURES,
+    QUANTITIES,
+    REAL,
+    SIMULATED,
+    STEPS,
+    TRAINED,
+)
+from lensdet.data import bank, simulation, stamps
+
+
+@pytest.fixture(scope="module")
+def made(smoke):
+    galaxies = np.stack([simulation.render("contaminant", 700 + i, smoke)[0] * 3e5 for i in range(3)])
+    candidates = np.stack([simulation.render("lrg", 800 + i, smoke)[0] for i in range(2)])
+    return galaxies, domain_shift.make(smoke, galaxies, candidates, candidates[:0])
+
+
+def test_groups_have_the_same_sources_and_alphas(made, smoke):
+    galaxies, images = made
+    assert {name: len(x) for name, x in images.items()} == {SIMULATED: 24, REAL: 3, TRAINED: 24, AGAIN: 24, ON_REAL: 24,
+                                                            CANDIDATES: 2, PICTURES: 0}  # fmt: skip
+    assert all(x.dtype == np.float32 and x.shape[1:] == (101, 101, 1) for x in images.values())
+    squared = {name: x[..., 0].astype(float) ** 2 for name, x in images.items()}
+    light = squared[TRAINED] - squared[SIMULATED]  # where nothing was cut off at 1
+    uncut = squared[TRAINED] < 1
+    assert light[uncut].min() > -1e-6
+    drawn = stamps.normalise(np.stack([simulation.render_source(domain_shift.FIRST + i, smoke)[0] for i in range(24)]))
+    alpha = np.array([light[i][uncut[i]] @ drawn[i][uncut[i]] / (drawn[i][uncut[i]] ** 2).sum() for i in range(24)])
+    assert alpha.min() > smoke.alpha[0] - 1e-3 and alpha.max() < smoke.alpha[1] + 1e-3 and np.ptp(alpha) > 0.1
+    np.testing.assert_allclose(light[uncut], (alpha[:, None, None] * drawn)[uncut], atol=2e-5)
+    again = stamps.normalise(stamps.normalise(galaxies)[7 // EACH] + alpha[7] * drawn[7])
+    np.testing.assert_allclose(squared[ON_REAL][7], again, atol=2e-5)
+
+
+def test_a_survey_normalises_every_stamp(made):
+    _, images = made
+    for name in (SIMULATED, REAL, AGAIN, ON_REAL, CANDIDATES):  # of no picture there is nothing to ask
+        assert (images[name].min((1, 2, 3)) == 0).all() and (images[name].max((1, 2, 3)) == 1).all()
+    assert (images[TRAINED].min((1, 2, 3)) >= 0).all() and images[TRAINED].min((1, 2, 3)).max() > 0
+
+
+def test_ids_are_of_no_other_set(smoke):
+    lite = smoke.model_copy(update={"n_source": 80_000})
+    assert sum(bank.split_sizes(lite.n_source).values()) < domain_shift.FIRST
+
+
+def logits(rng, shift, n=12):
+    sizes = {SIMULATED: n * EACH, REAL: n, TRAINED: n * EACH, AGAIN: n * EACH, ON_REAL: n * EACH, CANDIDATES: 5}
+    centre = {SIMULATED: -2, REAL: -2, TRAINED: 2, AGAIN: 2, ON_REAL: 2 - shift, CANDIDATES: 0}
+    return {name: rng.normal(centre[name], 1.5, size) for name, size in sizes.items()}
+
+
+def test_steps_are_measured_and_bounded():
+    found = logits(np.random.default_rng(1), shift=3)
+    table = domain_shift.steps(found).set_index(["step", "quantity"])
+    for step, negatives in STEPS.items():
+        assert table.loc[(step, QUANTITIES.recall), "value"] == (found[step] >= 0).mean()
+        assert table.loc[(step, QUANTITIES.accepted), "value"] == (found[negatives] >= 0).mean()
+        labels = np.repeat([0, 1], [len(found[negatives]), len(found[step])])
+        auc = roc_auc_score(labels, np.r_[found[negatives], found[step]])
+        assert table.loc[(step, QUANTITIES.auc), "value"] == pytest.approx(auc)
+    row = table.loc[(ON_REAL, QUANTITIES.recall)]
+    assert row["difference"] == pytest.approx((found[ON_REAL] >= 0).mean() - (found[AGAIN] >= 0).mean())
+    assert row["low"] <= row["difference"] <= row["high"] < 0
+    assert np.isnan(table.loc[(TRAINED, QUANTITIES.recall), "difference"])
+
+
+def test_what_is_the_same_differs_by_nothing():
+    found = logits(np.random.default_rng(2), shift=0)
+    found[AGAIN] = found[TRAINED]
+    row = domain_shift.steps(found).set_index(["step", "quantity"]).loc[(AGAIN, QUANTITIES.recall)]
+    assert row["difference"] == row["low"] == row["high"] == 0
+
+
+def test_mocks_of_one_galaxy_are_no_independent_answers():
+    """Galaxies that are all found or all missed: the interval is that of galaxies, not of their mock lenses."""
+    found = logits(np.random.default_rng(3), shift=0)
+    found[ON_REAL] = np.repeat(np.where(np.arange(12) % 2, 3.0, -3.0), EACH)
+    found[AGAIN] = np.full(12 * EACH, 3.0)
+    row = domain_shift.steps(found).set_index(["step", "quantity"]).loc[(ON_REAL, QUANTITIES.recall)]
+    galaxies = np.sqrt(0.25 / 12)
+    assert row["high"] - row["low"] == pytest.approx(2 * 1.96 * galaxies, rel=0.25)
+
+
+def test_words_say_what_is_sure():
+    found = {"bce": domain_shift.steps(logits(np.random.default_rng(1), shift=3))}
+    words = domain_shift.answer(found)
+    assert "real galaxies -" in words and words.count("not shown to differ") == 1
+
+
+def test_counts_of_each_group():
+    table = domain_shift.accepted({"none": np.zeros(0), "half": np.array([-1.0, 1.0])})
+    assert table["accepted"].tolist() == [0, 1] and table["share"].isna().tolist() == [True, False]
+    assert (table["low"] <= table["high"]).all()
+
+
+class Mean:
+    """A finder that counts what it is asked."""
+
+    asked, sign = 0, 1
+
+    def logits(self, images):
+        self.asked += len(images)
+        return self.sign * images.mean((1, 2, 3)).astype(np.float32)
+
+
+def test_logits_are_kept_for_those_who_have_no_stamps(smoke, tmp_path, monkeypatch):
+    monkeypatch.setenv("LENSDET_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setattr(storage, "real_stamps", lambda p: p.real_stamps or tmp_path / "stamps")
+    for name in ("galaxies/a", "galaxies/b", "lens_candidates/c"):
+        stamps.write_stamp(tmp_path / "stamps" / f"{name}.fits", simulation.render("lrg", len(name), smoke)[0])
+    finders, digests = {"one": Mean(), "two": Mean()}, {"one": "1", "two": "2"}
+    finders["two"].sign = -1
+    found = domain_shift.score(smoke, finders, digests)
+    images = domain_shift.make(smoke, *domain_shift.read(tmp_path / "stamps"))
+    assert {g: len(x) for g, x in found["two"].items()} == {g: len(x) for g, x in images.items()}
+    np.testing.assert_array_equal(found["one"][ON_REAL], images[ON_REAL].mean((1, 2, 3)))
+    asked = finders["one"].asked
+    again = domain_shift.score(smoke, finders, digests)
+    assert finders["one"].asked == asked and all((again["one"][g] == x).all() for g, x in found["one"].items())
+    backwards = {name: finders[name] for name in ("two", "one")}
+    assert list(domain_shift.score(smoke, backwards, digests)) == ["two", "one"]
+    again = domain_shift.score(smoke, backwards, digests)
+    assert all((again[f][g] == x).all() for f, by_group in found.items() for g, x in by_group.items())
+    (tmp_path / "stamps").rename(tmp_path / "away")
+    assert (domain_shift.score(smoke, finders, digests)["two"][REAL] == found["two"][REAL]).all()
+    assert domain_shift.score(smoke, finders, digests | {"two": "3"}) == {}  # of other finders nothing is known
+    assert domain_shift.score(smoke.model_copy(update={"real_stamps": tmp_path / "mine"}), finders, digests) == {}
+    stamps.write_stamp(tmp_path / "mine" / "galaxies" / "own.fits", simulation.render("lrg", 98, smoke)[0])
+    own = domain_shift.score(smoke.model_copy(update={"real_stamps": tmp_path / "mine"}), finders, digests)
+    assert len(own["one"][REAL]) == 1 and len(domain_shift.score(smoke, finders, digests)["one"][REAL]) == 2
+    stamps.write_stamp(tmp_path / "stamps" / "galaxies" / "other.fits", simulation.render("lrg", 99, smoke)[0])
+    assert len(domain_shift.score(smoke, finders, digests)["one"][REAL]) == 1  # other stamps, scored anew
+    assert finders["one"].asked > asked
+
+
+def test_real_stamps_are_read_by_group(smoke, tmp_path):
+    for name in ("galaxies/a", "galaxies/b", "lens_candidates/c", "lens_candidates/sw_1"):
+        stamps.write_stamp(tmp_path / f"{name}.fits", simulation.render("lrg", len(name), smoke)[0])
+    (tmp_path / "galaxies" / "torn.fits").write_bytes(b"SIMPLE")
+    galaxies, candidates, pictures = domain_shift.read(tmp_path)
+    assert [len(x) for x in (galaxies, candidates, pictures)] == [2, 1, 1]
+    np.testing.assert_array_equal(pictures[0], stamps.read_stamp(tmp_path / "lens_candidates" / "sw_1.fits")[0])
+    assert [len(x) for x in domain_shift.read(tmp_path / "none")] == [0, 0, 0]

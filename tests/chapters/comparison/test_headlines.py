@@ -1,0 +1,104 @@
+"""What is said first is what the committed logits say: computed again, and compared with README and figures."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lensdet import parameters
+from lensdet.chapters import thesis
+from lensdet.chapters.comparison import budgets, claims
+from lensdet.chapters.losses import tables
+from lensdet.evaluation import scores as saved_scores
+
+ROOT = Path(__file__).parents[3]
+FIGURES = ROOT / "figures"
+PROFILES = [profile for profile in budgets.PROFILES if (FIGURES / profile / "comparison_claims.csv").exists()]
+
+
+@pytest.fixture(scope="module")
+def committed():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LENSDET_RESULTS", str(ROOT / "results"))
+        patch.setenv("LENSDET_FIGURES", str(FIGURES))
+        yield
+
+
+@pytest.fixture(scope="module")
+def lite(committed):
+    """Parameters, data key and Table 5.1 of the profile that the README begins with."""
+    p = parameters.resolve({"profile": "lite"})
+    key = p.survey_key()
+    return p, key, tables.table_5_1(p, key, saved_scores.resamples(p, key))
+
+
+def test_table_5_1_is_that_of_the_logits(lite):
+    *_, table = lite
+    written = pd.read_csv(FIGURES / "lite" / "table_5_1.csv")
+    pd.testing.assert_frame_equal(table, written, rtol=1e-6, check_dtype=False)
+
+
+def test_the_readme_has_its_numbers(lite):
+    *_, table = lite
+    lines = {
+        line.split("|")[1].strip(): line for line in (ROOT / "README.md").read_text().splitlines() if "% |" in line
+    }
+    for model, rows in table.groupby("model"):
+        cells = [f"{r['mean']:.3f} ({r.test_low:.3f}–{r.test_high:.3f})" for _, r in rows.iterrows()]
+        assert all(cell in lines[model] for cell in cells), (model, cells)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_the_six_sentences_are_those_of_the_logits(committed, profile):
+    p = parameters.resolve({"profile": profile})
+    key = p.survey_key()
+    which = claims.judged_on(p, key)
+    computed = claims.claims(p, key, saved_scores.resamples(p, key, which), which)
+    written = budgets.read([profile])[profile]
+    assert computed.verdict.tolist() == written.verdict.tolist()
+    for name in ("difference", "low", "high"):
+        np.testing.assert_allclose(computed[name], written[name], rtol=1e-6, atol=1e-9)
+    said = (FIGURES / "comparison.md").read_text()
+    asked = [words for words in budgets.sentences({profile: computed}) if "no run yet" not in words]
+    for words in asked:
+        (number,) = re.findall(r"here (.*\*\*\))\.$", words)
+        assert number in said
+    assert any(claims.counted(computed) in line for line in said.splitlines())
+
+
+def test_the_readme_counts_the_verdicts(committed):
+    table = budgets.read(["lite"])["lite"]
+    n = table.verdict.value_counts()
+    decided = int((table.runs > 0).sum())
+    text = " ".join((ROOT / "README.md").read_text().split())
+    assert f"Of the thesis' {len(thesis.CLAIMS)} claims, {decided} have runs there: **{n['agrees']} agree, " in text
+    assert f"agree, {n['contradicts']} contradict, {n['equivalent']} are equivalent within 0.01, and " in text
+    assert f"within 0.01, and {n['open']} are open**" in text
+
+
+@pytest.fixture(scope="module")
+def rates():
+    spec = importlib.util.spec_from_file_location("rates", ROOT / "benchmarks" / "rates.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_table_of_rates_is_that_of_the_histories(committed, rates):
+    assert rates.markdown(rates.scanned("evening")) in (ROOT / "docs" / "rates.md").read_text()
+
+
+def test_the_rate_of_a_loss(rates):
+    """Of the two best of run 1 that of the lower mean; none where a run is missing."""
+    table = pd.DataFrame({"loss": ["bce"] * 3 + ["f1"] * 3, "rate": rates.RATES * 2,
+                          "run 1": [0.3, 0.1, 0.2, 0.5, 0.6, np.nan],
+                          "run 2": [0.0, 0.4, 0.2, 0.5, 0.5, np.nan]})  # fmt: skip
+    assert rates.chosen(table) == [2]
+    assert "| **0.0003** | 0.2000" in rates.markdown(table) and rates.markdown(table).count("**") == 2
+    table.loc[5, "run 1"] = 0.7  # of which run 2 is not needed
+    assert rates.chosen(table) == [2, 3]
+    table.loc[2, "run 2"] = np.nan
+    assert rates.chosen(table) == [3]

@@ -1,0 +1,131 @@
+"""The index of figures and tables, of the repository and of folders that are written here."""
+
+import re
+import zlib
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from lensdet import parameters
+from lensdet.chapters import style, thesis
+from lensdet.chapters.comparison import index
+from lensdet.profiles import BEST
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.setenv("LENSDET_FIGURES", str(tmp_path))
+    return tmp_path
+
+
+def draw(name, parameters, **made):
+    figure = style.empty("nothing")
+    style.face(figure, parameters, **made)
+    style.save(figure, name, parameters)
+
+
+def test_the_repository_has_every_figure_and_table_of_the_thesis():
+    table = index.found(ROOT / "figures")
+    assert len(table) == len(thesis.FIGURES) + len(thesis.TABLES)
+    names = table.kind + " " + table.number
+    assert set(names[table.status.str.startswith("outside")]) == {"Figure 1.1", "Figure 2.1"}
+    assert not set(names[table.status == "missing"])
+    for row in table[table.status == "here"].itertuples():
+        assert (ROOT / "figures" / row.file).stat().st_size > 0
+
+
+def test_and_none_that_is_not_in_the_thesis():
+    drawn = [f for profile in BEST for f in (ROOT / "figures" / profile).glob("*")]
+    files = {f.stem for f in drawn if re.match("(fig|table)_", f.name)}
+    assert files
+    known = {f"fig_{n.replace('.', '_')}" for n in thesis.FIGURES} | {
+        f"table_{n.replace('.', '_')}" for n in thesis.TABLES
+    }
+    assert files <= known
+
+
+def test_a_hole_is_called_one(here, smoke):
+    draw("fig_5_1", smoke, runs=2)
+    table = index.save(("smoke",)).set_index(["kind", "number"])
+    assert table.loc[("Figure", "5.1"), "status"] == "here"
+    assert (table.status == "missing").sum() == 62 - 2 - 1
+    lines = {line.split("|")[1].strip(): line for line in (here / "index.md").read_text().splitlines() if "| " in line}
+    assert "**missing**" in lines["Figure 5.2"] and "02_losses" in lines["Figure 5.2"]
+    assert "Galaxy Zoo" in lines["Figure 1.1"] and "missing" not in lines["Figure 1.1"]
+    for words in ("[fig_5_1.png](smoke/fig_5_1.png)", "(../notebooks/02_losses.py)", "smoke", "| 2 "):
+        assert words in lines["Figure 5.1"]
+    assert "1 here, 2 illustrations of others, 59 missing: Figure 1.2, Figure 3.1" in (here / "index.md").read_text()
+
+
+def test_links_lead_somewhere():
+    text = index.markdown(index.found(ROOT / "figures"))
+    links = re.findall(r"\]\((.*?)\)", text)
+    assert len(links) > 100
+    assert all((ROOT / "figures" / link).exists() for link in links)
+
+
+def test_the_best_profile_is_taken(here):
+    quick, lite = (parameters.resolve({"profile": name}) for name in ("quick", "lite"))
+    for p, n in ((quick, 2), (lite, 10)):
+        draw("fig_5_1", p, runs=n)
+    draw("fig_5_2", quick, runs=1)
+    draw("fig_4_1", lite)
+    table = index.found(here).set_index(["kind", "number"])
+    assert table.loc[("Figure", "5.1"), "file"] == "lite/fig_5_1.png"
+    assert table.loc[("Figure", "5.1"), "profile"] == "lite"
+    assert table.loc[("Figure", "5.1"), "runs"] == "10"
+    assert table.loc[("Figure", "5.2"), "file"] == "quick/fig_5_2.png"
+    assert table.loc[("Figure", "5.2"), "runs"] == "1"
+    assert table.loc[("Figure", "4.1"), "runs"] == "no training"
+
+
+def test_runs_on_other_stamps_are_counted_too():
+    """A folder may be called after runs."""
+    p = parameters.resolve({"profile": "lite", "data": "/data/3 runs"})
+    assert index.runs(style.made_of(p, 10)) == "10"
+    assert index.runs(style.made_of(p)) == "no training"
+    assert index.runs(None) == "not recorded"
+
+
+# ---- how a figure says what made it
+
+
+def chunks(png):
+    """Type and content of each chunk of a PNG, by the standard."""
+    found, at = [], 8
+    while at < len(png):
+        n, kind = int.from_bytes(png[at : at + 4]), png[at + 4 : at + 8]
+        content = png[at + 8 : at + 8 + n]
+        assert zlib.crc32(kind + content) == int.from_bytes(png[at + 8 + n : at + 12 + n])
+        found.append((kind, content))
+        at += 12 + n
+    return found
+
+
+def test_a_picture_says_what_made_it(here, smoke):
+    draw("fig_5_1", smoke, runs=2)
+    path = here / "smoke" / "fig_5_1.png"
+    words = style.made_of(smoke, 2)
+    assert style.made_from(path) == words and "2 runs" in words
+    assert (b"tEXt", b"Description\0" + words.encode("latin-1")) in chunks(path.read_bytes())
+    assert style.made_from(path.with_suffix(".pdf")) is None
+
+
+def test_so_does_a_table(here, smoke):
+    table = pd.DataFrame({"model": ["F_1 *"], "mean": [0.5]})
+    style.save_table(table, "table_5_1", smoke, runs=2)
+    path = here / "smoke" / "table_5_1.md"
+    assert style.made_from(path) == style.made_of(smoke, 2)
+    path.write_text(table.to_markdown())
+    assert style.made_from(path) is None
+
+
+def test_without_data_there_is_nothing_to_say(here, smoke):
+    style.save(style.empty("a schematic"), "fig_3_1", smoke)
+    assert style.made_from(here / "smoke" / "fig_3_1.png") == ""
+    assert index.runs("") == "no training"
+    style.empty("old").savefig(here / "old.png")
+    assert style.made_from(here / "old.png") is None

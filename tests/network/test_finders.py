@@ -1,0 +1,222 @@
+"""Finders as files: the same answers, nothing executed, nothing damaged, nothing foreign."""
+
+import json
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+
+from lensdet import parameters, runs, storage
+from lensdet.data import mocklens, stamps
+from lensdet.network import finders, resnet, training
+
+KEY = "0123abcd"
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, smoke):
+    """A run folder with weights that are not those a network starts with."""
+    monkeypatch.setenv("LENSDET_RESULTS", str(tmp_path / "results"))
+    return write_run(smoke, 1)
+
+
+def write_run(p, number, key=KEY, losses=(0.9, 0.5)):
+    folder = runs.run_folder(p, "bce", number, key)
+    storage.write_json(folder / "parameters.json", p.experiment("bce", key) | {"run": number})
+    storage.write_json(folder / "provenance.json", {"commit": "abc", "seconds": 1.0})
+    storage.write_csv(folder / "history.csv", pd.DataFrame({"chunk": [0, 1], "loss": losses}))
+    model = resnet.resnet18(p.width, p.momentum, p.l2)
+    resnet.initialise(model, p.seed, number)
+    rng = np.random.default_rng(number)
+    variances = [variable for variable in model.variables if "moving_variance" in variable.path]
+    for variable in model.variables:
+        if variable is variances[-1]:  # below what float16 holds well; in all layers logits would be huge
+            variable.assign(np.exp(rng.normal(size=variable.shape)) * 1e-6)
+        elif "moving_variance" in variable.path:
+            variable.assign(np.exp(0.3 * rng.normal(size=variable.shape)))
+        elif "logit/kernel" in variable.path:  # which evens that out
+            variable.assign(0.03 * variable.value)
+        elif len(variable.shape) == 1:
+            variable.assign(variable.value + rng.normal(size=variable.shape) * 1e-3)
+    model.save_weights(folder / "loss.weights.h5")
+    rows = np.zeros(40, mocklens.ROW)
+    rows["label"] = np.arange(40) % 2
+    logits = np.where(rows["label"], 2, -2) + 4 * rng.normal(size=40)
+    runs.write_logits(folder / "logits.h5", {"loss": {"calibration": logits}}, {"calibration": rows})
+    return folder
+
+
+@pytest.fixture
+def images():
+    return np.random.default_rng(0).random((5, 101, 101)).astype(np.float32)
+
+
+def test_a_finder_gives_the_logits_of_its_run(run, tmp_path, images):
+    path = tmp_path / "bce.h5"
+    finders.export(run, path)
+    finder = finders.load(path)
+    own = resnet.logit_model(training.load_network(run))(np.sqrt(stamps.normalise(images))[..., None]).numpy()[:, 0]
+    found = finder.score(images)
+    size = np.abs(own).max()
+    assert found.dtype == np.float32 and 0.1 < np.ptp(own) and size < 100
+    np.testing.assert_allclose(found, own, atol=2e-3 * size)  # kernels are rounded to float16
+    np.testing.assert_allclose(finder.score(images * 7e-12 - 1e-12), found, atol=1e-3 * size)  # any unit, any level
+    far = finders.compare(finder, run, np.sqrt(stamps.normalise(images))[..., None])
+    rounding = 1e-5 * float(size)  # of float32 sums, in batches of another size
+    assert far["images"] == 5 and 0 < far["median"] <= far["largest"]
+    assert far["largest"] == pytest.approx(np.abs(found - own).max(), abs=rounding)
+
+
+def test_kernels_are_rounded_once_and_vectors_are_not(run, tmp_path):
+    finders.export(run, tmp_path / "bce.h5")
+    own = training.load_network(run).variables
+    finder = finders.load(tmp_path / "bce.h5").network.variables
+    assert len(own) == len(finder) > 60
+    for mine, theirs in zip(own, finder, strict=True):
+        expected = keras.ops.convert_to_numpy(mine)
+        expected = expected.astype(np.float16).astype(np.float32) if expected.ndim > 1 else expected
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(theirs), expected)
+
+
+def test_what_it_says_of_itself(run, tmp_path, smoke):
+    finders.export(run, tmp_path / "bce.h5")
+    finder = finders.load(tmp_path / "bce.h5")
+    assert finder.preprocessing["pixel_scale"] == 0.2 and finder.preprocessing["size"] == [101, 101]
+    assert finder.preprocessing["band"] == "r" and "Eq. 4.1" in finder.preprocessing["normalisation"]
+    assert finder.made["parameters"]["width"] == smoke.width and finder.made["provenance"]["commit"] == "abc"
+    assert finder.made["validation_loss"] == 0.5 and (finder.made["chunk"], finder.made["chunks"]) == (1, 2)
+    assert finder.made["run"] == f"smoke/{run.parent.name}/run_01"
+    assert finder.temperature > 1  # these logits are too sure of themselves
+    storage.checked(tmp_path / "bce.h5")
+    assert "bce.h5" in (tmp_path / storage.SUMS).read_text()
+
+
+def test_the_same_file_again(run, tmp_path):
+    for name in ("a.h5", "b.h5"):
+        finders.export(run, tmp_path / name)
+    assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
+
+
+def spoil(path, how):
+    with h5py.File(path, "r+") as file:
+        how(file)
+
+
+@pytest.mark.parametrize(
+    "how, words",
+    [
+        (lambda file: file["000"].__setitem__((0, 0, 0, 0), 9.0), "damaged"),
+        (lambda file: file.attrs.__setitem__("about", file.attrs["about"].replace('"r"', '"i"')), "damaged"),
+        (lambda file: file.attrs.__setitem__("sha256", "0"), "damaged"),
+        (lambda file: file.__delitem__("003"), "damaged"),
+        (lambda file: file.attrs.__delitem__("about"), "not a finder"),
+        (lambda file: file.attrs.__setitem__("about", "{"), "not a finder"),
+        (lambda file: file.attrs.__setitem__("about", json.dumps({"format": 9})), "format 9, and this lensdet reads 1"),
+    ],
+)
+def test_what_is_not_as_it_was_written_is_refused(run, tmp_path, how, words):
+    path = tmp_path / "bce.h5"
+    finders.export(run, path)
+    spoil(path, how)
+    with pytest.raises(ValueError, match=words) as error:
+        finders.load(path)
+    assert str(path) in str(error.value)
+
+
+def test_what_is_not_there_and_what_is_no_file_of_ours(tmp_path, monkeypatch):
+    monkeypatch.setenv("LENSDET_ROOT", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="none yet"):
+        finders.load("bce")
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "fbeta.h5").write_bytes(b"\x89HDF\r\n")
+    with pytest.raises(FileNotFoundError, match="bce.h5: no such finder; in .*: fbeta"):
+        finders.load("bce")
+    with pytest.raises(ValueError, match="fbeta.h5: not a finder"):
+        finders.load("fbeta")
+
+
+@pytest.fixture
+def installed(run, tmp_path, monkeypatch):
+    """As if lensdet were installed, with one finder, and the current folder an empty one; returns the package's."""
+    package, work = tmp_path / "site-packages" / "lensdet", tmp_path / "work"
+    monkeypatch.delenv("LENSDET_ROOT", raising=False)
+    monkeypatch.setattr(runs, "__file__", str(package / "results.py"))
+    monkeypatch.setattr(finders, "__file__", str(package / "weights.py"))
+    finders.export(run, package / "finders" / "fbeta.h5")
+    work.mkdir()
+    monkeypatch.chdir(work)
+    return package
+
+
+def test_an_installed_package_has_its_finders(installed, images):
+    assert np.isfinite(finders.load("fbeta").score(images)).all()
+    with pytest.raises(FileNotFoundError, match=r"bce.h5: no such finder; in .*lensdet/finders: fbeta"):
+        finders.load("bce")
+    with pytest.raises(FileNotFoundError, match=r"none.h5: no such finder; in .*lensdet/finders: fbeta"):
+        finders.load("none.h5")
+
+
+def test_finders_of_the_repository_lie_in_weights_alone(installed, monkeypatch):
+    monkeypatch.setenv("LENSDET_ROOT", str(installed.parents[1]))
+    assert finders.folder() == installed.parents[1].resolve() / "weights"
+    with pytest.raises(FileNotFoundError, match="none yet"):
+        finders.load("fbeta")
+
+
+def test_an_installed_package_is_not_written_to(installed, smoke_bank, capsys):
+    write_run(parameters.resolve({"profile": "smoke"}), 1, smoke_bank.data_key)
+    assert finders.main(["--profile", "smoke", "bce"]) == 0
+    exported = Path("weights", "bce.h5").resolve()
+    assert str(exported) in capsys.readouterr().out and finders.load(exported).made["validation_loss"] == 0.5
+    assert [file.name for file in (installed / "finders").glob("*.h5")] == ["fbeta.h5"]
+
+
+def test_stamps_of_another_size(run, tmp_path):
+    finders.export(run, tmp_path / "bce.h5")
+    with pytest.raises(ValueError, match=r"\(2, 64, 64\): this finder takes \(N, \[101, 101\]\)"):
+        finders.load(tmp_path / "bce.h5").score(np.ones((2, 64, 64)))
+
+
+def test_only_finders_on_whole_stamps(run, tmp_path):
+    for given in ({"members": 3}, {"segmentation": {"area": 1}}):
+        content = json.loads((run / "parameters.json").read_text()) | given
+        storage.write_json(run / "parameters.json", content)
+        with pytest.raises(ValueError, match="only finders on whole stamps"):
+            finders.export(run, tmp_path / "bce.h5")
+        storage.write_json(run / "parameters.json", {k: v for k, v in content.items() if k not in given})
+    assert not (tmp_path / "bce.h5").exists()
+
+
+def test_the_command_exports_the_median_run(smoke, smoke_bank, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("LENSDET_ROOT", str(tmp_path))
+    monkeypatch.setenv("LENSDET_RESULTS", str(tmp_path / "results"))
+    p = parameters.resolve({"profile": "smoke"})
+    for number, loss in ((1, 0.7), (2, 0.3)):
+        write_run(p, number, smoke_bank.data_key, (0.9, loss))
+    assert finders.main(["--profile", "smoke", "bce"]) == 0
+    said = capsys.readouterr().out
+    assert "run_02 of 2 runs" in said and "of 48 test images" in said
+    assert finders.load("bce").made["validation_loss"] == 0.3  # the lower of two in the middle
+    assert finders.main(["--profile", "smoke", "--folder", str(tmp_path / "else" / "where"), "bce"]) == 0
+    assert (tmp_path / "else" / "where" / "bce.h5").read_bytes() == (tmp_path / "weights" / "bce.h5").read_bytes()
+    with pytest.raises(SystemExit):
+        finders.main(["--profile", "smoke", "fbeta"])
+    assert "no complete run of fbeta" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("key", "value"), [("stretch", "asinh"), ("size", [64, 64]), ("normalisation", "none")])
+def test_a_finder_of_stamps_that_are_not_made_here_is_refused(run, tmp_path, monkeypatch, key, value):
+    monkeypatch.setattr(finders, "PREPROCESSING", {**finders.PREPROCESSING, key: value})
+    finders.export(run, tmp_path / "bce.h5")
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match=f"stamps that this lensdet does not make: .*{key}"):
+        finders.load(tmp_path / "bce.h5")
+
+
+def test_a_name_may_have_a_point_in_it(run, monkeypatch, tmp_path):
+    monkeypatch.setattr(finders, "folder", lambda: tmp_path)
+    finders.export(run, tmp_path / "fbeta_0.5.h5")
+    assert finders.load("fbeta_0.5").digest == finders.load(tmp_path / "fbeta_0.5.h5").digest

@@ -1,0 +1,455 @@
+"""The page of candidates: it shows what it was given, nothing in it acts, and an old page survives a failure."""
+
+import base64
+import hashlib
+import math
+import os
+import re
+import weakref
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from astropy.coordinates import SkyCoord
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from lensdet import storage
+from lensdet.data import stamps
+from lensdet.data.random import stream
+from lensdet.survey.page import PITCH, digits, faint, links, smooth, strip, visible, write
+
+REAL = storage.root().parent / "shared" / "data" / "cutouts" / "lens_candidates"
+HOSTILE = [
+    "<script>steal()</script>",
+    "\"><img src=x onerror='steal()'>",
+    "' onload='steal()",
+    "javascript:steal()",
+    "../../etc/passwd",
+    "/etc/passwd",
+    "a\0b\u202egpj.exe\u2066\n\udcff",
+    "{{ 7 * 7 }}{% include '/etc/passwd' %}",
+    "&lt;b&gt; &amp;amp;",
+    "</style></article></title>",
+]
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, and the text of each article and of the rest."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.tags, self.articles, self.rest, self.style, self.inside = [], {}, "", "", None
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.tags.append((tag, attributes))
+        if tag in ("article", "style"):
+            self.inside = attributes.get("id", tag)
+
+    def handle_endtag(self, tag):
+        if tag in ("article", "style"):
+            self.inside = None
+
+    def handle_data(self, data):
+        if self.inside == "style":
+            self.style += data
+        elif self.inside:
+            self.articles[self.inside] = self.articles.get(self.inside, "") + data
+        else:
+            self.rest += data
+
+    def values(self, tag, name):
+        return [attributes[name] for t, attributes in self.tags if t == tag and name in attributes]
+
+
+def row(rank, **changed):
+    empty = {"ra": math.nan, "dec": math.nan, "filled": 0, "match": "", "separation": math.nan, "reference": ""}
+    scores = {"score": 1 / (1 + abs(rank)), "scores": {"bce": 0.25, "f1": 0.75}}
+    return {"rank": rank, "id": f"stamp {rank}", **empty, **scores, **changed}
+
+
+def batches(n, size=4, purpose="pictures"):
+    """Stamps and heat of n candidates, drawn by their number: a batch at a time."""
+    for first in range(0, n, size):
+        numbers = range(first, min(first + size, n))
+        noise = [stream(1, purpose, i).normal(0, 1, stamps.SHAPE) + 40 * np.eye(101) for i in numbers]
+        heat = [stream(2, purpose, i).random((7, 7)) for i in numbers]
+        yield stamps.normalise(np.stack(noise)), np.stack(heat).astype(np.float32)
+
+
+def made(folder, rows, pictures=None, models=("bce", "f1"), heading="Candidates", **more):
+    pictures = batches(len(rows)) if pictures is None else pictures
+    return Page(write(folder, rows, pictures, models, heading, progress=False, **more))
+
+
+def files(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_candidates_come_in_order_each_with_its_picture_and_anchor(tmp_path):
+    rows = [row(rank) for rank in range(1, 251)]
+    page = made(tmp_path / "deep" / "page", rows)
+    names = [f"{rank:05d}.jpg" for rank in range(1, 251)]
+    assert sorted(path.name for path in (tmp_path / "deep" / "page" / "stamps").iterdir()) == names
+    assert sorted(path.name for path in (tmp_path / "deep" / "page").iterdir()) == ["index.html", "stamps"]
+    assert page.values("img", "src") == [f"stamps/{name}" for name in names for _ in range(3)]
+    assert set(page.values("img", "loading")) == {"lazy"}
+    assert page.values("article", "id") == [f"r{rank}" for rank in range(1, 251)]
+    jumps = [href for href in page.values("a", "href") if href.startswith("#r")]
+    assert jumps[:3] == ["#r1", "#r101", "#r201"] and jumps[3:] == [f"#r{rank}" for rank in range(1, 251)]
+    assert all(f"stamp {rank}" in page.articles[f"r{rank}"] for rank in range(1, 251))
+    assert len(set(page.values("article", "id"))) == len(page.values("article", "id"))
+
+
+def test_all_that_a_row_says_is_shown(tmp_path):
+    full = row(
+        7,
+        ra=150.123456,
+        dec=-2.5,
+        score=0.987,
+        filled=12,
+        match="J1000-0230",
+        separation=1.26,
+        reference="Petrillo https://arxiv.org/abs/1",
+    )
+    told = {"notes": ["First line.", "Second line."], "summary": [("ranked", "9 of 10")]}
+    page = made(tmp_path, [full, row(12)], **told)
+    text = page.articles["r7"]
+    for words in (
+        "0.987",
+        "0.250",
+        "0.750",
+        "bce",
+        "f1",
+        "12 pixels filled",
+        "J1000-0230",
+        "1.3″",
+        "Petrillo",
+    ):
+        assert words in text
+    assert all(words in page.rest for words in ("First line.", "Second line.", "ranked", "9 of 10", "Heat of bce"))
+    degrees = re.search(r"(\d+\.\d+) ([+-]\d+\.\d+)\s", text)
+    sexagesimal = re.search(r"(\d+:\d+:[\d.]+) ([+-]\d+:\d+:[\d.]+)", text)
+    given = SkyCoord(full["ra"], full["dec"], unit="deg")
+    assert given.separation(SkyCoord(*degrees.groups(), unit="deg")).arcsec < 0.01
+    assert given.separation(SkyCoord(*sexagesimal.groups(), unit=("hourangle", "deg"))).arcsec < 0.1
+    bars = page.values("i", "class")
+    assert bars[:3] == ["b99", "b25", "b75"]
+    assert all(f".{bar}::before {{ width: {bar[1:]}%; }}" in page.style for bar in set(bars))
+    for words in ("filled", "near", "nan"):
+        assert words not in page.articles["r12"]
+    assert "position not known" in page.articles["r12"]
+
+
+@pytest.mark.parametrize("ra, dec", [(math.nan, 3.0), (3.0, math.nan), (math.inf, 0.0)])
+def test_half_a_position_is_none(tmp_path, ra, dec):
+    assert "position not known" in made(tmp_path, [row(1, ra=ra, dec=dec)]).articles["r1"]
+
+
+def test_a_declination_beyond_the_pole_is_refused_before_a_picture_is_asked_for(tmp_path):
+    with pytest.raises(ValueError, match=r"stamp 2: dec 200"):
+        write(tmp_path, [row(1), row(2, ra=1.0, dec=200.0)], iter(lambda: 1 / 0, 0), ["bce"], "A", progress=False)
+
+
+def test_nothing_that_is_given_acts_or_names_a_file(tmp_path):
+    rows = [row(i + 1, id=t, match=t, reference=t, scores={"bce": 0.5, t: 0.5}) for i, t in enumerate(HOSTILE)]
+    for text, one in zip(HOSTILE, rows, strict=True):
+        folder = tmp_path / str(one["rank"])
+        page = made(folder, [one], models=("bce", text), heading=text, notes=[text], summary=[(text, text)])
+        plain = made(tmp_path / "plain", [row(one["rank"], match="a", reference="b")],
+                     notes=["d"], summary=[("e", "f")])  # fmt: skip
+        assert [tag for tag, _ in page.tags if tag != "bdi"] == [tag for tag, _ in plain.tags if tag != "bdi"]
+        assert {name for _, attributes in page.tags for name in attributes} == {
+            name for _, attributes in plain.tags for name in attributes
+        }
+        assert page.style == plain.style and "49" not in page.articles[f"r{one['rank']}"]
+        assert page.articles[f"r{one['rank']}"].count(visible(text)) >= 2  # id, match: all of it, and as text
+        assert page.rest.count(visible(text)) == 5  # title, heading, note, both sides of the summary
+        assert set(files(folder)) == {"index.html", f"stamps/{one['rank']:05d}.jpg"}
+    assert set(os.listdir(tmp_path)) == {*(str(i + 1) for i in range(len(HOSTILE))), "plain"}
+
+
+def test_the_policy_names_the_style_and_allows_no_script(tmp_path):
+    page = made(tmp_path, [row(1)])
+    policy = next(
+        a["content"] for t, a in page.tags if t == "meta" and a.get("http-equiv") == "Content-Security-Policy"
+    )
+    digest = base64.b64encode(hashlib.sha256(page.style.encode()).digest()).decode()
+    assert policy.split("; ")[:3] == ["default-src 'none'", "img-src 'self'", f"style-src 'sha256-{digest}'"]
+    assert not {"script", "link", "iframe", "form", "object"} & {tag for tag, _ in page.tags}
+    assert not any("style" in attributes for _, attributes in page.tags)
+    assert "url(" not in page.style and "@import" not in page.style
+
+
+@pytest.mark.parametrize(
+    "word, good",
+    [
+        ("https://arxiv.org/abs/1", True),
+        ("http://a.example/?q=1&b=%22", True),
+        ("HTTPS://a.example/", True),
+        ("javascript:steal()", False),
+        ("JaVaScRiPt://a.example/%0asteal()", False),
+        ("data:text/html,x", False),
+        ("file:///etc/passwd", False),
+        ("//a.example/", False),
+        ("https:///nowhere", False),
+        ("https://[", False),
+        ("https://a.example/\u202egpj", False),
+        ("arXiv:1911.02587", False),
+    ],
+)
+def test_only_web_addresses_are_links(tmp_path, word, good):
+    page = made(tmp_path, [row(1, reference=f"before {word}  after")])
+    found = [attributes for tag, attributes in page.tags if tag == "a" and not attributes["href"].startswith("#")]
+    assert [a["href"] for a in found] == ([word] if good else [])
+    assert all("noreferrer" in a["rel"] for a in found)
+    assert "before" in page.articles["r1"] and "after" in page.articles["r1"]
+
+
+@given(st.text(st.characters(), max_size=30))
+def test_no_character_hides_or_turns_others_about(text):
+    shown = visible(text)
+    shown.encode("utf-8")  # no lone surrogate, which could not be written
+    assert not re.search("[\0-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069]", shown)
+    if text.isascii() and text.isprintable():
+        assert shown == text
+    assert all(url == "" or url == word for (_, url), word in zip(links(text), text.split(), strict=True))
+
+
+@given(st.floats(0, 1))
+def test_probabilities_are_shown_to_within_half_of_the_last_digit(p):
+    shown = digits(p)
+    assert math.isclose(float(shown), p, abs_tol=0.50001 * 10.0 ** -len(shown.partition(".")[2]))
+    assert len(shown) <= 10
+
+
+def test_probabilities_near_one_keep_apart():
+    assert [digits(p) for p in (0.5, 0.99, 0.99996, 0.999987, 1.0, math.nan)] == [
+        "0.500",
+        "0.990",
+        "0.999960",
+        "0.999987",
+        "1",
+        "–",
+    ]
+
+
+def test_an_empty_list_says_so_and_takes_the_old_pictures_away(tmp_path):
+    made(tmp_path, [row(1), row(2)])
+    page = made(tmp_path, [], notes=["Nothing passed."])
+    assert "No candidates" in page.rest and "Nothing passed." in page.rest and not page.articles
+    assert set(files(tmp_path)) == {"index.html"} and os.listdir(tmp_path) == ["index.html"]
+
+
+def test_a_shorter_list_leaves_no_stale_picture_and_every_file_that_is_not_ours(tmp_path):
+    made(tmp_path, [row(rank) for rank in range(1, 10)])
+    foreign = {"notes.txt": b"mine", "stamps/mine.jpg": b"mine", "stamps/00077.jpg": b"a picture of somebody else"}
+    for name, content in foreign.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "stamps" / "00088.jpg").mkdir()
+    made(tmp_path, [row(rank) for rank in (1, 2, 5)], batches(3, purpose="others"))
+    found = files(tmp_path)
+    assert set(found) == {"index.html", "stamps/00001.jpg", "stamps/00002.jpg", "stamps/00005.jpg", *foreign}
+    assert {name: found[name] for name in foreign} == foreign and (tmp_path / "stamps" / "00088.jpg").is_dir()
+    made(tmp_path / "anew", [row(rank) for rank in (1, 2, 5)], batches(3, purpose="others"))
+    assert {name: found[name] for name in files(tmp_path / "anew")} == files(tmp_path / "anew")
+
+
+@pytest.mark.parametrize("name", ["index.html", "stamps/00002.jpg"])
+@pytest.mark.parametrize("kind", ["file", "link", "dangling", "folder"])
+def test_what_is_not_ours_is_never_replaced(tmp_path, name, kind):
+    folder, elsewhere = tmp_path / "page", tmp_path / "elsewhere"
+    (folder / "stamps").mkdir(parents=True)
+    made(elsewhere, [row(1)])
+    target = folder / name
+    if kind == "file":
+        target.write_text("mine")
+    elif kind == "folder":
+        target.mkdir()
+    else:
+        target.symlink_to(elsewhere / ("index.html" if kind == "link" else "none"))
+    before = files(tmp_path)
+    with pytest.raises(FileExistsError, match=re.escape(str(target))):
+        write(folder, [row(1), row(2)], batches(2), ["bce"], "A", progress=False)
+    assert files(tmp_path) == before
+
+
+def test_a_stamps_folder_that_is_a_link_is_refused(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "page").mkdir()
+    (tmp_path / "page" / "stamps").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(FileExistsError, match="stamps"):
+        write(tmp_path / "page", [row(1)], batches(1), ["bce"], "A", progress=False)
+    assert os.listdir(tmp_path / "elsewhere") == []
+
+
+def failing(how):
+    first = next(batches(4))
+    yield first
+    if how == "raises":
+        raise OSError("the disk is gone")
+    if how == "stopped":
+        raise KeyboardInterrupt
+    changed = {"too few": None, "too many": first, "not normalised": (first[0] + 1, first[1]),
+               "NaN": (first[0] * np.nan, first[1]), "hot": (first[0], first[1] + 1),
+               "small": (first[0][:, :50], first[1]), "heat missing": (first[0], first[1][:2])}  # fmt: skip
+    if changed[how] is not None:
+        yield changed[how]
+        yield first
+
+
+@pytest.mark.parametrize(
+    "how, error",
+    [
+        ("raises", OSError),
+        ("stopped", KeyboardInterrupt),
+        *(
+            (how, ValueError)
+            for how in ("too few", "too many", "not normalised", "NaN", "hot", "small", "heat missing")
+        ),
+    ],
+)
+def test_a_failure_leaves_the_old_page_as_it_was(tmp_path, how, error):
+    made(tmp_path, [row(rank) for rank in range(1, 7)], batches(6, purpose="old"))
+    before = files(tmp_path)
+    with pytest.raises(error):
+        write(tmp_path, [row(rank) for rank in range(1, 9)], failing(how), ["bce", "f1"], "New", progress=False)
+    assert files(tmp_path) == before and sorted(os.listdir(tmp_path)) == ["index.html", "stamps"]
+
+
+def test_a_failure_while_pictures_change_places_leaves_no_page_with_pictures_of_another(tmp_path, monkeypatch):
+    made(tmp_path, [row(rank) for rank in range(1, 7)], batches(6, purpose="old"))
+    real, moved = type(tmp_path).replace, []
+
+    def replace(self, target):
+        moved.append(target)
+        if len(moved) == 3:
+            raise OSError("the disk is full")
+        return real(self, target)
+
+    monkeypatch.setattr(type(tmp_path), "replace", replace)
+    with pytest.raises(OSError, match="full"):
+        made(tmp_path, [row(rank) for rank in range(1, 7)])
+    assert not (tmp_path / "index.html").exists() and os.listdir(tmp_path) == ["stamps"]
+    monkeypatch.undo()
+    made(tmp_path, [row(1)])
+    assert set(files(tmp_path)) == {"index.html", "stamps/00001.jpg"}
+
+
+def test_what_a_killed_run_left_is_cleared(tmp_path):
+    (tmp_path / ".stamps.part").mkdir()
+    (tmp_path / ".stamps.part" / "00001.jpg").write_bytes(b"\xff\xd8half")
+    made(tmp_path, [row(1)])
+    assert sorted(os.listdir(tmp_path)) == ["index.html", "stamps"]
+
+
+@pytest.mark.parametrize("ranks", [(1, 1), (2, 1), (0, 1), (-1,)])
+def test_ranks_have_to_rise(tmp_path, ranks):
+    with pytest.raises(ValueError, match="ranks"):
+        write(tmp_path / "page", [row(rank) for rank in ranks], batches(len(ranks)), ["bce"], "A", progress=False)
+    assert not (tmp_path / "page").exists()
+
+
+def test_no_batch_is_held_when_the_next_is_made(tmp_path):
+    held = []
+
+    def watched():
+        source = batches(12)
+        for _ in range(3):
+            assert not any(reference() is not None for reference in held)
+            pixels, heat = next(source)
+            held.extend((weakref.ref(pixels), weakref.ref(heat)))
+            yield pixels, heat
+            del pixels, heat
+
+    made(tmp_path, [row(rank) for rank in range(1, 13)], watched())
+    assert len(held) == 6
+
+
+def panels(picture):
+    return [picture[::-1, i * PITCH : i * PITCH + 101] for i in range(3)]
+
+
+def close(path, drawn):
+    """JPEG of quality 90 leaves noise within a few grey levels of 255."""
+    with Image.open(path) as file:
+        assert file.format == "JPEG"
+        decoded = np.asarray(file.convert("RGB")).astype(float)
+    assert decoded.shape == (101, 309, 3)
+    error = decoded - drawn
+    assert np.sqrt(np.mean(error[:, :205] ** 2)) < 4 and np.abs(error[:, :205]).max() < 32
+    assert np.sqrt(np.mean(error**2)) < 6
+    return decoded
+
+
+def test_a_picture_is_the_stamp_in_both_stretches_upright_with_heat(tmp_path):
+    pixels, heat = (array.copy() for array in next(batches(2)))
+    pixels[0, 3:9, 80:90] = 1  # bottom right: the first rows are at the bottom
+    heat[0], heat[1] = 0, 0
+    heat[0, 6, 0] = 1  # top left
+    page = made(tmp_path, [row(1), row(2)], [(pixels, heat)])
+    for i, name in enumerate(("00001.jpg", "00002.jpg")):
+        drawn = strip(pixels[i], heat[i])
+        first, second, third = panels(close(tmp_path / "stamps" / name, drawn))
+        grey = first.mean(-1) / 255
+        assert (
+            np.abs(grey - np.sqrt(pixels[i])).max() < 0.15
+            and np.corrcoef(grey.flat, np.sqrt(pixels[i]).flat)[0, 1] > 0.98
+        )
+        assert np.abs(second.mean(-1) / 255 - faint(pixels[i])).mean() < 0.03
+        orange = third[..., 0] - third[..., 2]
+        if i == 0:
+            assert orange[-12:, :12].mean() > 80 and abs(orange[:40, 40:].mean()) < 5
+        else:
+            assert np.abs(third - second).mean() < 3
+    assert page.values("div", "class").count("panel cold") == 1
+    assert page.values("img", "alt")[5] == "No heat" and page.values("img", "alt")[2] == "Heat"
+
+
+def test_heat_is_smooth_keeps_its_place_and_its_range():
+    cells = np.zeros((7, 7), np.float32)
+    cells[1, 5] = 1
+    warm = smooth(cells)
+    assert warm.shape == (101, 101) and warm.min() == 0 and 0.9 < warm.max() <= 1
+    y, x = np.unravel_index(warm.argmax(), warm.shape)
+    assert abs((y + 0.5) * 7 / 101 - 1.5) < 0.1 and abs((x + 0.5) * 7 / 101 - 5.5) < 0.1  # the middle of its cell
+    assert np.abs(np.diff(warm, axis=0)).max() < 0.15  # no edge of a cell
+    np.testing.assert_allclose(smooth(np.full((7, 7), 0.4)), 0.4, atol=1e-6)
+    np.testing.assert_allclose(smooth(cells.T), warm.T, atol=1e-6)
+
+
+def test_the_second_stretch_lifts_a_faint_arc_and_keeps_the_order():
+    y, x = np.indices(stamps.SHAPE) - 50
+    radius = np.hypot(x, y)
+    arc = (np.abs(radius - 20) < 2) & (x > 10)
+    image = stream(3, "faint").normal(0, 1, stamps.SHAPE) + 2000 * np.exp(-((radius / 4) ** 2)) + 6 * arc
+    pixels = stamps.normalise(image)
+    sky = (radius > 30) & ~arc
+    lifted, first = faint(pixels), np.sqrt(pixels)
+    assert lifted[arc].mean() - lifted[sky].mean() > 5 * (first[arc].mean() - first[sky].mean())
+    assert lifted.min() >= 0 and lifted.max() == 1 and (lifted[radius < 3] == 1).all()
+    order = np.argsort(pixels, axis=None)
+    assert (np.diff(lifted.ravel()[order]) >= 0).all()
+    np.testing.assert_allclose(faint(3 * pixels.astype(float) + 7), lifted, atol=1e-5)  # no unit, no pedestal
+
+
+@pytest.mark.parametrize("share", [0.0, 0.6, 0.999])
+def test_the_second_stretch_of_filled_stamps_is_finite(share):
+    pixels = stream(4, "filled").random(stamps.SHAPE)
+    pixels.ravel()[: int(share * pixels.size)] = 0.25
+    assert np.isfinite(faint(pixels)).all() and len(np.unique(faint(pixels))) > 2
+    assert np.isfinite(faint(np.zeros(stamps.SHAPE))).all()
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason=f"no real stamps in {REAL}")
+def test_real_candidates(tmp_path):
+    paths = stamps.fits_below(REAL)
+    pixels = stamps.normalise(stamps.read_stamps(paths, workers=1, description=None).pixels)
+    heat = np.zeros((len(pixels), 7, 7), np.float32)
+    page = made(tmp_path, [row(i + 1, id=path.name) for i, path in enumerate(paths)], [(pixels, heat)])
+    assert len(page.articles) == len(paths) >= 1
+    for i, stamp in enumerate(pixels):
+        close(tmp_path / "stamps" / f"{i + 1:05d}.jpg", strip(stamp, heat[i]))

@@ -1,0 +1,345 @@
+"""A survey, ranked: nothing lost, nothing twice, the same after an interruption, and the exit status tells."""
+
+import json
+import shutil
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+from astropy import units
+from astropy.coordinates import SkyCoord
+from astropy.io import fits
+from astropy.table import Table
+from astropy.wcs import WCS
+from joblib import Parallel, delayed
+from scipy.special import expit
+
+from lensdet import parameters, storage
+from lensdet.data import simulation, stamps
+from lensdet.data.stamps import Rejection
+from lensdet.network import finders as weights
+from lensdet.network import resnet
+from lensdet.survey import candidate_list, catalogues, cutouts, ranking
+
+
+@pytest.fixture(scope="module")
+def finders():
+    made = {"parameters": {"loss": "bce", "width": 8, "chunk_size": 64}, "chunks": 2, "run": "smoke/bce/run_01",
+            "validation_loss": 0.5}  # fmt: skip
+    found = {}
+    for run, (name, temperature) in enumerate({"bce": 2.0, "fbeta": 0.5}.items()):
+        model = resnet.resnet18(8)
+        resnet.initialise(model, 7, run)
+        told = weights.Finder(resnet.logit_model(model), weights.PREPROCESSING, temperature, made, f"{run}" * 64)
+        found[name] = told
+    return found
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, smoke):
+    """Twelve stamps and three that cannot be used."""
+    made = tmp_path_factory.mktemp("survey")
+    for i in range(12):
+        stamps.write_stamp(made / f"field_{i % 2}" / f"{i}.fits", simulation.render("lrg", 600 + i, smoke)[0])
+    (made / "torn.fits").write_bytes((made / "field_0" / "0.fits").read_bytes()[:9000])
+    (made / "text.fits").write_text("no image\n" * 400)
+    stamps.write_stamp(made / "flat.fits", np.ones((101, 101)))
+    return made
+
+
+def given(folder, output, **more):
+    return parameters.resolve({"survey": folder, "pixel_scale": 0.2, "output": output, "workers": 1, **more})
+
+
+def test_scores_are_those_of_each_stamp_alone(folder, finders, tmp_path):
+    p = given(folder, tmp_path)
+    job = ranking.plan(p, finders)
+    table, rejections = ranking.collect(job, ranking.score(job, finders, tmp_path, 1, progress=False), finders)
+    assert sorted([*table["id"], *(r.file for r in rejections)]) == sorted(
+        f.relative_to(folder).as_posix() for f in stamps.fits_below(folder)
+    )
+    assert {r.file: r.reason for r in rejections} == {"torn.fits": "truncated", "text.fits": "not FITS",
+                                                      "flat.fits": "constant"}  # fmt: skip
+    for row in table.to_dict("records"):
+        pixels, _ = stamps.read_stamp(folder / row["id"])
+        alone = {name: finder.score(pixels[None])[0] / finder.temperature for name, finder in finders.items()}
+        assert row["bce"] == pytest.approx(alone["bce"], rel=1e-5, abs=1e-5)
+        assert row["ensemble"] == pytest.approx((alone["bce"] + alone["fbeta"]) / 2, rel=1e-5, abs=1e-5)
+
+
+def test_an_interrupted_job_goes_on_where_it_was(folder, finders, tmp_path, monkeypatch):
+    p = given(folder, tmp_path)
+    job = cutouts.plan_folder(folder, ranking.wanted(finders), p.pixel_scale, batch=4)
+    assert len(job.units) == 4
+    read, asked = cutouts.read, []
+
+    def dies(unit):
+        asked.append(unit.ids)
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        return read(unit)
+
+    monkeypatch.setattr(cutouts, "read", dies)
+    with pytest.raises(KeyboardInterrupt):
+        ranking.score(job, finders, tmp_path / "a", 1, progress=False)
+    first = list(asked)
+    asked.clear()
+    asked += [None] * 3  # dies no more
+    parts = ranking.score(job, finders, tmp_path / "a", 1, progress=False)
+    assert asked[3:] == [job.units[2].ids, job.units[3].ids] and first[2] == job.units[2].ids
+    monkeypatch.undo()
+    whole = ranking.collect(job, ranking.score(job, finders, tmp_path / "b", 1, progress=False), finders)
+    again = ranking.collect(job, parts, finders)
+    pd.testing.assert_frame_equal(again[0], whole[0], check_exact=True)
+    assert again[1] == whole[1] and [f.name for f in parts.glob(".*")] == [".lock"]
+
+
+def test_two_processes_read_the_same(folder, finders, tmp_path):
+    job = cutouts.plan_folder(folder, ranking.wanted(finders), 0.2, batch=2)
+    one, two = (ranking.collect(job, ranking.score(job, finders, tmp_path / f"{n}", n, False), finders) for n in (1, 2))
+    pd.testing.assert_frame_equal(one[0], two[0], check_exact=True)
+    assert one[1] == two[1]
+    assert Parallel(2)(delayed(abs)(i) for i in range(-3, 0)) == [3, 2, 1]  # joblib's own processes are left alone
+
+
+def test_another_job_or_finder_has_its_own_scores(folder, finders, tmp_path):
+    job = cutouts.plan_folder(folder, ranking.wanted(finders), 0.2)
+    first = ranking.score(job, finders, tmp_path, 1, progress=False)
+    other = {"bce": finders["bce"]._replace(digest="f" * 64)}
+    assert ranking.score(job, other, tmp_path, 1, progress=False) != first
+
+
+@pytest.mark.parametrize(("key", "value"), [("pixel_scale", 0.17), ("size", [64, 64]), ("band", "i")])
+def test_finders_that_take_other_stamps_are_refused_by_name(finders, monkeypatch, key, value):
+    other = finders["fbeta"]._replace(preprocessing={**weights.PREPROCESSING, key: value})
+    monkeypatch.setattr(weights, "load", lambda name: {"bce": finders["bce"], "fbeta": other}[name])
+    with pytest.raises(ValueError, match=f"bce and fbeta take different stamps .*{key}"):
+        ranking.load_finders(["bce", "fbeta"])
+
+
+def test_the_highest_come_first_and_ties_by_id():
+    table = pd.DataFrame({"id": ["c", "a", "b"], "ensemble": [1.0, 1.0, 2.0], "bce": [3.0, 2.0, 1.0]})
+    assert ranking.rank(table)["id"].tolist() == ["b", "a", "c"]
+    assert ranking.rank(table, "bce")["id"].tolist() == ["c", "a", "b"]
+    assert ranking.rank(table)["rank"].tolist() == [1, 2, 3]
+
+
+def test_known_lenses_are_matched_on_the_sky(tmp_path):
+    rng = np.random.default_rng(5)
+    ra, dec = np.r_[359.9999, 10.0, rng.uniform(0, 360, 20)], np.r_[0.0, 60.0, rng.uniform(-80, 80, 20)]
+    ranked = pd.DataFrame({"ra": np.r_[ra, np.nan], "dec": np.r_[dec, np.nan]})
+    offset = np.r_[0.0002, 0.0004 / np.cos(np.deg2rad(60)), np.full(20, 0.5)]  # 0.7, 1.4 arcsec, far
+    known = pd.DataFrame({"name": [f"L{i}" for i in range(22)], "RA [deg]": (ra + offset) % 360, "DEC [deg]": dec})
+    known = known.assign(id=range(22), ref="https://a.b/c")
+    known.loc[22] = ["nowhere", 10.0, -99.0, 22, ""]
+    known.to_csv(tmp_path / "known.csv", index=False)
+    known = catalogues.read_known(tmp_path / "known.csv")
+    assert len(known) == 22
+    found = candidate_list.match(ranked, known, radius=2.0)
+    assert found["reference"].tolist() == ["https://a.b/c"] * 2 + [""] * 21
+    assert found["match"].tolist() == ["L0", "L1", *[""] * 21]
+    here, there = (SkyCoord(x[:2] * units.deg, dec[:2] * units.deg) for x in (ra, ra + offset[:1].repeat(22)))
+    assert found["separation"][0] == pytest.approx(here[0].separation(there[0]).arcsec, rel=1e-6)
+    assert found["separation"][1] == pytest.approx(1.44, rel=1e-3) and found["separation"][2:].isna().all()
+    assert (candidate_list.match(ranked, known, radius=1.0)["match"] != "").sum() == 1
+
+
+def test_both_tables_have_every_stamp(finders, tmp_path):
+    ranked = pd.DataFrame({"rank": [1, 2], "id": ["ü/<b>", "b"], "ra": [10.0, np.nan], "dec": [-5.0, np.nan],
+                           "filled": [0, 3], "ensemble": [40.0, -1.0], "bce": [39.0, 0.0], "fbeta": [41.0, -2.0],
+                           "match": ["L", ""], "separation": [1.5, np.nan], "reference": ["r", ""]})  # fmt: skip
+    bad = [Rejection("c", "masked", "80 %"), Rejection("d", "truncated", "9000 bytes")]
+    candidate_list.write(tmp_path, ranked, bad, finders, {"rank_by": "ensemble", "finder bce": "0" * 64})
+    ecsv, fits = Table.read(tmp_path / "ranked.ecsv"), Table.read(tmp_path / "ranked.fits")
+    for table in (ecsv, fits):
+        assert len(table) == 4 and [str(x).strip() for x in table["rejected"][2:]] == ["masked", "truncated"]
+        assert np.ma.is_masked(table["p_bce"][2]) or np.isnan(table["p_bce"][2])
+        np.testing.assert_allclose(table["p_ensemble"][:2], expit([40.0, -1.0]))
+        assert table["logit_fbeta"][0] == 41 and table["ra"].unit == units.deg
+    assert ecsv["id"].tolist() == ["ü/<b>", "b", "c", "d"] and ecsv.meta["rank_by"] == "ensemble"
+    assert [str(i).strip() for i in fits["id"]] == ["%C3%BC/<b>", "b", "c", "d"]
+    assert pd.read_csv(tmp_path / "rejected.csv")["reason"].tolist() == ["masked", "truncated"]
+
+
+def exported(finders, folder):
+    """The finders as files, for the command."""
+    for name, finder in finders.items():
+        arrays = [np.asarray(v) for v in finder.network.variables]
+        arrays = [a.astype(np.float16) if a.ndim > 1 else a for a in arrays]
+        told = {
+            "format": weights.FORMAT,
+            "architecture": {"name": "resnet18", "width": 8},
+            "preprocessing": finder.preprocessing,
+            "temperature": finder.temperature,
+            "made": finder.made,
+        }
+        with h5py.File(folder / f"{name}.h5", "w") as file:
+            for i, array in enumerate(arrays):
+                file[f"{i:03d}"] = array
+            file.attrs["about"] = json.dumps(told, sort_keys=True)
+            file.attrs["sha256"] = weights._digest(told, arrays)
+    return [str(folder / f"{name}.h5") for name in finders]
+
+
+def test_the_command_ranks_and_its_status_tells(folder, finders, tmp_path, capsys):
+    names = exported(finders, tmp_path)
+    common = [
+        "-p",
+        "finders",
+        json.dumps(names),
+        "-p",
+        "pixel_scale",
+        "0.2",
+        "-p",
+        "workers",
+        "1",
+        "-p",
+        "page_size",
+        "5",
+    ]
+
+    def command(survey, output, *more):
+        return ranking.main([*common, "-p", "survey", str(survey), "-p", "output", str(tmp_path / output), *more])
+
+    assert command(folder, "some") == 3
+    said = capsys.readouterr().out
+    assert "12 ranked, left out: 1 " in said
+    table = Table.read(tmp_path / "some" / "ranked.ecsv")
+    assert table["rank"][:12].tolist() == list(range(1, 13)) and (np.diff(table["p_ensemble"][:12]) <= 0).all()
+    page = (tmp_path / "some" / "page" / "index.html").read_text()
+    shown = [page.index(name) for name in table["id"][:5]]
+    assert shown == sorted(shown) and table["id"][6] not in page
+
+    assert command(folder / "field_0", "all") == 0
+    shutil.copytree(folder, tmp_path / "bad", ignore=shutil.ignore_patterns("field_*"))
+    assert command(tmp_path / "bad", "none") == 1
+    assert "none of 3 stamps can be scored" in capsys.readouterr().err
+    assert len(pd.read_csv(tmp_path / "none" / "rejected.csv")) == 3
+    assert command(folder, "first", "-p", "on_bad", "raise") == 1
+    for wrong in (
+        ["-p", "rank_by", "f1"],
+        ["-p", "page_sise", "5"],
+        ["-p", "pixel_scale", "0.4"],
+    ):
+        with pytest.raises(SystemExit) as left:
+            command(folder, "wrong", *wrong)
+        assert left.value.code == 2
+
+
+def test_nothing_to_rank_is_said(finders):
+    with pytest.raises(ValueError, match="give the parameter survey"):
+        ranking.plan(parameters.resolve({}), finders)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"survey": "a", "catalogue": "b", "tiles": "c"}, "not both"),
+        ({"tiles": "c"}, "a catalogue needs tiles"),
+        ({"rank_by": "f1"}, "rank_by is 'ensemble' or one of the finders bce, fbeta"),
+        ({"columns": {"z": "x"}}, "columns"),
+    ],
+)
+def test_parameters_that_do_not_go_together(wrong, words):
+    with pytest.raises(parameters.ParameterError, match=words):
+        parameters.resolve(wrong)
+
+
+def test_a_catalogue_off_every_tile_ends_in_words(finders, tmp_path):
+    """The commonest mistake: hours for degrees.  The list says so of each row."""
+    header = WCS(naxis=2)
+    header.wcs.ctype, header.wcs.crval, header.wcs.crpix = ["RA---TAN", "DEC--TAN"], [150.0, 2.0], [60.5, 60.5]
+    header.wcs.cdelt = [-0.2 / 3600, 0.2 / 3600]
+    pixels = np.random.default_rng(0).normal(size=(120, 120)).astype(np.float32)
+    fits.PrimaryHDU(pixels, header.to_header()).writeto(tmp_path / "tile.fits")
+    pd.DataFrame({"id": ["a", "b"], "ra": [10.0, 10.1], "dec": [2.0, 2.0]}).to_csv(tmp_path / "list.csv", index=False)
+    p = parameters.resolve({"catalogue": tmp_path / "list.csv", "tiles": [tmp_path / "tile.fits"],
+                            "output": tmp_path / "out", "workers": 1})  # fmt: skip
+    with pytest.raises(ranking.NothingUsable, match="2 off the tiles"):
+        ranking.run(p, finders, progress=False)
+    assert pd.read_csv(tmp_path / "out" / "rejected.csv")["file"].tolist() == ["a", "b"]
+    assert len(Table.read(tmp_path / "out" / "ranked.ecsv")) == 2
+
+
+def test_what_is_wrong_is_said_before_hours_of_work(folder, finders, tmp_path, monkeypatch):
+    monkeypatch.setattr(ranking, "score", None)  # nothing is scored
+    with pytest.raises(FileNotFoundError, match="no such catalogue"):
+        ranking.run(given(folder, tmp_path, published=tmp_path / "none.csv"), finders)
+    with pytest.raises(ValueError, match="choose another folder"):
+        ranking.run(given(folder, folder / "out"), finders)
+
+
+def test_the_first_bad_stamp_stops_where_asked(folder, finders, tmp_path):
+    with pytest.raises(stamps.StampError):
+        ranking.run(given(folder, tmp_path, on_bad="raise"), finders, progress=False)
+    assert not (tmp_path / "ranked.ecsv").exists()
+
+
+def test_a_list_that_is_no_more_true_has_no_page(folder, finders, tmp_path, monkeypatch):
+    outcome = ranking.run(given(folder, tmp_path), finders, progress=False)
+    assert outcome.page.exists() and outcome.plan.total == 15
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(candidate_list, "pictures", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ranking.run(given(folder, tmp_path, rank_by="fbeta"), finders, progress=False)
+    assert not outcome.page.exists()
+
+
+def test_what_could_not_be_opened_is_read_again(folder, finders, tmp_path, monkeypatch):
+    job = cutouts.plan_folder(folder, ranking.wanted(finders), 0.2)
+    read = cutouts.read
+
+    def closed(unit):
+        batch = read(unit)
+        return batch._replace(rejections=[r._replace(reason="unreadable") for r in batch.rejections])
+
+    monkeypatch.setattr(cutouts, "read", closed)
+    ranking.score(job, finders, tmp_path, 1, progress=False)
+    monkeypatch.undo()
+    parts = ranking.score(job, finders, tmp_path, 1, progress=False)
+    assert "unreadable" not in {r.reason for r in ranking.collect(job, parts, finders)[1]}
+
+
+@pytest.mark.parametrize("name", ["ensemble", "ra", "é", "a b"])
+def test_a_finder_whose_name_no_column_can_have(name):
+    with pytest.raises(ValueError, match="rename the file"):
+        ranking.load_finders([f"some/{name}.h5"])
+
+
+def test_names_that_are_no_unicode_are_kept_readable(finders, tmp_path):
+    ranked = pd.DataFrame({"rank": [1], "id": ["a\udcff"], "ra": [np.nan], "dec": [np.nan], "filled": [0],
+                           "ensemble": [1.0], "bce": [1.0], "fbeta": [1.0]})  # fmt: skip
+    candidate_list.write(tmp_path, ranked, [Rejection("b\udcfe", "empty", "0 bytes")], finders, {})
+    assert Table.read(tmp_path / "ranked.ecsv")["id"].tolist() == ["a\\xff", "b\\xfe"]
+
+
+NATIVE = storage.root().parent / "shared" / "data" / "native"
+real = pytest.mark.skipif(not NATIVE.is_dir(), reason="the real survey images are not here")
+
+
+@real
+def test_published_lenses_of_kids_are_matched():
+    known = catalogues.read_known(NATIVE / "kids_lens_candidates.csv")
+    assert len(known) == 2194 and known.loc[0, "name"] == "083409-001653"
+    assert known.loc[0, "reference"].startswith("https://arxiv.org/abs/")
+    ranked = pd.DataFrame({"ra": known["ra"][:3] + 1e-4, "dec": known["dec"][:3]})
+    assert candidate_list.match(ranked, known, radius=1.0)["match"].tolist() == known["name"][:3].tolist()
+
+
+@real
+def test_a_field_goes_from_tile_and_positions_to_a_page(finders, tmp_path):
+    rows = {"name": ["SL2SJ142209+524652", "obj1", "corner", "off"], "RA": [215.53864, 215.5326, 215.5563, 216.5],
+            "DEC": [52.78114, 52.7750, 52.7899, 52.78]}  # fmt: skip
+    pd.DataFrame(rows).to_csv(tmp_path / "list.csv", index=False)
+    p = parameters.resolve({"catalogue": tmp_path / "list.csv", "tiles": [NATIVE / "cfhtls_field_r.fits"],
+                            "published": tmp_path / "list.csv", "output": tmp_path / "out", "workers": 1})  # fmt: skip
+    outcome = ranking.run(p, finders, progress=False)
+    assert {r.file: r.reason for r in outcome.rejections} == {"corner": "masked", "off": "off the tiles"}
+    assert set(outcome.ranked["id"]) == {"SL2SJ142209+524652", "obj1"}
+    assert (outcome.ranked["match"] == outcome.ranked["id"]).all() and (outcome.ranked["separation"] < 0.01).all()
+    page = outcome.page.read_text()
+    assert "14:22:09" in page and "off the tiles" in page and len(list((tmp_path / "out/page/stamps").iterdir())) == 2
