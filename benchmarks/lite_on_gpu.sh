@@ -21,9 +21,9 @@ if [ -z "${KERAS_BACKEND:-}" ] && python -c 'import jax, sys; sys.exit(jax.defau
 fi
 python -c "
 import sys
-from lensdet import results
-print('on', results.device(), flush=True)
-sys.exit('$profile' != 'smoke' and 'CPU' in results.device() and 'no GPU is found: install its libraries, or say PROFILE=smoke')"
+from lensdet import runs
+print('on', runs.device(), flush=True)
+sys.exit('$profile' != 'smoke' and 'CPU' in runs.device() and 'no GPU is found: install its libraries, or say PROFILE=smoke')"
 training=(python -m lensdet train -p profile "$profile" "$@")
 case $step in
 prepare)

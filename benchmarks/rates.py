@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from lensdet import parameters, runs
+from lensdet.runs import Run
 
 RATES = (3e-3, 1e-3, 3e-4)
 RUNS = (1, 2)
@@ -24,7 +25,7 @@ def scanned(profile):
         for rate in RATES:
             p = parameters.resolve({"profile": profile, "learning_rate": rate})
             folders = [runs.run_folder(p, experiment, run, p.survey_key()) for run in RUNS]
-            best = [runs.load_history(f)["loss"].min() if runs.is_complete(f) else np.nan for f in folders]
+            best = [Run(f).history["loss"].min() if Run(f).is_complete else np.nan for f in folders]
             rows.append({"loss": experiment, "rate": rate, **{f"run {n}": v for n, v in zip(RUNS, best, strict=True)}})
     return pd.DataFrame(rows)
 

@@ -8,6 +8,9 @@ import platform
 import subprocess
 import zipfile
 import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -82,40 +85,142 @@ def commit() -> str | None:
     return head.stdout.strip() + ("+" if dirty.stdout.strip() else "")
 
 
-def run_folder(parameters, loss, run, data_key):
+@dataclass(frozen=True, order=True)
+class Run:
+    """One folder of results: what a training left.
+
+    Nothing is read before it is asked for, and what is read must be what its ``SHA256SUMS`` says: else ValueError.
+    """
+
+    folder: Path
+
+    @property
+    def number(self) -> int:
+        """Which run of its experiment it is, from 1: it is paired with that of every other experiment."""
+        return int(self.folder.name[4:])
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether it has ended: its logits are written last."""
+        return (self.folder / "logits.h5").exists()
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """What was measured after each chunk: a row a chunk."""
+        return pd.read_csv(self._checked("history.csv"))
+
+    @property
+    def provenance(self) -> dict:
+        """What made it: versions, device, commit, seconds, the chunk of each selector's checkpoint."""
+        return json.loads(self._checked("provenance.json").read_text())
+
+    @property
+    def parameters(self) -> dict:
+        """What decides its result, as it was written when it began."""
+        return json.loads(self._checked("parameters.json").read_text())
+
+    def logits(self, selector: str, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Labels and logits of a frozen set by a selector's checkpoint: two float32 arrays (N,).
+
+        Raises
+        ------
+        FileNotFoundError
+            Where the run is not complete, or was not scored on the large test set.
+        """
+        if not self.is_complete:
+            raise FileNotFoundError(f"{self.folder}: no complete run; train it with notebooks/02_losses.py")
+        if name == "large":
+            with self._large() as file:
+                found = file[f"logits/{selector}/large"][:]
+            return self.rows(name)["label"], found
+        with h5py.File(self._checked("logits.h5")) as file:
+            return file[f"rows/{name}"]["label"], file[f"logits/{selector}/{name}"][:]
+
+    def rows(self, name: str) -> np.ndarray:
+        """Rows of a set that it was scored on, of dtype `mocklens.ROW` (N,)."""
+        if name == "large":  # which all runs share
+            with self._large() as file:
+                path = results_dir() / f"large-{file.attrs['set']}" / "rows.h5"
+            if not path.exists():
+                raise FileNotFoundError(
+                    f"{path}: rows of the large test set; run notebooks/02_losses.py, which writes them"
+                )
+            with h5py.File(checked(path)) as file:
+                return file["rows"][:]
+        with h5py.File(self._checked("logits.h5")) as file:
+            return file[f"rows/{name}"][:]
+
+    def fingerprint(self, selector: str) -> str:
+        """Eight hexadecimal digits of what a checkpoint says of the calibration set: another training has others."""
+        return f"{zlib.crc32(self.logits(selector, 'calibration')[1].tobytes()):08x}"
+
+    def scored_on_large(self, key: str) -> bool:
+        """Whether it was scored on the large test set of this key."""
+        if not (self.folder / "large.h5").exists():
+            return False
+        with self._large() as file:
+            return file.attrs["set"] == key
+
+    def check(self, parameters, loss: str, number: int, data_key: str) -> None:
+        """Make sure that it is the run that its folder is named for.
+
+        Raises
+        ------
+        ValueError
+            Where its ``parameters.json`` differs, naming what, or is not what was written.
+        """
+        found = self.parameters
+        wanted = parameters.experiment(loss, data_key) | {"run": number}
+        differs = sorted(k for k in wanted.keys() | found.keys() if wanted.get(k) != found.get(k))
+        if differs:
+            raise ValueError(
+                f"{self.folder} holds another run: {', '.join(differs)} differ; remove the folder to train it anew"
+            )
+
+    def _checked(self, name):
+        return checked(self.folder / name, self.folder)
+
+    def _large(self):
+        """The open file of its logits of the large test set."""
+        path = self.folder / "large.h5"
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: not scored on the large set; remove {self.folder} to train it anew")
+        return h5py.File(checked(path, self.folder))
+
+
+def run_folder(parameters, loss: str, run: int, data_key: str) -> Path:
     """``results/<profile>/<experiment>-<hash>/run_03``: the place of a run, decided by all that decides its result."""
     return results_dir() / parameters.profile / parameters.experiment_name(loss, data_key) / f"run_{run:02d}"
 
 
-def is_complete(folder):
-    """Whether a run has ended: its logits are written last."""
-    return (folder / "logits.h5").exists()
+def complete_runs(parameters, loss: str, data_key: str) -> list[Run]:
+    """The complete runs among 1 ... ``runs`` of an experiment, each checked to be what it is named for."""
+    return _complete(parameters, loss, range(1, parameters.runs + 1), data_key)
 
 
-def complete_runs(parameters, loss, data_key):
-    """Folders of the complete runs among 1 ... ``runs`` of an experiment, each checked to be what it is named for."""
-    folders = [run_folder(parameters, loss, run, data_key) for run in range(1, parameters.runs + 1)]
-    complete = [folder for folder in folders if is_complete(folder)]
-    for folder in complete:
-        check_run(folder, parameters, loss, int(folder.name[4:]), data_key)
-    return complete
+def all_runs(parameters, loss: str, data_key: str) -> list[Run]:
+    """All complete runs of an experiment that are there, beyond ``runs`` too; checked as `complete_runs`."""
+    there = run_folder(parameters, loss, 1, data_key).parent.glob("run_*")
+    return _complete(parameters, loss, sorted(int(f.name[4:]) for f in there if f.name[4:].isdigit()), data_key)
 
 
-def all_runs(parameters, loss, data_key):
-    """Folders of all complete runs of an experiment that are there, beyond ``runs`` too; checked as `complete_runs`."""
-    found = [f for f in run_folder(parameters, loss, 1, data_key).parent.glob("run_*") if f.name[4:].isdigit()]
-    found = sorted((folder for folder in found if is_complete(folder)), key=lambda folder: int(folder.name[4:]))
-    for folder in found:
-        check_run(folder, parameters, loss, int(folder.name[4:]), data_key)
+def _complete(parameters, loss, numbers, data_key):
+    found = [Run(run_folder(parameters, loss, number, data_key)) for number in numbers]
+    found = [run for run in found if run.is_complete]
+    for run in found:
+        run.check(parameters, loss, run.number, data_key)
     return found
 
 
-def scored_on_large(folder, key):
-    """Whether a run was scored on the large test set of this key."""
-    if not (folder / "large.h5").exists():
-        return False
-    with _large(folder) as file:
-        return file.attrs["set"] == key
+def median_run(runs: list[Run], selector: str = "loss") -> Run:
+    """The run of median best validation loss (the lower one of two in the middle)."""
+    best = sorted((run.history[selector].min(), run) for run in runs)
+    return best[(len(best) - 1) // 2][1]
+
+
+def hardware(runs: Iterable[Run]) -> str:
+    """What some runs were trained on, in words: devices from their provenance."""
+    return "; ".join(sorted({run.provenance["device"] for run in runs}))
 
 
 def is_kept(path):
@@ -131,12 +236,6 @@ def pack(path, folders):
     with atomic(path) as beside, zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED) as file:
         for member in sorted(f for folder in folders for f in folder.iterdir() if is_kept(f) or f.name == SUMS):
             file.write(member, member.relative_to(results_dir()))
-
-
-def median_run(folders, selector="loss"):
-    """The folder of the run of median best validation loss (the lower one of two in the middle)."""
-    best = sorted((load_history(folder)[selector].min(), folder) for folder in folders)
-    return best[(len(best) - 1) // 2][1]
 
 
 def write_logits(path, logits, rows):
@@ -178,79 +277,3 @@ def write_rows(path, rows):
     """Write rows, a structured array of dtype `mocklens.ROW` (N,), as an HDF5 file, atomically."""
     with atomic(path) as beside, h5py.File(beside, "w") as file:
         file.create_dataset("rows", data=rows, compression="gzip", shuffle=True, track_times=False)
-
-
-def load_logits(folder, selector, name):
-    """Labels and logits of a set by a selector's checkpoint: two float32 arrays (N,).
-
-    Raises
-    ------
-    FileNotFoundError
-        Where the run is not complete, or was not scored on the large test set.
-    """
-    if not is_complete(folder):
-        raise FileNotFoundError(f"{folder}: no complete run; train it with notebooks/02_losses.py")
-    if name == "large":
-        with _large(folder) as file:
-            found = file[f"logits/{selector}/large"][:]
-        return load_rows(folder, name)["label"], found
-    with h5py.File(checked(folder / "logits.h5", folder)) as file:
-        return file[f"rows/{name}"]["label"], file[f"logits/{selector}/{name}"][:]
-
-
-def _large(folder):
-    """The open file of a run's logits of the large test set."""
-    path = folder / "large.h5"
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: not scored on the large set; remove {folder} to train it anew")
-    return h5py.File(checked(path, folder))
-
-
-def load_rows(folder, name):
-    """Rows of a set that a run was scored on, of dtype `mocklens.ROW` (N,)."""
-    if name == "large":  # which all runs share
-        with _large(folder) as file:
-            path = results_dir() / f"large-{file.attrs['set']}" / "rows.h5"
-        if not path.exists():
-            raise FileNotFoundError(
-                f"{path}: rows of the large test set; run notebooks/02_losses.py, which writes them"
-            )
-        with h5py.File(checked(path)) as file:
-            return file["rows"][:]
-    with h5py.File(checked(folder / "logits.h5", folder)) as file:
-        return file[f"rows/{name}"][:]
-
-
-def fingerprint(folder, selector):
-    """Eight hexadecimal digits of what a checkpoint says of the calibration set: another training has others."""
-    return f"{zlib.crc32(load_logits(folder, selector, 'calibration')[1].tobytes()):08x}"
-
-
-def load_provenance(folder):
-    """What made a run: versions, device, commit, seconds, the chunk of each selector's checkpoint."""
-    return json.loads(checked(folder / "provenance.json", folder).read_text())
-
-
-def hardware(folders):
-    """What some runs were trained on, in words: devices from their provenance."""
-    return "; ".join(sorted({load_provenance(folder)["device"] for folder in folders}))
-
-
-def load_history(folder):
-    """History of a run, a pandas data frame with a row a chunk."""
-    return pd.read_csv(checked(folder / "history.csv", folder))
-
-
-def check_run(folder, parameters, loss, run, data_key):
-    """Make sure that a folder holds the run it is named for.
-
-    Raises
-    ------
-    ValueError
-        Where its ``parameters.json`` differs, naming what, or is not what was written.
-    """
-    found = json.loads(checked(folder / "parameters.json", folder).read_text())
-    wanted = parameters.experiment(loss, data_key) | {"run": run}
-    differs = sorted(k for k in wanted.keys() | found.keys() if wanted.get(k) != found.get(k))
-    if differs:
-        raise ValueError(f"{folder} holds another run: {', '.join(differs)} differ; remove the folder to train it anew")

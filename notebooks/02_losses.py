@@ -12,8 +12,7 @@
 # Which loss performs best in precision or recall?  (Van Lohuizen 2021, sections 3.4, 3.5 and 5.1.)  This notebook
 # trains what is missing, or loads it, and draws Table 5.1 with the thesis' numbers beside ours, Figures 5.1, 5.2 and
 # 7.1 to 7.6, and the training curves.  Then it asks what the thesis does not: is a soft loss doing more than moving the
-# threshold?  And how much of the published table is the way its checkpoints were chosen?  At the end it scores real
-# stamps.
+# threshold?  And how much of the published table is the way its checkpoints were chosen?
 #
 #     papermill notebooks/02_losses.py out.ipynb -f params/fbeta.yaml
 #
@@ -31,24 +30,21 @@ protocol: str = None  # text (default): as described; code: as the published run
 lens_prior: float = None  # share of lenses in the sky, for purity
 sky_contaminants: float = None  # share of contaminants among what is no lens in that sky
 data: str = None  # folder in the thesis' layout; None: the embedded survey
-real_stamps: str = None  # folder of FITS stamps to score at the end
 workers: int = None  # processes that make stamps; None: all cores
 
 # %%
-import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 
-from lensdet import parameters, storage
-from lensdet import runs as results
+from lensdet import parameters
 from lensdet.chapters import schematics, style
 from lensdet.chapters.losses import figures as loss_figures
 from lensdet.chapters.losses import tables, threshold_control
-from lensdet.data import stamps
-from lensdet.evaluation import calibration, metrics
-from lensdet.evaluation import scores as saved_scores
+from lensdet.evaluation import calibration
 from lensdet.experiments import NETWORKS
 from lensdet.network import training
+from lensdet.runs import hardware
+from lensdet.study import Study
 
 p = parameters.from_notebook(globals())
 style.plt.rcParams.update(style.STYLE)
@@ -68,13 +64,14 @@ schematics.confusion_matrix()
 # ## Train what is missing
 
 # %%
-key = training.train_missing(p)
-folders = {experiment: results.complete_runs(p, experiment, key) for experiment in p.experiments}
-histories = {experiment: [results.load_history(f) for f in found] for experiment, found in folders.items()}
-weights = saved_scores.resamples(p, key)
-made = {"runs": min(map(len, folders.values()))}
-headline = made | {"hardware": results.hardware(folder for found in folders.values() for folder in found)}
-pd.DataFrame({e: {"folder": f[0].parent.name, "runs": len(f)} for e, f in folders.items()}).T
+study = Study(p)
+study.train_missing()
+found = {experiment: study.runs(experiment) for experiment in p.experiments}
+histories = {experiment: [run.history for run in runs] for experiment, runs in found.items()}
+weights = study.resamples()
+made = {"runs": min(map(len, found.values()))}
+headline = made | {"hardware": hardware(run for runs in found.values() for run in runs)}
+pd.DataFrame({e: {"folder": runs[0].folder.parent.name, "runs": len(runs)} for e, runs in found.items()}).T
 
 # %% [markdown]
 # ## Table 5.1
@@ -88,7 +85,7 @@ pd.DataFrame({e: {"folder": f[0].parent.name, "runs": len(f)} for e, f in folder
 # so that it lies near the thesis' after a million images.  What the losses differ by is one.
 
 # %%
-table = tables.table_5_1(p, key, weights)
+table = tables.table_5_1(study, weights)
 wide = tables.readable(table)
 style.save_table(table, "table_5_1", p, wide, **headline)
 wide.style.set_properties(**{"white-space": "normal", "text-align": "left"})
@@ -99,7 +96,7 @@ wide.style.set_properties(**{"white-space": "normal", "text-align": "left"})
 # Rows that chose the same checkpoint lie on top of each other.
 
 # %%
-read = {model: saved_scores.scores(p, key, model) for model in saved_scores.models(p)}
+read = {model: study.scores(model) for model in study.models}
 read = {model: s for model, s in read.items() if s is not None}
 figure = loss_figures.f_beta_curves(read, p.selection_beta)
 style.face(figure, p, **headline)
@@ -111,7 +108,7 @@ style.save(figure, "fig_5_1", p)
 # The run of median validation loss of each model (the thesis does not say which of the ten it shows).
 
 # %%
-bold = {model: (s.labels, s.logits, saved_scores.median_run(p, key, model, s)) for model, s in read.items()}
+bold = {model: (s.labels, s.logits, study.median_run(model, s)) for model, s in read.items()}
 shown = {model: (labels, logits[k], read[model].runs[k]) for model, (labels, logits, k) in bold.items()}
 figure = loss_figures.histograms(shown)
 style.face(figure, p, **made)
@@ -143,7 +140,7 @@ style.save(figure, "02_training", p)
 # all, cross-entropy read at that threshold does the same.  The thesis never looks.
 
 # %%
-matched = threshold_control.matched(p, key, weights)
+matched = threshold_control.matched(study, weights)
 style.save_table(matched, "02_matched", p, threshold_control.readable(matched), **made)
 forest = matched[matched["at"].str.startswith("that of") & (matched.matched == "recall")] if len(matched) else matched
 own = forest["at"].str.removeprefix("that of ") == forest["model"] if len(forest) else []
@@ -163,7 +160,7 @@ threshold_control.readable(matched)
 # What a user would do: every model at the threshold of its best F_beta on the calibration set, read on the test set.
 
 # %%
-deployed = threshold_control.deployed(p, key, weights)
+deployed = threshold_control.deployed(study, weights)
 wide = tables.readable(deployed)
 style.save_table(deployed, "02_own_thresholds", p, wide, **made)
 wide
@@ -180,7 +177,7 @@ style.save(figure, "02_roc", p)
 # set; one point a run.
 
 # %%
-effective = threshold_control.effective_thresholds(p, key)
+effective = threshold_control.effective_thresholds(study)
 if len(effective):
     style.save_table(effective, "02_effective_thresholds", p, **made)
     figure = loss_figures.effective(effective)
@@ -197,7 +194,7 @@ Markdown(threshold_control.effective_answer(effective))
 # for the run of median validation loss.  The test set is half lenses: a sky with few of them needs the prior as well.
 
 # %%
-errors = threshold_control.calibrated(p, key)
+errors = threshold_control.calibrated(study)
 style.save_table(errors, "02_calibration", p, **made)
 temperatures = errors.set_index(["model", "run"])["temperature"]
 curves = {
@@ -218,14 +215,14 @@ errors.groupby("model", sort=False).mean(numeric_only=True).drop(columns="run")
 # intervals.
 
 # %%
-wrong = threshold_control.false_positives(p, key)
+wrong = threshold_control.false_positives(study)
 style.save_table(wrong, "02_false_positives", p, **made)
 figure = loss_figures.false_positive_rates(wrong)
 style.face(figure, p, **made)
 style.save(figure, "02_false_positives", p)
 
 # %%
-contaminant = (saved_scores.load_truth(p, key)["host"] == "contaminant").to_numpy()
+contaminant = (study.truth()["host"] == "contaminant").to_numpy()
 figure = loss_figures.inspected(bold, contaminant, p.sky_contaminants, p.lens_prior)
 style.face(figure, p, **made)
 style.save(figure, "02_inspected", p)
@@ -242,46 +239,9 @@ sky.round(4)
 # enlarging, has switches of its own: `redraw_validation`, `zoom_direction`, `interpolation`.)
 
 # %%
-both = tables.protocols(p, key, weights)
+both = tables.protocols(study, weights)
 style.save_table(both, "02_protocols", p, **made)
 both.round(3)
 
 # %%
-Markdown(threshold_control.selection_answer(p, threshold_control.selection(p, key, weights)))
-
-# %% [markdown]
-# ## Real stamps, ranked
-#
-# Public stamps of galaxies and lens candidates (credit: KiDS/ESO, CFHTLS, HSC, DES, NDWFS, DESI Legacy), scored by
-# the run of median validation loss of each loss, sorted by the first.  So few and so mixed a set shows that reading and
-# scoring work, and how foreign real pixels are to a network that learnt from simulated ones.  It measures neither
-# completeness nor purity: few candidates are confirmed, and the galaxies are unvetted.
-
-# %%
-folder = storage.real_stamps(p)
-files = stamps.fits_below(folder)
-scores = {}
-if files:
-    left_out = storage.build_dir() / p.profile / "02_real_rejected.csv"
-    real = stamps.read_stamps(files, p.on_bad, p.workers, rejected=left_out, description=None)
-    for loss, found in folders.items():
-        logits = training.score_stamps(results.median_run(found), folder, real.paths, real.pixels)
-        if logits is not None:
-            scores[loss] = metrics.probability(logits)
-if scores:
-    first = next(iter(scores))
-    order = np.argsort(-scores[first], kind="stable")[:48]
-    candidate = ["lens_candidates" in path.relative_to(folder).parts for path in real.paths]
-    numbers = [" ".join(f"{s[i]:.2f}" for s in scores.values()) for i in order]
-    titles = [f"{'candidate' * candidate[i]}\n{text}" for i, text in zip(order, numbers, strict=True)]
-    figure = style.stamps(np.sqrt(stamps.normalise(real.pixels[order])), titles, columns=8, size=1.15)
-    words = (
-        f"{len(order)} of {len(real.paths)} real stamps, by the probability of {first}; above each: {', '.join(scores)}"
-    )
-    figure.suptitle(words, fontsize=9)
-elif files:
-    figure = style.empty("No scores: none of these stamps can be used, or there are no weights to score them with.")
-else:
-    figure = style.empty("No real stamps here: set the parameter real_stamps to a folder of FITS stamps.")
-style.face(figure, p, **made)
-style.save(figure, "02_real_stamps", p)
+Markdown(threshold_control.selection_answer(p, threshold_control.selection(study, weights)))

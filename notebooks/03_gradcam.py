@@ -34,23 +34,24 @@ import pandas as pd
 from IPython.display import Markdown
 
 from lensdet import parameters
-from lensdet import runs as results
 from lensdet.chapters import style
 from lensdet.chapters.gradcam import figures as gradcam_figures
 from lensdet.chapters.gradcam import measurements
 from lensdet.data import frozen_sets, mocklens
-from lensdet.evaluation import scores as saved_scores
 from lensdet.network import gradcam, training
+from lensdet.runs import median_run
+from lensdet.study import Study
 
 p = parameters.from_notebook(globals())
 style.plt.rcParams.update(style.STYLE)
 print(training.banner(p))
-key = training.train_missing(p)
-truth, weights = saved_scores.load_truth(p, key), saved_scores.resamples(p, key)
+study = Study(p)
+study.train_missing()
+truth, weights = study.truth(), study.resamples()
 stamps, rows = frozen_sets.frozen_bank(p, "test")
 images = mocklens.images(stamps, "test", rows)
 looked = sorted(p.experiments, key=lambda experiment: experiment not in ("bce", "fbeta"))[:2]
-folders = {e: results.median_run(results.complete_runs(p, e, key)) for e in looked}
+folders = {e: median_run(study.runs(e)).folder for e in looked}
 found = {experiment: measurements.measure(p, folder) for experiment, folder in folders.items()}
 heat = {e: {layer: f[f"heat/{layer}"] for layer in gradcam.LAYERS} for e, f in found.items()}
 labels, n = truth["label"].to_numpy(), range(len(truth))

@@ -36,32 +36,31 @@ from lensdet.chapters.information import detection_model, selection_function
 from lensdet.chapters.information import figures as information_figures
 from lensdet.data import frozen_sets
 from lensdet.evaluation import metrics
-from lensdet.evaluation import scores as saved_scores
 from lensdet.experiments import BCE, F_1, F_BETA
 from lensdet.network import training
+from lensdet.study import Study
 
 p = parameters.from_notebook(globals())
 style.plt.rcParams.update(style.STYLE)
 print(training.banner(p))
-key = training.train_missing(p)
+study = Study(p)
+study.train_missing()
 estimator = {"text": "negative", "code": "code"}[p.protocol]
 truth = {}
 for name in ("test", "information"):
-    table = saved_scores.load_truth(p, key, name)
+    table = study.truth(name)
     table = table[table["label"] == 1].reset_index(drop=True)
-    truth[name] = table.assign(fraction=selection_function.kept_fractions(p, key, name)[estimator])
+    truth[name] = table.assign(fraction=selection_function.kept_fractions(study, name)[estimator])
 wanted = {"bce": BCE, "fbeta": F_BETA, "f1": F_1}
-read = {model: {} for loss, model in wanted.items() if loss in p.experiments} or {
-    next(iter(saved_scores.models(p))): {}
-}
+read = {model: {} for loss, model in wanted.items() if loss in p.experiments} or {next(iter(study.models)): {}}
 pooled = {}  # of all runs, on the information set
 for model in read:
     for name, table in truth.items():
         # the larger set is scored by the checkpoint of lowest loss alone, under either protocol
-        s = saved_scores.scores(p, key, model, name, "text" if name == "information" else None)
+        s = study.scores(model, name, "text" if name == "information" else None)
         if s is None:
             raise RuntimeError(f"{model}: every run diverged; leave it out of `experiments`")
-        read[model][name] = metrics.probability(s.logits[saved_scores.median_run(p, key, model, s)])[: len(table)]
+        read[model][name] = metrics.probability(s.logits[study.median_run(model, s)])[: len(table)]
     pooled[model] = (s.logits >= 0).astype(float)
 made = {"runs": 1}
 

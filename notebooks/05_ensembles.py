@@ -40,9 +40,9 @@ from lensdet.chapters.ensembles import summary as ensemble_summary
 from lensdet.chapters.ensembles import tables as ensemble_tables
 from lensdet.chapters.losses import tables
 from lensdet.evaluation import ensembles as methods
-from lensdet.evaluation import scores as saved_scores
 from lensdet.experiments import ENSEMBLES
 from lensdet.network import training
+from lensdet.study import Study
 
 p = parameters.from_notebook(globals())
 style.plt.rcParams.update(style.STYLE)
@@ -54,8 +54,9 @@ print(training.banner(p, [*losses, *dynamic]))
 # ## Train what is missing
 
 # %%
-key = training.train_missing(p, experiments=[*losses, *dynamic])
-weights = saved_scores.resamples(p, key)
+study = Study(p)
+study.train_missing([*losses, *dynamic])
+weights = study.resamples()
 made = {"runs": p.runs}
 
 
@@ -72,7 +73,7 @@ def show(figure, name):
 # together; so is ours in that column.  Beside ours at p = 0.5 stands what the thesis' precision and recall imply.
 
 # %%
-found = ensemble_tables.pairs(p, key)
+found = ensemble_tables.pairs(study)
 measured = ensemble_tables.measure(p, found, weights)
 table = ensemble_tables.table_5_2(measured, found)
 wide = tables.readable(table)
@@ -80,7 +81,7 @@ style.save_table(table, "table_5_2", p, wide, **made)
 wide.style.set_properties(**{"white-space": "normal", "text-align": "left"})
 
 # %%
-Markdown(ensemble_summary.members_by_rule(tables.table_5_1(p, key, weights)))
+Markdown(ensemble_summary.members_by_rule(tables.table_5_1(study, weights)))
 
 # %% [markdown]
 # ## Figures 5.15 to 5.18
@@ -104,16 +105,16 @@ for ensemble in chosen:
 
 # %%
 used = {
-    ensemble: methods.dynamic_weights(p, key, ensemble)
+    ensemble: methods.dynamic_weights(study, ensemble)
     if ensemble in dynamic
-    else methods.nelder_mead_weights(p, key, ensemble)
+    else methods.nelder_mead_weights(study, ensemble)
     for ensemble in chosen
 }
 member_weights = ensemble_tables.weights_table(used)
 style.save_table(member_weights, "05_weights", p, **made)
 for size in sorted({ENSEMBLES[ensemble].size for ensemble in chosen}):
     print(
-        "{} of {} members are copies of another, in ensembles of {}".format(*ensemble_tables.copies(p, key, size), size)
+        "{} of {} members are copies of another, in ensembles of {}".format(*ensemble_tables.copies(study, size), size)
     )
 member_weights.round(3)
 
@@ -128,16 +129,16 @@ member_weights.round(3)
 
 # %%
 nelder_mead = [ensemble for ensemble in chosen if ensemble not in dynamic]
-code = p.model_copy(update={"protocol": "code"})
+code = study.changed(protocol="code")
 if nelder_mead:
-    raw = {ensemble: methods.nelder_mead_weights(code, key, ensemble) for ensemble in nelder_mead}
+    raw = {ensemble: methods.nelder_mead_weights(code, ensemble) for ensemble in nelder_mead}
     rows = {ensemble: ensemble_tables.weights_table({ensemble: w}) for ensemble, w in raw.items()}
-    curves = {ensemble: ensemble_summary.bumps(code, key, ensemble, w) for ensemble, w in raw.items()}
+    curves = {ensemble: ensemble_summary.bumps(code, ensemble, w) for ensemble, w in raw.items()}
     style.save_table(pd.concat(rows.values()).assign(protocol="code"), "05_raw_weights", p, **made)
     figure, words = ensemble_figures.raw_weights(rows, curves), ensemble_summary.bumps_answer(curves)
 else:
     figure, words = style.empty("No Nelder-Mead ensemble among those asked for."), ""
-style.face(figure, code, **made)
+style.face(figure, code.parameters, **made)
 style.save(figure, "05_raw_weights", p)
 Markdown(words)
 
@@ -150,7 +151,7 @@ Markdown(words)
 # `most_frequent`: naming always the same one would be right.
 
 # %%
-learned = pd.concat([pd.DataFrame(), *(ensemble_summary.targets(p, key, ensemble) for ensemble in dynamic)])
+learned = pd.concat([pd.DataFrame(), *(ensemble_summary.targets(study, ensemble) for ensemble in dynamic)])
 if len(learned):
     style.save_table(learned, "05_targets", p, **made)
 learned.round(3)

@@ -43,18 +43,19 @@ from lensdet.chapters.maxtree import figures as segmentation_figures
 from lensdet.chapters.maxtree import summary as segmentation_summary
 from lensdet.chapters.maxtree import sweep as segmentation_sweep
 from lensdet.data import frozen_sets, maxtree, mocklens, stamps
-from lensdet.data.bank import data_key
-from lensdet.evaluation import scores as saved_scores
 from lensdet.network import training
+from lensdet.study import Study
 
 p = parameters.from_notebook(globals())
 style.plt.rcParams.update(style.STYLE)
 losses = list(p.experiments) if experiments else ["bce"]
 preset = p.protocol if p.segmentation == "none" else p.segmentation
-plain, segmented = (p.model_copy(update={"segmentation": s, "experiments": tuple(losses)}) for s in ("none", preset))
-asked = preset if segmented.maxtree() == maxtree.PRESETS[preset] else f"{preset}, modified"
-settings = {**maxtree.PRESETS, asked: segmented.maxtree()}
-print(training.banner(plain, losses), training.banner(segmented, losses), sep="\n")
+study = Study(p)
+plain, segmented = (study.changed(segmentation=s, experiments=tuple(losses)) for s in ("none", preset))
+own = segmented.parameters.maxtree()
+asked = preset if own == maxtree.PRESETS[preset] else f"{preset}, modified"
+settings = {**maxtree.PRESETS, asked: own}
+print(training.banner(plain.parameters, losses), training.banner(segmented.parameters, losses), sep="\n")
 
 
 def show(figure, name, **made):
@@ -108,8 +109,7 @@ show(segmentation_figures.stages(shown, settings[asked]), "fig_5_19")
 grid = segmentation_sweep.grid()
 grid += [s for s in settings.values() if s not in grid]
 grid += segmentation_sweep.RADII
-key = data_key(p)
-swept = segmentation_sweep.kept(p, key, grid)
+swept = segmentation_sweep.kept(study, grid)
 style.save_table(swept, "06_sweep", p)
 best = segmentation_sweep.best(swept)
 if best is None:
@@ -125,19 +125,19 @@ show(figure, "06_sweep")
 # without a training.
 
 # %%
-training.train_missing(plain, experiments=losses)
-training.train_missing(segmented, experiments=losses)
+plain.train_missing(losses)
+segmented.train_missing(losses)
 unaltered = {"maxtree_area": None, "maxtree_decay": None, "maxtree_tolerance": None}
-ways = {how: plain.model_copy(update={"segmentation": how, **unaltered}) for how in maxtree.PRESETS}
+ways = {how: plain.changed(segmentation=how, **unaltered) for how in maxtree.PRESETS}
 ways = {"none": plain, **ways, asked: segmented}
 chosen = None if best is None else segmentation_sweep.trained_with(plain, grid[best])
 if chosen is not None and grid[best] not in settings.values():
-    training.train_missing(chosen, experiments=losses)
+    chosen.train_missing(losses)
     ways[segmentation_sweep.words(swept.loc[best])] = chosen
 elif best is not None:
     reason = "are a preset" if grid[best] in settings.values() else "leave a step out, which no training can"
     print(f"no training with the best settings: they {reason}")
-weights = saved_scores.resamples(plain, key)
+weights = plain.resamples()
 made = {"runs": p.runs}
 
 # %% [markdown]
@@ -147,7 +147,7 @@ made = {"runs": p.runs}
 # with the other preset stand there where they have been trained.
 
 # %%
-found = segmentation_summary.pairs(ways, key)
+found = segmentation_summary.pairs(ways)
 table = segmentation_summary.table_5_3(p, found, weights)
 wide = tables.readable(table)
 style.save_table(table, "table_5_3", p, wide, **made)
@@ -212,4 +212,4 @@ levels.round(1)
 
 # %%
 answer = segmentation_summary.answer(p, differences, total, binned, discs, swept, removed, drawn)
-Markdown(f"{segmentation_summary.training_time(ways, key)}\n\n{answer}")
+Markdown(f"{segmentation_summary.training_time(ways)}\n\n{answer}")

@@ -15,6 +15,7 @@ from lensdet.chapters.candidates import domain_shift, independent_test
 from lensdet.chapters.maxtree import sweep as segmentation_sweep
 from lensdet.data import frozen_sets, maxtree
 from lensdet.network import finders as weights
+from lensdet.runs import Run
 
 RESULTS = Path(__file__).parents[1] / "results"
 # Each folder, and what a user gives to have it found.  A folder that is added to results/ is added here; no name here
@@ -112,7 +113,7 @@ def test_its_runs_are_those_it_is_named_for(folder, committed):
         content = json.loads((run / "parameters.json").read_text())
         content.pop("run")
         assert folder.endswith(f"-{storage.digest(content)}")
-        _, logits = results.load_logits(run, "loss", "test")
+        _, logits = Run(run).logits("loss", "test")
         assert len(logits) == 2 * p.frozen_size
 
 

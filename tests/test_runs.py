@@ -17,6 +17,7 @@ from lensdet.data import mocklens
 from lensdet.machinery import drawing, paper
 from lensdet.network.checkpoints import SELECTORS
 from lensdet.papermill import engine as papermill_engine
+from lensdet.runs import Run
 from lensdet.survey import ranking
 
 KEY = "0123abcd"
@@ -100,7 +101,7 @@ def test_floats_come_back_exactly(tmp_path):
     values = np.concatenate([rng.normal(size=50) * 10.0 ** rng.integers(-300, 300, 50), [0.1, 1 / 3, 5e-324, np.nan]])
     frame = pd.DataFrame({"chunk": np.arange(len(values)), "loss": values})
     storage.write_csv(tmp_path / "history.csv", frame)
-    read = runs.load_history(tmp_path)
+    read = Run(tmp_path).history
     assert read["loss"].to_numpy().tobytes() == values.tobytes()
     assert read["chunk"].dtype == int
     content = {"b": list(values[:-1]), "a": None}
@@ -111,7 +112,7 @@ def test_floats_come_back_exactly(tmp_path):
 
 def test_logits_come_back_exactly(here, smoke):
     folder = write_run(smoke, "bce", 3)
-    labels, logits = runs.load_logits(folder, "code_loss", "test")
+    labels, logits = Run(folder).logits("code_loss", "test")
     assert labels.dtype == logits.dtype == np.float32
     np.testing.assert_array_equal(labels, [1, 1, 0])
     np.testing.assert_array_equal(logits, [3, 4, 5])
@@ -138,10 +139,10 @@ def test_sums_are_those_of_sha256sum(here, smoke):
 @pytest.mark.parametrize(
     "name, load",
     [
-        ("logits.h5", lambda folder, p: runs.load_logits(folder, "loss", "test")),
-        ("logits.h5", lambda folder, p: runs.load_rows(folder, "test")),
-        ("history.csv", lambda folder, p: runs.load_history(folder)),
-        ("provenance.json", lambda folder, p: runs.load_provenance(folder)),
+        ("logits.h5", lambda folder, p: Run(folder).logits("loss", "test")),
+        ("logits.h5", lambda folder, p: Run(folder).rows("test")),
+        ("history.csv", lambda folder, p: Run(folder).history),
+        ("provenance.json", lambda folder, p: Run(folder).provenance),
         ("parameters.json", lambda folder, p: runs.complete_runs(p, "bce", KEY)),
     ],
 )
@@ -199,11 +200,11 @@ def test_only_complete_runs_count(here, smoke):
     p = smoke.model_copy(update={"runs": 3})
     folders = [write_run(p, "bce", run) for run in (1, 2, 3, 4)]
     (folders[1] / "logits.h5").unlink()
-    assert not runs.is_complete(folders[1])
+    assert not Run(folders[1]).is_complete
     assert runs.complete_runs(p, "bce", KEY) == [folders[0], folders[2]]
     assert runs.complete_runs(p, "f1", KEY) == []
     with pytest.raises(FileNotFoundError, match="run_02.*no complete run; train it"):
-        runs.load_logits(folders[1], "loss", "test")
+        Run(folders[1]).logits("loss", "test")
 
 
 def test_another_hash_is_never_loaded(here, smoke):
@@ -226,7 +227,7 @@ def test_another_hash_is_never_loaded(here, smoke):
 )
 def test_what_differs_is_named(here, smoke, change, words):
     folder = write_run(smoke, "bce", 1)
-    runs.check_run(folder, smoke, "bce", 1, KEY)
+    Run(folder).check(smoke, "bce", 1, KEY)
     found = json.loads((folder / "parameters.json").read_text())
     storage.write_json(folder / "parameters.json", found | change)
     with pytest.raises(ValueError, match=f"{folder} holds another run: {words}"):
@@ -239,7 +240,7 @@ def test_a_missing_parameter_differs_too(here, smoke):
     del found["patience"]
     storage.write_json(folder / "parameters.json", found)
     with pytest.raises(ValueError, match="patience differ"):
-        runs.check_run(folder, smoke, "bce", 1, KEY)
+        Run(folder).check(smoke, "bce", 1, KEY)
 
 
 @pytest.mark.parametrize("best, median", [([3.0], 1), ([3.0, 1.0], 2), ([3.0, 1.0, 2.0], 3), ([4.0, 1.0, 3.0, 2.0], 4)])

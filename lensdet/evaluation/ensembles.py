@@ -13,11 +13,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from lensdet import runs as results
 from lensdet.data.random import stream
 from lensdet.evaluation import metrics, thresholds
 from lensdet.evaluation.scores import Scores
 from lensdet.experiments import ENSEMBLES, INPUT_DEPENDENT, MEMBERS, NETWORKS, baseline
+from lensdet.runs import Run, all_runs, run_folder
 
 TOLERANCE, ITERATIONS = 1e-6, 200  # of Nelder-Mead; iterations for each member (section 4.6)
 REJECTED = -1e9  # the logit of what the first stage of a cascade leaves out: below any of the second
@@ -59,7 +59,7 @@ def dynamic(parameters):
     return [ensemble for ensemble in possible(parameters) if ensemble in INPUT_DEPENDENT]
 
 
-def load(parameters, data_key, models, name="test"):
+def load(study, models, name="test"):
     """`Members` of a frozen set: those rows of Table 5.1, runs 1 ... ``runs``.
 
     Raises
@@ -69,12 +69,12 @@ def load(parameters, data_key, models, name="test"):
     ValueError
         Where its logits are not finite, or it was scored on another set than the others.  Both name the run.
     """
-    numbers = np.arange(1, parameters.runs + 1)
-    runs = [run_members(parameters, data_key, models, int(i)) for i in numbers]
+    numbers = np.arange(1, study.parameters.runs + 1)
+    runs = [run_members(study.parameters, study.key, models, int(i)) for i in numbers]
     found = [read(members, name) for members in runs]
     for i, members in zip(numbers, runs, strict=True):
-        for (folder, _), model in zip(members, models, strict=True):
-            results.check_run(folder, parameters, NETWORKS[model].loss, int(i), data_key)
+        for (run, _), model in zip(members, models, strict=True):
+            run.check(study.parameters, NETWORKS[model].loss, int(i), study.key)
     if name != "training":  # of that every run has its own
         for members, (rows, _) in zip(runs, found, strict=True):
             _same_rows(members[0][0], rows, found[0][0], name)
@@ -83,29 +83,29 @@ def load(parameters, data_key, models, name="test"):
 
 
 def read(members, name):
-    """Rows (N,) and logits, float64 (N, m), of some members on one set: pairs of run folder and selector.
+    """Rows (N,) and logits, float64 (N, m), of some members on one set: pairs of `Run` and selector.
 
     Raises as `load`.
     """
     rows, logits = None, []
-    for folder, selector in members:
-        if not results.is_complete(folder):
-            raise FileNotFoundError(f"{folder}: no complete run, and an ensemble needs run i of every member; train it "
-                                    "with notebooks/02_losses.py, or ask for fewer `runs`")  # fmt: skip
-        these = results.load_rows(folder, name)
+    for run, selector in members:
+        if not run.is_complete:
+            raise FileNotFoundError(f"{run.folder}: no complete run, and an ensemble needs run i of every member; "
+                                    "train it with notebooks/02_losses.py, or ask for fewer `runs`")  # fmt: skip
+        these = run.rows(name)
         rows = these if rows is None else rows
-        _same_rows(folder, these, rows, name)
-        logits.append(results.load_logits(folder, selector, name)[1].astype(float))
+        _same_rows(run, these, rows, name)
+        logits.append(run.logits(selector, name)[1].astype(float))
         if not np.isfinite(logits[-1]).all():
-            raise ValueError(f"{folder}: {selector} has logits of the {name} set that are not finite: the training "
+            raise ValueError(f"{run.folder}: {selector} has logits of the {name} set that are not finite: the training "
                              "diverged; leave the run out with fewer `runs`, or train it anew")  # fmt: skip
     return rows, np.stack(logits, -1)
 
 
-def _same_rows(folder, rows, others, name):
+def _same_rows(run, rows, others, name):
     if not np.array_equal(rows, others):
         raise ValueError(
-            f"{folder}: its {name} set is not that of the other members; remove the folder to train it anew"
+            f"{run.folder}: its {name} set is not that of the other members; remove the folder to train it anew"
         )
 
 
@@ -158,19 +158,19 @@ def nelder_mead(labels, logits, protocol, rng):
     return raw, used
 
 
-def nelder_mead_weights(parameters, data_key, ensemble):
+def nelder_mead_weights(study, ensemble):
     """`Weights` of ``NM_3`` or ``NM_6`` for each run."""
-    protocol = parameters.protocol
-    fit = load(parameters, data_key, ENSEMBLES[ensemble].members, {"text": "calibration", "code": "training"}[protocol])
+    protocol = study.parameters.protocol
+    fit = load(study, ENSEMBLES[ensemble].members, {"text": "calibration", "code": "training"}[protocol])
     labels = np.broadcast_to(fit.labels, fit.logits.shape[:-1])
     found = [
-        nelder_mead(y, z, protocol, stream(parameters.seed, f"nelder-mead/{ensemble}", int(run)))
+        nelder_mead(y, z, protocol, stream(study.parameters.seed, f"nelder-mead/{ensemble}", int(run)))
         for y, z, run in zip(labels, fit.logits, fit.runs, strict=True)
     ]
     return Weights(*map(np.stack, zip(*found, strict=True)))
 
 
-def dynamic_weights(parameters, data_key, ensemble, name="test"):
+def dynamic_weights(study, ensemble, name="test"):
     """Weights (R, N, m) that the trained DE_m of ``IDE_3`` or ``IDE_6`` gives the members for each image.
 
     Raises
@@ -178,44 +178,44 @@ def dynamic_weights(parameters, data_key, ensemble, name="test"):
     FileNotFoundError, ValueError
         As `load`; and where a member was trained anew since.
     """
-    selector, found = {"text": "loss", "code": "accuracy"}[parameters.protocol], []
-    for run in range(1, parameters.runs + 1):
-        folder = results.run_folder(parameters, ensemble, run, data_key)
-        rows, logits = read([(folder, selector)], name)
-        results.check_run(folder, parameters, ensemble, run, data_key)
-        members = run_members(parameters, data_key, ENSEMBLES[ensemble].members, run)
-        _same_rows(folder, rows, results.load_rows(members[0][0], name), name)
-        if results.load_provenance(folder)["members"] != [results.fingerprint(*member) for member in members]:
-            raise ValueError(f"{folder}: a member was trained anew since; remove the folder to train it for these")
+    selector, found = {"text": "loss", "code": "accuracy"}[study.parameters.protocol], []
+    for i in range(1, study.parameters.runs + 1):
+        run = Run(run_folder(study.parameters, ensemble, i, study.key))
+        rows, logits = read([(run, selector)], name)
+        run.check(study.parameters, ensemble, i, study.key)
+        members = run_members(study.parameters, study.key, ENSEMBLES[ensemble].members, i)
+        _same_rows(run, rows, members[0][0].rows(name), name)
+        if run.provenance["members"] != [member.fingerprint(by) for member, by in members]:
+            raise ValueError(f"{run.folder}: a member was trained anew since; remove the folder to train it for these")
         found.append(logits[..., 0])
     return softmax(np.stack(found), -1)
 
 
 def run_members(parameters, data_key, models, run):
-    """Folder and selector of some rows of Table 5.1 for one run."""
+    """`Run` and selector of some rows of Table 5.1, for their runs of one number."""
     networks = [NETWORKS[model] for model in models]
-    return [(results.run_folder(parameters, network.loss, run, data_key), network.checkpoint[parameters.protocol])
+    return [(Run(run_folder(parameters, network.loss, run, data_key)), network.checkpoint[parameters.protocol])
             for network in networks]  # fmt: skip
 
 
-def scores(parameters, data_key, ensemble, name="test"):
+def scores(study, ensemble, name="test"):
     """`scores.Scores` of ``NM_3``, ``NM_6``, ``IDE_3`` or ``IDE_6``: what the members say, weighed."""
-    members = load(parameters, data_key, ENSEMBLES[ensemble].members, name)
+    members = load(study, ENSEMBLES[ensemble].members, name)
     if ensemble in INPUT_DEPENDENT:
-        weights = dynamic_weights(parameters, data_key, ensemble, name)
+        weights = dynamic_weights(study, ensemble, name)
     else:
-        weights = nelder_mead_weights(parameters, data_key, ensemble).used[:, None]
+        weights = nelder_mead_weights(study, ensemble).used[:, None]
     return Scores(members.labels, mix(members.logits, weights), members.runs)
 
 
-def baselines(parameters, data_key, size, name="test"):
+def baselines(study, size, name="test"):
     """`Scores` of what an ensemble of that size has to beat, by name; what is fitted is fitted on the calibration set.
 
     ``mean``: equal weights.  ``best member``: the one of least mean squared error, of each run.  ``stacking``: logistic
     regression on the standardised logits.  ``oracle``: for each image the member closest to its label, which uses the
     labels and cannot be attained.
     """
-    fit, members = (load(parameters, data_key, MEMBERS[size], each) for each in ("calibration", name))
+    fit, members = (load(study, MEMBERS[size], each) for each in ("calibration", name))
     once = np.stack([distinct(z) for z in fit.logits]).astype(float)
     error = np.mean((metrics.probability(fit.logits) - fit.labels[:, None]) ** 2, 1)  # (R, m)
     best = np.eye(size)[error.argmin(-1)]
@@ -233,25 +233,25 @@ def baselines(parameters, data_key, size, name="test"):
     return {baseline(kind, size): Scores(members.labels, logits, members.runs) for kind, logits in found.items()}
 
 
-def same_loss(parameters, data_key, model, size, name="test"):
+def same_loss(study, model, size, name="test"):
     """`Scores` of the mean of ``size`` runs of one row of Table 5.1: runs i ... i + size - 1, and round again.
 
     All complete runs in results/ serve, also beyond ``runs``; one that diverged is named and left out.  These ensembles
     share members: they say nothing of other seeds.  None where there are too few runs.
     """
-    network, folders = NETWORKS[model], []
-    selector = network.checkpoint[parameters.protocol]
-    for folder in results.all_runs(parameters, network.loss, data_key):
-        if all(np.isfinite(results.load_logits(folder, selector, each)[1]).all() for each in ("calibration", "test")):
-            folders.append(folder)
+    network, runs = NETWORKS[model], []
+    selector = network.checkpoint[study.parameters.protocol]
+    for run in all_runs(study.parameters, network.loss, study.key):
+        if all(np.isfinite(run.logits(selector, each)[1]).all() for each in ("calibration", "test")):
+            runs.append(run)
         else:
-            print(f"{folder}: diverged (logits that are not finite), in no ensemble of several runs of {model}")
-    if len(folders) < size:
+            print(f"{run.folder}: diverged (logits that are not finite), in no ensemble of several runs of {model}")
+    if len(runs) < size:
         return None
-    rows, logits = read([(folder, selector) for folder in folders], name)
-    starts = range(len(folders)) if len(folders) > size else range(1)
-    parts = [logits[:, [(i + j) % len(folders) for j in range(size)]] for i in starts]
-    numbers = np.array([int(folders[i].name[4:]) for i in starts])
+    rows, logits = read([(run, selector) for run in runs], name)
+    starts = range(len(runs)) if len(runs) > size else range(1)
+    parts = [logits[:, [(i + j) % len(runs) for j in range(size)]] for i in starts]
+    numbers = np.array([runs[i].number for i in starts])
     return Scores(rows["label"], np.stack([mix(part, np.full(size, 1 / size)) for part in parts]), numbers)
 
 

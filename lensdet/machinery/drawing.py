@@ -13,14 +13,13 @@ import time
 import h5py
 from filelock import FileLock, Timeout
 
-from lensdet import runs as results
-from lensdet import storage
+from lensdet import runs, storage
 from lensdet.chapters.comparison import index
 from lensdet.experiments import ENSEMBLES, INPUT_DEPENDENT
 from lensdet.machinery import stale
-from lensdet.network import training
 from lensdet.parameters import ParameterError, resolve
 from lensdet.profiles import BEST, PROFILES
+from lensdet.runs import Run
 
 TRAIN = ("02", "03", "04", "05", "06")  # numbers of the notebooks that train what is missing
 
@@ -41,8 +40,8 @@ def needed(notebook, profile):
         wanted += [(p, name) for name in p.ensembles if name in INPUT_DEPENDENT]
     if number == "06":
         wanted.append((p.model_copy(update={"segmentation": p.protocol}), "bce"))
-    runs, key = range(1, p.runs + 1), p.survey_key()
-    return [(q, name, [results.run_folder(q, name, run, key) for run in runs]) for q, name in wanted]
+    numbers, key = range(1, p.runs + 1), p.survey_key()
+    return [(q, name, [runs.run_folder(q, name, i, key) for i in numbers]) for q, name in wanted]
 
 
 def best_profile(notebook):
@@ -55,7 +54,7 @@ def best_profile(notebook):
         return profile, f"profile {profile}, of the finders in weights/"
     for profile in BEST:
         folders = [folder for *_, folders in needed(notebook, profile) for folder in folders]
-        there, wanted = sum(map(results.is_complete, folders)), len(folders)
+        there, wanted = sum(Run(folder).is_complete for folder in folders), len(folders)
         if there == wanted:
             return profile, f"profile {profile}, {wanted} runs"
     return profile, f"profile {profile}, {there} of {wanted} runs: the others are trained first"
@@ -180,7 +179,7 @@ def side_by_side(due, jobs):
             wait(jobs - 1)
             command = [sys.executable, "-m", "lensdet", "draw", "--alone", profile, words, notebook.name[:2]]
             # in a group of its own: it is interrupted once, by us, and says so for itself
-            environment = training.SHARED | os.environ
+            environment = side_by_side.SHARED | os.environ
             running[subprocess.Popen(command, start_new_session=True, env=environment)] = notebook.stem
         wait(0)
     finally:
@@ -196,7 +195,9 @@ def trainings(notebook, profile):
     if notebook.name[:2] not in TRAIN:
         return []
     missing = [
-        (q, name) for q, name, folders in needed(notebook, profile) if not all(map(results.is_complete, folders))
+        (q, name)
+        for q, name, folders in needed(notebook, profile)
+        if not all(Run(folder).is_complete for folder in folders)
     ]
     own = ["-p", "profile", profile]
     if notebook.name[:2] == "06":
@@ -244,13 +245,12 @@ def compare(profile):
     It takes seconds, or a minute on the large test set, and is written whatever is stale.
     """
     from lensdet.chapters.comparison import claims
-    from lensdet.data import bank, frozen_sets
-    from lensdet.evaluation import scores as saved_scores
+    from lensdet.data import frozen_sets
+    from lensdet.study import Study
 
-    p = resolve({"profile": profile})
-    key = bank.data_key(p)
-    if (frozen_sets.truth_folder(p, key) / "test.csv").exists():
-        stated = claims.save(p, key, saved_scores.resamples(p, key))
+    study = Study(resolve({"profile": profile}))
+    if (frozen_sets.truth_folder(study.parameters, study.key) / "test.csv").exists():
+        stated = claims.save(study, study.resamples())
         print(f"comparison of {profile} with the thesis: {claims.counted(stated)}", flush=True)
 
 

@@ -15,12 +15,12 @@ import re
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
-from lensdet import runs as results
 from lensdet import storage
 from lensdet.chapters import thesis
 from lensdet.machinery import drawing as chapters
 from lensdet.machinery import stale
 from lensdet.profiles import BEST, PROFILES
+from lensdet.runs import commit
 
 TEMPLATES = Path(__file__).parent / "paper_template"
 TAGS = ("a b blockquote br code dd del div dl dt em h1 h2 h3 h4 h5 h6 hr i li ol p pre s span strong sub sup "
@@ -218,11 +218,11 @@ def write(profile=None, progress=print):
     exporter = HTMLExporter(template_name=TEMPLATES.name, extra_template_basedirs=[str(TEMPLATES.parent)])
     exporter.register_filter("safe_html", safe_html)
     found, missing = _chapters(profile, folder)
-    commit = results.commit()
+    revision = commit()
     shared = {
         "chapters": found,
         "style": (TEMPLATES / "style.css").read_text(),
-        "words": f"{f'Commit {commit}. ' if commit else ''}No network, no script; links lead into the repository.",
+        "words": f"{f'Commit {revision}. ' if revision else ''}No network, no script; links lead into the repository.",
     }
     written = set()
     for chapter in found:

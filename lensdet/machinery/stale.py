@@ -18,6 +18,7 @@ from pathlib import Path
 
 from lensdet import runs, storage
 from lensdet.parameters import resolve
+from lensdet.runs import Run
 from lensdet.storage import sha
 
 PACKAGE = Path(__file__).parents[1]
@@ -32,7 +33,7 @@ def result_files(profile):
     """
     folder, found = storage.results_dir() / profile, {}
     for path in sorted(folder.rglob("*")):
-        under_way = path.parent.name.startswith("run_") and not runs.is_complete(path.parent)
+        under_way = path.parent.name.startswith("run_") and not Run(path.parent).is_complete
         if path.is_file() and runs.is_kept(path) and not under_way:
             found[path.relative_to(folder).as_posix()] = sha(path)
     return found

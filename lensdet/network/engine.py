@@ -162,31 +162,6 @@ class Learner:
         self._backend.set(values)
 
 
-def compile_ahead(p, experiment, n_hosts, n_sources):
-    """Compile the training on a bank of this size into JAX' cache, before the bank is there; elsewhere do nothing.
-
-    On a bare machine the bank is simulated by worker processes meanwhile.
-
-    Parameters
-    ----------
-    p : lensdet.parameters.Parameters
-    experiment : str
-        Its loss becomes part of the program.
-    n_hosts, n_sources : int
-        LRGs and contaminants, and sources, of the training split.
-    """
-    if keras.backend.backend() != "jax":
-        return
-    import jax
-
-    learner = Learner(p, experiment, 1, *np.zeros((2, 1, resnet.STAMP, resnet.STAMP), np.float16))
-    bank = tuple(jax.ShapeDtypeStruct((n, resnet.STAMP, resnet.STAMP), np.float16) for n in (n_hosts, n_sources))
-    rows, warps = np.zeros(p.chunk_size, mocklens.ROW), np.zeros((p.chunk_size, 6), np.float32)
-    masks = None if p.maxtree() is None else np.zeros((p.chunk_size, resnet.STAMP, resnet.STAMP), bool)
-    chunk = _batches({**_columns(rows, masks), "warp": warps}, p.batch_size)
-    learner._backend.scan.lower(learner._backend.state, bank, jax.device_put(chunk)).compile()
-
-
 def learning_rate(p):
     """What Adam is given: a number, or the schedule over all steps of a training."""
     if p.schedule == "constant":

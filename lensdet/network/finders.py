@@ -16,13 +16,13 @@ import keras
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lensdet import runs as results
-from lensdet import storage
+from lensdet import runs, storage
 from lensdet.data import frozen_sets, mocklens, stamps
 from lensdet.evaluation import calibration
 from lensdet.network import resnet, training
 from lensdet.network.engine import PREDICT_BATCH
 from lensdet.parameters import ParameterError, resolve
+from lensdet.runs import Run
 
 FORMAT = 1
 PREPROCESSING = {
@@ -76,13 +76,13 @@ def folder() -> Path:
         return Path(__file__).resolve().parents[1] / "finders"
 
 
-def export(run: Path, path: Path) -> None:
+def export(folder: Path, path: Path) -> None:
     """Write the checkpoint of lowest validation loss as a finder, atomically; its sum goes into ``SHA256SUMS``.
 
     Parameters
     ----------
-    run : Path
-        A complete run folder with its weights.
+    folder : Path
+        Of a complete run, with its weights.
     path : Path
         Of the file, ``.h5``.
 
@@ -93,16 +93,17 @@ def export(run: Path, path: Path) -> None:
     ValueError
         For a network that is no finder, or that was trained on segmented stamps, which this file could not say.
     """
-    parameters = json.loads(storage.checked(run / "parameters.json").read_text())
+    run = Run(folder)
+    parameters = run.parameters
     if "members" in parameters or parameters.get("segmentation"):
-        raise ValueError(f"{run}: only finders on whole stamps can be exported")
-    model = training.load_network(run)
-    labels, logits = results.load_logits(run, "loss", "calibration")
-    history = results.load_history(run)
+        raise ValueError(f"{folder}: only finders on whole stamps can be exported")
+    model = training.load_network(folder)
+    labels, logits = run.logits("loss", "calibration")
+    history = run.history
     made = {
         "parameters": parameters,
-        "provenance": results.load_provenance(run),
-        "run": f"{run.parent.parent.name}/{run.parent.name}/{run.name}",
+        "provenance": run.provenance,
+        "run": f"{folder.parent.parent.name}/{folder.parent.name}/{folder.name}",
         "validation_loss": float(history["loss"].min()),
         "chunk": int(history["loss"].idxmin()),
         "chunks": len(history),
@@ -230,14 +231,14 @@ def main(arguments=None):
     opened, rows = frozen_sets.frozen_bank(p, "test")
     images = mocklens.images(opened, "test", rows)
     for experiment in p.experiments:
-        runs = results.complete_runs(p, experiment, opened.data_key)
-        if not runs:
+        complete = runs.complete_runs(p, experiment, opened.data_key)
+        if not complete:
             parser.error(f"no complete run of {experiment} in {storage.results_dir() / p.profile}; train it with "
                          f"python -m lensdet train -p profile {p.profile} -p experiments {experiment}")  # fmt: skip
-        run, path = results.median_run(runs), where / f"{experiment.replace(':', '_')}.h5"
+        run, path = runs.median_run(complete).folder, where / f"{experiment.replace(':', '_')}.h5"
         export(run, path)
         far = compare(load(path), run, images)
-        print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, {run.parent.name}/{run.name} of {len(runs)} runs; float16 "
-              f"moves logits by {far['median']:.1e} (median) to {far['largest']:.1e}, and {far['turned']} of "
+        print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, {run.parent.name}/{run.name} of {len(complete)} runs; "
+              f"float16 moves logits by {far['median']:.1e} (median) to {far['largest']:.1e}, and {far['turned']} of "
               f"{far['images']} test images to the other side of p = 0.5", flush=True)  # fmt: skip
     return 0

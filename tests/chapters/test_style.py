@@ -104,13 +104,15 @@ def test_the_same_figure_has_the_same_bytes(here, smoke, name):
 
 
 CURVES = """
-from lensdet import figures, loss_figures, parameters
+from lensdet import parameters
+from lensdet.chapters import style
+from lensdet.chapters.losses import figures as loss_figures
 import numpy as np
 
-with figures.plt.rc_context(figures.STYLE):
+with style.plt.rc_context(style.STYLE):
     z = np.random.default_rng(0).normal(size=(2, 20))
     figure = loss_figures.f_beta_curves({"F_1 Soft loss": (np.repeat([1.0, 0.0], 10), z)}, 0.17)
-    figures.save(figure, "curves", parameters.resolve({"profile": "smoke"}))
+    style.save(figure, "curves", parameters.resolve({"profile": "smoke"}))
 """
 
 

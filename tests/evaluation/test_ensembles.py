@@ -13,6 +13,8 @@ from lensdet.chapters import thesis
 from lensdet.data import mocklens
 from lensdet.evaluation import ensembles, metrics
 from lensdet.network.checkpoints import SELECTORS
+from lensdet.runs import Run
+from lensdet.study import Study
 
 KEY, N = "0123abcd", 60
 SETS = ("calibration", "test", "training", "validation")
@@ -27,7 +29,7 @@ def write_run(p, experiment, run, logits, rows=None, selectors=SELECTORS):
     storage.write_csv(folder / "history.csv", pd.DataFrame({"chunk": [0], "loss": [run / 10]}))
     if experiment in thesis.TABLE_5_2:
         members = ensembles.run_members(p, KEY, experiments.ENSEMBLES[experiment].members, run)
-        made_from = {"members": [runs.fingerprint(*member) for member in members]}
+        made_from = {"members": [Run(*member).fingerprint() for member in members]}
         storage.write_json(folder / "provenance.json", made_from)
     runs.write_logits(folder / "logits.h5", by_selector, rows)
     return folder
@@ -133,13 +135,13 @@ def test_mix_is_finite_and_exact_where_probabilities_saturate():
 
 
 def test_members_are_the_runs_i_of_the_rows(p):
-    found = ensembles.load(p, KEY, experiments.MEMBERS[6], "test")
+    found = ensembles.load(Study(p, KEY), experiments.MEMBERS[6], "test")
     assert found.logits.shape == (2, N, 6) and found.runs.tolist() == [1, 2]
     for i, run in enumerate((1, 2)):
         for j, row in enumerate(experiments.MEMBERS[6]):
             network = experiments.NETWORKS[row]
             folder = runs.run_folder(p, network.loss, run, KEY)
-            expected = runs.load_logits(folder, network.checkpoint["text"], "test")[1]
+            expected = Run(folder).logits(network.checkpoint["text"], "test")[1]
             assert np.array_equal(found.logits[i, :, j], expected)
     assert [ensembles.distinct(z).sum() for z in found.logits] == [6, 4]
 
@@ -147,7 +149,7 @@ def test_members_are_the_runs_i_of_the_rows(p):
 def test_a_missing_run_is_named(p):
     (runs.run_folder(p, "f1", 2, KEY) / "logits.h5").unlink()
     with pytest.raises(FileNotFoundError, match=r"f1-\w+/run_02: no complete run"):
-        ensembles.scores(p, KEY, "NM_3")
+        ensembles.scores(Study(p, KEY), "NM_3")
 
 
 def test_a_run_that_diverged_is_named(p):
@@ -155,7 +157,7 @@ def test_a_run_that_diverged_is_named(p):
     bad["test"][3] = np.nan
     write_run(p, "fbeta", 1, bad)
     with pytest.raises(ValueError, match=r"fbeta-\w+/run_01: loss has logits of the test set that are not finite"):
-        ensembles.scores(p, KEY, "NM_3")
+        ensembles.scores(Study(p, KEY), "NM_3")
 
 
 def test_members_on_different_sets_are_named(p):
@@ -164,25 +166,25 @@ def test_members_on_different_sets_are_named(p):
     rows["test"]["stamp"][7] += 1
     write_run(p, "f1", 2, draw(1), rows)
     with pytest.raises(ValueError, match=r"f1-\w+/run_02: its test set is not that of the other members"):
-        ensembles.load(p, KEY, experiments.MEMBERS[3], "test")
+        ensembles.load(Study(p, KEY), experiments.MEMBERS[3], "test")
     write_run(p, "bce", 2, draw(2), rows)
     write_run(p, "fbeta", 2, draw(3), rows)  # all of run 2, but run 1 has another
     with pytest.raises(ValueError, match=r"run_02: its test set is not that of the other members"):
-        ensembles.load(p, KEY, experiments.MEMBERS[3], "test")
+        ensembles.load(Study(p, KEY), experiments.MEMBERS[3], "test")
 
 
 def test_a_folder_of_another_experiment_is_not_taken(p):
     folder = runs.run_folder(p, "f1", 1, KEY)
     storage.write_json(folder / "parameters.json", p.experiment("bce", KEY) | {"run": 1})
     with pytest.raises(ValueError, match="holds another run: loss"):
-        ensembles.load(p, KEY, experiments.MEMBERS[3], "test")
+        ensembles.load(Study(p, KEY), experiments.MEMBERS[3], "test")
 
 
 def test_nelder_mead_is_fitted_on_the_set_of_its_protocol(p):
     for protocol, name in (("text", "calibration"), ("code", "training")):
         of = parameters.resolve({**p.model_dump(), "protocol": protocol})
-        weights = ensembles.nelder_mead_weights(of, KEY, "NM_3")
-        members = ensembles.load(of, KEY, experiments.MEMBERS[3], name)
+        weights = ensembles.nelder_mead_weights(Study(of, KEY), "NM_3")
+        members = ensembles.load(Study(of, KEY), experiments.MEMBERS[3], name)
         labels = rows_of(name)["label"].astype(float)
         for raw, used, z in zip(*weights, members.logits, strict=True):
             exact = convex(labels, expit(z)) if protocol == "text" else np.linalg.lstsq(expit(z), labels, rcond=None)[0]
@@ -190,10 +192,10 @@ def test_nelder_mead_is_fitted_on_the_set_of_its_protocol(p):
                 np.mean((labels - expit(z) @ exact) ** 2), abs=1e-5
             )
             assert used.sum() == pytest.approx(1)
-        again = ensembles.nelder_mead_weights(of, KEY, "NM_3")
+        again = ensembles.nelder_mead_weights(Study(of, KEY), "NM_3")
         assert np.array_equal(weights.raw, again.raw)  # the same seed, the same start
-        found = ensembles.scores(of, KEY, "NM_3")
-        test = ensembles.load(of, KEY, experiments.MEMBERS[3], "test")
+        found = ensembles.scores(Study(of, KEY), "NM_3")
+        test = ensembles.load(Study(of, KEY), experiments.MEMBERS[3], "test")
         mean = np.einsum("rnm,rm->rn", expit(test.logits), weights.used)
         assert metrics.probability(found.logits) == pytest.approx(mean)
 
@@ -204,14 +206,17 @@ def test_an_input_dependent_ensemble_weighs_each_image(p):
     for run, z in given.items():
         sets = {"loss": dict.fromkeys(SETS, z), "accuracy": dict.fromkeys(SETS, z[:, ::-1])}
         write_run(p, "IDE_3", run, sets, selectors=("loss", "accuracy"))
-    found, members = ensembles.scores(p, KEY, "IDE_3"), ensembles.load(p, KEY, experiments.MEMBERS[3], "test")
+    found, members = (
+        ensembles.scores(Study(p, KEY), "IDE_3"),
+        ensembles.load(Study(p, KEY), experiments.MEMBERS[3], "test"),
+    )
     for run in (0, 1):
         mean = (softmax(given[run + 1].astype(float), -1) * expit(members.logits[run])).sum(-1)
         assert expit(found.logits[run]) == pytest.approx(mean)
     code = p.model_copy(update={"protocol": "code"})
     assert code.experiment_name("IDE_3", KEY) != p.experiment_name("IDE_3", KEY)  # it was trained on other targets
     with pytest.raises(FileNotFoundError, match="IDE_3"):
-        ensembles.dynamic_weights(code, KEY, "IDE_3")
+        ensembles.dynamic_weights(Study(code, KEY), "IDE_3")
 
 
 def test_a_network_is_of_these_members_and_of_their_set(p):
@@ -223,17 +228,20 @@ def test_a_network_is_of_these_members_and_of_their_set(p):
     with pytest.raises(
         ValueError, match=rf"{folder.parent.name}/run_02: its test set is not that of the other members"
     ):
-        ensembles.scores(p, KEY, "IDE_3")
+        ensembles.scores(Study(p, KEY), "IDE_3")
     write_run(p, "IDE_3", 2, dict.fromkeys(SETS, z), selectors=("loss", "accuracy"))
-    ensembles.scores(p, KEY, "IDE_3")
+    ensembles.scores(Study(p, KEY), "IDE_3")
     write_run(p, "fbeta", 1, draw(77))
     with pytest.raises(ValueError, match="IDE_3.*/run_01: a member was trained anew since; remove the folder"):
-        ensembles.scores(p, KEY, "IDE_3")
+        ensembles.scores(Study(p, KEY), "IDE_3")
 
 
 def test_baselines(p):
-    found, members = ensembles.baselines(p, KEY, 3), ensembles.load(p, KEY, experiments.MEMBERS[3], "test")
-    fit = ensembles.load(p, KEY, experiments.MEMBERS[3], "calibration")
+    found, members = (
+        ensembles.baselines(Study(p, KEY), 3),
+        ensembles.load(Study(p, KEY), experiments.MEMBERS[3], "test"),
+    )
+    fit = ensembles.load(Study(p, KEY), experiments.MEMBERS[3], "calibration")
     assert expit(found["mean of 3"].logits) == pytest.approx(expit(members.logits).mean(-1))
     for run in (0, 1):
         errors = [np.mean((expit(z) - fit.labels) ** 2) for z in fit.logits[run].T]
@@ -242,33 +250,35 @@ def test_baselines(p):
     oracle = expit(found["oracle of 3"].logits)
     assert np.abs(oracle - members.labels) == pytest.approx(distance.min(-1))
     # run 2 has three checkpoints that are one: its mean of six is that of four
-    six = ensembles.load(p, KEY, experiments.MEMBERS[6], "test").logits[1]
+    six = ensembles.load(Study(p, KEY), experiments.MEMBERS[6], "test").logits[1]
     kept = [0, 1, 2, 4]
-    assert expit(ensembles.baselines(p, KEY, 6)["mean of 6"].logits[1]) == pytest.approx(expit(six[:, kept]).mean(-1))
+    assert expit(ensembles.baselines(Study(p, KEY), 6)["mean of 6"].logits[1]) == pytest.approx(
+        expit(six[:, kept]).mean(-1)
+    )
 
 
 def test_stacking_is_fitted_on_the_calibration_set_alone(p):
-    before = ensembles.baselines(p, KEY, 3)["stacking of 3"].logits
+    before = ensembles.baselines(Study(p, KEY), 3)["stacking of 3"].logits
     for loss in ("bce", "fbeta", "f1"):
         other = draw(7)
-        _, kept = runs.load_logits(runs.run_folder(p, loss, 1, KEY), "loss", "test")
+        _, kept = Run(runs.run_folder(p, loss, 1, KEY)).logits("loss", "test")
         write_run(p, loss, 1, {"calibration": -other["calibration"], "test": kept, "training": other["training"]})
-    after = ensembles.baselines(p, KEY, 3)["stacking of 3"].logits
+    after = ensembles.baselines(Study(p, KEY), 3)["stacking of 3"].logits
     assert np.corrcoef(before[0], after[0])[0, 1] < 0  # turned round with the calibration set
     assert np.array_equal(before[1], after[1])
 
 
 def test_ensembles_of_one_loss_take_all_runs_that_are_there(p):
-    assert ensembles.same_loss(p, KEY, "F_1 Soft loss", 3) is None
+    assert ensembles.same_loss(Study(p, KEY), "F_1 Soft loss", 3) is None
     for run in (3, 4):  # beyond `runs`
         write_run(p, "f1", run, draw(run))
-    found = ensembles.same_loss(p, KEY, "F_1 Soft loss", 3)
-    each = [runs.load_logits(runs.run_folder(p, "f1", r, KEY), "loss", "test")[1] for r in (1, 2, 3, 4)]
+    found = ensembles.same_loss(Study(p, KEY), "F_1 Soft loss", 3)
+    each = [Run(runs.run_folder(p, "f1", r, KEY)).logits("loss", "test")[1] for r in (1, 2, 3, 4)]
     windows = [(0, 1, 2), (1, 2, 3), (2, 3, 0), (3, 0, 1)]
     for z, window in zip(found.logits, windows, strict=True):
         assert expit(z) == pytest.approx(np.mean([expit(each[k].astype(float)) for k in window], 0))
-    assert len(ensembles.same_loss(p, KEY, "F_1 Soft loss", 4).logits) == 1  # one way to take all
-    assert ensembles.same_loss(p, KEY, "F_1 Soft loss", 1).logits == pytest.approx(np.array(each))
+    assert len(ensembles.same_loss(Study(p, KEY), "F_1 Soft loss", 4).logits) == 1  # one way to take all
+    assert ensembles.same_loss(Study(p, KEY), "F_1 Soft loss", 1).logits == pytest.approx(np.array(each))
 
 
 def test_a_further_run_that_diverged_is_left_out(p, capsys):
@@ -277,7 +287,7 @@ def test_a_further_run_that_diverged_is_left_out(p, capsys):
     write_run(p, "f1", 3, bad)
     for run in (10, 9):
         write_run(p, "f1", run, draw(run))
-    found = ensembles.same_loss(p, KEY, "F_1 Soft loss", 1)
+    found = ensembles.same_loss(Study(p, KEY), "F_1 Soft loss", 1)
     assert found.runs.tolist() == [1, 2, 9, 10]
     assert "run_03: diverged" in capsys.readouterr().out
 

@@ -383,7 +383,8 @@ def test_a_training_is_interrupted_with_what_asked_for_it(tmp_path):
         "try:\n    time.sleep(900)\nexcept KeyboardInterrupt:\n    (here / 'interrupted').touch()\n"
     )
     stand_in.chmod(0o755)
-    asks = f"import sys\nfrom lensdet import chapters\nsys.executable = {str(stand_in)!r}\nchapters._train(['-p'], 2)\n"
+    begins = f"import sys\nfrom lensdet.machinery import drawing\nsys.executable = {str(stand_in)!r}\n"
+    asks = f"{begins}drawing._train(['-p'], 2)\n"
     process = subprocess.Popen([sys.executable, "-c", asks], stderr=subprocess.DEVNULL)
     ends = time.monotonic() + 600
     while not (tmp_path / "began").exists() and time.monotonic() < ends:

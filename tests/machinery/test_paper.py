@@ -27,11 +27,12 @@ profile = None
 
 # %%
 from matplotlib import pyplot as plt
-from lensdet import figures, parameters
+from lensdet import parameters
+from lensdet.chapters import style
 p = parameters.resolve({"profile": profile})
 figure, axis = plt.subplots(figsize=(2, 1))
 axis.plot([0, 1])
-figures.save(figure, "fig_5_1", p)
+style.save(figure, "fig_5_1", p)
 """
 
 

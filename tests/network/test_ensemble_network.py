@@ -9,7 +9,8 @@ from scipy.special import log_softmax
 
 from lensdet import parameters
 from lensdet.data import frozen_sets, mocklens
-from lensdet.network import engine, ensemble_network, resnet, training
+from lensdet.network import engine, ensemble_network, resnet
+from lensdet.network.state import State
 
 eighths = st.integers(-96, 96).map(lambda k: k / 8)  # that tie now and then
 
@@ -111,11 +112,11 @@ def test_training_changes_the_network_and_not_the_members(learner, members, smok
     state, more = [np.array(v) for v in learner.get(every=True)], chunk(p, smoke_bank, 4)
     once = np.asarray(learner.train_chunk(*more))
     learner.set(state)  # a run that is taken up again goes on as it would have
-    saved = training._State()
+    saved = State()
     saved.add({"chunk": 0, "loss": 1.0, "accuracy": 0.5}, learner)
     saved.save(tmp_path / "state.npz", learner, 1.0)
     learner.train_chunk(*rows)
-    read = training._State.load(tmp_path / "state.npz", learner)
+    read = State.load(tmp_path / "state.npz", learner)
     assert np.array_equal(once, np.asarray(learner.train_chunk(*more)))
     assert read.best == {"loss": (1.0, 0), "accuracy": (0.5, 0)} and len(read.kept[0]) == len(learner.model.variables)
 

@@ -208,7 +208,7 @@ def test_what_cannot_be_done(network, images):
 OTHER_BACKEND = """
 import sys
 import numpy as np
-from lensdet import gradcam, resnet
+from lensdet.network import gradcam, resnet
 model = resnet.resnet18(width=8)
 given = np.load(sys.argv[1] + "/given.npz")
 model.set_weights([given[f"w{i}"] for i in range(len(model.weights))])

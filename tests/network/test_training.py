@@ -25,9 +25,11 @@ from scipy.special import expit
 from sklearn.metrics import accuracy_score, fbeta_score, log_loss
 
 from lensdet import experiments, parameters, profiles, runs
-from lensdet.data import augmentation, frozen_sets, maxtree, mocklens, stamps
-from lensdet.network import engine, resnet, training
+from lensdet.data import augmentation, frozen_sets, maxtree, mocklens
+from lensdet.network import engine, resnet, side_by_side, training
 from lensdet.network.checkpoints import SELECTORS, selectors
+from lensdet.network.state import State
+from lensdet.runs import Run
 
 TINY = {"profile": "smoke", "workers": 1, "chunk_size": 32, "batch_size": 16, "chunks": 6, "patience": 6,
         "learning_rate": 0.01, "schedule": "cosine", "runs": 1}  # fmt: skip
@@ -229,13 +231,13 @@ def test_averages_of_images_change_what_is_validated_alone(tiny, smoke_bank, ref
     p = changed(tiny, batch_norm_images=tiny.chunk_size)
     training.train(p, "bce", 1, smoke_bank, progress=False)
     folder = runs.run_folder(p, "bce", 1, smoke_bank.data_key)
-    mine, theirs = map(runs.load_history, (folder, reference))
+    mine, theirs = Run(folder).history, Run(reference).history
     np.testing.assert_array_equal(mine["training_loss"], theirs["training_loss"])
     assert not np.isclose(mine["loss"], theirs["loss"], rtol=1e-3).any()
     network = training.load_network(folder)
     rows = frozen_sets.frozen_rows(p, "test", mocklens.sizes(smoke_bank, "test"))
     again = network(mocklens.images(smoke_bank, "test", rows), training=False).numpy()[:, 0]
-    np.testing.assert_allclose(again, expit(runs.load_logits(folder, "loss", "test")[1]), atol=1e-5)
+    np.testing.assert_allclose(again, expit(Run(folder).logits("loss", "test")[1]), atol=1e-5)
 
 
 @pytest.mark.slow
@@ -260,11 +262,11 @@ def test_schedule(tiny):
 
 def test_the_penalty_is_in_the_training_loss(tiny, reference):
     """At the start the loss is about log 2 or more, and the penalty of a narrow network is small: taken apart here."""
-    history = runs.load_history(reference)
+    history = Run(reference).history
     model = training.load_network(reference, "code_loss")
     kernels = [x.kernel.numpy() for x in model.layers if isinstance(x, keras.layers.Conv2D)]
     penalty = tiny.l2 * sum(np.sum(np.square(k, dtype=float)) for k in kernels)
-    labels, logits = runs.load_logits(reference, "code_loss", "validation")
+    labels, logits = Run(reference).logits("code_loss", "validation")
     batches = [slice(i, i + 64) for i in range(0, len(labels), 64)]
     plain = np.mean([log_loss(labels[b], expit(logits[b].astype(float)), labels=[0, 1]) for b in batches])
     np.testing.assert_allclose(history["code_loss"].min(), plain + penalty, rtol=1e-5)
@@ -292,11 +294,14 @@ DRIVER = """
 import json, os, signal, sys, time
 from pathlib import Path
 import numpy as np
-from lensdet import bank, parameters, training
+from lensdet import parameters
+from lensdet.data import bank
+from lensdet.network import training
+from lensdet.network.state import State
 
 given, how = json.loads(sys.argv[1]), sys.argv[2]
 training.SAVE_SECONDS = -1  # after every chunk
-save, savez = training._State.save, np.savez
+save, savez = State.save, np.savez
 
 def save_and_wait(self, *words):
     save(self, *words)
@@ -310,7 +315,7 @@ def half_a_save(path, **arrays):
         os.kill(os.getpid(), signal.SIGKILL)
 
 if how == "outside":
-    training._State.save = save_and_wait
+    State.save = save_and_wait
 else:
     np.savez = half_a_save
 p = parameters.resolve(given)
@@ -350,7 +355,7 @@ def test_a_run_that_was_killed_ends_the_same(tiny, smoke_bank, reference, elsewh
     with monkeypatch.context() as patch, pytest.raises(OSError, match="no space left"):
         patch.setattr(runs, "write_logits", full_disk)
         training.train(tiny, "bce", 1, smoke_bank, progress=False)
-    assert not runs.is_complete(elsewhere) and state.exists()
+    assert not Run(elsewhere).is_complete and state.exists()
     # and at last let be
     training.train(tiny, "bce", 1, smoke_bank, progress=False)
     assert_same_run(elsewhere, reference)
@@ -460,14 +465,14 @@ def test_every_experiment_is_given_the_same_rows(tiny, smoke_bank, elsewhere, mo
 
 
 def test_each_checkpoint_is_the_best_by_its_selector(reference):
-    history = runs.load_history(reference)
+    history = Run(reference).history
     chosen = json.loads((reference / "provenance.json").read_text())["chosen"]
     assert set(chosen) == set(SELECTORS)
     thresholds = (np.arange(50) + 1e-4) / 50
     for selector, direction in SELECTORS.items():
         values = history[selector]
         assert chosen[selector] == (values.idxmin() if direction == "min" else values.idxmax())
-        labels, logits = runs.load_logits(reference, selector, "validation")
+        labels, logits = Run(reference).logits(selector, "validation")
         p = expit(logits.astype(float))
         oracle = {
             "loss": lambda y, p: log_loss(y, p),
@@ -495,7 +500,7 @@ def test_each_selector_has_its_own_checkpoint(tiny, smoke_bank, elsewhere, monke
         training.train(tiny, "bce", 1, smoke_bank, progress=False)
     assert len(seen) == len(SELECTORS) == len({logits.tobytes() for logits in seen})
     for turn, selector in enumerate(SELECTORS):
-        np.testing.assert_array_equal(runs.load_logits(elsewhere, selector, "validation")[1], seen[turn])
+        np.testing.assert_array_equal(Run(elsewhere).logits(selector, "validation")[1], seen[turn])
     assert len({(elsewhere / f"{s}.weights.h5").read_bytes() for s in SELECTORS}) == len(seen)
 
 
@@ -518,7 +523,7 @@ def test_three_rows_of_the_table_are_one_training(reference):
     for protocol in ("text", "code"):
         assert len({network.checkpoint[protocol] for network in first}) == 3
         for network in first:
-            assert len(runs.load_logits(reference, network.checkpoint[protocol], "test")[0]) == 48
+            assert len(Run(reference).logits(network.checkpoint[protocol], "test")[0]) == 48
 
 
 class Weights:
@@ -548,7 +553,7 @@ def add(state, chunk, value, learner):
     ],
 )
 def test_patience(losses, patience, chunks):
-    state = training._State()
+    state = State()
     for chunk, loss in enumerate(losses):
         if state.stopped(patience):
             break
@@ -565,7 +570,7 @@ def test_a_training_stops_when_patience_is_over(tiny, smoke_bank, elsewhere, mon
     monkeypatch.setattr(engine.Learner, "logits", lambda self, rows, *_: np.zeros(len(rows), np.float32))
     monkeypatch.setattr(engine.Learner, "validate", lambda *_: [next(values)] * len(SELECTORS))
     training.train(p, "bce", 1, smoke_bank, progress=False)
-    history = runs.load_history(runs.run_folder(p, "bce", 1, smoke_bank.data_key))
+    history = Run(runs.run_folder(p, "bce", 1, smoke_bank.data_key)).history
     np.testing.assert_array_equal(history["loss"], losses[:6])
 
 
@@ -573,7 +578,7 @@ def test_a_training_stops_when_patience_is_over(tiny, smoke_bank, elsewhere, mon
     "values, best", [([np.nan, 2, np.nan, 3], 1), ([2, np.nan, 1, np.nan], 2), ([np.nan] * 3, 0), ([1, 1, 1], 0)]
 )
 def test_not_a_number_is_never_the_best_after_a_number(values, best):
-    state, learner = training._State(), Weights()
+    state, learner = State(), Weights()
     for chunk, value in enumerate(values):
         add(state, chunk, value, learner)
     assert {chunk for _, chunk in state.best.values()} == {best}
@@ -588,10 +593,10 @@ def test_the_run_folder(tiny, smoke_bank, reference):
     files = kept | {".lock", "SHA256SUMS"}
     files |= {f"{selector}.weights.h5" for selector in SELECTORS}
     assert {f.name for f in reference.iterdir()} == files
-    runs.check_run(reference, tiny, "bce", 1, smoke_bank.data_key)
+    Run(reference).check(tiny, "bce", 1, smoke_bank.data_key)
     sums = dict(reversed(line.split()) for line in (reference / "SHA256SUMS").read_text().splitlines())
     assert sums == {name: hashlib.sha256((reference / name).read_bytes()).hexdigest() for name in kept}
-    history = runs.load_history(reference)
+    history = Run(reference).history
     assert list(history) == ["chunk", "training_loss", *SELECTORS]
     assert list(history["chunk"]) == list(range(tiny.chunks))
     assert json.loads((reference / "provenance.json").read_text())["seconds"] > 0
@@ -615,17 +620,17 @@ def test_the_run_folder(tiny, smoke_bank, reference):
 def test_each_checkpoint_of_the_tables_is_scored_on_the_large_test_set(tiny, smoke_bank, reference, monkeypatch):
     monkeypatch.setenv("LENSDET_RESULTS", str(reference.parents[2]))
     opened, rows = frozen_sets.frozen_bank(tiny, "large")
-    np.testing.assert_array_equal(runs.load_rows(reference, "large"), frozen_sets.large_rows(tiny))
+    np.testing.assert_array_equal(Run(reference).rows("large"), frozen_sets.large_rows(tiny))
     images = mocklens.images(opened, "large", rows)
     for selector in sorted({"loss", "f_beta", "soft_f_beta", "code_loss", "code_f_beta", "code_accuracy"}):
-        labels, logits = runs.load_logits(reference, selector, "large")
+        labels, logits = Run(reference).logits(selector, "large")
         np.testing.assert_array_equal(labels, rows["label"])
         again = training.load_network(reference, selector)(images, training=False).numpy()[:, 0]
         np.testing.assert_allclose(again, expit(logits), atol=1e-5)
     with h5py.File(reference / "large.h5") as file:
         assert set(file["logits"]) == set(SELECTORS)
-    assert runs.scored_on_large(reference, frozen_sets.large_key(tiny))
-    assert not runs.scored_on_large(reference, frozen_sets.large_key(changed(tiny, large_size=31)))
+    assert Run(reference).scored_on_large(frozen_sets.large_key(tiny))
+    assert not Run(reference).scored_on_large(frozen_sets.large_key(changed(tiny, large_size=31)))
     truth = pd.read_csv(frozen_sets.large_folder(tiny) / "truth.csv")
     assert list(truth["label"]) == list(rows["label"]) and truth["einstein_radius"].notna().sum() == tiny.large_size
 
@@ -637,12 +642,12 @@ def test_what_is_missing_of_the_large_test_set_is_said_and_comes_back(
     folder = tmp_path / reference.relative_to(reference.parents[2])
     shutil.copytree(reference, folder)
     with pytest.raises(FileNotFoundError, match=r"rows.h5: rows of the large test set; run notebooks/02_losses.py"):
-        runs.load_rows(folder, "large")
+        Run(folder).rows("large")
     assert training.train_missing(changed(tiny, experiments=["bce"])) == smoke_bank.data_key  # nothing is to train
-    assert len(runs.load_rows(folder, "large")) == 2 * tiny.large_size
+    assert len(Run(folder).rows("large")) == 2 * tiny.large_size
     (folder / "large.h5").unlink()
     with pytest.raises(FileNotFoundError, match="large.h5: not scored on the large set; remove .* to train it anew"):
-        runs.load_logits(folder, "loss", "large")
+        Run(folder).logits("loss", "large")
 
 
 def test_the_kept_weights_give_the_kept_logits(smoke_bank, reference):
@@ -663,34 +668,14 @@ def test_weights_that_are_not_there(reference, tmp_path):
         training.load_network(tmp_path)
 
 
-def test_real_stamps_are_scored_and_their_scores_kept(reference, tmp_path):
-    folder = shutil.copytree(reference, tmp_path / "run_01")
-    pixels = np.random.default_rng(0).normal(5, 2, (4, 101, 101)).astype(np.float32)
-    paths = [tmp_path / "stamps" / f"{name}.fits" for name in "abcd"]
-    scores = training.score_stamps(folder, tmp_path, paths, pixels)
-    network = training.load_network(reference)
-    expected = network(np.sqrt(stamps.normalise(pixels))[..., None], training=False).numpy()[:, 0]
-    np.testing.assert_allclose(expit(scores), expected, atol=1e-5)
-    # each stamp has its own scale: units do not matter (Eq. 4.1)
-    np.testing.assert_allclose(training.score_stamps(folder, tmp_path, paths, 1e-11 * pixels), scores, atol=1e-3)
-    scores = training.score_stamps(folder, tmp_path, paths, pixels)
-    (folder / "loss.weights.h5").unlink()
-    np.testing.assert_array_equal(training.score_stamps(folder, tmp_path, paths, pixels).astype(np.float32), scores)
-    two = training.score_stamps(folder, tmp_path, paths[2:0:-1], pixels[2:0:-1])  # found by name, in any order
-    np.testing.assert_array_equal(two.astype(np.float32), scores[2:0:-1])
-    assert training.score_stamps(folder, tmp_path, [tmp_path / "unknown.fits"], pixels[:1]) is None
-    (folder / "real.csv").unlink()
-    assert training.score_stamps(folder, tmp_path, paths, pixels) is None
-
-
 # ---- switches
 
 
 def test_a_redrawn_validation_set_is_for_the_published_selectors_only(tiny, smoke_bank, reference, elsewhere):
     p = changed(tiny, redraw_validation=True)
     training.train(p, "bce", 1, smoke_bank, progress=False)
-    found = runs.load_history(runs.run_folder(p, "bce", 1, smoke_bank.data_key))
-    fixed = runs.load_history(reference)
+    found = Run(runs.run_folder(p, "bce", 1, smoke_bank.data_key)).history
+    fixed = Run(reference).history
     for column in found:
         if not column.startswith("code_"):
             assert found[column].equals(fixed[column]), column
@@ -740,11 +725,11 @@ def test_the_command_trains_packs_and_goes_on(tiny, smoke_bank, reference, elsew
     """No time, no run; a run whose time was up after its first chunk is taken up; a complete one is left alone."""
     given = [word for name, value in TINY.items() for word in ("-p", name, str(value))]
     command = [*given, "-p", "experiments", "bce", "--pack", str(tmp_path / "runs.zip")]
-    assert training.main([*command, "--minutes", "0"]) == 3
+    assert side_by_side.main([*command, "--minutes", "0"]) == 3
     assert "1 of 1 runs still missing" in capsys.readouterr().out and not elsewhere.exists()
     training.train(tiny, "bce", 1, smoke_bank, progress=False, deadline=0)
     assert saved_chunks(elsewhere) == 1
-    assert training.main(command) == training.main(command) == 0
+    assert side_by_side.main(command) == side_by_side.main(command) == 0
     assert_same_run(elsewhere, reference)
     with zipfile.ZipFile(tmp_path / "runs.zip") as file:
         file.extractall(tmp_path / "elsewhere")
@@ -754,17 +739,17 @@ def test_the_command_trains_packs_and_goes_on(tiny, smoke_bank, reference, elsew
     assert (folder / "logits.h5").read_bytes() == (elsewhere / "logits.h5").read_bytes()
     assert {f.stem for f in folder.parents[1].glob("truth-*/*.csv")} == set(frozen_sets.FROZEN)
     monkeypatch.setenv("LENSDET_RESULTS", str(tmp_path / "elsewhere"))
-    assert len(runs.load_rows(folder, "large")) == 2 * tiny.large_size
+    assert len(Run(folder).rows("large")) == 2 * tiny.large_size
 
 
 @pytest.mark.slow
 def test_runs_side_by_side_are_those_of_one_by_one(tiny, reference, elsewhere, tmp_path):
     """Two processes, of one thread each, take a run each: the same within the rounding of sums."""
     given = [word for name, value in {**TINY, "runs": 2}.items() for word in ("-p", name, str(value))]
-    assert training.main([*given, "-p", "experiments", "bce", "--jobs", "2"]) == 0
+    assert side_by_side.main([*given, "-p", "experiments", "bce", "--jobs", "2"]) == 0
     mine, theirs = (pd.read_csv(folder / "history.csv") for folder in (elsewhere, reference))
     np.testing.assert_allclose(mine["training_loss"], theirs["training_loss"], rtol=1e-3)
-    assert runs.is_complete(elsewhere.with_name("run_02"))
+    assert Run(elsewhere.with_name("run_02")).is_complete
 
 
 def test_processes_side_by_side_share_a_gpu(monkeypatch):
@@ -780,9 +765,9 @@ def test_processes_side_by_side_share_a_gpu(monkeypatch):
 
         terminate = wait
 
-    monkeypatch.setattr(training.subprocess, "Popen", Process)
-    monkeypatch.setattr(training.os, "environ", {"TF_FORCE_GPU_ALLOW_GROWTH": "false"})
-    training._side_by_side([], 2)
+    monkeypatch.setattr(side_by_side.subprocess, "Popen", Process)
+    monkeypatch.setattr(side_by_side.os, "environ", {"TF_FORCE_GPU_ALLOW_GROWTH": "false"})
+    side_by_side._side_by_side([], 2)
     assert len(started) == 2
     assert {env["XLA_PYTHON_CLIENT_PREALLOCATE"] for env in started} == {"false"}
     assert {env["TF_FORCE_GPU_ALLOW_GROWTH"] for env in started} == {"false"}
@@ -806,7 +791,7 @@ def test_an_ensemble_waits_for_its_members(tiny, smoke_bank, elsewhere, capsys):
     training.train_missing(changed(tiny, runs=1), progress=False, experiments=["IDE_3"])
     said = capsys.readouterr().out
     assert "IDE_3 run 1 needs members that are not trained yet: " in said and "bce-" in said and "fbeta-" in said
-    assert not runs.is_complete(runs.run_folder(tiny, "IDE_3", 1, smoke_bank.data_key))
+    assert not Run(runs.run_folder(tiny, "IDE_3", 1, smoke_bank.data_key)).is_complete
 
 
 def test_the_members_weights_are_asked_for(tiny, smoke_bank, elsewhere):
@@ -820,12 +805,12 @@ def test_the_members_weights_are_asked_for(tiny, smoke_bank, elsewhere):
 def test_the_command_trains_ensembles_after_their_members(tiny, elsewhere, capsys):
     given = [x for name, value in TINY.items() for x in ("-p", name, str(value))]
     command = [*given, "-p", "ensembles", "IDE_3,NM_6", "-p", "experiments", "bce,fbeta,f1", "--ensembles"]
-    assert training.main([*command, "--minutes", "0"]) == 3
+    assert side_by_side.main([*command, "--minutes", "0"]) == 3
     said = capsys.readouterr().out
     assert "3 runs to train, 6 chunks each, and 1 network of ensembles, 2 chunks each" in said
     assert said.strip().endswith("4 of 4 runs still missing")
     with pytest.raises(SystemExit):
-        training.main([*given, "-p", "experiments", "bce", "--ensembles"])
+        side_by_side.main([*given, "-p", "experiments", "bce", "--ensembles"])
     assert "no ensemble can be made of the experiments bce" in capsys.readouterr().err
 
 
@@ -839,7 +824,7 @@ def test_the_command_says_what_is_wrong(capsys, tmp_path):
         (["-f", str(tmp_path / "broken.yaml")], "broken.yaml"),
     ):
         with pytest.raises(SystemExit) as stopped:
-            training.main(given)
+            side_by_side.main(given)
         assert stopped.value.code == 2
         assert words in capsys.readouterr().err
 
@@ -869,7 +854,7 @@ def test_a_training_on_segmented_stamps(tiny, smoke_bank, elsewhere, monkeypatch
     training.train(p, "bce", 1, smoke_bank, progress=False)
     folder = runs.run_folder(p, "bce", 1, smoke_bank.data_key)
     assert folder != runs.run_folder(changed(p, segmentation="none"), "bce", 1, smoke_bank.data_key)
-    runs.check_run(folder, p, "bce", 1, smoke_bank.data_key)
+    Run(folder).check(p, "bce", 1, smoke_bank.data_key)
     assert json.loads((folder / "parameters.json").read_text())["segmentation"]["tolerance"] == 12
 
     settings, size = p.maxtree(), mocklens.sizes(smoke_bank, "train")
@@ -883,22 +868,16 @@ def test_a_training_on_segmented_stamps(tiny, smoke_bank, elsewhere, monkeypatch
     opened, rows = frozen_sets.frozen_bank(p, "large")
     images = maxtree.segment(mocklens.images(opened, "large", rows)[..., 0], settings)[..., None]
     mine = np.asarray(network(images))[:, 0]
-    np.testing.assert_allclose(runs.load_logits(folder, "loss", "large")[1], mine, atol=1e-4)
+    np.testing.assert_allclose(Run(folder).logits("loss", "large")[1], mine, atol=1e-4)
     rows = frozen_sets.frozen_rows(p, "test", mocklens.sizes(smoke_bank, "test"))
     images = mocklens.images(smoke_bank, "test", rows)
     mine = np.asarray(network(maxtree.segment(images[..., 0], settings)[..., None]))[:, 0]
-    np.testing.assert_allclose(runs.load_logits(folder, "loss", "test")[1], mine, atol=1e-4)
+    np.testing.assert_allclose(Run(folder).logits("loss", "test")[1], mine, atol=1e-4)
     assert np.abs(mine - np.asarray(network(images))[:, 0]).max() > 1e-2
-    best = runs.load_history(folder)["loss"].min()
+    best = Run(folder).history["loss"].min()
     rows = frozen_sets.frozen_rows(p, "validation", mocklens.sizes(smoke_bank, "validation"))
     images = maxtree.segment(mocklens.images(smoke_bank, "validation", rows)[..., 0], settings)[..., None]
     assert best == pytest.approx(log_loss(rows["label"], expit(np.asarray(network(images))[:, 0])), rel=1e-4)
-
-    pixels = images[:5, ..., 0] ** 2 + 0.01  # real stamps, as read
-    files = [elsewhere / f"{i}.fits" for i in range(5)]
-    scored = training.score_stamps(folder, elsewhere, files, pixels)
-    shown = maxtree.segment(np.sqrt(stamps.normalise(pixels)), settings)[..., None]
-    assert scored == pytest.approx(np.asarray(network(shown))[:, 0], abs=1e-4)
 
 
 def test_masks_are_part_of_a_batch(tiny, smoke_bank):
@@ -919,7 +898,11 @@ import json, sys
 from pathlib import Path
 import jax, keras, numpy as np
 from scipy.special import log_softmax
-from lensdet import bank, dynamic, engine, mocklens, parameters, resnet, results, training
+from lensdet import parameters, runs as run_folders
+from lensdet.data import bank, frozen_sets, mocklens
+from lensdet.network import engine, ensemble_network, resnet, training
+from lensdet.network.state import State
+from lensdet.runs import Run
 
 p, folder = parameters.resolve(json.loads(sys.argv[1])), Path(sys.argv[2])
 assert keras.backend.backend() == "jax"
@@ -929,12 +912,12 @@ learner = engine.Learner(p, "fbeta", 1, *mocklens.device_bank(stamps, "train"))
 size = mocklens.sizes(stamps, "train")
 losses = learner.train_chunk(*mocklens.training_rows(p, 1, 0, size))
 logits = learner.logits(mocklens.training_rows(p, 1, 9, size)[0], learner.bank)
-state = training._State()
+state = State()
 state.add({"chunk": 0, **dict.fromkeys(learner.selectors, 1.0)}, learner)
 state.save(folder / "jax.npz", learner, 1.0)
-training._State.load(folder / "tensorflow.npz", learner)
+State.load(folder / "tensorflow.npz", learner)
 validation = engine.on_device(*mocklens.device_bank(stamps, "validation"))
-frozen = mocklens.frozen_rows(p, "validation", mocklens.sizes(stamps, "validation"))
+frozen = frozen_sets.frozen_rows(p, "validation", mocklens.sizes(stamps, "validation"))
 rows = mocklens.training_rows(p, 1, 1, size)
 values = learner.validate(frozen, validation)  # compiles
 with jax.transfer_guard("disallow"):  # what is not sent or fetched on purpose stays where it is
@@ -960,8 +943,8 @@ for deadlines in ((float("inf"),), (0, float("inf"))):
     os.environ["LENSDET_RESULTS"] = str(folder / f"jax{len(deadlines)}")
     for deadline in deadlines:
         training.train(short, "fbeta", 1, stamps, progress=False, deadline=deadline)
-    run = results.run_folder(short, "fbeta", 1, stamps.data_key)
-    ends.append([(run / "history.csv").read_text(), *results.load_logits(run, "loss", "test")])
+    run = run_folders.run_folder(short, "fbeta", 1, stamps.data_key)
+    ends.append([(run / "history.csv").read_text(), *Run(run).logits("loss", "test")])
 assert ends[0][0] == ends[1][0] and np.array_equal(ends[0][2], ends[1][2])
 
 # two runs, not one twice
@@ -981,27 +964,15 @@ np.testing.assert_allclose(masked[0], masked[1], rtol=1e-4)
 assert abs(masked[0] - masked[2]).max() > 1e-3
 
 # the network of an input-dependent ensemble, whose members are frozen
-one = dynamic.DynamicEnsembler(p.dynamic(), [runs[0].model, runs[1].model], 1, *mocklens.device_bank(stamps, "train"))
+models = [runs[0].model, runs[1].model]
+one = ensemble_network.DynamicEnsembler(p.dynamic(), models, 1, *mocklens.device_bank(stamps, "train"))
 steps = np.asarray(one.train_chunk(*rows))
 own, images = one.logits(frozen, validation), mocklens.images(stamps, "validation", frozen)
 others = np.concatenate([np.asarray(resnet.logit_model(run.model)(images)) for run in runs], -1)
-target = np.asarray(dynamic.closest(frozen["label"], others))
+target = np.asarray(ensemble_network.closest(frozen["label"], others))
 expected = -log_softmax(own.astype(float), -1)[np.arange(len(own)), target].mean(), (own.argmax(-1) == target).mean()
 assert np.isfinite(steps).all() and steps.shape == losses.shape
 np.testing.assert_allclose(one.validate(frozen, validation), expected, rtol=1e-4)
-
-# compiled before the bank is there: the training then finds it in the cache
-def compiled():
-    return sorted(f.name for f in cache.glob("jit_train-*"))
-
-cache = folder / "cache"
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-jax.config.update("jax_compilation_cache_dir", str(cache))
-jax.experimental.compilation_cache.compilation_cache.reset_cache()
-engine.compile_ahead(p, "bce", size[0] + size[1], size[2])
-ahead = compiled()
-engine.Learner(p, "bce", 1, *mocklens.device_bank(stamps, "train")).train_chunk(*rows)
-assert ahead and compiled() == ahead, (ahead, compiled())
 """
 ON_JAX = {"learning_rate": 1e-3, "schedule": "constant"}  # rounding grows with the step
 needs_jax = pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed")
@@ -1022,14 +993,14 @@ def test_jax_does_the_same(tiny, smoke_bank, tmp_path):
     ours, size = learner(p, smoke_bank, "fbeta"), mocklens.sizes(smoke_bank, "train")
     losses = ours.train_chunk(*mocklens.training_rows(p, 1, 0, size))
     logits = ours.logits(mocklens.training_rows(p, 1, 9, size)[0], ours.bank)
-    state = training._State()
+    state = State()
     state.add({"chunk": 0, **dict.fromkeys(SELECTORS, 1.0)}, ours)
     state.save(tmp_path / "tensorflow.npz", ours, 1.0)
     run_on_jax(OTHER_BACKEND, tmp_path)
     found = np.load(tmp_path / "found.npz")
     np.testing.assert_allclose(found["losses"], losses, rtol=1e-4)
     np.testing.assert_allclose(found["logits"], logits, atol=2e-2)
-    read = training._State.load(tmp_path / "jax.npz", ours)
+    read = State.load(tmp_path / "jax.npz", ours)
     assert read.best == state.best and len(read.kept[0]) == len(state.kept[0])
     more = ours.train_chunk(*mocklens.training_rows(p, 1, 1, size))
     np.testing.assert_allclose(found["more"], more, rtol=1e-3)
@@ -1049,7 +1020,7 @@ def test_jax_does_the_same(tiny, smoke_bank, tmp_path):
 def test_jax_resumes_segments_and_weighs_members(tiny, smoke_bank, tmp_path):
     """An exact resume, masks, the network of an ensemble, and compiling ahead: asserted where they run."""
     ours = learner(changed(tiny, **ON_JAX), smoke_bank, "fbeta")
-    state = training._State()
+    state = State()
     state.add({"chunk": 0, **dict.fromkeys(SELECTORS, 1.0)}, ours)
     state.save(tmp_path / "tensorflow.npz", ours, 1.0)
     run_on_jax(OTHER_BACKEND + OTHER_BACKEND_TOO, tmp_path)

@@ -20,6 +20,7 @@ from lensdet.chapters import style
 from lensdet.data import simulation, stamps
 from lensdet.network import engine, training
 from lensdet.network import finders as weights
+from lensdet.runs import Run
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 LOSSES = NOTEBOOKS / "02_losses.py"
@@ -30,7 +31,7 @@ DRAWN = {
     "01": ["fig_4_1", "fig_4_2", "01_mock_lenses", "01_contaminants", "01_lrgs", "01_real_galaxies",
            "01_stamp_parameters", "01_source_parameters"],
     "02": ["fig_5_1", "fig_5_2", "02_training", "02_control", "02_roc", "02_effective_thresholds", "02_reliability",
-           "02_false_positives", "02_inspected", "02_real_stamps"],
+           "02_false_positives", "02_inspected"],
     "03": ["fig_5_3", "fig_5_4", "fig_5_5", "fig_5_6", "fig_5_7", "fig_5_8", *(f"fig_7_{k}" for k in range(7, 22)),
            "03_cases_bce", "03_cases_fbeta", "03_empty_maps", "03_heat_inside", "03_left_out"],
     "04": [*(f"fig_5_{k}" for k in range(9, 15)), *(f"fig_7_{k}" for k in range(22, 31)), "04_noise", "04_importance",
@@ -82,17 +83,17 @@ def places(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def few(places, real, smoke_bank):
+def few(places, smoke_bank):
     """Parameters of runs that notebooks draw from, after ``papermill notebooks/02_losses.py out.ipynb -f few.yaml``.
 
     They are there before, for to compile them takes minutes; the slow tests have notebooks that train.
     """
-    p = parameters.resolve({**FEW, "real_stamps": real})
+    p = parameters.resolve(FEW)
     leave_runs(p, smoke_bank, [(loss, run) for loss in (*FEW["experiments"], "IDE_3") for run in (1, 2)])
     leave_runs(p.model_copy(update={"segmentation": "text"}), smoke_bank, [("bce", 1)])
     for finder in weights.EXPERIMENTS:
         weights.export(results.run_folder(p, finder, 1, smoke_bank.data_key), places / f"{finder}.h5")
-    run_losses({**FEW, "real_stamps": real}, places)
+    run_losses(FEW, places)
     return p
 
 
@@ -172,16 +173,15 @@ def test_losses_by_the_command_of_the_readme(few, places):
 
 
 @pytest.mark.slow
-def test_the_second_time_nothing_is_trained(few, places, real):
+def test_the_second_time_nothing_is_trained(few, places):
     first, pictures = result_files(places), drawn(few)
-    run_losses({**FEW, "real_stamps": real}, places)
+    run_losses(FEW, places)
     second, again = result_files(places), drawn(few)
     assert "profile smoke: all runs are there" in printed(places / "out.ipynb")
     assert pictures == again and {f.rpartition(".")[2] for f in pictures} >= {"png", "pdf", "csv", "md", "tex"}
     assert {f: text for f, (text, _) in first.items()} == {f: text for f, (text, _) in second.items()}
-    written = {f.name for f in first if first[f][1] != second[f][1]}
-    assert written <= {"real.csv"}
-    assert {f.name for f in first} >= {"logits.h5", "loss.weights.h5", "history.csv", "test.csv", "real.csv"}
+    assert not [f for f in first if first[f][1] != second[f][1]]
+    assert {f.name for f in first} >= {"logits.h5", "loss.weights.h5", "history.csv", "test.csv"}
 
 
 @pytest.mark.slow
@@ -189,7 +189,7 @@ def test_the_network_of_an_ensemble_is_trained_where_it_is_missing(tmp_path, pla
     folder = results.run_folder(few, "IDE_3", 2, smoke_bank.data_key)
     shutil.rmtree(folder)
     execute(NOTEBOOKS / "05_ensembles.py", tmp_path, **FEW)
-    assert results.is_complete(folder)
+    assert Run(folder).is_complete
 
 
 @pytest.mark.slow
@@ -255,10 +255,9 @@ def test_a_folder_in_the_layout_of_the_thesis(tmp_path, smoke):
     check_drawn("01", parameters.resolve(given))
     counts = printed(tmp_path / "out.ipynb")
     assert "1 of 123 files cannot be used" in counts
-    few = {"experiments": ["f1"], "runs": 1, "real_stamps": str(tmp_path / "none")}
+    few = {"experiments": ["f1"], "runs": 1}
     execute(LOSSES, tmp_path, **given, **few)
     check_drawn("02", parameters.resolve(given | few))
     assert "F_1 Soft loss" in printed(tmp_path / "out.ipynb")
-    few.pop("real_stamps")
     for number in ("03", "04", "06"):  # on the same run
         execute(next(NOTEBOOKS.glob(f"{number}_*.py")), tmp_path, **given, **few, protocol="code")

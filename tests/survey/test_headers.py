@@ -24,7 +24,8 @@ from pathlib import Path
 
 from astropy.coordinates import SkyCoord
 
-from lensdet import catalogues, cutouts, stamps, tiles
+from lensdet.data import stamps
+from lensdet.survey import catalogues, cutouts, tiles
 
 limit = int(Path("/proc/self/statm").read_text().split()[0]) * 4096 if os.path.exists("/proc/self/statm") else 3 << 30
 resource.setrlimit(resource.RLIMIT_AS, (limit + (512 << 20),) * 2)

@@ -9,14 +9,12 @@ import itertools
 import numpy as np
 import pandas as pd
 
-from lensdet import runs as results
 from lensdet import storage
 from lensdet.chapters import style, thesis
 from lensdet.chapters.ensembles import tables as ensemble_tables
 from lensdet.chapters.losses import tables
 from lensdet.data import frozen_sets
 from lensdet.evaluation import ensembles, metrics, statistics, thresholds
-from lensdet.evaluation import scores as saved_scores
 from lensdet.experiments import (
     BCE,
     BY_F_BETA,
@@ -112,32 +110,31 @@ def selected_by(parameters, scores, weights=None):
     return {"mean_f_beta": metrics.f_beta(counts, beta).mean(1), "soft_f_beta": metrics.f_beta(soft, beta)}
 
 
-def load(parameters, data_key, name, which="test"):
+def load(study, name, which="test"):
     """`scores.Scores` of a row of Tables 5.1 to 5.3 on a frozen set; None without a run.
 
     An ensemble is made of as many runs as all its members have from the first on.
     """
     if name == MAX_TREE:
-        return load(_segmented(parameters), data_key, BCE, which)
+        return load(_segmented(study), BCE, which)
     experiment = EXPERIMENTS[name]
-    if not set(experiment.losses) <= set(parameters.experiments):
+    if not set(experiment.losses) <= set(study.parameters.experiments):
         return None
     if name not in ENSEMBLES:
-        return saved_scores.scores(parameters, data_key, name, which)
+        return study.scores(name, which)
     trained = [*experiment.losses, name] if name in INPUT_DEPENDENT else experiment.losses
-    runs = [{f.name for f in results.complete_runs(parameters, e, data_key)} for e in trained]
-    common = set.intersection(*runs)
-    n = next(k for k in range(parameters.runs + 1) if f"run_{k + 1:02d}" not in common)
-    return ensembles.scores(parameters.model_copy(update={"runs": n}), data_key, name, which) if n else None
+    common = set.intersection(*({run.number for run in study.runs(e)} for e in trained))
+    n = next(k for k in range(study.parameters.runs + 1) if k + 1 not in common)
+    return ensembles.scores(study.changed(runs=n), name, which) if n else None
 
 
-def _segmented(parameters):
-    if parameters.segmentation != "none":
+def _segmented(study):
+    if study.parameters.segmentation != "none":
         raise ValueError("the comparison starts from runs on whole stamps: leave `segmentation` at none")
-    return parameters.model_copy(update={"segmentation": parameters.protocol})
+    return study.changed(segmentation=study.parameters.protocol)
 
 
-def published(parameters, data_key, weights):
+def published(study, weights):
     """Each number of Tables 5.1 to 5.3 beside ours.
 
     Parameters
@@ -153,13 +150,13 @@ def published(parameters, data_key, weights):
         ``note``, which is "no run" where there is none.  The accuracy of an ensemble is the mean over thresholds, as
         published.
     """
-    found = [tables.table_5_1(parameters, data_key, weights)]
-    pairs = {name: tuple(load(parameters, data_key, name, which) for which in ("calibration", "test"))
+    found = [tables.table_5_1(study, weights)]
+    pairs = {name: tuple(load(study, name, which) for which in ("calibration", "test"))
              for name in ENSEMBLES}  # fmt: skip
     pairs = {name: pair for name, pair in pairs.items() if None not in pair}
-    found.append(ensemble_tables.table_5_2(ensemble_tables.measure(parameters, pairs, weights), pairs))
-    if (read := load(parameters, data_key, MAX_TREE)) is not None:
-        summary = statistics.summarise(*read[:2], weights, parameters.protocol, parameters.selection_beta)
+    found.append(ensemble_tables.table_5_2(ensemble_tables.measure(study.parameters, pairs, weights), pairs))
+    if (read := load(study, MAX_TREE)) is not None:
+        summary = statistics.summarise(*read[:2], weights, study.parameters.protocol, study.parameters.selection_beta)
         found.append(pd.DataFrame(tables.lines(MAX_TREE, read, summary)))
     ours = {(line["model"], line["metric"]): line for table in found for line in table.to_dict("records")}
     rows = []
@@ -199,19 +196,19 @@ def compare(read, a, b, metric):
     return statistics.paired(*values, *resampled)
 
 
-def judged_on(parameters, data_key):
+def judged_on(study):
     """What claims are judged on: the large test set where every run was scored on it, else the test set.
 
     Runs of before it was there have no logits of it, and one such run sends all claims of its profile to the test set.
     """
-    ways = [parameters, _segmented(parameters)]
-    experiments = [*parameters.experiments, *INPUT_DEPENDENT]
-    folders = [f for p, e in itertools.product(ways, experiments) for f in results.complete_runs(p, e, data_key)]
-    key = frozen_sets.large_key(parameters)
-    return frozen_sets.LARGE if folders and all(results.scored_on_large(folder, key) for folder in folders) else "test"
+    ways = [study, _segmented(study)]
+    experiments = [*study.parameters.experiments, *INPUT_DEPENDENT]
+    runs = [run for each, e in itertools.product(ways, experiments) for run in each.runs(e)]
+    key = frozen_sets.large_key(study.parameters)
+    return frozen_sets.LARGE if runs and all(run.scored_on_large(key) for run in runs) else "test"
 
 
-def claims(parameters, data_key, weights, which="test"):
+def claims(study, weights, which="test"):
     """Each of `thesis.CLAIMS` with our difference and the verdict.
 
     Parameters
@@ -232,8 +229,8 @@ def claims(parameters, data_key, weights, which="test"):
         ``runs_needed_on_many``, how many runs on a thousand times the images (`statistics.needed`).
         The best member is that of the highest mean on the calibration set.
     """
-    read = _read(parameters, data_key, weights, which)
-    fitted = {name: measure(parameters, load(parameters, data_key, name, "calibration"))
+    read = _read(study, weights, which)
+    fitted = {name: measure(study.parameters, load(study, name, "calibration"))
               for name in read if name in NETWORKS}  # fmt: skip
     rows, found = [], {}
     for claim in thesis.CLAIMS:
@@ -263,26 +260,26 @@ def claims(parameters, data_key, weights, which="test"):
     return pd.DataFrame(rows)
 
 
-def _read(parameters, data_key, weights, which):
+def _read(study, weights, which):
     """What `compare` reads: each row of Tables 5.1 to 5.3 that has a run, and `thesis.SMALLER`."""
-    scored = {name: load(parameters, data_key, name, which) for name in NETWORKS | ENSEMBLES | SEGMENTED}
+    scored = {name: load(study, name, which) for name in NETWORKS | ENSEMBLES | SEGMENTED}
     scored = {name: scores for name, scores in scored.items() if scores is not None}
-    read = {name: (scores.runs, measure(parameters, scores), measure(parameters, scores, weights))
+    read = {name: (scores.runs, measure(study.parameters, scores), measure(study.parameters, scores, weights))
             for name, scores in scored.items()}  # fmt: skip
     if F_BETA in scored:
-        _add_recalls(parameters, data_key, which, read, F_BETA, scored[F_BETA], weights)
+        _add_recalls(study, which, read, F_BETA, scored[F_BETA], weights)
     for name in {BCE, BY_F_BETA, BY_SOFT_F_BETA} & set(scored):
         for values, w in zip(read[name][1:], (None, weights), strict=True):
-            values.update(selected_by(parameters, scored[name], w))
+            values.update(selected_by(study.parameters, scored[name], w))
     return read
 
 
-def _add_recalls(parameters, data_key, which, read, name, scores, weights):
+def _add_recalls(study, which, read, name, scores, weights):
     """Of a row, the recall on mock lenses of large Einstein radii; beside it, as `thesis.SMALLER`, on the rest.
 
     Nothing where no radii are known, as of stamps without their keywords.
     """
-    radius = saved_scores.load_truth(parameters, data_key, which).get("einstein_radius")
+    radius = study.truth(which).get("einstein_radius")
     if radius is None:
         return
     chosen = {name: (radius > thesis.LARGE_RADIUS), thesis.SMALLER: (radius <= thesis.LARGE_RADIUS)}
@@ -290,7 +287,7 @@ def _add_recalls(parameters, data_key, which, read, name, scores, weights):
         read[thesis.SMALLER] = scores.runs, {}, {}
         for row, images in chosen.items():
             for values, w in zip(read[row][1:], (None, weights), strict=True):
-                values["recall_large"] = recall_of(parameters, scores, images.to_numpy(), w)
+                values["recall_large"] = recall_of(study.parameters, scores, images.to_numpy(), w)
 
 
 def _printed(claim):
@@ -383,15 +380,15 @@ def _wide(numbers):
     return pd.DataFrame(wide).T.rename_axis("model")
 
 
-def save(parameters, data_key, weights):
+def save(study, weights):
     """Write ``comparison.md``, and as CSV what is in it, beside the figures; returns `claims`."""
-    folder, numbers = style.folder(parameters), published(parameters, data_key, weights)
-    if (which := judged_on(parameters, data_key)) != "test":
-        weights = saved_scores.resamples(parameters, data_key, which)
-    stated = claims(parameters, data_key, weights, which)
+    folder, numbers = style.folder(study.parameters), published(study, weights)
+    if (which := judged_on(study)) != "test":
+        weights = study.resamples(which)
+    stated = claims(study, weights, which)
     storage.write_csv(folder / "comparison_numbers.csv", numbers)
     storage.write_csv(folder / "comparison_claims.csv", stated)
-    text = markdown(parameters, numbers, stated)
+    text = markdown(study.parameters, numbers, stated)
     with storage.atomic(folder / "comparison.md") as beside:
         beside.write_text(text + "\n")
     return stated

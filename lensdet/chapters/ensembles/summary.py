@@ -32,7 +32,7 @@ def members_by_rule(table):
     )
 
 
-def targets(parameters, data_key, ensemble):
+def targets(study, ensemble):
     """What a DE_m was to learn, the member closest to the label, and whether it did: a training chunk and the test set.
 
     Returns
@@ -47,11 +47,11 @@ def targets(parameters, data_key, ensemble):
 
     rows = []
     for name in ("training", "test"):
-        members = ensembles.load(parameters, data_key, ENSEMBLES[ensemble].members, name)
-        given = ensembles.dynamic_weights(parameters, data_key, ensemble, name)
+        members = ensembles.load(study, ENSEMBLES[ensemble].members, name)
+        given = ensembles.dynamic_weights(study, ensemble, name)
         for labels, logits, weights, run in zip(np.broadcast_to(members.labels, members.logits.shape[:-1]),
                                                 members.logits, given, members.runs, strict=True):  # fmt: skip
-            target = np.asarray(ensemble_network.closest(labels, logits.astype(np.float32), parameters.protocol))
+            target = np.asarray(ensemble_network.closest(labels, logits.astype(np.float32), study.parameters.protocol))
             single = expit(logits[:, ensembles.distinct(logits)].astype(np.float32))
             extreme = np.where(labels > 0, single.max(-1), single.min(-1))
             counts = {y: np.bincount(target[labels == y], minlength=logits.shape[-1]) for y in (0, 1)}
@@ -123,7 +123,7 @@ class Bumps(NamedTuple):
     veto: dict  # of float: above this p nothing passes without its vote
 
 
-def bumps(parameters, data_key, ensemble, weights):
+def bumps(study, ensemble, weights):
     """The curve of an ensemble with its weights before and after the softmax (thesis, sections 5.4 and 5.6).
 
     A member that says 0 or 1 adds a step: below its weight it is enough alone, above 1 less its weight it has a veto.
@@ -134,7 +134,7 @@ def bumps(parameters, data_key, ensemble, weights):
         Of the ``code`` protocol.
     """
     models = ENSEMBLES[ensemble].members
-    members, beta = ensembles.load(parameters, data_key, models), parameters.selection_beta
+    members, beta = ensembles.load(study, models), study.parameters.selection_beta
 
     def f_beta(p):
         return metrics.f_beta_curve(members.labels, p, beta)[0].mean(0)

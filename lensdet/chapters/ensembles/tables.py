@@ -5,7 +5,7 @@ import pandas as pd
 
 from lensdet.chapters import thesis
 from lensdet.evaluation import ensembles, metrics, statistics, thresholds
-from lensdet.evaluation import scores as saved_scores
+from lensdet.evaluation.scores import Scores, collapsed, polarised
 from lensdet.experiments import BCE, BY_LOSS, ENSEMBLES, EXPERIMENTS, MEMBERS, NETWORKS, baseline, same_loss
 
 # What is measured, and how it is named in tables.
@@ -55,17 +55,17 @@ def area(curve):
     return np.trapezoid(curve.tp, curve.fp, axis=-1) / (curve.tp[..., -1] * curve.fp[..., -1])
 
 
-def pairs(parameters, data_key):
+def pairs(study):
     """`scores.Scores` on the calibration and test sets of ensembles, members and baselines, by name."""
-    wanted, found = ensembles.possible(parameters), {}
+    wanted, found = ensembles.possible(study.parameters), {}
     sizes = sorted({ENSEMBLES[ensemble].size for ensemble in wanted})
 
     def twice(function, *arguments):
-        return tuple(function(parameters, data_key, *arguments, name) for name in ("calibration", "test"))
+        return tuple(function(study, *arguments, name) for name in ("calibration", "test"))
 
     for model in MEMBERS[sizes[-1]]:
         members = twice(ensembles.load, [model])
-        found[model] = tuple(saved_scores.Scores(m.labels, m.logits[..., 0], m.runs) for m in members)
+        found[model] = tuple(Scores(m.labels, m.logits[..., 0], m.runs) for m in members)
     for ensemble in wanted:
         found[ensemble] = twice(ensembles.scores, ensemble)
     for size in sizes:
@@ -132,8 +132,8 @@ def table_5_2(measured, found):
                 spread = float(np.std(metrics.accuracy(each)))
             rows.append({"model": ensemble, "metric": names[name], "mean": values.mean(), "seed_spread": spread,
                           "test_low": low, "test_high": high, "runs": len(values), "images": len(s.labels),
-                          "collapsed_runs": int(saved_scores.collapsed(s.logits).sum()),
-                          "polarised": float(saved_scores.polarised(s.logits).mean()), "thesis": theirs[name][0],
+                          "collapsed_runs": int(collapsed(s.logits).sum()),
+                          "polarised": float(polarised(s.logits).mean()), "thesis": theirs[name][0],
                           "thesis_spread": theirs[name][1]})  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -159,9 +159,9 @@ def weights_table(read):
     return pd.DataFrame(rows)
 
 
-def copies(parameters, data_key, size):
+def copies(study, size):
     """Members that are the same network as an earlier one of the ensemble: how many, of all runs."""
-    members = ensembles.load(parameters, data_key, MEMBERS[size], "calibration")
+    members = ensembles.load(study, MEMBERS[size], "calibration")
     return int(sum((~ensembles.distinct(z)).sum() for z in members.logits)), members.logits.shape[0] * size
 
 

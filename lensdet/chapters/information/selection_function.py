@@ -143,11 +143,11 @@ def fractions(parameters, name, k=2.0):
     return pd.DataFrame({estimator: np.concatenate(parts) for estimator, parts in found.items()})
 
 
-def kept_fractions(parameters, data_key, name):
+def kept_fractions(study, name):
     """`fractions` above two sigma, the same data frame, computed once: kept beside the truth tables, in pixels."""
     pixels = stamps.SHAPE[0] * stamps.SHAPE[1]
-    path = frozen_sets.truth_folder(parameters, data_key) / f"{name}_pixels-{FORMAT}.csv"
-    return storage.kept_table(path, lambda: (fractions(parameters, name) * pixels).round().astype(int)) / pixels
+    path = frozen_sets.truth_folder(study.parameters, study.key) / f"{name}_pixels-{FORMAT}.csv"
+    return storage.kept_table(path, lambda: (fractions(study.parameters, name) * pixels).round().astype(int)) / pixels
 
 
 def bins(fraction, n=30):

@@ -5,7 +5,7 @@ import pandas as pd
 
 from lensdet.chapters import thesis
 from lensdet.evaluation import metrics, statistics
-from lensdet.evaluation.scores import collapsed, models, polarised, scores
+from lensdet.evaluation.scores import collapsed, polarised
 
 METRICS = {"accuracy": "accuracy", "f_beta": "F_beta", "precision": "precision", "recall": "recall"}
 
@@ -15,7 +15,7 @@ def best_models(table):
     return {metric: own.loc[own["mean"].idxmax(), "model"] for metric, own in table.groupby("metric", sort=False)}
 
 
-def table_5_1(parameters, data_key, weights, protocol=None):
+def table_5_1(study, weights, protocol=None):
     """Accuracy, F_beta, precision and recall of each model (Table 5.1).
 
     Collapsed runs stay in every mean.
@@ -33,12 +33,12 @@ def table_5_1(parameters, data_key, weights, protocol=None):
         A row a model and metric: the mean over runs, the seed-to-seed spread (ddof 1), the 95 % interval that the test
         images leave (bootstrap of the mean, runs fixed), n, and the thesis' mean and spread (ddof 0).
     """
-    protocol, found = protocol or parameters.protocol, []
-    for model in models(parameters):
-        read = scores(parameters, data_key, model, protocol=protocol)
+    protocol, found = protocol or study.parameters.protocol, []
+    for model in study.models:
+        read = study.scores(model, protocol=protocol)
         if read is None:
             continue
-        summary = statistics.summarise(read.labels, read.logits, weights, protocol, parameters.selection_beta)
+        summary = statistics.summarise(read.labels, read.logits, weights, protocol, study.parameters.selection_beta)
         found += lines(model, read, summary)
     return pd.DataFrame(found)
 
@@ -83,7 +83,7 @@ def readable(table):
     return pd.DataFrame(wide).T.rename_axis("model")
 
 
-def protocols(parameters, data_key, weights):
+def protocols(study, weights):
     """Table 5.1 under both protocols, from the same trainings.
 
     Returns
@@ -93,15 +93,15 @@ def protocols(parameters, data_key, weights):
         text with the interval over seeds and images (`statistics.paired`).
     """
     found = []
-    for model in models(parameters):
-        read = {name: scores(parameters, data_key, model, protocol=name) for name in ("code", "text")}
+    for model in study.models:
+        read = {name: study.scores(model, protocol=name) for name in ("code", "text")}
         if None in read.values():
             continue
         common = np.intersect1d(read["code"].runs, read["text"].runs)  # one may have diverged at one checkpoint alone
         values = {}
         for name, s in read.items():
             s = s._replace(logits=s.logits[np.isin(s.runs, common)])
-            beta = parameters.selection_beta
+            beta = study.parameters.selection_beta
             values[name] = (metrics.evaluate(s.labels, s.logits, name, beta),
                             statistics.on_resamples(s.labels, s.logits, weights, name, beta))  # fmt: skip
         for metric, label in METRICS.items():

@@ -13,30 +13,29 @@ from scipy.special import expit
 from lensdet.chapters import thesis
 from lensdet.chapters.losses.tables import cell, interval, lines
 from lensdet.evaluation import calibration, metrics, statistics, thresholds
-from lensdet.evaluation.scores import load_truth, median_run, models, scores
 from lensdet.experiments import BCE, F_1, F_BETA
 
 OWN = (BCE, F_BETA, F_1)  # whose own recall and precision are matched
 THESIS_RECALLS = {thesis.TABLE_5_1[model]["recall"][0]: model for model in OWN}
 
 
-def own_thresholds(parameters, data_key):
+def own_thresholds(study):
     """Logit thresholds (R,) by model: those of the best F_beta on the calibration set, one a run."""
     found = {}
-    for model in models(parameters):
-        if (read := scores(parameters, data_key, model, "calibration")) is not None:
-            beta = parameters.selection_beta
+    for model in study.models:
+        if (read := study.scores(model, "calibration")) is not None:
+            beta = study.parameters.selection_beta
             found[model] = np.array([thresholds.best_threshold(read.labels, z, beta) for z in read.logits])
     return found
 
 
-def deployed(parameters, data_key, weights):
+def deployed(study, weights):
     """Table 5.1 again, every model at its own threshold from the calibration set, the mean of which stands beside."""
     found = []
-    for model, cut in own_thresholds(parameters, data_key).items():
-        read = scores(parameters, data_key, model)
+    for model, cut in own_thresholds(study).items():
+        read = study.scores(model)
         shifted = read._replace(logits=read.logits.astype(float) - cut[:, None])
-        summary = statistics.summarise(*shifted[:2], weights, beta=parameters.selection_beta)
+        summary = statistics.summarise(*shifted[:2], weights, beta=study.parameters.selection_beta)
         found += [{**line, "threshold": float(expit(cut).mean())} for line in lines(model, shifted, summary)]
     # neither belongs to these thresholds
     return pd.DataFrame(found).drop(columns=["polarised", "thesis", "thesis_spread"], errors="ignore")
@@ -53,7 +52,7 @@ def _targets(parameters, read):
         yield "recall", f"the thesis' {recall} ({model})", dict.fromkeys(range(1, parameters.runs + 1), recall)
 
 
-def matched(parameters, data_key, weights):
+def matched(study, weights):
     """Precision at matched recall and recall at matched precision, of each model and against cross-entropy.
 
     Read from the test curves, with ties interpolated (see `thresholds`); a diagnosis, not a way to deploy.
@@ -66,9 +65,9 @@ def matched(parameters, data_key, weights):
         its direction (`statistics.directions` of the models at a target).
         Not a number where no threshold of some run reaches the target.
     """
-    read = {model: s for model in models(parameters) if (s := scores(parameters, data_key, model)) is not None}
+    read = {model: s for model in study.models if (s := study.scores(model)) is not None}
     common = set.intersection(*(set(s.runs) for s in read.values())) if read else set()
-    targets = list(_targets(parameters, read)) if common else []
+    targets = list(_targets(study.parameters, read)) if common else []
     measured = {model: _at_targets(s, common, targets, weights) for model, s in read.items()}
     found = []
     for i, (metric, name, target) in enumerate(targets):
@@ -107,7 +106,7 @@ def _at_targets(found, common, targets, weights):
     return np.array(plain), np.array(drawn)
 
 
-def effective_thresholds(parameters, data_key):
+def effective_thresholds(study):
     """Where soft F_beta and soft F1 cut, in calibrated probabilities of cross-entropy, and where theory says.
 
     Returns
@@ -116,12 +115,12 @@ def effective_thresholds(parameters, data_key):
         A row a model and run: beta; the calibrated BCE probability at which BCE has the recall that the soft model has
         at p = 0.5, on the calibration set; F* of BCE there, and F*/(1 + beta^2).
     """
-    reference = scores(parameters, data_key, BCE, "calibration") if BCE in models(parameters) else None
+    reference = study.scores(BCE, "calibration") if BCE in study.models else None
     found = []
-    for model, network in models(parameters).items():
-        loss = parameters.loss(network.loss)
+    for model, network in study.models.items():
+        loss = study.parameters.loss(network.loss)
         beta = {"fbeta": loss.get("beta"), "f1": 1.0}.get(loss["name"])
-        read = scores(parameters, data_key, model, "calibration") if beta and reference is not None else None
+        read = study.scores(model, "calibration") if beta and reference is not None else None
         for run, logits in zip(read.runs, read.logits, strict=True) if read is not None else ():
             if run not in reference.runs:
                 continue
@@ -134,7 +133,7 @@ def effective_thresholds(parameters, data_key):
     return pd.DataFrame(found)
 
 
-def calibrated(parameters, data_key):
+def calibrated(study):
     """Expected calibration error and Brier score on the test set, before and after temperature scaling.
 
     Returns
@@ -143,8 +142,8 @@ def calibrated(parameters, data_key):
         A row a model and run; the temperature is fitted on the calibration set.
     """
     found = []
-    for model in models(parameters):
-        fit, read = (scores(parameters, data_key, model, name) for name in ("calibration", "test"))
+    for model in study.models:
+        fit, read = (study.scores(model, name) for name in ("calibration", "test"))
         for run, z, before in zip(read.runs, read.logits, fit.logits, strict=True) if read is not None else ():
             t, z = calibration.temperature(fit.labels, before), z.astype(float)
             line = {"model": model, "run": run, "temperature": t}
@@ -155,7 +154,7 @@ def calibrated(parameters, data_key):
     return pd.DataFrame(found)
 
 
-def false_positives(parameters, data_key):
+def false_positives(study):
     """False positives by kind of negative, of the run of median validation loss of each model (Clopper-Pearson).
 
     Returns
@@ -164,16 +163,16 @@ def false_positives(parameters, data_key):
         A row a model, threshold (p = 0.5, and the model's own) and kind: run, n, false positives, rate and 95 %
         interval.  The kind is "lrg", a kind of contaminant, or "contaminant" for all of them.
     """
-    truth, own, found = load_truth(parameters, data_key), own_thresholds(parameters, data_key), []
+    truth, own, found = study.truth(), own_thresholds(study), []
     kinds = truth["kind"] if "kind" in truth else truth["host"]
     negative = truth["label"] == 0
     groups = {kind: negative & (kinds == kind) for kind in sorted(kinds[negative].unique())}
     groups["contaminant"] = negative & (truth["host"] == "contaminant")
-    for model in models(parameters):
-        read = scores(parameters, data_key, model)
+    for model in study.models:
+        read = study.scores(model)
         if read is None:
             continue
-        i = median_run(parameters, data_key, model, read)
+        i = study.median_run(model, read)
         for name, cut in (("p = 0.5", 0.0), ("own", own[model][i])):
             accepted = read.logits[i] >= cut
             lenses = accepted[read.labels == 1]
@@ -285,7 +284,7 @@ def effective_answer(table):
     return "\n\n".join(said) or "Effective thresholds need bce beside fbeta or f1 among the experiments."
 
 
-def selection(parameters, data_key, weights):
+def selection(study, weights):
     """Is the recall of soft F1 its loss, or its selection?  Recalls at p = 0.5, whatever the protocol.
 
     Returns
@@ -295,7 +294,7 @@ def selection(parameters, data_key, weights):
         published runs selected less soft F1 as here; ``both``: soft F1 less cross-entropy, as the published runs
         selected.  Empty where one of the two was not trained.
     """
-    read = {(m, p): scores(parameters, data_key, m, protocol=p) if m in models(parameters) else None
+    read = {(m, p): study.scores(m, protocol=p) if m in study.models else None
             for m in (BCE, OWN[2]) for p in ("text", "code")}  # fmt: skip
     if None in read.values():
         return {}

@@ -3,14 +3,12 @@
 import numpy as np
 import pandas as pd
 
-from lensdet import runs as results
 from lensdet.chapters import thesis
 from lensdet.chapters.ensembles import tables as ensemble_tables
 from lensdet.chapters.losses import tables, threshold_control
 from lensdet.chapters.maxtree import effect as segmentation_effect
 from lensdet.chapters.maxtree import sweep as segmentation_sweep
 from lensdet.data import maxtree
-from lensdet.evaluation import scores as saved_scores
 from lensdet.evaluation import statistics
 from lensdet.experiments import BCE, BY_LOSS, MAX_TREE
 
@@ -26,14 +24,14 @@ def name(model, how=PLAIN):
     return model if how == PLAIN else f"{model}, Max-Tree ({how})"
 
 
-def pairs(ways, data_key):
+def pairs(ways):
     """`scores.Scores` on the calibration and test sets, by model and segmentation, of the runs that are there.
 
     Checkpoints of the lowest validation loss alone: those selected otherwise belong to Table 5.1.
 
     Parameters
     ----------
-    ways : dict of lensdet.parameters.Parameters
+    ways : dict of lensdet.study.Study
         By name of the segmentation; first "none".
 
     Returns
@@ -42,9 +40,9 @@ def pairs(ways, data_key):
         Of pairs, by (row of Table 5.1, name of the segmentation).
     """
     found = {}
-    for model in [name for name, network in saved_scores.models(ways[PLAIN]).items() if network.checkpoint == BY_LOSS]:
-        for how, p in ways.items():
-            both = tuple(saved_scores.scores(p, data_key, model, part) for part in ("calibration", "test"))
+    for model in [name for name, network in ways[PLAIN].models.items() if network.checkpoint == BY_LOSS]:
+        for how, study in ways.items():
+            both = tuple(study.scores(model, part) for part in ("calibration", "test"))
             if None not in both:
                 found[model, how] = both
     return found
@@ -137,17 +135,17 @@ def _both(r):
     return f"{tables.interval(r.test_low, r.test_high)}, images alone"
 
 
-def training_time(ways, data_key):
+def training_time(ways):
     """Whether segmented stamps shorten the training (section 1.3), in words; `ways` as for `pairs`.
 
     All trainings have the same number of chunks: what can come earlier is the lowest validation loss.
     """
     items = []
-    for model, network in saved_scores.models(ways[PLAIN]).items():
-        for how, p in ways.items() if network.checkpoint == BY_LOSS else ():
-            if folders := results.complete_runs(p, network.loss, data_key):
-                best = [results.load_history(folder)["loss"].argmin() + 1 for folder in folders]
-                items.append(f"{name(model, how)}: after {np.mean(best):.1f} of {p.chunks} chunks (n = {len(best)})")
+    for model, network in ways[PLAIN].models.items():
+        for how, study in ways.items() if network.checkpoint == BY_LOSS else ():
+            if runs := study.runs(network.loss):
+                best, chunks = [run.history["loss"].argmin() + 1 for run in runs], study.parameters.chunks
+                items.append(f"{name(model, how)}: after {np.mean(best):.1f} of {chunks} chunks (n = {len(best)})")
     asked = "Do segmented stamps shorten the training?  The lowest validation loss came, means over runs,"
     return f"{asked}\n\n" + "\n".join(f"- {item}" for item in items)
 

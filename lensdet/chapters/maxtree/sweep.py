@@ -57,10 +57,11 @@ def _keyed(how):
     return list(keyed(how._asdict()).values()) if isinstance(how, maxtree.Settings) else how
 
 
-def kept(parameters, data_key, ways):
+def kept(study, ways):
     """`sweep` of the validation set, computed once: kept beside the truth tables, by a digest of the ways."""
-    path = frozen_sets.truth_folder(parameters, data_key) / f"maxtree_sweep-{digest([FORMAT, *map(_keyed, ways)])}.csv"
-    found = storage.kept_table(path, lambda: sweep(segmentation_effect.lenses(parameters, "validation"), ways))
+    folder = frozen_sets.truth_folder(study.parameters, study.key)
+    path = folder / f"maxtree_sweep-{digest([FORMAT, *map(_keyed, ways)])}.csv"
+    found = storage.kept_table(path, lambda: sweep(segmentation_effect.lenses(study.parameters, "validation"), ways))
     return found.fillna({"preset": ""})
 
 
@@ -74,14 +75,14 @@ def best(swept):
     return None if among["youden"].isna().all() else int(among["youden"].idxmax())
 
 
-def trained_with(parameters, settings):
-    """Parameters of trainings on stamps that are segmented with some settings of `grid`.
+def trained_with(study, settings):
+    """The study of trainings on stamps that are segmented with some settings of `grid`.
 
-    None where the settings leave a step out, which those parameters cannot.
+    None where the settings leave a step out, which parameters cannot.
     """
     own = {"area": settings.area, "decay": settings.decay, "tolerance": settings.tolerance}
-    p = parameters.model_copy(update={"segmentation": "text", **{f"maxtree_{k}": v for k, v in own.items()}})
-    return p if p.maxtree() == settings else None
+    found = study.changed(segmentation="text", **{f"maxtree_{k}": v for k, v in own.items()})
+    return found if found.parameters.maxtree() == settings else None
 
 
 def beaten(swept, preset="text"):

@@ -15,10 +15,11 @@ from lensdet.chapters.comparison import claims as comparison
 from lensdet.chapters.ensembles import tables as ensemble_tables
 from lensdet.chapters.losses import tables
 from lensdet.data import frozen_sets
-from lensdet.evaluation import scores as saved_scores
 from lensdet.evaluation import statistics
 from lensdet.evaluation.scores import Scores
 from lensdet.network.checkpoints import SELECTORS
+from lensdet.runs import Run
+from lensdet.study import Study
 from tests.evaluation.test_ensembles import KEY, SETS, N, draw, rows_of, write_run
 
 BCE, METRIC, SOFT_METRIC, F_BETA, F_1, DOUBLE = experiments.NETWORKS
@@ -150,7 +151,7 @@ def test_a_spread_over_runs_is_compared_by_distances():
 
 def test_recall_of_large_radii_is_compared_with_that_of_the_others(p, weights):
     write_all(p)
-    line = row(comparison.claims(p, KEY, weights), F_BETA, thesis.SMALLER, "recall_large")
+    line = row(comparison.claims(Study(p, KEY), weights), F_BETA, thesis.SMALLER, "recall_large")
     large = truth_of("test").einstein_radius.to_numpy() > 2.5
     expected = [few_found(run)["test"][: N // 2] > 0 for run in range(1, RUNS + 1)]
     of_each = [found[large[: N // 2]].mean() - found[~large[: N // 2]].mean() for found in expected]
@@ -158,7 +159,7 @@ def test_recall_of_large_radii_is_compared_with_that_of_the_others(p, weights):
     assert line.claim == f"recall above 2.5 arcsec: {F_BETA} > its recall below 2.5 arcsec"
     path = frozen_sets.truth_folder(p, KEY) / "test.csv"
     storage.write_csv(path, truth_of("test").drop(columns="einstein_radius"))  # stamps without their keywords
-    assert row(comparison.claims(p, KEY, weights), F_BETA, thesis.SMALLER, "recall_large").verdict == "no run"
+    assert row(comparison.claims(Study(p, KEY), weights), F_BETA, thesis.SMALLER, "recall_large").verdict == "no run"
 
 
 def test_what_checkpoints_are_selected_by_on_the_test_set(p, weights):
@@ -166,7 +167,7 @@ def test_what_checkpoints_are_selected_by_on_the_test_set(p, weights):
     write_all(p)
     for model, beta in ((METRIC, 0.17), (SOFT_METRIC, 0.5)):
         q = p.model_copy(update={"selection_beta": beta})
-        read = comparison.load(p, KEY, model)
+        read = comparison.load(Study(p, KEY), model)
         plain, drawn = comparison.selected_by(q, read), comparison.selected_by(q, read, weights)
         grid = (np.arange(50) + 1e-4) / 50
         for run, b in ((0, None), (3, None), (1, 5), (4, 40)):
@@ -180,16 +181,16 @@ def test_what_checkpoints_are_selected_by_on_the_test_set(p, weights):
                         "soft_f_beta": fbeta_score(twice, found, beta=beta, sample_weight=weight)}  # fmt: skip
             got = {name: v[run] if b is None else v[run, b] for name, v in (plain if b is None else drawn).items()}
             assert got == pytest.approx(expected)
-    table = comparison.claims(p, KEY, weights)
+    table = comparison.claims(Study(p, KEY), weights)
     for model, metric in ((METRIC, "mean_f_beta"), (SOFT_METRIC, "soft_f_beta")):
-        own, plain = (comparison.selected_by(p, comparison.load(p, KEY, m))[metric] for m in (model, BCE))
+        own, plain = (comparison.selected_by(p, comparison.load(Study(p, KEY), m))[metric] for m in (model, BCE))
         line = row(table, model, BCE, metric)
         assert line.difference == pytest.approx(np.mean(own - plain)) and line.sign == -1 and line.question == 1
 
 
 def test_recall_of_some_lenses(p, weights):
     write_all(p)
-    read, chosen = comparison.load(p, KEY, BCE), np.arange(N) % 7 == 0
+    read, chosen = comparison.load(Study(p, KEY), BCE), np.arange(N) % 7 == 0
     chosen &= rows_of("test")["label"] == 1
     drawn = comparison.recall_of(p, read, chosen, weights)
     for run, b in ((0, 3), (5, 11)):
@@ -205,7 +206,7 @@ def test_recall_of_some_lenses(p, weights):
 
 def test_verdicts_of_known_runs(p, weights):
     write_all(p)
-    table = comparison.claims(p, KEY, weights)
+    table = comparison.claims(Study(p, KEY), weights)
     assert len(table) == len(thesis.CLAIMS)
     assert set(table.verdict) <= set(comparison.VERDICTS)
     cases = {
@@ -240,7 +241,7 @@ def test_verdicts_of_known_runs(p, weights):
 def test_differences_are_those_of_the_tables(p, weights):
     write_all(p, 3)
     of_three = p.model_copy(update={"runs": 3})
-    table = comparison.claims(of_three, KEY, weights)
+    table = comparison.claims(Study(of_three, KEY), weights)
     means = tables_of(of_three, weights)
     for line in table[table.metric.isin(["accuracy", "f_beta", "precision", "recall"])].itertuples():
         if {line.a, line.b} <= set(experiments.NETWORKS):
@@ -251,13 +252,13 @@ def test_differences_are_those_of_the_tables(p, weights):
 
 def tables_of(p, weights):
     """Means of Table 5.1."""
-    return tables.table_5_1(p, KEY, weights).set_index(["model", "metric"])["mean"]
+    return tables.table_5_1(Study(p, KEY), weights).set_index(["model", "metric"])["mean"]
 
 
 def test_a_verdict_is_that_of_its_research_question(p, weights):
     """The p-values of all its claims, and of no others, are adjusted together."""
     write_all(p)
-    table = comparison.claims(p, KEY, weights)
+    table = comparison.claims(Study(p, KEY), weights)
     assert set(table.question) == {1, 2, 3, 4}
     for _, family in table[table.runs > 0].groupby("question"):
         adjusted = statistics.holm(family.p)
@@ -275,20 +276,20 @@ def test_claims_are_judged_on_the_large_test_set_where_all_runs_have_it(p, weigh
     results.write_rows(folder / "rows.h5", rows_of("calibration"))
     storage.write_csv(folder / "truth.csv", truth_of("calibration"))
     key = folder.name.removeprefix("large-")
-    assert comparison.judged_on(p, KEY) == "test"
+    assert comparison.judged_on(Study(p, KEY)) == "test"
     for experiment in p.experiments:
         for run in results.complete_runs(p, experiment, KEY):
-            logits = {s: results.load_logits(run, s, "calibration")[1] for s in ("loss", "f_beta", "soft_f_beta")}
+            logits = {s: Run(run).logits(s, "calibration")[1] for s in ("loss", "f_beta", "soft_f_beta")}
             results.write_large(run / "large.h5", logits, key)
-    assert comparison.judged_on(p, KEY) == "large"
-    stated = comparison.save(p, KEY, weights)
-    scores = {model: saved_scores.scores(p, KEY, model, "calibration") for model in (BCE, F_1)}
+    assert comparison.judged_on(Study(p, KEY)) == "large"
+    stated = comparison.save(Study(p, KEY), weights)
+    scores = {model: Study(p, KEY).scores(model, "calibration") for model in (BCE, F_1)}
     means = {model: np.mean([accuracy_score(s.labels, z >= 0) for z in s.logits]) for model, s in scores.items()}
     assert row(stated, BCE, F_1, "accuracy").difference == pytest.approx(means[BCE] - means[F_1])
     assert row(stated, BCE, F_1, "accuracy").images == N
     run = results.complete_runs(p, "f1", KEY)[0]
     (run / "large.h5").unlink()
-    assert comparison.judged_on(p, KEY) == "test"
+    assert comparison.judged_on(Study(p, KEY)) == "test"
 
 
 def test_the_best_member_goes_by_the_calibration_set(p, weights):
@@ -309,13 +310,13 @@ def test_the_best_member_goes_by_the_calibration_set(p, weights):
 def test_ensembles_take_the_runs_that_all_members_have(p, weights):
     write_all(p)
     (results.run_folder(p, "f1", 4, KEY) / "logits.h5").unlink()
-    assert list(comparison.load(p, KEY, "NM_3").runs) == [1, 2, 3]
-    assert list(comparison.load(p, KEY, F_1).runs) == [1, 2, 3, 5, 6]
+    assert list(comparison.load(Study(p, KEY), "NM_3").runs) == [1, 2, 3]
+    assert list(comparison.load(Study(p, KEY), F_1).runs) == [1, 2, 3, 5, 6]
     (results.run_folder(p, "f1", 1, KEY) / "logits.h5").unlink()
-    assert comparison.load(p, KEY, "NM_3") is None
-    assert comparison.load(p, KEY, "IDE_3") is None
+    assert comparison.load(Study(p, KEY), "NM_3") is None
+    assert comparison.load(Study(p, KEY), "IDE_3") is None
     few = p.model_copy(update={"experiments": ("bce",)})
-    assert comparison.load(few, KEY, F_BETA) is None and comparison.load(few, KEY, "NM_6") is None
+    assert comparison.load(Study(few, KEY), F_BETA) is None and comparison.load(Study(few, KEY), "NM_6") is None
 
 
 # ---- numbers
@@ -337,7 +338,7 @@ PUBLISHED = """
 
 
 def test_every_published_number_is_there(p, weights):
-    table = comparison.published(p, KEY, weights)  # without a run
+    table = comparison.published(Study(p, KEY), weights)  # without a run
     assert len(table) == 44 and set(table.note) == {"no run"} and table["mean"].isna().all()
     for line in PUBLISHED.split("\n")[1:-1]:
         number, model, values = line.split("|")
@@ -351,13 +352,13 @@ def test_ours_stand_beside(p, weights):
     segmented = p.model_copy(update={"segmentation": "text"})
     for run in (1, 2):
         write_run(segmented, "bce", run, member(run, 1, -1, 1))
-    table = comparison.published(p, KEY, weights).set_index(["model", "metric"])
+    table = comparison.published(Study(p, KEY), weights).set_index(["model", "metric"])
     means = tables_of(p, weights)
     for model in experiments.NETWORKS:
         assert table.loc[(model, "recall"), "mean"] == pytest.approx(means[model, "recall"])
     assert table.loc[(BCE, "recall"), ["runs", "images"]].tolist() == [RUNS, N]
     # the accuracy of an ensemble is the mean over thresholds, as published
-    read = comparison.load(p, KEY, "NM_3")
+    read = comparison.load(Study(p, KEY), "NM_3")
     over = np.mean([accuracy_score(read.labels, expit(z) >= t) for z in read.logits for t in GRID])
     assert table.loc[("NM_3", ensemble_tables.OVER), "mean"] == pytest.approx(over)
     assert table.loc[("IDE_3", "recall"), "note"] == "no run"
@@ -367,9 +368,9 @@ def test_ours_stand_beside(p, weights):
     line = table.loc[("Max-Tree Seg.", "recall")]
     assert line["mean"] == pytest.approx(np.mean(recalls)) and line.runs == 2
     assert line.test_low < line["mean"] < line.test_high
-    claims = comparison.claims(p, KEY, weights)
+    claims = comparison.claims(Study(p, KEY), weights)
     d = row(claims, BCE, "Max-Tree Seg.", "recall")
-    both = [results.load_logits(f, "loss", "test")[1] for f in results.complete_runs(p, "bce", KEY)[:2]]
+    both = [Run(f).logits("loss", "test")[1] for f in results.complete_runs(p, "bce", KEY)[:2]]
     whole = [recall_score(labels, z >= 0) for z in both]
     assert d.difference == pytest.approx(np.mean(whole) - np.mean(recalls)) and d.runs == 2
 
@@ -382,14 +383,14 @@ def test_it_starts_from_whole_stamps(p, weights):
 def test_what_would_close_an_open_claim(p, weights):
     """At the level that Holm's method has left for the claims that are not decided."""
     write_all(p)
-    table = comparison.claims(p, KEY, weights)
+    table = comparison.claims(Study(p, KEY), weights)
     family = table[(table.question == 1) & (table.runs > 0)]
     undecided = int((~family.verdict.isin(["agrees", "contradicts"])).sum())
     assert 0 < undecided < len(family)
     some = 0
     for line in family[(family.verdict == "open") & family.p.notna()].itertuples():
         d = next(c for c in thesis.CLAIMS if (c.a, c.metric, c.section) == (line.a, line.metric, line.section))
-        read = comparison._read(p, KEY, weights, "test")
+        read = comparison._read(Study(p, KEY), weights, "test")
         expected = statistics.needed(comparison.compare(read, d.a, line.b, d.metric), undecided)
         found = line.runs_needed, line.images_needed / N, line.runs_needed_on_many
         np.testing.assert_allclose(found, expected)
@@ -416,10 +417,10 @@ def test_what_would_close_it_in_words(given, words):
 
 def test_the_text_counts_the_verdicts_first(p, weights):
     write_all(p)
-    stated = comparison.save(p, KEY, weights)
+    stated = comparison.save(Study(p, KEY), weights)
     assert len(stated) == len(thesis.CLAIMS)
     text = (style.folder(p) / "comparison.md").read_text()
-    table = comparison.claims(p, KEY, weights)
+    table = comparison.claims(Study(p, KEY), weights)
     assert text.startswith("# Simulated survey: comparison with the thesis\n")
     n = table.verdict.value_counts()
     first = next(line for line in text.splitlines() if line.startswith("**"))
@@ -438,6 +439,8 @@ def test_the_text_counts_the_verdicts_first(p, weights):
 
 def test_other_stamps_are_not_called_simulated(p, weights, tmp_path):
     p = p.model_copy(update={"data": tmp_path / "kids"})
-    text = comparison.markdown(p, comparison.published(p, KEY, weights), comparison.claims(p, KEY, weights))
+    text = comparison.markdown(
+        p, comparison.published(Study(p, KEY), weights), comparison.claims(Study(p, KEY), weights)
+    )
     assert text.startswith("# Stamps of kids: comparison with the thesis") and "Simulated" not in text
     assert f"**Of {len(thesis.CLAIMS)} claims {len(thesis.CLAIMS)} have no run.**" in text

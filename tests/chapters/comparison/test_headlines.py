@@ -12,7 +12,7 @@ from lensdet import parameters
 from lensdet.chapters import thesis
 from lensdet.chapters.comparison import budgets, claims
 from lensdet.chapters.losses import tables
-from lensdet.evaluation import scores as saved_scores
+from lensdet.study import Study
 
 ROOT = Path(__file__).parents[3]
 FIGURES = ROOT / "figures"
@@ -32,7 +32,7 @@ def lite(committed):
     """Parameters, data key and Table 5.1 of the profile that the README begins with."""
     p = parameters.resolve({"profile": "lite"})
     key = p.survey_key()
-    return p, key, tables.table_5_1(p, key, saved_scores.resamples(p, key))
+    return p, key, tables.table_5_1(Study(p, key), Study(p, key).resamples())
 
 
 def test_table_5_1_is_that_of_the_logits(lite):
@@ -55,8 +55,8 @@ def test_the_readme_has_its_numbers(lite):
 def test_the_six_sentences_are_those_of_the_logits(committed, profile):
     p = parameters.resolve({"profile": profile})
     key = p.survey_key()
-    which = claims.judged_on(p, key)
-    computed = claims.claims(p, key, saved_scores.resamples(p, key, which), which)
+    which = claims.judged_on(Study(p, key))
+    computed = claims.claims(Study(p, key), Study(p, key).resamples(which), which)
     written = budgets.read([profile])[profile]
     assert computed.verdict.tolist() == written.verdict.tolist()
     for name in ("difference", "low", "high"):

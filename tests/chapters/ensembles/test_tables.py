@@ -14,6 +14,7 @@ from lensdet.chapters.ensembles import tables as ensemble_tables
 from lensdet.chapters.ensembles.tables import MEASURES
 from lensdet.evaluation import ensembles, metrics, thresholds
 from lensdet.evaluation.scores import Scores
+from lensdet.study import Study
 from tests.evaluation.test_ensembles import KEY, SETS, N, draw, p, rows_of, write_run  # noqa: F401
 
 BCE, F_BETA, F_1 = experiments.MEMBERS[3]
@@ -39,7 +40,7 @@ def weights():
 
 @pytest.fixture
 def found(runs):
-    return ensemble_tables.pairs(runs, KEY)
+    return ensemble_tables.pairs(Study(runs, KEY))
 
 
 @pytest.fixture
@@ -136,8 +137,8 @@ def test_weights_with_those_of_the_captions(runs):
     assert (row.weight, row.raw, row.thesis, row.runs) == pytest.approx((0.6, 1.5, 0.55, 2))
     assert row.seed_spread == pytest.approx(0.2 / np.sqrt(2))
     assert table.loc["IDE_3"].weight.tolist() == pytest.approx([1 / 3] * 3)
-    assert ensemble_tables.copies(runs, KEY, 6) == (2, 12)
-    assert ensemble_tables.copies(runs, KEY, 3) == (0, 6)
+    assert ensemble_tables.copies(Study(runs, KEY), 6) == (2, 12)
+    assert ensemble_tables.copies(Study(runs, KEY), 3) == (0, 6)
 
 
 def test_the_best_member_is_chosen_on_the_calibration_set(runs, found, measured):
@@ -191,7 +192,7 @@ def test_targets_that_are_the_label_under_another_name(p, protocol):  # noqa: F8
         write_run(
             p, "IDE_3", run, dict.fromkeys(SETS, np.tile(np.float32([2, 1, 0]), (N, 1))), selectors=("loss", "accuracy")
         )
-    table = ensemble_summary.targets(p, KEY, "IDE_3")
+    table = ensemble_summary.targets(Study(p, KEY), "IDE_3")
     assert (table.by_label == 1).all() and (table.ties == 0).all()
     assert (table.of_lenses == BCE).all() and (table.of_negatives == F_1).all()
     assert (table.named == 0.5).all() and (table.most_frequent == 0.5).all()
@@ -203,7 +204,7 @@ def test_ties_are_those_of_float32_probabilities(p):  # noqa: F811
             write_run(p, loss, run, {name: np.full(N, value, "f4") for name in SETS})
     for run in (1, 2):
         write_run(p, "IDE_3", run, dict.fromkeys(SETS, np.zeros((N, 3), "f4")), selectors=("loss", "accuracy"))
-    assert ensemble_summary.targets(p, KEY, "IDE_3").ties.tolist() == [0.5] * 4  # lenses tie, negatives do not
+    assert ensemble_summary.targets(Study(p, KEY), "IDE_3").ties.tolist() == [0.5] * 4  # lenses tie, negatives do not
 
 
 def test_the_cascade_is_compared_at_its_recall(runs, found, weights):
@@ -234,7 +235,7 @@ def test_steps_of_members_that_vote(p):  # noqa: F811
         for run in (1, 2):
             write_run(p, loss, run, dict.fromkeys(SETS, z.astype("f4")))
     used = np.tile([0.4, 0.405, 0.195], (2, 1))
-    b = ensemble_summary.bumps(p, KEY, "NM_3", ensembles.Weights(np.tile([0.0, 1.0, 0.0], (2, 1)), used))
+    b = ensemble_summary.bumps(Study(p, KEY), "NM_3", ensembles.Weights(np.tile([0.0, 1.0, 0.0], (2, 1)), used))
     assert b.alone == pytest.approx({F_BETA: 0.405, F_1: 0.195})
     assert b.veto == pytest.approx({F_BETA: 0.595, F_1: 0.805})
     low, high, t = metrics.f_beta(metrics.Counts(30, 30, 0, 0), 0.17), 1.0, metrics.THRESHOLDS
@@ -247,7 +248,7 @@ def test_steps_of_members_that_vote(p):  # noqa: F811
     assert "(by the optimum itself 1.000)" in said and "nan" not in said
     only = np.tile([0.0, 0.996, 0.004], (2, 1))  # no threshold is above 1 less the one weight, or below the other
     said = ensemble_summary.bumps_answer(
-        {"NM_3": ensemble_summary.bumps(p, KEY, "NM_3", ensembles.Weights(only, only))}
+        {"NM_3": ensemble_summary.bumps(Study(p, KEY), "NM_3", ensembles.Weights(only, only))}
     )
     assert "elsewhere" not in said and "nan" not in said
 
@@ -261,7 +262,7 @@ def test_what_averaging_gains(measured):
 
 def sentences(runs, found, measured, weights, shown=False):
     dynamic = [ensemble for ensemble in ensembles.possible(runs) if ensemble.startswith("IDE")]
-    learned = pd.concat([pd.DataFrame(), *(ensemble_summary.targets(runs, KEY, e) for e in dynamic)])
+    learned = pd.concat([pd.DataFrame(), *(ensemble_summary.targets(Study(runs, KEY), e) for e in dynamic)])
     cascade = ensemble_summary.cascades(runs, found, weights)
     table, compared = ensemble_tables.table_5_2(measured, found), ensemble_tables.against(runs, found, measured)
     if shown:
@@ -291,7 +292,7 @@ def test_any_choice_gives_sentences(runs, weights, given):
             for run in (1, 2):
                 z = np.zeros((N, m), "f4")
                 write_run(p, ensemble, run, dict.fromkeys(SETS, z), selectors=("loss", "accuracy"))
-    found = ensemble_tables.pairs(p, KEY)
+    found = ensemble_tables.pairs(Study(p, KEY))
     said, _ = sentences(p, found, ensemble_tables.measure(p, found, weights), weights)
     assert "nan" not in said
     if p.runs == 1:
@@ -306,7 +307,7 @@ def test_with_five_runs_there_are_verdicts(p, weights):  # noqa: F811
     for run in range(1, 6):
         for i, loss in enumerate(("bce", "fbeta", "f1")):
             write_run(p, loss, run, draw(50 * run + i, 1 + 2 * i))
-    found = ensemble_tables.pairs(p, KEY)
+    found = ensemble_tables.pairs(Study(p, KEY))
     measured = ensemble_tables.measure(p, found, weights)
     said, compared = sentences(p, found, measured, weights, shown=True)
     best = compared[(compared.ensemble == "NM_3") & (compared.against == "best member")].set_index("measure")
@@ -340,7 +341,7 @@ def test_figures_show_what_they_are_given(runs, found, measured, weights):
 
     raw = {"NM_3": ensembles.nelder_mead_weights(runs.model_copy(update={"protocol": "code"}), KEY, "NM_3")}
     rows = {"NM_3": ensemble_tables.weights_table(raw)}
-    bumps = {"NM_3": ensemble_summary.bumps(runs, KEY, "NM_3", raw["NM_3"])}
+    bumps = {"NM_3": ensemble_summary.bumps(Study(runs, KEY), "NM_3", raw["NM_3"])}
     left, right = ensemble_figures.raw_weights(rows, bumps).axes
     bars = [patch.get_width() for patch in left.patches]
     assert bars == pytest.approx([*rows["NM_3"].raw, *rows["NM_3"].weight])

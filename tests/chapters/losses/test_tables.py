@@ -13,6 +13,8 @@ from lensdet.chapters.losses import tables
 from lensdet.data import frozen_sets, mocklens
 from lensdet.evaluation import scores as saved_scores
 from lensdet.network.checkpoints import SELECTORS
+from lensdet.runs import Run
+from lensdet.study import Study
 
 KEY = "0123abcd"
 ROWS = ["Binary Cross Entropy", "F_beta metric", "Soft F_beta metric", "F_beta Soft Loss", "F_1 Soft loss",
@@ -35,7 +37,7 @@ def write_truth(p):
 
 def table_of(p):
     write_truth(p)
-    return tables.table_5_1(p, KEY, saved_scores.resamples(p, KEY))
+    return tables.table_5_1(Study(p, KEY), Study(p, KEY).resamples())
 
 
 def write_runs(p, loss, n, collapse=()):
@@ -74,7 +76,7 @@ def test_against_scikit_learn(p, protocol, threshold, beta):
     for row in table.model.unique():
         network = experiments.NETWORKS[row]
         folders = results.complete_runs(p, network.loss, KEY)
-        runs = [results.load_logits(folder, network.checkpoint[protocol], "test") for folder in folders]
+        runs = [Run(folder).logits(network.checkpoint[protocol], "test") for folder in folders]
         for metric, oracle in oracles.items():
             values = [oracle(labels, expit(logits.astype(float))) for labels, logits in runs]
             line = found(table, row, metric)
@@ -116,7 +118,7 @@ def test_collapsed_runs_stay_and_are_marked(p):
     table = table_of(parameters.resolve({**p.model_dump(), "experiments": ["f1"]}))
     line = found(table, "F_1 Soft loss", "recall")
     assert (line.runs, line.collapsed_runs) == (3, 1)
-    pairs = [results.load_logits(f, "loss", "test") for f in results.complete_runs(p, "f1", KEY)]
+    pairs = [Run(f).logits("loss", "test") for f in results.complete_runs(p, "f1", KEY)]
     recalls = [recall_score(labels, logits >= 0) for labels, logits in pairs]
     assert recalls[1] == 1
     assert line.mean == pytest.approx(np.mean(recalls))
@@ -165,14 +167,14 @@ def test_readable(p):
 def test_without_a_run(p):
     table = table_of(p)
     assert isinstance(table, pd.DataFrame) and table.empty and tables.readable(table).empty
-    assert saved_scores.scores(p, KEY, "Binary Cross Entropy") is None
-    assert tables.protocols(p, KEY, saved_scores.resamples(p, KEY)).empty
+    assert Study(p, KEY).scores("Binary Cross Entropy") is None
+    assert tables.protocols(Study(p, KEY), Study(p, KEY).resamples()).empty
 
 
 def test_what_is_resampled_is_stamps(p):
     """An LRG that is a mock lens and a negative moves as one; contaminants on their own."""
     write_truth(p)
-    weights = saved_scores.resamples(p, KEY, draws=300)
+    weights = Study(p, KEY).resamples(draws=300)
     np.testing.assert_array_equal(weights[:, :10], weights[:, 40:50])
     assert (weights[:, :40].sum(1) == 40).all() and (weights[:, 50:].sum(1) == 30).all()
     assert np.ptp(weights[:, 40:50].sum(1)) > 0
@@ -180,7 +182,7 @@ def test_what_is_resampled_is_stamps(p):
 
 def test_no_truth_table_is_an_error_with_the_remedy(p):
     with pytest.raises(FileNotFoundError, match=r"test.csv: no truth table; run notebooks/02_losses.py"):
-        saved_scores.resamples(p, KEY)
+        Study(p, KEY).resamples()
 
 
 def test_a_diverged_run_is_named_and_left_out(p, capsys):
@@ -190,7 +192,7 @@ def test_a_diverged_run_is_named_and_left_out(p, capsys):
     good, bad = np.zeros(80, np.float32), np.full(80, np.inf, np.float32)  # one set is enough
     logits = {s: {"test": good, "calibration": bad} for s in SELECTORS}
     results.write_logits(folder / "logits.h5", logits, {"test": rows, "calibration": rows})
-    read = saved_scores.scores(p, KEY, "F_1 Soft loss")
+    read = Study(p, KEY).scores("F_1 Soft loss")
     assert list(read.runs) == [1, 3] and read.logits.shape == (2, 80)
     assert "F_1 Soft loss: run 2 diverged" in capsys.readouterr().out
 
@@ -199,8 +201,8 @@ def test_both_protocols_from_the_same_trainings(p):
     for loss in ("bce", "f1"):
         write_runs(p, loss, 3)
     write_truth(p)
-    both = tables.protocols(p, KEY, saved_scores.resamples(p, KEY))
-    alone = {name: tables.table_5_1(p, KEY, saved_scores.resamples(p, KEY), name) for name in ("text", "code")}
+    both = tables.protocols(Study(p, KEY), Study(p, KEY).resamples())
+    alone = {name: tables.table_5_1(Study(p, KEY), Study(p, KEY).resamples(), name) for name in ("text", "code")}
     for name, table in alone.items():
         np.testing.assert_allclose(both[name], table["mean"])
     np.testing.assert_allclose(both["code_minus_text"], both["code"] - both["text"])

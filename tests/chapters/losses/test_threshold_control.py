@@ -10,9 +10,10 @@ from sklearn.metrics import precision_score, recall_score
 from lensdet import parameters, runs, storage
 from lensdet.chapters.losses import tables, threshold_control
 from lensdet.data import frozen_sets, mocklens
-from lensdet.evaluation import scores as saved_scores
 from lensdet.evaluation import thresholds
 from lensdet.network.checkpoints import SELECTORS
+from lensdet.runs import Run
+from lensdet.study import Study
 
 KEY, N = "0123abcd", 200
 SHIFT = 2.0  # the F_beta model ranks as cross-entropy does, and cuts higher
@@ -46,7 +47,7 @@ def p(tmp_path, monkeypatch):
 
 @pytest.fixture
 def weights(p):
-    return saved_scores.resamples(p, KEY, draws=200)
+    return Study(p, KEY).resamples(draws=200)
 
 
 def line(table, **given):
@@ -58,12 +59,12 @@ def line(table, **given):
 
 def test_a_shifted_threshold_is_seen_through(p, weights):
     """At its own recall the F_beta model has exactly the precision of cross-entropy, which ranks alike."""
-    table = threshold_control.matched(p, KEY, weights)
+    table = threshold_control.matched(Study(p, KEY), weights)
     for model in (F_BETA, F_1):
         found = line(table, matched="recall", at=f"that of {model}", model=F_BETA)
         assert found["difference"] == pytest.approx(0, abs=1e-9)
         assert np.isnan([found["low"], found["high"]]).all() and found["verdict"] == "open"  # as both runs agree
-    own = saved_scores.scores(p, KEY, F_BETA)
+    own = Study(p, KEY).scores(F_BETA)
     assert line(table, matched="recall", at=f"that of {F_BETA}", model=F_BETA)["mean"] == pytest.approx(
         np.mean([precision_score(own.labels, z >= 0) for z in own.logits])
     )
@@ -77,7 +78,7 @@ def test_a_shifted_threshold_is_seen_through(p, weights):
 
 
 def test_the_effective_threshold_is_the_shift(p):
-    table = threshold_control.effective_thresholds(p, KEY)
+    table = threshold_control.effective_thresholds(Study(p, KEY))
     rows = table[table.model == F_BETA]
     assert len(rows) == 3 and set(rows.beta) == {0.17} and set(table[table.model == F_1].beta) == {1}
     # cross-entropy's logit is right as it stands (unit normals 2 apart): temperature about 1
@@ -86,14 +87,14 @@ def test_the_effective_threshold_is_the_shift(p):
 
 
 def test_own_thresholds_come_from_the_calibration_set(p, weights):
-    cuts, found = threshold_control.own_thresholds(p, KEY), {}
+    cuts, found = threshold_control.own_thresholds(Study(p, KEY)), {}
     folders = runs.complete_runs(p, "fbeta", KEY)
     for name in ("calibration", "test"):
-        pairs = [runs.load_logits(folder, "loss", name) for folder in folders]
+        pairs = [Run(folder).logits("loss", name) for folder in folders]
         found[name] = np.array([thresholds.best_threshold(y, z, p.selection_beta) for y, z in pairs])
     np.testing.assert_array_equal(cuts[F_BETA], found["calibration"])
     assert (cuts[F_BETA] != found["test"]).all()
-    read, table = saved_scores.scores(p, KEY, F_BETA), threshold_control.deployed(p, KEY, weights)
+    read, table = Study(p, KEY).scores(F_BETA), threshold_control.deployed(Study(p, KEY), weights)
     expected = [recall_score(read.labels, z >= cut) for z, cut in zip(read.logits, cuts[F_BETA], strict=True)]
     assert line(table, model=F_BETA, metric="recall")["mean"] == pytest.approx(np.mean(expected))
     # the same ranking has the same threshold, whatever its scale
@@ -102,7 +103,7 @@ def test_own_thresholds_come_from_the_calibration_set(p, weights):
 
 
 def test_calibration_of_a_polarised_model(p):
-    table = threshold_control.calibrated(p, KEY).groupby("model").mean(numeric_only=True)
+    table = threshold_control.calibrated(Study(p, KEY)).groupby("model").mean(numeric_only=True)
     assert table.temperature["Binary Cross Entropy"] == pytest.approx(1, abs=0.2)
     assert table.temperature[F_BETA] > 10
     assert table.ece_after[F_BETA] < table.ece_before[F_BETA]
@@ -110,8 +111,8 @@ def test_calibration_of_a_polarised_model(p):
 
 
 def test_false_positives_by_plain_loop(p):
-    table = threshold_control.false_positives(p, KEY)
-    truth, read = saved_scores.load_truth(p, KEY), saved_scores.scores(p, KEY, F_1)
+    table = threshold_control.false_positives(Study(p, KEY))
+    truth, read = Study(p, KEY).truth(), Study(p, KEY).scores(F_1)
     for kind, n in (("lrg", 40), ("ring", 80), ("spiral", 80), ("contaminant", 160)):
         found = line(table, model=F_1, threshold="p = 0.5", kind=kind)
         members = (truth.label == 0) & ((truth.kind == kind) | ((kind == "contaminant") & (truth.host == kind)))
@@ -144,7 +145,7 @@ def test_a_sky_of_contaminants_needs_no_lrgs():
 
 
 def test_nothing_is_decided_below_five_runs(p, weights):
-    said = threshold_control.answer(p, threshold_control.matched(p, KEY, weights))
+    said = threshold_control.answer(p, threshold_control.matched(Study(p, KEY), weights))
     assert said.endswith("**Open**: 3 runs, and nothing is decided below 5.")
     assert threshold_control.answer(p, pd.DataFrame()).startswith("The control needs bce")
     one, five = (threshold_control.closing("Is it?", "**yes**", n, p) for n in (1, 5))
@@ -154,7 +155,7 @@ def test_nothing_is_decided_below_five_runs(p, weights):
 
 @pytest.mark.parametrize("models", [[F_BETA, F_1], [F_BETA], [F_1]])
 def test_a_verdict_on_each_soft_loss_that_is_there(p, weights, models):
-    table = threshold_control.matched(p, KEY, weights).assign(runs=6)
+    table = threshold_control.matched(Study(p, KEY), weights).assign(runs=6)
     table = table[table.model.isin(["Binary Cross Entropy", *models])]
     table.loc[table.model == F_BETA, "verdict"] = "higher"
     table.loc[table.model == F_1, "verdict"] = "lower"
@@ -169,11 +170,11 @@ def test_a_run_that_accepts_nothing_has_no_recall_to_match(p, weights):
     rows["label"][:N] = 1
     sets = dict.fromkeys(("calibration", "test"), np.linspace(-9, -8, 2 * N, dtype=np.float32))
     runs.write_logits(folder / "logits.h5", dict.fromkeys(SELECTORS, sets), dict.fromkeys(sets, rows))
-    table = threshold_control.matched(p, KEY, weights)
+    table = threshold_control.matched(Study(p, KEY), weights)
     assert np.isnan(line(table, matched="recall", at=f"that of {F_BETA}", model=F_1)["mean"])
     assert np.isfinite(line(table, matched="recall", at=f"that of {F_1}", model=F_BETA)["mean"])
     assert threshold_control.answer(p, table)
-    effective = threshold_control.effective_thresholds(p, KEY)
+    effective = threshold_control.effective_thresholds(Study(p, KEY))
     assert "1 of 3 runs accept all lenses or none" in threshold_control.effective_answer(effective)
     assert "needs bce" in threshold_control.effective_answer(effective[:0]).replace("need bce", "needs bce")
 
@@ -185,7 +186,7 @@ def test_loss_and_selection_are_told_apart(p, weights):
         with h5py.File(folder / "logits.h5", "r+") as file:
             file["logits/code_loss/test"][:] += 1
             file["logits/loss/test"][:] -= 1
-    found = threshold_control.selection(p, KEY, weights)
+    found = threshold_control.selection(Study(p, KEY), weights)
     f1, bce = (np.array([[recall_score(*pair_at_zero(p, loss, run, s)) for run in (1, 2, 3)]
                          for s in ("loss", "code_loss")]) for loss in ("f1", "bce"))  # fmt: skip
     assert found["loss"].mean == pytest.approx((f1[0] - bce[0]).mean()) and found["loss"].mean < 0
@@ -196,17 +197,17 @@ def test_loss_and_selection_are_told_apart(p, weights):
     many = {name: d._replace(n_runs=6, p=0.01) for name, d in found.items()}
     assert "**the loss lowers it, the selection raises it**" in threshold_control.selection_answer(p, many)
     without = parameters.resolve({**p.model_dump(), "experiments": ["bce", "fbeta"]})
-    assert threshold_control.selection(without, KEY, weights) == {}
+    assert threshold_control.selection(Study(without, KEY), weights) == {}
     assert "needs bce and f1" in threshold_control.selection_answer(p, {})
 
 
 def pair_at_zero(p, loss, run, selector):
-    labels, logits = runs.load_logits(runs.run_folder(p, loss, run, KEY), selector, "test")
+    labels, logits = Run(runs.run_folder(p, loss, run, KEY)).logits(selector, "test")
     return labels, logits >= 0
 
 
 def test_readable_names_its_numbers(p, weights):
-    shown = threshold_control.readable(threshold_control.matched(p, KEY, weights))
+    shown = threshold_control.readable(threshold_control.matched(Study(p, KEY), weights))
     assert {"matched", "model", "precision", "recall", "minus cross-entropy"} == set(shown)
     assert shown.precision.str.contains("seeds .*; test ").any()
     assert "3 runs" in shown["minus cross-entropy"].iloc[1]

@@ -19,6 +19,7 @@ from lensdet.data import bank, frozen_sets, maxtree, mocklens
 from lensdet.data.maxtree import PRESETS, Settings
 from lensdet.evaluation import metrics, thresholds
 from lensdet.evaluation.scores import Scores
+from lensdet.study import Study
 from tests.evaluation.test_ensembles import KEY, draw, p, write_run  # noqa: F401
 
 BCE = "Binary Cross Entropy"
@@ -379,8 +380,8 @@ def test_runs_are_read_by_their_segmentation(p):  # noqa: F811
     """Plain and segmented runs lie in folders of their own; checkpoints selected otherwise do not belong here."""
     logits = draw(77)
     write_run(p.model_copy(update={"segmentation": "code"}), "bce", 2, logits)
-    ways = {how: p.model_copy(update={"segmentation": how}) for how in ("none", "text", "code")}
-    found = segmentation_summary.pairs(ways, KEY)
+    ways = {how: Study(p, KEY).changed(segmentation=how) for how in ("none", "text", "code")}
+    found = segmentation_summary.pairs(ways)
     losses = [BCE, "F_beta Soft Loss", "F_1 Soft loss", "F_1 Double Soft loss"]
     assert list(found) == [(BCE, "none"), (BCE, "code"), *((m, "none") for m in losses[1:])]
     fit, test = found[BCE, "code"]
@@ -391,10 +392,10 @@ def test_runs_are_read_by_their_segmentation(p):  # noqa: F811
 def test_settings_of_the_grid_as_parameters_of_a_training(p):  # noqa: F811
     text, code = maxtree.PRESETS["text"], maxtree.PRESETS["code"]
     for settings in segmentation_sweep.grid():
-        found = segmentation_sweep.trained_with(p, settings)
+        found = segmentation_sweep.trained_with(Study(p, KEY), settings)
         whole = None not in settings and settings != code
-        assert (found is not None) == whole and (not whole or found.maxtree() == settings)
-    assert segmentation_sweep.trained_with(p, text).experiment("bce", KEY) == (
+        assert (found is not None) == whole and (not whole or found.parameters.maxtree() == settings)
+    assert segmentation_sweep.trained_with(Study(p, KEY), text).parameters.experiment("bce", KEY) == (
         p.model_copy(update={"segmentation": "text"}).experiment("bce", KEY)
     )
 
