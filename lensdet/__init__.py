@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # what an editor completes
     from lensdet.network.resnet import resnet18
     from lensdet.network.training import load_network, train_missing
     from lensdet.parameters import ParameterError, Parameters, resolve
+    from lensdet.study import Study
 
 _PLACES = {
     "DoubleSoftF1": "network.losses.DoubleSoftF1",
@@ -31,6 +32,7 @@ _PLACES = {
     "Parameters": "parameters.Parameters",
     "SoftF1": "network.losses.SoftF1",
     "SoftFBeta": "network.losses.SoftFBeta",
+    "Study": "study.Study",
     "heat_maps": "network.gradcam.heat_maps",
     "load_finder": "network.finders.load",
     "load_network": "network.training.load_network",
@@ -49,6 +51,7 @@ __all__ = [
     "Parameters",
     "SoftF1",
     "SoftFBeta",
+    "Study",
     "__version__",
     "heat_maps",
     "load_finder",

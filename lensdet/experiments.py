@@ -50,6 +50,11 @@ BCE, BY_F_BETA, BY_SOFT_F_BETA = "Binary Cross Entropy", "F_beta metric", "Soft 
 F_BETA, F_1, F_1_DOUBLE = "F_beta Soft Loss", "F_1 Soft loss", "F_1 Double Soft loss"
 MAX_TREE = "Max-Tree Seg."
 
+# Losses by the name that they are trained under (`lensdet.network.losses.make_loss`): the thesis', and those beyond it
+# with the name that they have in tables.
+LOSSES = ("bce", "fbeta", "f1", "f1_double")
+FURTHER = {"focal": "Focal loss", "sigmoid_f1": "sigmoidF1 loss"}
+
 # The rows of Table 5.1.  The first three are one training; the published runs chose the third by accuracy.
 NETWORKS = _by_name(
     Experiment(BCE, "network", "bce", BY_LOSS),

@@ -12,16 +12,15 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from lensdet.experiments import ENSEMBLES, NETWORKS, PRESETS
+from lensdet.experiments import ENSEMBLES, FURTHER, LOSSES, NETWORKS, PRESETS
 from lensdet.profiles import PROFILES
 from lensdet.storage import digest
 
-LOSSES = ("bce", "fbeta", "f1", "f1_double")  # of the thesis
-FURTHER = ("focal", "sigmoid_f1")  # beyond it
 # Parameters, and settings of the Max-Tree, that were added when there were results already: by name, the value that
 # those had.  At that value they stay out of every key, so that each committed folder keeps its name.
 ADDED_LATER: dict[str, object] = {"batch_norm_images": 0}
 SURVEY = 1  # version of `lensdet.data.simulation`, part of every key: raise it when a pixel changes
+Profile = Literal["smoke", "quick", "evening", "overnight", "lite", "thesis"]
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -36,12 +35,12 @@ class ParameterError(ValueError):
 def _known_loss(experiment):
     name, colon, beta = experiment.strip().partition(":")
     try:
-        if name not in LOSSES + FURTHER or (colon and not (name == "fbeta" and 0 < float(beta) < float("inf"))):
+        if name not in (*LOSSES, *FURTHER) or (colon and not (name == "fbeta" and 0 < float(beta) < float("inf"))):
             raise ValueError
     except ValueError:
-        near = difflib.get_close_matches(name, LOSSES + FURTHER, 1)
+        near = difflib.get_close_matches(name, (*LOSSES, *FURTHER), 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        known = ", ".join(repr(loss) for loss in LOSSES + FURTHER)
+        known = ", ".join(repr(loss) for loss in (*LOSSES, *FURTHER))
         raise ValueError(f"an experiment is one of {known}, or 'fbeta:0.5' for another beta{hint}") from None
     return experiment.strip()
 
@@ -102,14 +101,12 @@ class Training(_Section):
     l2: float = Field(1e-4, ge=0, description="weight decay of the convolutions")
     learning_rate: float = Field(1e-4, gt=0, description="of Adam; the highest, where it is not constant")
     schedule: Literal["constant", "cosine"] = Field(
-        "constant",
-        description="of the learning rate; cosine: up over 2 % of all steps, then down to nothing",
+        "constant", description="of the learning rate; cosine: up over 2 % of all steps, then down to nothing"
     )
     precision: Literal["float32", "bfloat16"] = Field(
-        "float32",
-        description="of convolutions and residual sums (float32: TensorFloat-32 on recent GPUs); weights, statistics, "
-        "loss and last layer are float32 either way",
-    )
+        "float32", description="of convolutions and residual sums (float32: TensorFloat-32 on recent GPUs); weights, "
+        "statistics, loss and last layer are float32 either way",
+    )  # fmt: skip
     chunks: Count = Field(8000, description="at the most; a chunk is drawn anew each time")
     chunk_size: Count = Field(4096, description="images in a chunk, half of them positive")
     batch_size: Count = Field(64, description="images in a step")
@@ -123,15 +120,12 @@ class Training(_Section):
 
     @model_validator(mode="after")
     def _whole_batches(self):
+        whole = f"a multiple of batch_size {self.batch_size}"
         if self.chunk_size % self.batch_size or self.chunk_size % 2:
-            raise ValueError(
-                f"chunk_size {self.chunk_size} must be even and a multiple of batch_size {self.batch_size}"
-            )
+            raise ValueError(f"chunk_size {self.chunk_size} must be even and {whole}")
         if self.batch_norm_images % self.batch_size or self.batch_norm_images > self.chunk_size:
-            raise ValueError(
-                f"batch_norm_images {self.batch_norm_images} must be a multiple of batch_size {self.batch_size}, and "
-                f"chunk_size {self.chunk_size} at the most"
-            )
+            most = f"chunk_size {self.chunk_size} at the most"
+            raise ValueError(f"batch_norm_images {self.batch_norm_images} must be {whole}, and {most}")
         return self
 
 
@@ -159,8 +153,7 @@ class Candidates(_Section):
     published: Path | None = Field(None, description="catalogue of known lenses to match with, with name, RA and Dec")
     match_radius: Positive = Field(3.0, description="arcsec, of a match with a known lens")
     output: Path | None = Field(
-        None,
-        description="folder for list and page; None: build/candidates/<survey>, or build/demonstration/<profile>",
+        None, description="folder for list and page; None: build/candidates/<survey>, or build/demonstration/<profile>"
     )
     fresh_negatives: Count = Field(100_000, description="simulated anew, for what to expect from a ranked list")
     fresh_lenses: Count = Field(10_000, description="mock lenses simulated anew, for the same")
@@ -169,9 +162,7 @@ class Candidates(_Section):
 class Parameters(Simulation, Sampling, Training, Candidates):
     """All parameters of a notebook.  Make one with `resolve`, which knows the profiles."""
 
-    profile: Literal["smoke", "quick", "evening", "overnight", "lite", "thesis"] = Field(
-        "quick", description="how much is computed"
-    )
+    profile: Profile = Field("quick", description="how much is computed")
     protocol: Literal["text", "code"] = Field(
         "text", description="text: what the thesis describes; code: what its published runs computed"
     )
@@ -321,8 +312,7 @@ class Parameters(Simulation, Sampling, Training, Candidates):
         if self.segmentation == "none":
             return None
         own = {"area": self.maxtree_area, "decay": self.maxtree_decay, "tolerance": self.maxtree_tolerance}
-        preset = PRESETS[self.segmentation]
-        return preset._replace(**{name: value for name, value in own.items() if value is not None})
+        return PRESETS[self.segmentation]._replace(**{name: value for name, value in own.items() if value is not None})
 
     def dynamic(self):
         """The same for the network of an input-dependent ensemble (section 4.6): its chunks, and no early stopping.
@@ -340,10 +330,9 @@ class Parameters(Simulation, Sampling, Training, Candidates):
 
 def keyed(values: dict) -> dict:
     """What of some named values goes into a key, JSON-ready: not `ADDED_LATER` at the value that older runs had."""
+    ready = json.loads(json.dumps(values))
     as_older = {name: json.dumps(value) for name, value in ADDED_LATER.items()}
-    return {
-        name: value for name, value in json.loads(json.dumps(values)).items() if json.dumps(value) != as_older.get(name)
-    }
+    return {name: value for name, value in ready.items() if json.dumps(value) != as_older.get(name)}
 
 
 def resolve(given):

@@ -31,7 +31,7 @@ import pandas as pd
 
 from lensdet import parameters, storage
 from lensdet.chapters import style
-from lensdet.chapters.data import figures as data_figures
+from lensdet.chapters.data import figures
 from lensdet.data import frozen_sets, mocklens, stamps
 from lensdet.data.bank import CLASSES, SPLITS, split_sizes
 
@@ -66,9 +66,8 @@ positive, negative = np.flatnonzero(rows["label"] == 1), np.flatnonzero(rows["la
 clear = truth[(truth.label == 1) & truth.einstein_radius.between(1.5, 2.5)]
 i = (clear if len(clear) else truth[truth.label == 1]).area_fraction.idxmax()
 lrg, source = bank.pixels("lrg", "test")[rows["stamp"][i]], bank.pixels("source", "test")[rows["source"][i]]
-figure = data_figures.mock_lens(lrg.astype(float), source.astype(float), mocks[i])
-style.face(figure, p)
-style.save(figure, "fig_4_1", p)
+figure = figures.figure_4_1(lrg.astype(float), source.astype(float), mocks[i])
+style.publish(figure, figures.figure_4_1, p)
 truth.loc[i, [c for c in ("alpha", "einstein_radius", "area_fraction") if c in truth]]
 
 # %% [markdown]
@@ -84,9 +83,8 @@ around = mocks[contaminant][:, (radius > 1.5) & (radius < 6)].mean(1)
 brightest = contaminant[np.argsort(-around, kind="stable")]
 different = (~kinds[brightest].duplicated()).to_numpy()
 chosen = brightest[np.argsort(~different, kind="stable")[:3]]
-figure = style.stamps(mocks[chosen], list(kinds[chosen]), columns=3, size=2.2)
-style.face(figure, p)
-style.save(figure, "fig_4_2", p)
+figure = figures.figure_4_2(mocks[chosen], list(kinds[chosen]))
+style.publish(figure, figures.figure_4_2, p)
 
 # %% [markdown]
 # ## Contact sheets
@@ -97,20 +95,17 @@ style.save(figure, "fig_4_2", p)
 figure = style.stamps(
     mocks[positive[:30]], [f"α {truth.alpha[j]:.2f}, θ {truth.einstein_radius[j]:.1f}″" for j in positive[:30]]
 )
-style.face(figure, p)
-style.save(figure, "01_mock_lenses", p)
+style.publish(figure, "01_mock_lenses", p)
 
 # %%
 figure = style.stamps(mocks[contaminant[:30]], list(kinds[contaminant[:30]]))
-style.face(figure, p)
-style.save(figure, "01_contaminants", p)
+style.publish(figure, "01_contaminants", p)
 
 # %%
 bare = rows[positive[:30]]
 bare["alpha"] = 0  # the same LRGs without their arcs
 figure = style.stamps(mocklens.images(bank, "test", bare)[..., 0])
-style.face(figure, p)
-style.save(figure, "01_lrgs", p)
+style.publish(figure, "01_lrgs", p)
 
 # %% [markdown]
 # ### Real galaxies beside them
@@ -141,11 +136,11 @@ files = stamps.fits_below(storage.real_stamps(p) / "lens_candidates")[:3]
 candidates = stamps.read_stamps(files, p.on_bad, p.workers, description=None)
 if candidates.paths:
     titles = [path.stem for path in candidates.paths]
-    figure = style.stamps(np.sqrt(stamps.normalise(candidates.pixels)), titles, columns=3, size=2.2)
+    figure = figures.figure_1_2(np.sqrt(stamps.normalise(candidates.pixels)), titles)
     figure.supxlabel("real lens candidates, one band, 20 arcsec a side", fontsize=7, color="0.35")
 else:
     figure = style.empty("No real lenses here: set the parameter real_stamps to a folder with lens_candidates/*.fits")
-style.save(figure, "fig_1_2", p)
+style.save(figure, figures.figure_1_2, p)
 
 # %% [markdown]
 # ## Distributions
@@ -167,9 +162,8 @@ labels = {
     "seeing": "seeing [arcsec]",
 }
 known = {column: label for column, label in labels.items() if column in hosts}
-figure = data_figures.distributions(by_class, known)
-style.face(figure, p)
-style.save(figure, "01_stamp_parameters", p)
+figure = figures.distributions(by_class, known)
+style.publish(figure, "01_stamp_parameters", p)
 
 # %%
 units = {
@@ -185,6 +179,5 @@ units = {
     "source_x": "source x [arcsec]",
     "source_y": "source y [arcsec]",
 }
-figure = data_figures.distributions({"source": truth[truth.label == 1].drop_duplicates("source_id")}, units)
-style.face(figure, p)
-style.save(figure, "01_source_parameters", p)
+figure = figures.distributions({"source": truth[truth.label == 1].drop_duplicates("source_id")}, units)
+style.publish(figure, "01_source_parameters", p)

@@ -38,10 +38,8 @@ from IPython.display import Markdown
 
 from lensdet import parameters
 from lensdet.chapters import schematics, style
-from lensdet.chapters.losses import figures as loss_figures
-from lensdet.chapters.losses import tables, threshold_control
+from lensdet.chapters.losses import figures, tables, threshold_control
 from lensdet.evaluation import calibration
-from lensdet.experiments import NETWORKS
 from lensdet.network import training
 from lensdet.runs import hardware
 from lensdet.study import Study
@@ -58,7 +56,7 @@ print(training.banner(p))
 
 # %%
 schematics.save(p)
-schematics.confusion_matrix()
+schematics.table_3_1()
 
 # %% [markdown]
 # ## Train what is missing
@@ -98,9 +96,8 @@ wide.style.set_properties(**{"white-space": "normal", "text-align": "left"})
 # %%
 read = {model: study.scores(model) for model in study.models}
 read = {model: s for model, s in read.items() if s is not None}
-figure = loss_figures.f_beta_curves(read, p.selection_beta)
-style.face(figure, p, **headline)
-style.save(figure, "fig_5_1", p)
+figure = figures.figure_5_1(read, p.selection_beta)
+style.publish(figure, figures.figure_5_1, p, **headline)
 
 # %% [markdown]
 # ## Figures 5.2 and 7.1 to 7.6
@@ -110,16 +107,13 @@ style.save(figure, "fig_5_1", p)
 # %%
 bold = {model: (s.labels, s.logits, study.median_run(model, s)) for model, s in read.items()}
 shown = {model: (labels, logits[k], read[model].runs[k]) for model, (labels, logits, k) in bold.items()}
-figure = loss_figures.histograms(shown)
-style.face(figure, p, **made)
-style.save(figure, "fig_5_2", p)
+figure = figures.figure_5_2(shown)
+style.publish(figure, figures.figure_5_2, p, **made)
 
 # %%
-for number, model in enumerate(NETWORKS, 1):
+for model, draw in figures.PREDICTIONS.items():
     if model in shown:
-        figure = loss_figures.histogram(shown[model][1], f"{model}, run {shown[model][2]}")
-        style.face(figure, p, **made)
-        style.save(figure, f"fig_7_{number}", p)
+        style.publish(draw(shown), draw, p, **made)
 
 # %% [markdown]
 # ## Training curves
@@ -128,9 +122,8 @@ for number, model in enumerate(NETWORKS, 1):
 # curve: whether more images would change a claim is seen in `figures/comparison.md`.
 
 # %%
-figure = loss_figures.training_curves(histories)
-style.face(figure, p, **headline)
-style.save(figure, "02_training", p)
+figure = figures.training_curves(histories)
+style.publish(figure, "02_training", p, **headline)
 
 # %% [markdown]
 # ## Is the loss doing more than moving the threshold?
@@ -144,9 +137,8 @@ matched = threshold_control.matched(study, weights)
 style.save_table(matched, "02_matched", p, threshold_control.readable(matched), **made)
 forest = matched[matched["at"].str.startswith("that of") & (matched.matched == "recall")] if len(matched) else matched
 own = forest["at"].str.removeprefix("that of ") == forest["model"] if len(forest) else []
-figure = loss_figures.precision_recall(bold, forest[own] if len(forest) else forest)
-style.face(figure, p, **headline)
-style.save(figure, "02_control", p)
+figure = figures.precision_recall(bold, forest[own] if len(forest) else forest)
+style.publish(figure, "02_control", p, **headline)
 Markdown(threshold_control.answer(p, matched))
 
 # %% [markdown]
@@ -166,9 +158,8 @@ style.save_table(deployed, "02_own_thresholds", p, wide, **made)
 wide
 
 # %%
-figure = loss_figures.roc(bold)
-style.face(figure, p, **made)
-style.save(figure, "02_roc", p)
+figure = figures.roc(bold)
+style.publish(figure, "02_roc", p, **made)
 
 # %% [markdown]
 # ### The effective threshold
@@ -180,11 +171,10 @@ style.save(figure, "02_roc", p)
 effective = threshold_control.effective_thresholds(study)
 if len(effective):
     style.save_table(effective, "02_effective_thresholds", p, **made)
-    figure = loss_figures.effective(effective)
+    figure = figures.effective(effective)
 else:
     figure = style.empty("Effective thresholds need bce beside fbeta or f1 among the experiments.")
-style.face(figure, p, **made)
-style.save(figure, "02_effective_thresholds", p)
+style.publish(figure, "02_effective_thresholds", p, **made)
 Markdown(threshold_control.effective_answer(effective))
 
 # %% [markdown]
@@ -201,9 +191,8 @@ curves = {
     model: [calibration.reliability(labels, z.astype(float) / t) for t in (1, temperatures[model, run])]
     for model, (labels, z, run) in shown.items()
 }
-figure = loss_figures.reliability(curves)
-style.face(figure, p, **made)
-style.save(figure, "02_reliability", p)
+figure = figures.reliability(curves)
+style.publish(figure, "02_reliability", p, **made)
 errors.groupby("model", sort=False).mean(numeric_only=True).drop(columns="run")
 
 # %% [markdown]
@@ -217,15 +206,13 @@ errors.groupby("model", sort=False).mean(numeric_only=True).drop(columns="run")
 # %%
 wrong = threshold_control.false_positives(study)
 style.save_table(wrong, "02_false_positives", p, **made)
-figure = loss_figures.false_positive_rates(wrong)
-style.face(figure, p, **made)
-style.save(figure, "02_false_positives", p)
+figure = figures.false_positive_rates(wrong)
+style.publish(figure, "02_false_positives", p, **made)
 
 # %%
 contaminant = (study.truth()["host"] == "contaminant").to_numpy()
-figure = loss_figures.inspected(bold, contaminant, p.sky_contaminants, p.lens_prior)
-style.face(figure, p, **made)
-style.save(figure, "02_inspected", p)
+figure = figures.inspected(bold, contaminant, p.sky_contaminants, p.lens_prior)
+style.publish(figure, "02_inspected", p, **made)
 sky = threshold_control.on_the_sky(wrong, p.lens_prior, p.sky_contaminants)
 style.save_table(sky, "02_sky", p, **made)
 sky.round(4)

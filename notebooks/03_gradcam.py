@@ -35,8 +35,7 @@ from IPython.display import Markdown
 
 from lensdet import parameters
 from lensdet.chapters import style
-from lensdet.chapters.gradcam import figures as gradcam_figures
-from lensdet.chapters.gradcam import measurements
+from lensdet.chapters.gradcam import figures, measurements
 from lensdet.data import frozen_sets, mocklens
 from lensdet.network import gradcam, training
 from lensdet.runs import median_run
@@ -55,25 +54,9 @@ folders = {e: median_run(study.runs(e)).folder for e in looked}
 found = {experiment: measurements.measure(p, folder) for experiment, folder in folders.items()}
 heat = {e: {layer: f[f"heat/{layer}"] for layer in gradcam.LAYERS} for e, f in found.items()}
 labels, n = truth["label"].to_numpy(), range(len(truth))
-titles = {e: [gradcam_figures.title(i, truth, f["logit"], e) for i in n] for e, f in found.items()}
+titles = {e: [figures.title(i, truth, f["logit"], e) for i in n] for e, f in found.items()}
 made = {"runs": 1}
 bce, soft = looked[0], looked[-1]
-
-
-def show(figure, name, **how):
-    style.face(figure, p, **made)
-    style.save(figure, name, p, **how)
-
-
-def case(experiment, i, name, words):
-    """One case under its number in the thesis, or the reason why there is none."""
-    if i is None:
-        figure = style.empty(f"{words}: none in the test set ({experiment}).")
-    else:
-        own = {layer: maps[i] for layer, maps in heat[experiment].items()}
-        figure = gradcam_figures.panel(images[i], own, f"{words}\n{titles[experiment][i]}")
-    show(figure, name)
-
 
 # %% [markdown]
 # ## Cases
@@ -85,7 +68,9 @@ def case(experiment, i, name, words):
 # %%
 for experiment in looked:
     chosen = measurements.cases(labels, found[experiment]["logit"])
-    show(gradcam_figures.sheet(images, heat[experiment], chosen, titles[experiment]), f"03_cases_{experiment}")
+    style.publish(
+        figures.sheet(images, heat[experiment], chosen, titles[experiment]), f"03_cases_{experiment}", p, **made
+    )
 
 # %% [markdown]
 # ## Figures 5.3 to 5.8
@@ -94,18 +79,13 @@ for experiment in looked:
 # lens, a faint arc that is missed, a lens among neighbours that is missed.
 
 # %%
-by_class = {e: measurements.cases(labels, f["logit"], np.linspace(0, 1, 5)) for e, f in found.items()}
-
-
-def member(experiment, name, k):
-    return by_class[experiment][name][k] if by_class[experiment][name] else None
-
-
-named = {e: measurements.named_cases(truth, f["logit"], f) for e, f in found.items()}
-case(bce, member(bce, "TP", 2), "fig_5_3", "True positive, median")
-case(bce, member(bce, "TN", 4), "fig_5_4", "True negative, least confident")
-for number, words in zip((5, 6, 7, 8), named[bce], strict=True):
-    case(bce, named[bce][words], f"fig_5_{number}", words[0].upper() + words[1:])
+cases = {
+    e: figures.Cases(e, images, heat[e], titles[e], measurements.cases(labels, f["logit"], np.linspace(0, 1, 5)),
+                     measurements.named_cases(truth, f["logit"], f))
+    for e, f in found.items()
+}  # fmt: skip
+for draw in figures.CHAPTER:
+    style.publish(draw(cases[bce]), draw, p, **made)
 
 # %% [markdown]
 # ## Figures 7.7 to 7.21
@@ -114,11 +94,10 @@ for number, words in zip((5, 6, 7, 8), named[bce], strict=True):
 # confident.
 
 # %%
-numbered = [(bce, "TP", (0, 2, 4)), (bce, "TN", range(5)), (soft, "FP", (0, 2, 4)), (soft, "FN", (0, 1, 3, 4))]
-wanted = [(e, name, k) for e, name, places in numbered for k in places]
-for number, (experiment, name, k) in enumerate(wanted, 7):
-    case(experiment, member(experiment, name, k), f"fig_7_{number}", f"{name}, {25 * k} % down in confidence")
-    style.plt.close()
+for model, several in ((bce, figures.RIGHT), (soft, figures.WRONG)):
+    for draw in several:
+        style.publish(draw(cases[model]), draw, p, **made)
+        style.plt.close()
 
 # %% [markdown]
 # ## Every error
@@ -133,11 +112,11 @@ for experiment, f in found.items():
     classes, order = measurements.outcome(labels, f["logit"]), np.argsort(-np.abs(f["logit"]), kind="stable")
     for name, words in (("FP", "false_positives"), ("FN", "false_negatives")):
         chosen = order[classes[order] == name]
-        figure = gradcam_figures.errors(images, heat[experiment], chosen, short)
+        figure = figures.errors(images, heat[experiment], chosen, short)
         figure.suptitle(
             f"{experiment}: all {len(chosen)} {words.replace('_', ' ')} of {len(labels)} images", fontsize=10
         )
-        show(figure, f"03_{words}_{experiment}", formats=("jpg",))
+        style.publish(figure, f"03_{words}_{experiment}", p, **made, formats=("jpg",))
 
 # %% [markdown]
 # ## How often is a map empty, and why?
@@ -151,7 +130,7 @@ for experiment, f in found.items():
 empty = {e: measurements.empty_maps(labels, f) for e, f in found.items()}
 table = pd.concat([t.assign(model=e) for e, t in empty.items()])
 style.save_table(table, "03_empty_maps", p, **made)
-show(gradcam_figures.empty_share(empty), "03_empty_maps")
+style.publish(figures.empty_share(empty), "03_empty_maps", p, **made)
 
 # %% [markdown]
 # ## How much of the heat lies inside the arc?
@@ -164,7 +143,7 @@ show(gradcam_figures.empty_share(empty), "03_empty_maps")
 inside = {e: measurements.inside(f, weights) for e, f in found.items()}
 table = pd.concat([t.assign(model=e) for e, t in inside.items()])
 style.save_table(table, "03_heat_inside", p, **made)
-show(gradcam_figures.heat_in_arcs(found, truth), "03_heat_inside")
+style.publish(figures.heat_in_arcs(found, truth), "03_heat_inside", p, **made)
 table.round(4)
 
 # %% [markdown]
@@ -178,10 +157,10 @@ changes = {e: measurements.interventions(truth, f, weights) for e, f in found.it
 table = pd.concat([t.assign(model=e) for e, t in changes.items()])
 style.save_table(table, "03_left_out", p, **made)
 if p.data is None:
-    figure = gradcam_figures.left_out(changes)
+    figure = figures.left_out(changes)
 else:
     figure = style.empty("Only simulated stamps can be drawn again without their neighbours.")
-show(figure, "03_left_out")
+style.publish(figure, "03_left_out", p, **made)
 table.round(3)
 
 # %% [markdown]

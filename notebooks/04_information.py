@@ -32,8 +32,7 @@ from IPython.display import Markdown
 
 from lensdet import parameters
 from lensdet.chapters import style
-from lensdet.chapters.information import detection_model, selection_function
-from lensdet.chapters.information import figures as information_figures
+from lensdet.chapters.information import detection_model, figures, selection_function
 from lensdet.data import frozen_sets
 from lensdet.evaluation import metrics
 from lensdet.experiments import BCE, F_1, F_BETA
@@ -63,20 +62,15 @@ for model in read:
         read[model][name] = metrics.probability(s.logits[study.median_run(model, s)])[: len(table)]
     pooled[model] = (s.logits >= 0).astype(float)
 made = {"runs": 1}
-
-
-def show(figure, name, **other):
-    style.face(figure, p, **(made | other))
-    style.save(figure, name, p)
-
-
-def lensing(name):
-    return (truth[name][c].to_numpy() for c in ("einstein_radius", "alpha", "fraction"))
-
-
 located = all(table["einstein_radius"].notna().all() for table in truth.values() if "einstein_radius" in table)
 located = located and all("einstein_radius" in table for table in truth.values())
-nowhere = "These sources have no Einstein radius in their headers."
+detections = {name: {} for name in truth}
+for name, table in truth.items():
+    where = [table[c].to_numpy() for c in ("einstein_radius", "alpha")] if located else [None, None]
+    for model, by_set in read.items():
+        detections[name][model] = figures.Detections(
+            f"{model}, {name} set", *where, table["fraction"].to_numpy(), figures.FRACTION[p.protocol], by_set[name]
+        )
 
 # %% [markdown]
 # ## The noise
@@ -97,50 +91,26 @@ if p.data is None:
         "clipped MAD": selection_function.clipped_noise(raw) / sky,
         "as published": selection_function.negative_noise(raw, "code") / sky,
     }
-    figure = information_figures.noise(estimates)
+    figure = figures.noise(estimates)
 else:
     figure = style.empty("The noise of these stamps is not known beforehand.")
-show(figure, "04_noise", runs=None)
+style.publish(figure, "04_noise", p)
 
 # %% [markdown]
 # ## Figures 5.9, 5.11 and 5.13: who is found, by Einstein radius and alpha
 
 # %%
-first = {BCE: (9, 22), F_BETA: (11, 28), F_1: (13, 25)}
-kinds = ("radius_alpha", "fraction", "prediction_fraction", "prediction_radius", "mean_prediction")
-
-
-def place(model, kind, name):
-    """The number in the thesis on the test set; on the other, and of other losses, a name."""
-    if model not in first:
-        return f"04_{kind}_{name}"
-    chapter, appendix = first[model]
-    k = kinds.index(kind)
-    number = f"fig_5_{chapter + k}" if k < 2 else f"fig_7_{appendix + k - 2}"
-    return number if name == "test" else f"04_{number}_{name}"
-
-
-def title(model, name):
-    return f"{model}, {name} set"
-
-
 for model, by_set in read.items():
-    for name, probability in by_set.items():
-        radii, alphas, _ = lensing(name) if located else (None, None, None)
-        found = (probability >= 0.5).astype(float)
-        hexagons = information_figures.hexagons
-        figure = hexagons(radii, alphas, found, title(model, name), "TPR") if located else style.empty(nowhere)
-        show(figure, place(model, "radius_alpha", name))
+    for name in by_set:
+        style.publish(*figures.draw("radius_alpha", detections[name], model, name), p, **made)
 
 # %% [markdown]
 # ## Figures 5.10, 5.12 and 5.14: who is found, by the fraction above the noise
 
 # %%
 for model, by_set in read.items():
-    for name, probability in by_set.items():
-        fraction, label = truth[name]["fraction"].to_numpy(), information_figures.FRACTION[p.protocol]
-        figure = information_figures.bars(fraction, probability >= 0.5, title(model, name), label)
-        show(figure, place(model, "fraction", name))
+    for name in by_set:
+        style.publish(*figures.draw("fraction", detections[name], model, name), p, **made)
 
 # %% [markdown]
 # From where on is none missed?  The thesis reads 0.043, 0.074 and 0.017 off its bars.  `edge` is the left edge of the
@@ -163,19 +133,10 @@ above.round(3)
 
 # %%
 for model, by_set in read.items():
-    for name, probability in by_set.items():
-        fraction = truth[name]["fraction"].to_numpy()
-        drawn = [information_figures.scatter(fraction, probability, label, title(model, name))]
-        if located:
-            radii, alphas, _ = lensing(name)
-            drawn.append(
-                information_figures.scatter(radii, probability, information_figures.RADIUS, title(model, name))
-            )
-            drawn.append(hexagons(radii, alphas, probability, title(model, name), "mean prediction"))
-        else:
-            drawn += [style.empty(nowhere), style.empty(nowhere)]
-        for kind, figure in zip(kinds[2:], drawn, strict=True):
-            show(figure, place(model, kind, name))
+    for name in by_set:
+        for kind in ("prediction_fraction", "prediction_radius", "mean_prediction"):
+            figure, file = figures.draw(kind, detections[name], model, name)
+            style.publish(figure, file, p, **made)
             style.plt.close(figure)
 
 # %% [markdown]
@@ -205,8 +166,8 @@ importances = {model: pair[0] for model, pair in answers.items()}
 if all(table["importance"].isna().any() for table in importances.values()):
     figure = style.empty("Too few mock lenses were missed, or found, to say what explains it.")
 else:
-    figure = information_figures.importances(importances)
-show(figure, "04_importance", runs=fewest)
+    figure = figures.importances(importances)
+style.publish(figure, "04_importance", p, runs=fewest)
 
 # %%
 Markdown(f"After {p.images:,} images a run:\n\n" + detection_model.answer(answers))
@@ -226,7 +187,7 @@ if located:
     }
     table = pd.concat([t.assign(model=model) for model, t in selected.items()])
     style.save_table(table, "04_selection_function", p, **made)
-    figure = information_figures.selection(selected)
+    figure = figures.selection(selected)
 else:
-    figure = style.empty(nowhere)
-show(figure, "04_selection_function")
+    figure = style.empty(figures.NOWHERE)
+style.publish(figure, "04_selection_function", p, **made)

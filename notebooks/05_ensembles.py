@@ -35,10 +35,8 @@ from IPython.display import Markdown
 
 from lensdet import parameters
 from lensdet.chapters import style
-from lensdet.chapters.ensembles import figures as ensemble_figures
-from lensdet.chapters.ensembles import summary as ensemble_summary
-from lensdet.chapters.ensembles import tables as ensemble_tables
-from lensdet.chapters.losses import tables
+from lensdet.chapters.ensembles import figures, summary, tables
+from lensdet.chapters.losses.tables import readable, table_5_1
 from lensdet.evaluation import ensembles as methods
 from lensdet.experiments import ENSEMBLES
 from lensdet.network import training
@@ -59,12 +57,6 @@ study.train_missing([*losses, *dynamic])
 weights = study.resamples()
 made = {"runs": p.runs}
 
-
-def show(figure, name):
-    style.face(figure, p, **made)
-    style.save(figure, name, p)
-
-
 # %% [markdown]
 # ## Table 5.2
 #
@@ -73,15 +65,15 @@ def show(figure, name):
 # together; so is ours in that column.  Beside ours at p = 0.5 stands what the thesis' precision and recall imply.
 
 # %%
-found = ensemble_tables.pairs(study)
-measured = ensemble_tables.measure(p, found, weights)
-table = ensemble_tables.table_5_2(measured, found)
-wide = tables.readable(table)
+found = tables.pairs(study)
+measured = tables.measure(p, found, weights)
+table = tables.table_5_2(measured, found)
+wide = readable(table)
 style.save_table(table, "table_5_2", p, wide, **made)
 wide.style.set_properties(**{"white-space": "normal", "text-align": "left"})
 
 # %%
-Markdown(ensemble_summary.members_by_rule(tables.table_5_1(study, weights)))
+Markdown(summary.members_by_rule(table_5_1(study, weights)))
 
 # %% [markdown]
 # ## Figures 5.15 to 5.18
@@ -89,13 +81,9 @@ Markdown(ensemble_summary.members_by_rule(tables.table_5_1(study, weights)))
 # Black: the ensemble, with a band of one seed spread.  Coloured: its members.
 
 # %%
-numbers = {"NM_3": 15, "NM_6": 16, "IDE_3": 17, "IDE_6": 18}
 for ensemble in chosen:
-    members = {model: found[model][1] for model in ENSEMBLES[ensemble].members}
-    show(
-        ensemble_figures.f_beta_curve(ensemble, found[ensemble][1], members, p.selection_beta),
-        f"fig_5_{numbers[ensemble]}",
-    )
+    draw = figures.CURVES[ensemble]
+    style.publish(draw(found, p.selection_beta), draw, p, **made)
 
 # %% [markdown]
 # ## The weights
@@ -110,12 +98,10 @@ used = {
     else methods.nelder_mead_weights(study, ensemble)
     for ensemble in chosen
 }
-member_weights = ensemble_tables.weights_table(used)
+member_weights = tables.weights_table(used)
 style.save_table(member_weights, "05_weights", p, **made)
 for size in sorted({ENSEMBLES[ensemble].size for ensemble in chosen}):
-    print(
-        "{} of {} members are copies of another, in ensembles of {}".format(*ensemble_tables.copies(study, size), size)
-    )
+    print("{} of {} members are copies of another, in ensembles of {}".format(*tables.copies(study, size), size))
 member_weights.round(3)
 
 # %% [markdown]
@@ -132,14 +118,13 @@ nelder_mead = [ensemble for ensemble in chosen if ensemble not in dynamic]
 code = study.changed(protocol="code")
 if nelder_mead:
     raw = {ensemble: methods.nelder_mead_weights(code, ensemble) for ensemble in nelder_mead}
-    rows = {ensemble: ensemble_tables.weights_table({ensemble: w}) for ensemble, w in raw.items()}
-    curves = {ensemble: ensemble_summary.bumps(code, ensemble, w) for ensemble, w in raw.items()}
+    rows = {ensemble: tables.weights_table({ensemble: w}) for ensemble, w in raw.items()}
+    curves = {ensemble: summary.bumps(code, ensemble, w) for ensemble, w in raw.items()}
     style.save_table(pd.concat(rows.values()).assign(protocol="code"), "05_raw_weights", p, **made)
-    figure, words = ensemble_figures.raw_weights(rows, curves), ensemble_summary.bumps_answer(curves)
+    figure, words = figures.raw_weights(rows, curves), summary.bumps_answer(curves)
 else:
     figure, words = style.empty("No Nelder-Mead ensemble among those asked for."), ""
-style.face(figure, code.parameters, **made)
-style.save(figure, "05_raw_weights", p)
+style.publish(figure, "05_raw_weights", code.parameters, **made)
 Markdown(words)
 
 # %% [markdown]
@@ -151,7 +136,7 @@ Markdown(words)
 # `most_frequent`: naming always the same one would be right.
 
 # %%
-learned = pd.concat([pd.DataFrame(), *(ensemble_summary.targets(study, ensemble) for ensemble in dynamic)])
+learned = pd.concat([pd.DataFrame(), *(summary.targets(study, ensemble) for ensemble in dynamic)])
 if len(learned):
     style.save_table(learned, "05_targets", p, **made)
 learned.round(3)
@@ -164,12 +149,12 @@ learned.round(3)
 # closest to its label: it **uses the labels and cannot be attained**.  Ensembles of several runs of one loss overlap.
 
 # %%
-summary = ensemble_tables.summary(measured)
-style.save_table(summary, "05_baselines", p, **made)
-show(ensemble_figures.compared(summary, ensemble_summary.SHOWN), "05_baselines")
+means = tables.summary(measured)
+style.save_table(means, "05_baselines", p, **made)
+style.publish(figures.compared(means, summary.SHOWN), "05_baselines", p, **made)
 
 # %%
-compared = ensemble_tables.against(p, found, measured)
+compared = tables.against(p, found, measured)
 style.save_table(compared, "05_against", p, **made)
 best = compared[(compared.against == "best member") & compared.ensemble.isin(chosen)]
 best.pivot(index="ensemble", columns="measure", values="difference").round(3)
@@ -181,12 +166,12 @@ best.pivot(index="ensemble", columns="measure", values="difference").round(3)
 # set; the others are read at the recall that the cascade then has on the test set.
 
 # %%
-cascade = ensemble_summary.cascades(p, found, weights)
+cascade = summary.cascades(p, found, weights)
 style.save_table(cascade, "05_cascade", p, **made)
-show(ensemble_figures.cascade(cascade), "05_cascade")
+style.publish(figures.cascade(cascade), "05_cascade", p, **made)
 
 # %% [markdown]
 # ## The third research question
 
 # %%
-Markdown(ensemble_summary.answer(p, measured, table, compared, learned, cascade))
+Markdown(summary.answer(p, measured, table, compared, learned, cascade))

@@ -37,11 +37,8 @@ from IPython.display import Markdown
 
 from lensdet import parameters, storage
 from lensdet.chapters import style
-from lensdet.chapters.losses import tables
-from lensdet.chapters.maxtree import effect
-from lensdet.chapters.maxtree import figures as segmentation_figures
-from lensdet.chapters.maxtree import summary as segmentation_summary
-from lensdet.chapters.maxtree import sweep as segmentation_sweep
+from lensdet.chapters.losses.tables import readable
+from lensdet.chapters.maxtree import effect, figures, summary, sweep
 from lensdet.data import frozen_sets, maxtree, mocklens, stamps
 from lensdet.network import training
 from lensdet.study import Study
@@ -56,12 +53,6 @@ own = segmented.parameters.maxtree()
 asked = preset if own == maxtree.PRESETS[preset] else f"{preset}, modified"
 settings = {**maxtree.PRESETS, asked: own}
 print(training.banner(plain.parameters, losses), training.banner(segmented.parameters, losses), sep="\n")
-
-
-def show(figure, name, **made):
-    style.face(figure, p, **made)
-    style.save(figure, name, p)
-
 
 # %% [markdown]
 # ## Figure 5.19: what each step does
@@ -95,7 +86,7 @@ if real.paths:  # the default folder's first is of KiDS
     shown[title] = np.sqrt(stamps.normalise(real.pixels))[0]
 else:
     shown["real galaxy"] = None
-show(segmentation_figures.stages(shown, settings[asked]), "fig_5_19")
+style.publish(figures.figure_5_19(shown, settings[asked]), figures.figure_5_19, p)
 
 # %% [markdown]
 # ## Other settings
@@ -106,17 +97,17 @@ show(segmentation_figures.stages(shown, settings[asked]), "fig_5_19")
 # Youden index, share of arc kept less share of neighbours kept.
 
 # %%
-grid = segmentation_sweep.grid()
+grid = sweep.grid()
 grid += [s for s in settings.values() if s not in grid]
-grid += segmentation_sweep.RADII
-swept = segmentation_sweep.kept(study, grid)
+grid += sweep.RADII
+swept = sweep.kept(study, grid)
 style.save_table(swept, "06_sweep", p)
-best = segmentation_sweep.best(swept)
+best = sweep.best(swept)
 if best is None:
     figure = style.empty("Neighbours are known pixel by pixel in the embedded survey alone.")
 else:
-    figure = segmentation_figures.sweep(swept, best)
-show(figure, "06_sweep")
+    figure = figures.sweep(swept, best)
+style.publish(figure, "06_sweep", p)
 
 # %% [markdown]
 # ## Train what is missing
@@ -130,10 +121,10 @@ segmented.train_missing(losses)
 unaltered = {"maxtree_area": None, "maxtree_decay": None, "maxtree_tolerance": None}
 ways = {how: plain.changed(segmentation=how, **unaltered) for how in maxtree.PRESETS}
 ways = {"none": plain, **ways, asked: segmented}
-chosen = None if best is None else segmentation_sweep.trained_with(plain, grid[best])
+chosen = None if best is None else sweep.trained_with(plain, grid[best])
 if chosen is not None and grid[best] not in settings.values():
     chosen.train_missing(losses)
-    ways[segmentation_sweep.words(swept.loc[best])] = chosen
+    ways[sweep.words(swept.loc[best])] = chosen
 elif best is not None:
     reason = "are a preset" if grid[best] in settings.values() else "leave a step out, which no training can"
     print(f"no training with the best settings: they {reason}")
@@ -147,9 +138,9 @@ made = {"runs": p.runs}
 # with the other preset stand there where they have been trained.
 
 # %%
-found = segmentation_summary.pairs(ways)
-table = segmentation_summary.table_5_3(p, found, weights)
-wide = tables.readable(table)
+found = summary.pairs(ways)
+table = summary.table_5_3(p, found, weights)
+wide = readable(table)
 style.save_table(table, "table_5_3", p, wide, **made)
 wide.style.set_properties(**{"white-space": "normal", "text-align": "left"})
 
@@ -160,10 +151,10 @@ wide.style.set_properties(**{"white-space": "normal", "text-align": "left"})
 # calibration set, and the area under the ROC curve do not mind where p = 0.5 happens to lie.
 
 # %%
-differences = segmentation_summary.differences(p, found, weights)
-readable = segmentation_summary.lines(differences)
-style.save_table(differences, "06_differences", p, readable, **made)
-readable.style.set_properties(**{"white-space": "normal", "text-align": "left"})
+differences = summary.differences(p, found, weights)
+lines = summary.lines(differences)
+style.save_table(differences, "06_differences", p, lines, **made)
+lines.style.set_properties(**{"white-space": "normal", "text-align": "left"})
 
 # %% [markdown]
 # ## Figure 5.20
@@ -171,7 +162,7 @@ readable.style.set_properties(**{"white-space": "normal", "text-align": "left"})
 # F_beta with a band of one seed spread, precision (dotted) and recall (dashed).
 
 # %%
-show(segmentation_figures.f_beta_curves(found, p.selection_beta), "fig_5_20", **made)
+style.publish(figures.figure_5_20(found, p.selection_beta), figures.figure_5_20, p, **made)
 
 # %% [markdown]
 # ## What is removed of an arc
@@ -180,17 +171,17 @@ show(segmentation_figures.f_beta_curves(found, p.selection_beta), "fig_5_20", **
 # neighbours as each of them (on the validation set).
 
 # %%
-compared = segmentation_sweep.shown(settings, swept, grid)
+compared = sweep.shown(settings, swept, grid)
 removed = {name: effect.arc_removed(lenses, how) for name, how in compared.items()}
 drawn = effect.resamples(truth, seed=p.data_seed)
 total, binned = effect.totals(removed, drawn), effect.by_radius(removed, drawn)
 style.save_table(total, "06_removed", p)
 style.save_table(binned if len(binned) else total, "06_arc_removed", p)
 if len(binned):
-    figure = segmentation_figures.arc_removed(binned)
+    figure = figures.arc_removed(binned)
 else:
     figure = style.empty("Einstein radii are not known.")
-show(figure, "06_arc_removed")
+style.publish(figure, "06_arc_removed", p)
 total.round(3)
 
 # %% [markdown]
@@ -204,12 +195,12 @@ total.round(3)
 discs = {name: effect.disc(lenses.images, each) for name, each in settings.items()}
 levels = effect.by_sky(discs)
 style.save_table(levels, "06_disc", p)
-show(segmentation_figures.disc(discs, settings), "06_disc")
+style.publish(figures.disc(discs, settings), "06_disc", p)
 levels.round(1)
 
 # %% [markdown]
 # ## The fourth research question
 
 # %%
-answer = segmentation_summary.answer(p, differences, total, binned, discs, swept, removed, drawn)
-Markdown(f"{segmentation_summary.training_time(ways)}\n\n{answer}")
+answer = summary.answer(p, differences, total, binned, discs, swept, removed, drawn)
+Markdown(f"{summary.training_time(ways)}\n\n{answer}")

@@ -88,8 +88,7 @@ plain = [title.replace("$", r"\$") for title in titles]  # names are no formulas
 figure = style.stamps(np.sqrt(stamps.normalise(pixels)), plain, columns=8, size=1.15)
 figure.suptitle("the first of the list; above each its rank, its id and its calibrated logit", fontsize=9)
 name = candidates.survey_name(p).replace("$", r"\$") if mine else "simulated survey of its own"
-style.face(figure, p, data=name)
-style.save(figure, "07_candidates", p)
+style.publish(figure, "07_candidates", p, data=name)
 
 # %%
 Markdown("" if mine else demonstration.recovered(outcome.ranked, ranking.survey))
@@ -119,8 +118,7 @@ expectation.readable(expected)
 
 # %%
 figure = candidates_figures.lenses_found(expected[expected["finder"] == p.rank_by])
-style.face(figure, p)
-style.save(figure, "07_expected", p)
+style.publish(figure, "07_expected", p)
 
 # %% [markdown]
 # ## The field's metrics
@@ -130,8 +128,7 @@ style.save(figure, "07_expected", p)
 
 # %%
 figure = candidates_figures.roc(scores)
-style.face(figure, p)
-style.save(figure, "07_roc", p)
+style.publish(figure, "07_roc", p)
 
 # %%
 kinds = independent_test.kinds(tail)[~lens]
@@ -169,8 +166,7 @@ if by_finder:
     figure = candidates_figures.logits(answers)
 else:
     figure = style.empty("No real galaxies here: set the parameter real_stamps to a folder with galaxies/ in it.")
-style.face(figure, p, data="simulated survey and real stamps")
-style.save(figure, "07_real_pixels", p)
+style.publish(figure, "07_real_pixels", p, data="simulated survey and real stamps")
 
 # %%
 if answers:

@@ -15,7 +15,6 @@ from lensdet.chapters.candidates import domain_shift, independent_test
 from lensdet.chapters.maxtree import sweep as segmentation_sweep
 from lensdet.data import frozen_sets, maxtree
 from lensdet.network import finders as weights
-from lensdet.runs import Run
 
 RESULTS = Path(__file__).parents[1] / "results"
 # Each folder, and what a user gives to have it found.  A folder that is added to results/ is added here; no name here
@@ -104,16 +103,16 @@ def test_each_is_found_by_its_name(committed):
 
 @pytest.mark.parametrize("folder", RUNS)
 def test_its_runs_are_those_it_is_named_for(folder, committed):
-    """`results.all_runs` compares what a run says of itself with what is looked for, and its sums."""
+    """`runs.all_runs` compares what a run says of itself with what is looked for, and its sums."""
     p, experiment = resolved(folder), Path(folder).name.rpartition("-")[0]
     runs = results.all_runs(p, experiment, p.survey_key())
     own = {path.split("/")[2] for path in committed_files() if path.startswith(f"{folder}/")}
-    assert own and own <= {run.name for run in runs}
+    assert own and own <= {run.folder.name for run in runs}
     for run in runs:
-        content = json.loads((run / "parameters.json").read_text())
+        content = run.parameters
         content.pop("run")
         assert folder.endswith(f"-{storage.digest(content)}")
-        _, logits = Run(run).logits("loss", "test")
+        _, logits = run.logits("loss", "test")
         assert len(logits) == 2 * p.frozen_size
 
 
@@ -161,7 +160,8 @@ def later(monkeypatch):
     for name in ("Simulation", "Sampling", "Training", "Parameters"):
         monkeypatch.setattr(parameters, name, globals()[f"Later{name}"])
     presets = {name: LaterSettings(*settings) for name, settings in maxtree.PRESETS.items()}
-    monkeypatch.setattr(maxtree, "PRESETS", presets)
+    for module in (maxtree, parameters):
+        monkeypatch.setattr(module, "PRESETS", presets)
     return monkeypatch
 
 

@@ -96,7 +96,7 @@ def test_an_experiment_may_have_its_own_beta():
 
 @pytest.mark.parametrize("name", ["focal_gamma", "sigmoid_slope", "sigmoid_offset"])
 def test_a_loss_has_its_own_parameters_and_no_others(name):
-    losses = LOSSES + FURTHER
+    losses = (*LOSSES, *FURTHER)
     a, b = resolve({}), resolve({name: 3.5})
     changed = {loss for loss in losses if a.experiment_name(loss, "key") != b.experiment_name(loss, "key")}
     assert changed == {"focal" if name == "focal_gamma" else "sigmoid_f1"}

@@ -36,7 +36,7 @@ def outside(tmp_path, monkeypatch):
     """An empty folder to work in, as if lensdet were installed, with no repository around and no variable set."""
     for name in [name for name in os.environ if name.startswith("LENSDET_")]:
         monkeypatch.delenv(name)
-    monkeypatch.setattr(runs, "__file__", str(tmp_path / "site-packages" / "lensdet" / "results.py"))
+    monkeypatch.setattr(storage, "__file__", str(tmp_path / "site-packages" / "lensdet" / "storage.py"))
     folder = (tmp_path / "work").resolve()
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -201,7 +201,7 @@ def test_only_complete_runs_count(here, smoke):
     folders = [write_run(p, "bce", run) for run in (1, 2, 3, 4)]
     (folders[1] / "logits.h5").unlink()
     assert not Run(folders[1]).is_complete
-    assert runs.complete_runs(p, "bce", KEY) == [folders[0], folders[2]]
+    assert runs.complete_runs(p, "bce", KEY) == [Run(folders[0]), Run(folders[2])]
     assert runs.complete_runs(p, "f1", KEY) == []
     with pytest.raises(FileNotFoundError, match="run_02.*no complete run; train it"):
         Run(folders[1]).logits("loss", "test")
@@ -245,8 +245,8 @@ def test_a_missing_parameter_differs_too(here, smoke):
 
 @pytest.mark.parametrize("best, median", [([3.0], 1), ([3.0, 1.0], 2), ([3.0, 1.0, 2.0], 3), ([4.0, 1.0, 3.0, 2.0], 4)])
 def test_median_run(here, smoke, best, median):
-    folders = [write_run(smoke, "bce", run, value) for run, value in enumerate(best, 1)]
-    assert runs.median_run(folders).name == f"run_{median:02d}"
+    several = [Run(write_run(smoke, "bce", run, value)) for run, value in enumerate(best, 1)]
+    assert runs.median_run(several).number == median
 
 
 # ---- places and provenance

@@ -19,6 +19,7 @@ STYLE = {
     "figure.constrained_layout.use": True,
     "pdf.fonttype": 42,
 }
+FORMATS = ("png", "pdf")
 
 
 def folder(parameters):
@@ -37,12 +38,25 @@ def folder(parameters):
     return storage.figures_dir() / "-".join(parts)
 
 
-def save(figure, name, parameters, formats=("png", "pdf")):
-    """Write a figure as PNG and PDF into `folder`, without dates: the same figure gives the same bytes.
+def publish(figure, name, parameters, runs=None, data=None, hardware=None, formats=FORMATS):
+    """State on a figure what made it, see `provenance`, and `save` it.
 
-    A PNG has what made it (`face`) among its texts too, for `made_from`.  Large sheets of noisy stamps are better off
-    with ``formats=("jpg",)``.
+    Parameters
+    ----------
+    name : str
+        Of the file, such as "fig_5_1", or the function that drew it: `figure_5_1`.
     """
+    figure.supxlabel(provenance(parameters, runs, data, hardware), fontsize=7, color="0.35")
+    save(figure, name, parameters, formats)
+
+
+def save(figure, name, parameters, formats=FORMATS):
+    """Write a figure into `folder`, without dates: the same figure gives the same bytes.
+
+    A PNG has what made it among its texts too, for `read_provenance`.  Large sheets of noisy stamps are better off with
+    ``formats=("jpg",)``.
+    """
+    name = name if isinstance(name, str) else name.__name__.replace("figure", "fig", 1)
     for suffix in formats:
         write(figure, folder(parameters) / f"{name}.{suffix}")
     storage.tell(drawn=[f"{name}.{suffix}" for suffix in formats])
@@ -61,10 +75,10 @@ def write(figure, path):
 def save_table(table, name, parameters, readable=None, runs=None, hardware=None):
     """Write a table as CSV (all digits), Markdown and LaTeX (booktabs); the last two of ``readable`` where given.
 
-    Both have below or above them what made the table, as `face` has it on a figure.
+    Both have below or above them what made the table, as `publish` has it on a figure.
     """
     shown = table if readable is None else readable
-    index, words = shown.index.name is not None, made_of(parameters, runs, hardware=hardware)
+    index, words = shown.index.name is not None, provenance(parameters, runs, hardware=hardware)
     storage.write_csv(folder(parameters) / f"{name}.csv", table)
     latex = shown.to_latex(index=index, escape=True, caption=words.replace("_", r"\_").replace("%", r"\%"))
     for suffix, text in ((".md", f"{shown.to_markdown(index=index)}\n\n*{words}*"), (".tex", latex)):
@@ -73,7 +87,7 @@ def save_table(table, name, parameters, readable=None, runs=None, hardware=None)
     storage.tell(drawn=[f"{name}{suffix}" for suffix in (".csv", ".md", ".tex")])
 
 
-def made_of(parameters, runs=None, data=None, hardware=None):
+def provenance(parameters, runs=None, data=None, hardware=None):
     """What made a figure or table: data, profile, protocol, runs, and how many images each run was trained on at most.
 
     ``hardware`` is what the runs were trained on, from `runs.hardware`, where there is room for it.
@@ -88,7 +102,7 @@ def made_of(parameters, runs=None, data=None, hardware=None):
     return " · ".join(words)
 
 
-def made_from(path):
+def read_provenance(path):
     """What made a figure or table, as it says itself: the text of a PNG, the last line of Markdown.
 
     "" where it depends on no data, as a schematic; None where it does not say.
@@ -98,11 +112,6 @@ def made_from(path):
             return image.text.get("Description")
     last = path.read_text().rstrip().rpartition("\n")[2] if path.suffix == ".md" else ""
     return last.strip("*") if last.startswith("*") else None
-
-
-def face(figure, parameters, runs=None, data=None, hardware=None):
-    """State on a figure what made it, see `made_of`; ``data`` in words, where they are not those of the parameters."""
-    figure.supxlabel(made_of(parameters, runs, data, hardware), fontsize=7, color="0.35")
 
 
 def stamps(images, titles=None, columns=6, size=1.25, vmin=0.0, vmax=1.0):

@@ -10,7 +10,6 @@ bits round a pixel by at most 2.4e-4 of the peak, a thirtieth of the sky noise.
 import hashlib
 import json
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import h5py
@@ -27,7 +26,14 @@ from lensdet.storage import digest
 
 CLASSES = ("lrg", "source", "contaminant")
 SPLITS = ("train", "validation", "calibration", "test")
-FIRST_LARGE = 20_000_000  # first id of the large test set, in no split; below are those of notebook 07's test
+# First ids of sets that are in no split.  An object of one class and id is one and the same in all sets, so that they
+# must not overlap.  Two do: LRGs and sources of `domain_shift` are the first of the large test set.  Both sets only
+# test, and results that are kept have these ids.  benchmarks/candidates.py has those from 40 million on.
+FIRST_FRESH = 10_000_000  # negatives and lensed sources of `independent_test`
+FIRST_FRESH_HOST = 15_000_000  # LRGs of its mock lenses: the i-th is the same however many negatives there are
+FIRST_LARGE = 20_000_000  # the large test set
+FIRST_SHIFTED = 20_000_000  # `domain_shift`
+FIRST_SHOWN = 30_000_000  # `demonstration`
 BATCH = 64  # stamps that a worker makes at once
 _OF_CLASS = {cls: folder for folder, cls in stamps.FOLDERS.items()}
 READ = 8192  # files read at once: 330 MB
@@ -193,19 +199,38 @@ class _Folder:
         file.attrs["pixels"] = pixels.hexdigest()
 
 
-def simulated_again(cls, ident, parameters):
-    """The light of a simulated stamp's neighbours, without noise, and the stamp without them: (101, 101), in flux."""
+def simulated(cls, ident, parameters, **left_out):
+    """One object of any of `CLASSES`, as `simulation.render` and `render_source` draw it.
+
+    Parameters
+    ----------
+    cls : {"lrg", "source", "contaminant"}
+    ident : int
+    parameters : lensdet.parameters.Parameters
+    **left_out : bool
+        Of an LRG or contaminant, as `simulation.render` has it.
+
+    Returns
+    -------
+    pixels : float32 array (101, 101)
+        In flux; `sixteen_bits` makes of them what a bank keeps.
+    truth : dict
+    """
     from lensdet.data import simulation  # lenstronomy takes seconds to import: in the workers, where it is needed
 
-    full, bare = (simulation.render(cls, int(ident), parameters, neighbours=kept)[0] for kept in (True, False))
+    if cls == "source":
+        return simulation.render_source(ident, parameters)
+    return simulation.render(cls, ident, parameters, **left_out)
+
+
+def simulated_again(cls, ident, parameters):
+    """The light of a simulated stamp's neighbours, without noise, and the stamp without them: (101, 101), in flux."""
+    full, bare = (simulated(cls, int(ident), parameters, neighbours=kept)[0] for kept in (True, False))
     return full - bare, bare
 
 
 def _simulate(cls, ids, parameters):
-    from lensdet.data import simulation
-
-    make = simulation.render_source if cls == "source" else partial(simulation.render, cls)
-    drawn = [make(i, parameters=parameters) for i in ids]
+    drawn = [simulated(cls, i, parameters) for i in ids]
     pixels = np.stack([pixels for pixels, _ in drawn])
     return pixels, pd.DataFrame({"id": ids, **pd.DataFrame([truth for _, truth in drawn])})
 

@@ -268,9 +268,7 @@ def _flood(plane, shift, ahead, nodes, order):
             parent = _u(waiting[_u(depth - 1)]) if depth else _u(0)
             if depth and nodes[LEVEL, parent] == level:
                 depth -= 1
-                area += nodes[AREA, parent]
-                first, last = min(first, nodes[FIRST, parent]), max(last, nodes[LAST, parent])
-                left, right = min(left, nodes[LEFT, parent]), max(right, nodes[RIGHT, parent])
+                area, first, last, left, right = _joined(nodes, parent, area, first, last, left, right)
             else:  # a level that nothing waits on: a node with all that its child has, and more
                 parent = _u(count)
                 count += 1
@@ -282,8 +280,16 @@ def _flood(plane, shift, ahead, nodes, order):
 
 @_compiled
 def _note(nodes, k, level, area, first, last, left, right):
+    """Write down a component that waits or is complete."""
     nodes[LEVEL, k], nodes[AREA, k] = level, area
     nodes[FIRST, k], nodes[LAST, k], nodes[LEFT, k], nodes[RIGHT, k] = first, last, left, right
+
+
+@_compiled
+def _joined(nodes, k, area, first, last, left, right):
+    """A component and one that waited, as noted, in one."""
+    first, last = min(first, nodes[FIRST, k]), max(last, nodes[LAST, k])
+    return area + nodes[AREA, k], first, last, min(left, nodes[LEFT, k]), max(right, nodes[RIGHT, k])
 
 
 @_compiled

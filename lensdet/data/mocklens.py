@@ -1,7 +1,7 @@
 """Mock lenses and negatives (Eq. 4.2): drawing rows, merging pixels, the frozen sets.
 
 An example is a row of numbers: which stamp, which source, which alpha, which warp.  Rows are drawn on the host; pixels
-are merged on the device by `merge`, from a bank that stays there.
+are merged on the device by `merge`, from a bank that stays there; on the host by `merged`.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pandas as pd
 from joblib import Parallel, cpu_count, delayed
+from numpy.typing import ArrayLike, NDArray
 
 from lensdet.data import augmentation, maxtree
 from lensdet.data import bank as bank_room
@@ -70,6 +71,34 @@ def training_rows(parameters, run, chunk, size):
     return rows, augmentation.draw_warps(rng, len(rows), p.shift, p.zoom, p.zoom_direction)
 
 
+def added(hosts: ArrayLike, sources: ArrayLike, alpha: ArrayLike) -> NDArray:
+    """Eq. 4.2: m = l + alpha s, neither cut nor stretched.
+
+    Parameters
+    ----------
+    hosts, sources : array_like, (..., 101, 101)
+        Both normalised (Eq. 4.1), or the sources scaled to the hosts; taken as float32.
+    alpha : array_like, (...)
+        Its type is that of the sum: float32, or float64.  0 for a negative.
+
+    Returns
+    -------
+    numpy.ndarray
+        (..., 101, 101)
+    """
+    return np.asarray(hosts, np.float32) + np.asarray(alpha)[..., None, None] * np.asarray(sources, np.float32)
+
+
+def stretched(images: ArrayLike) -> NDArray:
+    """What a network sees of normalised stamps, of their shape and type: cut to [0, 1], square root."""
+    return np.sqrt(np.clip(images, 0, 1))
+
+
+def merged(hosts: ArrayLike, sources: ArrayLike, alpha: ArrayLike) -> NDArray:
+    """Mock lenses and negatives on the host, `added` and then `stretched`: the pixels of `merge`."""
+    return stretched(added(hosts, sources, alpha))
+
+
 def merge(hosts, sources, stamp, source, alpha):
     """Mock lenses and negatives on the device: Eq. 4.2, square root, clip.
 
@@ -115,19 +144,19 @@ def masker(settings, hosts, sources, threads=None):
 
     def part(of):
         stamp, source, alpha = of
-        return maxtree.masks(_merged(hosts[stamp], sources[source], alpha), settings, threads=1)
+        return maxtree.masks(merged(hosts[stamp], sources[source], alpha), settings, threads=1)
 
-    def merged(stamp, source, alpha):
+    def masked(stamp, source, alpha):
         parts = [(stamp[i : i + 64], source[i : i + 64], alpha[i : i + 64]) for i in range(0, len(stamp), 64)]
         with ThreadPoolExecutor(threads or cpu_count()) as pool:
             return np.concatenate([np.zeros((0, *hosts.shape[1:]), bool), *pool.map(part, parts)])
 
     every = np.arange(len(hosts))
-    fixed = merged(every, np.zeros_like(every), np.zeros(len(hosts), np.float32))
+    fixed = masked(every, np.zeros_like(every), np.zeros(len(hosts), np.float32))
 
     def masks(rows):
         found, mock = fixed[rows["stamp"]], rows["alpha"] > 0
-        found[mock] = merged(*(rows[name][mock] for name in ("stamp", "source", "alpha")))
+        found[mock] = masked(*(rows[name][mock] for name in ("stamp", "source", "alpha")))
         return found
 
     return masks
@@ -136,12 +165,7 @@ def masker(settings, hosts, sources, threads=None):
 def images(bank, split, rows):
     """The merged stamps of some rows as a float32 array (N, 101, 101, 1), made on the host: what `merge` makes."""
     hosts, sources = device_bank(bank, split)
-    return _merged(hosts[rows["stamp"]], sources[rows["source"]], rows["alpha"])[..., None]
-
-
-def _merged(hosts, sources, alpha):
-    host, light = hosts.astype(np.float32), sources.astype(np.float32)
-    return np.clip(np.sqrt(host + alpha[:, None, None] * light), 0, 1)
+    return merged(hosts[rows["stamp"]], sources[rows["source"]], rows["alpha"])[..., None]
 
 
 def without_neighbours(parameters, bank, split, rows):
@@ -162,7 +186,7 @@ def without_neighbours(parameters, bank, split, rows):
     bare = np.maximum(
         hosts[stamps].astype(np.float32) - np.stack([neighbours for neighbours, _ in light]) / span, 0
     ).astype(np.float32)
-    return _merged(bare[of], sources[rows["source"]], rows["alpha"])[..., None]
+    return merged(bare[of], sources[rows["source"]], rows["alpha"])[..., None]
 
 
 def arc_pixels(bank, split, rows):

@@ -13,6 +13,8 @@ Not simulated: other bands, artefacts of reduction, a varying PSF of the lensed 
 the small-scale perturbations of the lens' potential in Petrillo et al. (2019a).
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from lenstronomy.LensModel.lens_model import LensModel
 from lenstronomy.LightModel.light_model import LightModel
@@ -162,6 +164,18 @@ def _arc(r, theta, radius, width, start, length):
     return np.exp(-0.5 * ((r - radius) / width) ** 2) / (1 + np.exp((along - length / 2) * radius / 0.25))
 
 
+class _Draws(NamedTuple):
+    """Where a contaminant's numbers come from."""
+
+    rng: np.random.Generator
+    hardness: float
+
+    def mix(self, easy, hard):
+        """A draw between the range of a plain structure and that of a lens-like one."""
+        u, h = self.rng.random(), self.hardness
+        return (1 - h) * (easy[0] + u * (easy[1] - easy[0])) + h * (hard[0] + u * (hard[1] - hard[0]))
+
+
 def _contaminant(rng, hardness):
     """What makes a contaminant one.
 
@@ -176,67 +190,106 @@ def _contaminant(rng, hardness):
     host : float
         Brightness of the central galaxy, 1 but for stars.
     """
-
-    def mix(easy, hard):  # a draw between the two ranges
-        u = rng.random()
-        return (1 - hardness) * (easy[0] + u * (easy[1] - easy[0])) + hardness * (hard[0] + u * (hard[1] - hard[0]))
-
+    draws = _Draws(rng, hardness)
     kind = str(rng.choice(KINDS, p=_KIND_SHARES))
-    strength = mix((0.12, 0.6), (0.02, 0.3))
+    strength, host = draws.mix((0.12, 0.6), (0.02, 0.3)), 1.0
     angle = rng.uniform(0, 2 * np.pi)
     q = rng.uniform(0.5, 1.0)
     u, v = _X * np.cos(angle) + _Y * np.sin(angle), (_Y * np.cos(angle) - _X * np.sin(angle)) / q
     r, theta = np.hypot(u, v), np.arctan2(v, u)  # on the plane of an inclined disc
     radius = np.exp(rng.uniform(np.log(1.0), np.log(3.8)))  # arcsec, of whatever is around the galaxy
-    host = 1.0
     if kind == "spiral":
-        arms = rng.choice([2, 2, 2, 3, 4])
-        pitch = np.deg2rad(mix((18, 32), (7, 16)))
-        wave = 0.5 + 0.5 * np.cos(arms * (theta - np.log(np.maximum(r, 0.05) / radius) / np.tan(pitch)))
-        contrast, scale = mix((0.4, 0.8), (0.85, 1.0)), 0.55 * radius
-        knots = 1 + mix((0.0, 0.3), (0.2, 0.8)) * np.cos(theta * rng.integers(1, 4) + rng.uniform(0, 6))
-        disc = np.exp(-r / scale) * (1 - np.exp(-((r / (0.6 * radius)) ** 3)) * hardness)
-        image = disc * (1 - contrast + contrast * knots * wave ** mix((1, 2), (2, 5)))
+        image = _spiral(draws, r, theta, radius)
     elif kind == "ring":
-        width = mix((0.35, 0.7), (0.15, 0.35))
-        image = np.exp(-0.5 * ((r - radius) / width) ** 2)
-        image *= 1 + mix((0.0, 0.3), (0.2, 0.95)) * np.cos(theta * rng.integers(1, 4) + rng.uniform(0, 6))
-        image += mix((0.2, 0.8), (0.0, 0.2)) * np.exp(-r / (0.6 * radius))
+        image = _ring(draws, r, theta, radius)
     elif kind == "merger":
-        x, y = radius * 0.8 * np.cos(angle), radius * 0.8 * np.sin(angle)
-        image = _unit(
-            _sersic(mix((0.5, 1.0), (0.25, 0.6)), rng.uniform(1, 3), rng.uniform(0.4, 1), rng.uniform(0, 180), x, y)
-        )
-        for _ in range(rng.integers(1, 3)):  # tails: arcs about a point that is not the galaxy
-            x, y = rng.normal(0, mix((0.8, 1.4), (0.1, 0.6)), 2)
-            tail = _arc(np.hypot(_X - x, _Y - y), np.arctan2(_Y - y, _X - x), radius * rng.uniform(0.8, 1.6),
-                        mix((0.35, 0.7), (0.2, 0.35)), rng.uniform(0, 2 * np.pi), rng.uniform(0.8, 2.6))  # fmt: skip
-            image = image + rng.uniform(0.3, 1.0) * tail
+        image = _merger(draws, angle, radius)
     elif kind == "edge-on":
-        thin, length = rng.uniform(0.12, 0.25), mix((0.9, 1.8), (0.5, 1.1))
-        tangential = rng.random() < hardness  # a companion that lies like an arc, or the galaxy's own disc
-        x, y = (radius * np.cos(angle), radius * np.sin(angle)) if tangential else (0.0, 0.0)
-        tilt = np.rad2deg(angle) + 90 + rng.normal(0, 20)
-        image = _sersic(length, 1.0, thin, tilt, x, y)
+        image = _edge_on(draws, angle, radius)
     elif kind == "star":
-        x, y = (radius * np.cos(angle), radius * np.sin(angle)) if rng.random() < hardness else (0.0, 0.0)
-        dx, dy, tilt = _X - x, _Y - y, rng.uniform(0, np.pi / 2)
-        image = np.exp(-0.5 * (dx**2 + dy**2) / 0.12**2)
-        for a in (tilt, tilt + np.pi / 2):  # diffraction spikes
-            across, along = dx * np.cos(a) + dy * np.sin(a), dx * np.sin(a) - dy * np.cos(a)
-            image += rng.uniform(0.02, 0.06) * np.exp(-0.5 * (across / 0.15) ** 2 - np.abs(along) / rng.uniform(1, 3))
-        strength, host = max(strength * 2, 0.2), mix((0.0, 0.2), (0.8, 1.0))
-    else:  # blend: small galaxies close by, stretched about the centre as hardness grows
-        image = np.zeros((SIZE, SIZE))
-        for _ in range(rng.integers(1, 4)):
-            phi = rng.uniform(0, 2 * np.pi)
-            d = radius * rng.uniform(0.7, 1.2)
-            tilt = np.rad2deg(phi) + 90 + rng.normal(0, 60 * (1 - hardness) + 15)
-            blob = _sersic(rng.uniform(0.2, 0.6), rng.uniform(0.7, 3), mix((0.5, 1.0), (0.2, 0.7)), tilt,
-                           d * np.cos(phi), d * np.sin(phi))  # fmt: skip
-            image += _unit(blob) * rng.uniform(0.4, 1.0)
+        image = _star(draws, angle, radius)
+        strength, host = max(strength * 2, 0.2), draws.mix((0.0, 0.2), (0.8, 1.0))
+    else:
+        image = _blend(draws, radius)
     smeared = fftconvolve(image, _SOURCE_PSF, "same")
     return kind, strength * image / smeared.max(), host
+
+
+def _spiral(draws, r, theta, radius):
+    """Arms with knots on a disc, which has a hole as hardness grows."""
+    rng, mix = draws.rng, draws.mix
+    arms = rng.choice([2, 2, 2, 3, 4])
+    pitch = np.deg2rad(mix((18, 32), (7, 16)))
+    wave = 0.5 + 0.5 * np.cos(arms * (theta - np.log(np.maximum(r, 0.05) / radius) / np.tan(pitch)))
+    contrast, scale = mix((0.4, 0.8), (0.85, 1.0)), 0.55 * radius
+    knots = 1 + mix((0.0, 0.3), (0.2, 0.8)) * np.cos(theta * rng.integers(1, 4) + rng.uniform(0, 6))
+    disc = np.exp(-r / scale) * (1 - np.exp(-((r / (0.6 * radius)) ** 3)) * draws.hardness)
+    return disc * (1 - contrast + contrast * knots * wave ** mix((1, 2), (2, 5)))
+
+
+def _ring(draws, r, theta, radius):
+    """A ring with knots, and a disc in it."""
+    rng, mix = draws.rng, draws.mix
+    width = mix((0.35, 0.7), (0.15, 0.35))
+    image = np.exp(-0.5 * ((r - radius) / width) ** 2)
+    image *= 1 + mix((0.0, 0.3), (0.2, 0.95)) * np.cos(theta * rng.integers(1, 4) + rng.uniform(0, 6))
+    image += mix((0.2, 0.8), (0.0, 0.2)) * np.exp(-r / (0.6 * radius))
+    return image
+
+
+def _merger(draws, angle, radius):
+    """A second galaxy and tails."""
+    rng, mix = draws.rng, draws.mix
+    x, y = radius * 0.8 * np.cos(angle), radius * 0.8 * np.sin(angle)
+    image = _unit(
+        _sersic(mix((0.5, 1.0), (0.25, 0.6)), rng.uniform(1, 3), rng.uniform(0.4, 1), rng.uniform(0, 180), x, y)
+    )
+    for _ in range(rng.integers(1, 3)):  # tails: arcs about a point that is not the galaxy
+        x, y = rng.normal(0, mix((0.8, 1.4), (0.1, 0.6)), 2)
+        tail = _arc(np.hypot(_X - x, _Y - y), np.arctan2(_Y - y, _X - x), radius * rng.uniform(0.8, 1.6),
+                    mix((0.35, 0.7), (0.2, 0.35)), rng.uniform(0, 2 * np.pi), rng.uniform(0.8, 2.6))  # fmt: skip
+        image = image + rng.uniform(0.3, 1.0) * tail
+    return image
+
+
+def _edge_on(draws, angle, radius):
+    """A thin disc: the galaxy's own, or as hardness grows a companion that lies like an arc."""
+    rng = draws.rng
+    thin, length = rng.uniform(0.12, 0.25), draws.mix((0.9, 1.8), (0.5, 1.1))
+    x, y = _place(draws, angle, radius)
+    tilt = np.rad2deg(angle) + 90 + rng.normal(0, 20)
+    return _sersic(length, 1.0, thin, tilt, x, y)
+
+
+def _star(draws, angle, radius):
+    """A point with diffraction spikes, in the middle or as hardness grows beside it."""
+    rng = draws.rng
+    x, y = _place(draws, angle, radius)
+    dx, dy, tilt = _X - x, _Y - y, rng.uniform(0, np.pi / 2)
+    image = np.exp(-0.5 * (dx**2 + dy**2) / 0.12**2)
+    for a in (tilt, tilt + np.pi / 2):  # diffraction spikes
+        across, along = dx * np.cos(a) + dy * np.sin(a), dx * np.sin(a) - dy * np.cos(a)
+        image += rng.uniform(0.02, 0.06) * np.exp(-0.5 * (across / 0.15) ** 2 - np.abs(along) / rng.uniform(1, 3))
+    return image
+
+
+def _place(draws, angle, radius):
+    """Where an object lies: in the middle, or as likely as hardness is at a radius, as an arc would."""
+    return (radius * np.cos(angle), radius * np.sin(angle)) if draws.rng.random() < draws.hardness else (0.0, 0.0)
+
+
+def _blend(draws, radius):
+    """Small galaxies close by, stretched about the centre as hardness grows."""
+    rng, mix = draws.rng, draws.mix
+    image = np.zeros((SIZE, SIZE))
+    for _ in range(rng.integers(1, 4)):
+        phi = rng.uniform(0, 2 * np.pi)
+        d = radius * rng.uniform(0.7, 1.2)
+        tilt = np.rad2deg(phi) + 90 + rng.normal(0, 60 * (1 - draws.hardness) + 15)
+        blob = _sersic(rng.uniform(0.2, 0.6), rng.uniform(0.7, 3), mix((0.5, 1.0), (0.2, 0.7)), tilt,
+                       d * np.cos(phi), d * np.sin(phi))  # fmt: skip
+        image += _unit(blob) * rng.uniform(0.4, 1.0)
+    return image
 
 
 def _unit(image):

@@ -1,9 +1,8 @@
 """FITS stamps in, float32 arrays out; Eq. 4.1; quarantine of what cannot be used."""
 
+import contextlib
 import csv
 import errno
-import gzip
-import io
 import math
 import os
 import re
@@ -22,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
 from lensdet import storage
+from lensdet.data.fits import open_checked
 
 SHAPE = (101, 101)  # pixels, of 0.2 arcsec (section 4.2)
 SPLITS = ("train", "validation", "test")
@@ -46,17 +46,6 @@ CATALOGUE = np.dtype([(column, np.float64) for column in KEYWORDS.values()])
 _BATCH = 128  # files a task: 5 MB of pixels, some 50 ms of work, against about 1 ms to hand it to a worker
 _FITS_NAME = re.compile(r"[^.].*\.fits?(\.gz|\.fz)?", re.IGNORECASE)  # no hidden files, as in a glob
 
-# Cards by which astropy or wcslib make lists and tables, before any pixel is read, and the most that they may say: the
-# FITS standard 4.0 allows NAXIS and TFIELDS up to 999 (4.4.1, 7.3.1), axes of a WCS up to 99, and SIP an order up to 9.
-_AXES = 99
-_MOST = dict.fromkeys(("NAXIS", "ZNAXIS", "TFIELDS"), 999)
-_MOST |= dict.fromkeys(("WCSAXES", "A_ORDER", "B_ORDER", "AP_ORDER", "BP_ORDER"), _AXES)
-_SIZE = re.compile(r"Z?NAXIS\d+|PCOUNT|GCOUNT")
-_LARGEST = 10**15  # of a size: a million gigabytes
-# What need not be parsed, which takes 0.1 ms a card.
-_USUAL = re.compile(rb"(?:Z?NAXIS\d+|[PG]COUNT) *= *\d{1,15} *(?:/.*)?|[^=]*= *\d{1,2} *(?:/.*)?", re.DOTALL)
-_HEADER_BLOCKS = 1000  # 36,000 cards; astropy takes time by the square of them
-
 
 class StampError(ValueError):
     """A file or folder that cannot be used.
@@ -71,133 +60,6 @@ class StampError(ValueError):
 
     def __str__(self):
         return f"{self.file}: {self.reason} ({self.detail})"
-
-
-class HeaderError(Exception):
-    """A header that breaks the standard; no ValueError and no OSError, which astropy takes for the end of the file."""
-
-
-class _Unzipped(gzip.GzipFile):
-    """A gzipped file that moves only where it is read: astropy looks to and fro, and a step back unzips all anew."""
-
-    wanted = here = 0
-
-    def seek(self, offset, whence=os.SEEK_SET):
-        if whence == os.SEEK_END:
-            self.wanted = self.here = super().seek(offset, whence)
-        else:
-            self.wanted = offset + (self.wanted if whence == os.SEEK_CUR else 0)
-        return self.wanted
-
-    def tell(self):
-        return self.wanted
-
-    def read(self, size=-1):
-        if self.wanted != self.here:
-            super().seek(self.wanted)
-        data = super().read(size)
-        self.here = self.wanted = self.wanted + len(data)
-        return data
-
-
-class _HeadersChecked:
-    """What a file adds, so that headers are looked at block by block as astropy reads them, before it believes them.
-
-    NAXIS or TFIELDS of some billions would have it make lists until memory is gone; so would a header without end, or,
-    in a gzipped file, an HDU of no known size (SIMPLE = F), after which astropy begins again at the first.
-    """
-
-    blocks = last = 0  # of a header, read one after the other; where that ended
-    begun = 0  # how often the first was read: twice where astropy turns to its other parser
-
-    def read(self, size=-1):
-        data = super().read(size)
-        if size == 2880 and data:  # as headers are read; pixels that are read so hardly look like one of the cards
-            here = self.tell()
-            self.blocks = self.blocks + 1 if here == self.last + 2880 else 1
-            self.last = here
-            self.begun += data.startswith(b"SIMPLE")
-            if self.begun > 2:
-                raise HeaderError("an HDU of no known size, SIMPLE = F or a card that cannot be parsed")
-            if self.blocks > _HEADER_BLOCKS:
-                # After the first HDU astropy takes a ValueError for bytes that are no HDU, and do no harm.
-                kind = HeaderError if here == 2880 * self.blocks else ValueError
-                raise kind(f"no END in the first {_HEADER_BLOCKS} blocks of a header")
-            check_block(data)
-        return data
-
-
-class _PlainChecked(_HeadersChecked, io.BufferedReader):
-    pass
-
-
-class _UnzippedChecked(_HeadersChecked, _Unzipped):
-    def seek(self, offset, whence=os.SEEK_SET):
-        self.last = -1  # rows of pixels are read by this class, too, and are no header without end
-        return super().seek(offset, whence)
-
-
-def open_checked(path):
-    """Open a FITS file, plain or gzipped, for `astropy.io.fits.open`, which then meets no impossible header.
-
-    Parameters
-    ----------
-    path : path-like
-
-    Returns
-    -------
-    file object
-        To read from; a `gzip.GzipFile` where the file is gzipped.  Reading raises `HeaderError`, see `check_block`.
-    """
-    path = os.fspath(path)
-    file = _PlainChecked(io.FileIO(path))
-    if file.read(2) == b"\x1f\x8b":
-        file.close()
-        return _UnzippedChecked(path)
-    file.seek(0)
-    return file
-
-
-def check_block(block):
-    """Raise HeaderError where a block of a FITS header says what no header can.
-
-    Parameters
-    ----------
-    block : bytes
-        2880 bytes.
-
-    Raises
-    ------
-    HeaderError
-        NAXIS, ZNAXIS or TFIELDS are no whole number from 0 to 999; NAXISn, ZNAXISn, PCOUNT or GCOUNT none from 0 to
-        1e15; or WCSAXES or the order of a SIP polynomial is above 99.
-    """
-    text = block.rstrip().upper()
-    for word in (b"NAXIS", b"TFIELDS", b"COUNT", b"WCSAXES", b"_ORDER"):
-        at = text.find(word)
-        while at >= 0:
-            start, end = at // 80 * 80, at // 80 * 80 + 80
-            # The last card of a short block may be cut off: that is for astropy to say.
-            if end <= len(block) and not _USUAL.fullmatch(text, start, end):
-                _check_card(text[start:end].decode("latin-1"))
-            at = text.find(word, end)
-
-
-def _check_card(image):
-    card = fits.Card.fromstring(image)
-    keyword = card.keyword.strip()
-    known = "WCSAXES" if keyword.startswith("WCSAXES") else keyword  # that of another WCS ends in a letter
-    most = _LARGEST if _SIZE.fullmatch(keyword) else _MOST.get(known)
-    if most is None:
-        return
-    try:
-        value = card.value
-    except fits.VerifyError:  # astropy can make nothing of it either
-        return
-    whole = type(value) is int and value >= 0
-    # WCSAXES and orders may be wrong in other ways: wcslib passes over them.
-    if (isinstance(value, int | float) and value > most) or not (whole or most == _AXES):
-        raise HeaderError(f"{keyword} = {image.partition('=')[2].partition('/')[0].strip()}, not 0 to {most}")
 
 
 class Rejection(NamedTuple):
@@ -336,6 +198,21 @@ def _catalogue_row(path, header):
     return tuple(row)
 
 
+@contextlib.contextmanager
+def _reading(paths, workers):
+    """What `_read_batch` returns, batch by batch in the order of the paths, from worker processes."""
+    batches = [paths[i : i + _BATCH] for i in range(0, len(paths), _BATCH)]
+    # loky, since a notebook run as a script has no importable __main__; one batch is not worth a second process.
+    pool = Parallel(max(1, min(effective_n_jobs(workers), len(batches))), backend="loky", return_as="generator")
+    batches_read = pool(delayed(_read_batch)(batch) for batch in batches)
+    try:
+        yield batches_read
+    finally:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # joblib's, of work that is given up
+            batches_read.close()  # after an error or Ctrl-C no worker goes on reading
+
+
 def _read_batch(paths):
     """The usable of some files: pixels (k, 101, 101), catalogue (k,), paths; and the rejections."""
     pixels = np.empty((len(paths), *SHAPE), np.float32)
@@ -384,36 +261,34 @@ def read_stamps(
     if on_bad not in ("quarantine", "raise"):
         raise ValueError(f"on_bad is 'quarantine' or 'raise', not {on_bad!r}")
     paths = list(paths)
-    batches = [paths[i : i + _BATCH] for i in range(0, len(paths), _BATCH)]
     pixels = np.empty((len(paths), *SHAPE), np.float32)
     catalogue = np.empty(len(paths), CATALOGUE)
     kept, rejections = [], []
-    # loky, since a notebook run as a script has no importable __main__; one batch is not worth a second process.
-    pool = Parallel(max(1, min(effective_n_jobs(workers), len(batches))), backend="loky", return_as="generator")
-    batches_read = pool(delayed(_read_batch)(batch) for batch in batches)
     quiet = description is None or len(paths) < 200
-    try:
-        with tqdm(total=len(paths), desc=description, unit="file", file=sys.stderr, disable=quiet) as bar:
-            for some_pixels, some_rows, some_paths, bad in batches_read:  # in the order of the batches
-                if bad and on_bad == "raise":
-                    raise StampError(*bad[0])
-                place = slice(len(kept), len(kept) + len(some_paths))
-                pixels[place], catalogue[place] = some_pixels, some_rows
-                kept += some_paths
-                rejections += bad
-                bar.update(len(some_paths) + len(bad))
-    finally:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # joblib's, of work that is given up
-            batches_read.close()  # after an error or Ctrl-C no worker goes on reading
+    with (
+        _reading(paths, workers) as batches,
+        tqdm(total=len(paths), desc=description, unit="file", file=sys.stderr, disable=quiet) as bar,
+    ):
+        for some_pixels, some_rows, some_paths, bad in batches:
+            if bad and on_bad == "raise":
+                raise StampError(*bad[0])
+            place = slice(len(kept), len(kept) + len(some_paths))
+            pixels[place], catalogue[place] = some_pixels, some_rows
+            kept += some_paths
+            rejections += bad
+            bar.update(len(some_paths) + len(bad))
     if rejected is not None:
         write_rejections(rejected, rejections)
     if rejections:
-        counts = Counter(r.reason for r in rejections).most_common()
-        summary = ", ".join(f"{n} {reason}" for reason, n in counts) + (f"; see {rejected}" if rejected else "")
-        name = description or "stamps"
-        print(f"{name}: {len(rejections)} of {len(paths)} files left out: {summary}", file=sys.stderr)
+        _say_left_out(rejections, len(paths), description or "stamps", rejected)
     return Stamps(pixels[: len(kept)], catalogue[: len(kept)], kept, rejections)
+
+
+def _say_left_out(rejections, total, name, rejected):
+    """One line on stderr: how many files were left out for each reason, and where the list of them is."""
+    counts = Counter(r.reason for r in rejections).most_common()
+    summary = ", ".join(f"{n} {reason}" for reason, n in counts) + (f"; see {rejected}" if rejected else "")
+    print(f"{name}: {len(rejections)} of {total} files left out: {summary}", file=sys.stderr)
 
 
 def write_rejections(path: str | os.PathLike, rejections: Iterable[Rejection]) -> None:

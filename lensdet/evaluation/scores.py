@@ -5,9 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lensdet.evaluation import metrics
-from lensdet.experiments import BY_LOSS, F_BETA, NETWORKS, Experiment
-
-FURTHER = {"focal": "Focal loss", "sigmoid_f1": "sigmoidF1 loss"}
+from lensdet.experiments import BY_LOSS, F_BETA, FURTHER, NETWORKS, Experiment
 
 
 class Scores(NamedTuple):

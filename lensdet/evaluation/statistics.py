@@ -191,16 +191,14 @@ def paired(
 
         Var(mean) = Var(g) + [Var(r) + Var(e)] / R .
 
-    The spread s of the R differences gives the second term, s^2 / R; all of them share g, which s cannot see.  The
-    standard deviation over resamples of the mean difference, runs fixed, gives se_images^2 = Var(g) + Var(e) / R.  The
-    combined interval is mean +- t sqrt(s^2 / R + se_images^2), with the degrees of freedom of Satterthwaite (1946):
-    R - 1 where seeds are all, more where images matter, whose error is taken as known.
+    The spread s of the R differences gives the second term, s^2 / R; it cannot see g.  The standard deviation over
+    resamples of the mean difference, runs fixed, gives se_images^2 = Var(g) + Var(e) / R, which is taken as known.  The
+    combined interval is mean +- t sqrt(s^2 / R + se_images^2), with the degrees of freedom of Satterthwaite (1946).
 
-    These degrees of freedom take s at its word.  Of few runs some agree by chance: s is small, images seem to be all,
-    and of two runs 11 % of the intervals miss (Var(g) + Var(e) / R = 0.3 of the rest) where 5 % should.  New images can
-    only add to what new seeds do, so the combined interval is never narrower than the seed interval; then at least 94 %
-    cover whatever R and the shares of seeds and images.  It widens the interval of two runs up to 3.3 times, that of
-    five by 2.6 % at most, that of seven never.  Runs that agree exactly give no estimate of s: both are not numbers.
+    Of few runs some agree by chance: s is small, images seem to be all, and of two runs 11 % of these intervals would
+    miss (Var(g) + Var(e) / R = 0.3 of the rest) where 5 % should.  New images can only add to what new seeds do, so the
+    combined interval is never narrower than the seed interval; then at least 94 % cover whatever R and the shares of
+    seeds and images.  It widens the interval of two runs up to 3.3 times, of five by 2.6 % at most, of seven never.
 
     It is approximate: Var(e) / R counts twice, which widens it a little.  The error from images is taken as normal,
     which needs many stamps and a metric away from 0 and 1, and that from seeds too, which a collapsed run is not.
@@ -217,10 +215,9 @@ def paired(
     Returns
     -------
     Difference
-        The seed interval is Student's t on R - 1 degrees of freedom, the test-sample interval that of
-        `bootstrap_interval`.  A single run has this one only, and so have runs whose differences are the same to
-        rounding; the others are not numbers.  The p-value is 1 less the level at which the combined interval begins to
-        hold 0.
+        The seed interval is Student's t on R - 1 degrees of freedom, the test-sample interval `bootstrap_interval`.
+        A single run, or runs whose differences are the same to rounding, give no s and have the latter only; the others
+        are not numbers.  The p-value is 1 less the level at which the combined interval begins to hold 0.
 
     Raises
     ------

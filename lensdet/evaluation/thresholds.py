@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.integrate import trapezoid
 
 from lensdet.evaluation import metrics
 from lensdet.evaluation.calibration import checked
@@ -105,6 +106,24 @@ def optimal_threshold(labels: ArrayLike, reference_logits: ArrayLike, beta: floa
     """
     f = float(_f_beta(curve(labels, reference_logits), beta).max())
     return Optimum(f, f / (1 + beta**2))
+
+
+def auc(points: Curve) -> NDArray:
+    """Area under the ROC curve: of a lens and a negative, how often the lens is ranked higher (Mann & Whitney 1947).
+
+    Where both have the same logit, that counts half.
+
+    Parameters
+    ----------
+    points : Curve
+        From `curve`.
+
+    Returns
+    -------
+    numpy.float64, or numpy.ndarray (B,) of a curve with weights
+        In [0, 1]: exactly 1 where all lenses are above all negatives, exactly 0 where all are below.
+    """
+    return trapezoid(points.tp, points.fp, axis=-1) / (points.tp[..., -1] * points.fp[..., -1])
 
 
 def precision_at_recall(points: Curve, recall: float) -> NDArray:

@@ -17,6 +17,7 @@ from lensdet import runs, storage
 from lensdet.chapters.comparison import index
 from lensdet.experiments import ENSEMBLES, INPUT_DEPENDENT
 from lensdet.machinery import stale
+from lensdet.network.side_by_side import SHARED
 from lensdet.parameters import ParameterError, resolve
 from lensdet.profiles import BEST, PROFILES
 from lensdet.runs import Run
@@ -179,7 +180,7 @@ def side_by_side(due, jobs):
             wait(jobs - 1)
             command = [sys.executable, "-m", "lensdet", "draw", "--alone", profile, words, notebook.name[:2]]
             # in a group of its own: it is interrupted once, by us, and says so for itself
-            environment = side_by_side.SHARED | os.environ
+            environment = SHARED | os.environ
             running[subprocess.Popen(command, start_new_session=True, env=environment)] = notebook.stem
         wait(0)
     finally:

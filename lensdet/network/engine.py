@@ -264,9 +264,30 @@ class _Jax:
         # a network is compiled once for all runs, and for those of later processes
         if jax.config.jax_compilation_cache_dir is None:
             jax.config.update("jax_compilation_cache_dir", str(storage.build_dir() / "jax"))
-        network, optimizer = learner.network, learner.optimizer
-        self.learner = learner
+        network, self.learner = learner.network, learner
         self.refresh()
+        train, average, validate = self._training(), self._averaging(), self._validation()
+        score = jax.jit(lambda state, images: network.stateless_call(*state[:2], images, training=False)[0])
+
+        self.scan = train
+
+        def train_chunk(chunk):
+            self.state, found = train(self.state, learner.bank, jax.device_put(chunk))
+            return found
+
+        def average_chunk(chunk):
+            self.state = average(self.state, learner.bank, jax.device_put(chunk))
+
+        self.train = train_chunk
+        self.average = average_chunk
+        self.validate = lambda labels, batches, bank: validate(self.state, bank, *jax.device_put((labels, batches)))
+        self.score = lambda images: score(self.state, images)
+
+    def _training(self):
+        """Compiled: the state after a chunk, and the losses of its steps."""
+        import jax
+
+        learner, network, optimizer = self.learner, self.learner.network, self.learner.optimizer
 
         def objective(trainable, rest, bank, batch):
             with jax.default_matmul_precision("float32"):  # Keras finds the warp's coordinates by a matrix product
@@ -285,6 +306,13 @@ class _Jax:
 
             return jax.lax.scan(step, state, chunk)
 
+        return train
+
+    def _averaging(self):
+        """Compiled: the state with what `Learner.average_statistics` makes of a chunk."""
+        import jax
+
+        learner, network = self.learner, self.learner.network
         averages = {id(variable) for variable in learner.averages()}
         places = [k for k, variable in enumerate(network.non_trainable_variables) if id(variable) in averages]
 
@@ -303,6 +331,14 @@ class _Jax:
             new = dict(zip(places, found, strict=True))
             return trainable, [new.get(k, x) for k, x in enumerate(rest)], moments
 
+        return average
+
+    def _validation(self):
+        """Compiled: the selectors on a validation set."""
+        import jax
+
+        learner, network = self.learner, self.learner.network
+
         @jax.jit
         def validate(state, bank, labels, batches):
             own = self._of(state, learner.validated)
@@ -315,21 +351,7 @@ class _Jax:
             penalties = network.stateless_call(*state[:2], first, return_losses=True)[2]
             return learner.select(labels, jax.lax.map(outputs, batches), sum(penalties))
 
-        score = jax.jit(lambda state, images: network.stateless_call(*state[:2], images, training=False)[0])
-
-        self.scan = train
-
-        def train_chunk(chunk):
-            self.state, found = train(self.state, learner.bank, jax.device_put(chunk))
-            return found
-
-        def average_chunk(chunk):
-            self.state = average(self.state, learner.bank, jax.device_put(chunk))
-
-        self.train = train_chunk
-        self.average = average_chunk
-        self.validate = lambda labels, batches, bank: validate(self.state, bank, *jax.device_put((labels, batches)))
-        self.score = lambda images: score(self.state, images)
+        return validate
 
     def get(self, n):
         """References, not copies: JAX' arrays do not change."""

@@ -97,12 +97,17 @@ def heat_maps(
     logits, *found = (np.concatenate(p)[:n] for p in zip(*[[np.asarray(x) for x in p] for p in parts], strict=True))
     heat, causes = {}, {}
     for name, total, gradient in zip(ordered, found[::2], found[1::2], strict=True):
-        top = total.max((1, 2))
-        empty = top <= 0
-        scale = np.where(empty, 1, top)[:, None, None]
-        heat[name] = np.where(empty[:, None, None], 0, np.maximum(total, 0) / scale).astype(np.float32)
-        causes[name] = np.where(empty, np.where(gradient, NO_EVIDENCE, NO_GRADIENT), "")
+        heat[name], causes[name] = _scaled(total, gradient)
     return Maps(logits, {name: heat[name] for name in layers}, {name: causes[name] for name in layers})
+
+
+def _scaled(total, gradient):
+    """Heat maps (N, u, v) from weighted sums, and why each that is empty is so (N,); see `_weighted`."""
+    top = total.max((1, 2))
+    empty = top <= 0
+    scale = np.where(empty, 1, top)[:, None, None]
+    heat = np.where(empty[:, None, None], 0, np.maximum(total, 0) / scale).astype(np.float32)
+    return heat, np.where(empty, np.where(gradient, NO_EVIDENCE, NO_GRADIENT), "")
 
 
 def _probe(model, layers, target):

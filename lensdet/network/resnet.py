@@ -51,37 +51,46 @@ def resnet18(
         Stamps in, probabilities (N, outputs) out.  The layer before the activation is named ``logit``, the residual
         sums ``add`` ... ``add_7`` as in section 4.5.
     """
-    counter = iter(range(8))
     dtype = {"float32": "float32", "bfloat16": "mixed_bfloat16"}[precision]
-
-    def conv(x, filters, size, stride=1, padding="same"):
-        regularizer = keras.regularizers.L2(l2) if l2 else None
-        return layers.Conv2D(filters, size, stride, padding, kernel_initializer="he_normal",
-                             kernel_regularizer=regularizer, dtype=dtype)(x)  # fmt: skip
-
-    def norm_relu(x):
-        # Keras casts to float32 for the statistics and back, whatever comes in
-        norm = layers.BatchNormalization(momentum=momentum, epsilon=1e-3, dtype=dtype)
-        return layers.ReLU(dtype=dtype)(norm(x))
-
-    def block(x, filters, stride, first):
-        y = x if first else norm_relu(x)
-        y = conv(y, filters, 3, stride)
-        y = conv(norm_relu(y), filters, 3)
-        if stride != 1 or x.shape[-1] != filters:
-            x = conv(x, filters, 1, stride, "valid")
-        n = next(counter)
-        return layers.Add(name=f"add_{n}" if n else "add", dtype=dtype)([x, y])
-
+    parts = _Parts(momentum, l2, dtype)
     inputs = keras.Input((STAMP, STAMP, 1), name="stamp")
-    x = norm_relu(conv(inputs, width, 7, 2))  # (N, 51, 51, width)
+    x = parts.norm_relu(parts.conv(inputs, width, 7, 2))  # (N, 51, 51, width)
     x = layers.MaxPooling2D(3, 2, "same", dtype=dtype)(x)  # (N, 26, 26, width)
     for stage in range(4):  # 26, 13, 7, 4 pixels a side
         for i in range(2):
-            x = block(x, width * 2**stage, 2 if stage and not i else 1, first=stage == i == 0)
-    x = layers.GlobalAveragePooling2D(dtype="float32")(norm_relu(x))  # (N, 8 width)
+            x = parts.block(x, width * 2**stage, 2 if stage and not i else 1, first=stage == i == 0)
+    x = layers.GlobalAveragePooling2D(dtype="float32")(parts.norm_relu(x))  # (N, 8 width)
     logit = layers.Dense(outputs, kernel_initializer="he_normal", name="logit", dtype="float32")(x)
     return keras.Model(inputs, layers.Activation(activation, name="probability")(logit), name="resnet18")
+
+
+class _Parts:
+    """What the network is put together from: parameters as for `resnet18`, and Keras' name of what to compute in."""
+
+    def __init__(self, momentum, l2, dtype):
+        self.momentum, self.l2, self.dtype = momentum, l2, dtype
+        self.sums = 0  # residual sums so far
+
+    def conv(self, x, filters, size, stride=1, padding="same"):
+        regularizer = keras.regularizers.L2(self.l2) if self.l2 else None
+        return layers.Conv2D(filters, size, stride, padding, kernel_initializer="he_normal",
+                             kernel_regularizer=regularizer, dtype=self.dtype)(x)  # fmt: skip
+
+    def norm_relu(self, x):
+        # Keras casts to float32 for the statistics and back, whatever comes in
+        norm = layers.BatchNormalization(momentum=self.momentum, epsilon=1e-3, dtype=self.dtype)
+        return layers.ReLU(dtype=self.dtype)(norm(x))
+
+    def block(self, x, filters, stride, first):
+        """Two convolutions and what they are added to; the first block of all comes after a rectifier already."""
+        y = x if first else self.norm_relu(x)
+        y = self.conv(y, filters, 3, stride)
+        y = self.conv(self.norm_relu(y), filters, 3)
+        if stride != 1 or x.shape[-1] != filters:
+            x = self.conv(x, filters, 1, stride, "valid")
+        name = f"add_{self.sums}" if self.sums else "add"
+        self.sums += 1
+        return layers.Add(name=name, dtype=self.dtype)([x, y])
 
 
 def logit_model(model: keras.Model, name: str = "resnet18_logit") -> keras.Model:

@@ -58,7 +58,7 @@ class Busy(RuntimeError):
     """Another process is training this run, or the members of this ensemble."""
 
 
-def trainmissing(parameters, progress=True, minutes=None, after=None, experiments=None):
+def train_missing(parameters, progress=True, minutes=None, after=None, experiments=None):
     """Train the runs that are not there yet, the first run of every experiment first.
 
     Several processes may do so at once: each takes runs that no other is at, and waits at the end for the others.

@@ -12,7 +12,7 @@ from astropy import units
 from astropy.io import fits
 from astropy.table import Table
 
-from lensdet.data.stamps import open_checked
+from lensdet.data.fits import open_checked
 from lensdet.survey import headers
 
 _COLUMNS = {

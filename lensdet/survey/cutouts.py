@@ -35,6 +35,9 @@ class Wanted(NamedTuple):
     band: str = "r"
 
 
+_USUAL = Wanted()
+
+
 class Batch(NamedTuple):
     """What `read` returns: n usable stamps in the order of the unit, and the others by name."""
 
@@ -79,7 +82,7 @@ class TileUnit(NamedTuple):
     max_filled: float
 
 
-def plan_folder(folder, wanted=Wanted(), pixel_scale=None, band=None, batch=256):  # noqa: B008
+def plan_folder(folder, wanted=_USUAL, pixel_scale=None, band=None, batch=256):
     """Stamps of a folder and those below it.
 
     Parameters
@@ -121,16 +124,7 @@ def plan_folder(folder, wanted=Wanted(), pixel_scale=None, band=None, batch=256)
     return Plan(found, [], len(ids), digest)
 
 
-def plan_tiles(
-    catalogue,
-    tiles,
-    wanted=Wanted(),  # noqa: B008
-    columns=None,
-    pixel_scale=None,
-    band=None,
-    max_filled=0.02,
-    batch=256,
-):
+def plan_tiles(catalogue, tiles, wanted=_USUAL, columns=None, pixel_scale=None, band=None, max_filled=0.02, batch=256):
     """Stamps at the positions of a catalogue, from the tiles that hold them.
 
     Parameters
@@ -173,53 +167,90 @@ def plan_tiles(
     ids, ra, dec = catalogues.read_catalogue(catalogue, columns)
     tiles = [tiles] if isinstance(tiles, str | os.PathLike) else list(tiles)
     paths = list(dict.fromkeys(path for given in tiles for path in _files(Path(given), "tiles")))
+    bad = _without_place(ids, ra, dec)
+    rows = np.array([row for row in range(len(ids)) if row not in bad], int)
+    sky = SkyCoord(ra[rows], dec[rows], unit="deg")
+    cut, refused = _choose_tiles(paths, sky, wanted, pixel_scale, band)
+    bad |= {int(rows[i]): said for i, said in refused.items()}
+    placed = [ids[row] for row in rows], ra[rows], dec[rows]
+    found = [
+        TileUnit(str(paths[k]), cut.hdus[k], *some, wanted, max_filled) for k, some in _by_tile(placed, cut, batch)
+    ]
+    rejections = [Rejection(ids[row], *bad[row]) for row in sorted(bad)]
+    of_files = _stats([path.name for path in paths], paths)
+    of_rows = [ids, [repr(v) for v in ra.tolist()], [repr(v) for v in dec.tolist()]]
+    digest = _digest("tiles", of_files, of_rows, wanted, pixel_scale, band, max_filled, batch)
+    return Plan(found, rejections, len(ids), digest)
 
-    bad, seen = {}, set()  # reason and detail by row
+
+def _without_place(ids, ra, dec):
+    """Rows of a catalogue that nothing can be cut for: reason and detail by row."""
+    bad, seen = {}, set()
     for row, name in enumerate(ids):
         if name in seen:
             bad[row] = "duplicate id", f"row {row + 1}"
         elif not (-180 <= ra[row] <= 360 and -90 <= dec[row] <= 90):
             bad[row] = "no position", f"row {row + 1}: RA {ra[row]:g}, Dec {dec[row]:g}"
         seen.add(name)
-    rows = np.array([row for row in range(len(ids)) if row not in bad], int)
-    sky = SkyCoord(ra[rows], dec[rows], unit="deg")
+    return bad
 
-    best = np.full(len(rows), -1)  # of `paths`
-    far, x, y = np.full(len(rows), -np.inf), np.zeros(len(rows)), np.zeros(len(rows))
-    which, refused, failures = {}, {}, []  # HDU by path; reason and detail by row; errors
+
+class _Cut(NamedTuple):
+    """Where each of n positions is cut."""
+
+    tile: np.ndarray  # int (n,): index of a path; -1 where no tile can be used
+    x: np.ndarray  # pixels of that tile, from 0, (n,)
+    y: np.ndarray
+    hdus: dict  # number of the image's HDU, by index of a path
+
+
+def _choose_tiles(paths, sky, wanted, pixel_scale, band):
+    """For each position the tile in which it is farthest from the edge.
+
+    Returns
+    -------
+    cut : _Cut
+    refused : dict
+        Reason and detail by position that is cut from no tile.
+
+    Raises
+    ------
+    lensdet.data.stamps.StampError
+        No tile can be used: that of the first.
+    """
+    cut = _Cut(np.full(len(sky), -1), np.zeros(len(sky)), np.zeros(len(sky)), {})
+    far = np.full(len(sky), -np.inf)
+    refused, failures = {}, []  # reason and detail by position, of tiles that cannot be used; errors
     for k, path in enumerate(paths):
         error, where = tile_files.look_over(path, sky, wanted, pixel_scale, band)
         failures += [error] if error else []
         if where is None:
             continue
-        which[k], inside, at_x, at_y, distance = where
+        cut.hdus[k], inside, at_x, at_y, distance = where
         if error:
             detail = f"{path.name}: {error.detail}"
             refused |= {int(i): (error.reason, detail) for i in inside if i not in refused}
             continue
         better = distance > far[inside]
         chosen = inside[better]
-        best[chosen], far[chosen], x[chosen], y[chosen] = k, distance[better], at_x[better], at_y[better]
+        cut.tile[chosen], far[chosen], cut.x[chosen], cut.y[chosen] = k, distance[better], at_x[better], at_y[better]
     if failures and len(failures) == len(paths):
         raise failures[0]
     lost = "".join(f"; not usable: {Path(e.file).name}, {e.reason}" for e in failures[:3])
     lost += f" and {len(failures) - 3} more" if len(failures) > 3 else ""
     off = "off the tiles", f"{len(paths) - len(failures)} tiles looked at{lost}"
-    bad |= {int(rows[i]): refused.get(int(i), off) for i in np.flatnonzero(best < 0)}
+    return cut, {int(i): refused.get(int(i), off) for i in np.flatnonzero(cut.tile < 0)}
 
-    found = []
-    for k in np.unique(best[best >= 0]):
-        here = np.flatnonzero(best == k)
-        here = here[np.lexsort((x[here], y[here]))]
+
+def _by_tile(placed, cut, batch):
+    """Yield the index of a tile, and ids, RA, Dec, x and y of at most ``batch`` positions on it, in its rows' order."""
+    ids, ra, dec = placed
+    for k in np.unique(cut.tile[cut.tile >= 0]):
+        here = np.flatnonzero(cut.tile == k)
+        here = here[np.lexsort((cut.x[here], cut.y[here]))]
         for some in (here[i : i + batch] for i in range(0, len(here), batch)):
-            names = tuple(ids[row] for row in rows[some])
-            numbers = (tuple(a.tolist()) for a in (ra[rows[some]], dec[rows[some]], x[some], y[some]))
-            found.append(TileUnit(str(paths[k]), which[k], names, *numbers, wanted, max_filled))
-    rejections = [Rejection(ids[row], *bad[row]) for row in sorted(bad)]
-    of_files = _stats([path.name for path in paths], paths)
-    of_rows = [ids, [repr(v) for v in ra.tolist()], [repr(v) for v in dec.tolist()]]
-    digest = _digest("tiles", of_files, of_rows, wanted, pixel_scale, band, max_filled, batch)
-    return Plan(found, rejections, len(ids), digest)
+            numbers = (tuple(a[some].tolist()) for a in (ra, dec, cut.x, cut.y))
+            yield k, (tuple(ids[i] for i in some), *numbers)
 
 
 def _check(wanted, band, batch):

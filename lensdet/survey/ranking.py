@@ -300,6 +300,14 @@ def run(
         raise NothingUsable(
             f"none of {job.total} stamps can be scored: {counted(rejections)}; see {folder}/rejected.csv"
         )
+    outcome = Outcome(ranked, rejections, folder, folder / "page" / "index.html", job)
+    _write_page(p, finders, outcome, progress, called or survey_name(p), notes)
+    return outcome
+
+
+def _write_page(parameters, finders, outcome, progress, called, notes):
+    """The page of the highest ranked, with a small table of what they are."""
+    p, (ranked, rejections, _, page, job) = parameters, outcome
     top = ranked.head(p.page_size)
     shown = next(iter(finders)) if p.rank_by == ENSEMBLE else p.rank_by
     summary = [("stamps asked for", f"{job.total:,}"), ("ranked", f"{len(ranked):,}"),
@@ -308,17 +316,16 @@ def run(
     made = {name: about(finder) for name, finder in finders.items()}
     summary += [(f"finder {name}", f"{of['trained on']}, {of['run']}, {of['SHA-256']}") for name, of in made.items()]
     models = [shown, *(name for name in finders if name != shown)]
-    page = candidates_page.write(
-        folder / "page",
+    candidates_page.write(
+        page.parent,
         list(candidate_list.page_rows(top, finders, p.rank_by)),
         candidate_list.pictures(job, top, finders[shown]),
         models,
-        f"Lens candidates: {called or survey_name(p)}",
+        f"Lens candidates: {called}",
         notes=[*notes, *UNSAID, *advice(rejections)],
         summary=summary,
         progress=progress,
     )
-    return Outcome(ranked, rejections, folder, page, job)
 
 
 def counted(rejections):

@@ -29,7 +29,8 @@ from astropy.utils.exceptions import AstropyWarning
 from astropy.wcs import WCS
 from astropy.wcs.wcsapi import HighLevelWCSWrapper, SlicedLowLevelWCS
 
-from lensdet.data.stamps import StampError, open_checked
+from lensdet.data.fits import open_checked
+from lensdet.data.stamps import StampError
 from lensdet.survey import headers
 
 

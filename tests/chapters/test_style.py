@@ -15,6 +15,7 @@ from lensdet.chapters import style as figures
 from lensdet.chapters.data import figures as data_figures
 from lensdet.chapters.losses import figures as loss_figures
 from lensdet.evaluation import calibration
+from lensdet.experiments import BCE
 
 matplotlib.use("Agg")  # in this process alone: kernels have their own
 plt = figures.plt
@@ -47,14 +48,14 @@ def history(n, seed=0):
 
 DRAW = {
     "stamps": lambda: figures.stamps(images(7), list("abcdefg")),
-    "mock_lens": lambda: data_figures.mock_lens(*images(3)),
+    "mock_lens": lambda: data_figures.figure_4_1(*images(3)),
     "distributions": lambda: data_figures.distributions(
         {"lrg": history(50), "contaminant": history(40, 1)}, {"loss": "loss [arcsec]", "f_beta": "a ratio"}
     ),
     "f_beta_curves": lambda: loss_figures.f_beta_curves(predictions(), 0.17),
-    "histograms": lambda: loss_figures.histograms({row: (y, z[0], 1) for row, (y, z) in predictions().items()}),
+    "histograms": lambda: loss_figures.figure_5_2({row: (y, z[0], 1) for row, (y, z) in predictions().items()}),
     "training_curves": lambda: loss_figures.training_curves({"bce": [history(5), history(3, 1)], "f1": [history(4)]}),
-    "histogram": lambda: loss_figures.histogram(np.random.default_rng(3).normal(size=100), "a model"),
+    "histogram": lambda: loss_figures.figure_7_1({BCE: (None, np.random.default_rng(3).normal(size=100), 1)}),
     "precision_recall": lambda: loss_figures.precision_recall(bold(), FOREST),
     "roc": lambda: loss_figures.roc(bold()),
     "effective": lambda: loss_figures.effective(
@@ -92,8 +93,7 @@ def test_the_same_figure_has_the_same_bytes(here, smoke, name):
     found = []
     for _ in range(2):
         figure = DRAW[name]()
-        figures.face(figure, smoke, 2)
-        figures.save(figure, name, smoke)
+        figures.publish(figure, name, smoke, 2)
         files = sorted((here / "smoke").iterdir())
         assert [f.name for f in files] == [f"{name}.pdf", f"{name}.png"]
         found.append([f.read_bytes() for f in files])
@@ -256,19 +256,23 @@ def test_every_stamp_has_its_panel(n):
 # ---- what is written on a figure
 
 
-def test_a_figure_says_what_its_networks_saw(tmp_path):
+def test_a_figure_says_what_its_networks_saw(here, tmp_path):
     p = parameters.resolve({"profile": "lite", "protocol": "code", "data": tmp_path / "kids"})
     figure = figures.empty("")
-    figures.face(figure, p, 3)
-    face = figure.get_supxlabel()
+    figures.publish(figure, "seen", p, 3)
     for words in ("profile lite", "protocol code", "stamps of kids", "3 runs", "851,968 images a run, width 64"):
-        assert words in face
-    figures.face(figure, p, 3, hardware="NVIDIA H200")
+        assert words in figure.get_supxlabel()
+    figures.publish(figure, "seen", p, 3, hardware="NVIDIA H200")
     assert "· NVIDIA H200" in figure.get_supxlabel()
-    figures.face(figure, parameters.resolve({"profile": "quick"}), 1)
+    figures.publish(figure, "seen", parameters.resolve({"profile": "quick"}), 1)
     assert "simulated survey" in figure.get_supxlabel() and "1 run ·" in figure.get_supxlabel()
-    figures.face(figure, p)  # of the data alone: nothing was trained
+    figures.publish(figure, "seen", p)  # of the data alone: nothing was trained
     assert "run" not in figure.get_supxlabel()
+
+
+def test_a_file_is_named_after_the_function_that_draws_it(here, smoke):
+    figures.publish(data_figures.figure_4_2(images(3), ["ring"] * 3), data_figures.figure_4_2, smoke)
+    assert {f.name for f in (here / "smoke").iterdir()} == {"fig_4_2.png", "fig_4_2.pdf"}
 
 
 # ---- where it goes

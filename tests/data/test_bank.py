@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from itertools import pairwise
 
 import h5py
 import numpy as np
@@ -10,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lensdet import parameters
+from lensdet import parameters, profiles
+from lensdet.chapters.candidates import demonstration, domain_shift
 from lensdet.data import bank, simulation, stamps
 
 FOLDER = {cls: name for name, cls in stamps.FOLDERS.items()}
@@ -150,6 +152,29 @@ def test_catalogue_round_trip(smoke, smoke_bank):
 def test_strings_of_any_language_survive(names):
     records = bank._records(pd.DataFrame({"id": range(len(names)), "file": names}))
     assert [name.decode("utf-8") for name in records["file"]] == names
+
+
+REAL_GALAXIES = 1_000_000  # far more than there are
+
+
+@pytest.mark.parametrize("profile", profiles.PROFILES)
+def test_sets_beyond_the_bank_share_no_ids(profile):
+    """But for the first of the large test set and those of `domain_shift`, in whatever class."""
+    p = parameters.resolve({"profile": profile})
+    counts = {
+        0: max(sum(bank.split_sizes(n).values()) for n in (p.n_lrg, p.n_source, p.n_contaminant)),
+        bank.FIRST_FRESH: max(p.fresh_negatives, p.fresh_lenses),
+        bank.FIRST_FRESH_HOST: p.fresh_lenses,
+        bank.FIRST_LARGE: p.large_size,
+        bank.FIRST_SHOWN: sum(demonstration.SIZES.get(profile, demonstration.SIZE)),
+    }
+    sets = [range(first, first + n) for first, n in counts.items()]
+    shifted = range(bank.FIRST_SHIFTED, bank.FIRST_SHIFTED + domain_shift.EACH * REAL_GALAXIES)
+    sets.sort(key=lambda ids: ids.start)
+    assert len(sets) == 5 and all(a.stop <= b.start for a, b in pairwise(sets))
+    assert [ids.start for ids in sets if max(ids.start, shifted.start) < min(ids.stop, shifted.stop)] == [
+        bank.FIRST_LARGE
+    ]
 
 
 # ---- a folder in the thesis' layout

@@ -59,6 +59,20 @@ def test_merge_is_equation_4_2(hosts, sources, alpha):
     assert merged.dtype == np.float32 and merged.min() >= 0 and merged.max() <= 1
 
 
+@settings(max_examples=50, deadline=None)
+@given(halves, halves, arrays(np.float32, 2, elements=st.floats(0, 0.5, width=32)))
+def test_on_the_host_too(hosts, sources, alpha):
+    """Bit for bit, written out by stamp; alpha decides the type."""
+    host, light = hosts.astype(np.float32), sources.astype(np.float32)
+    for alpha_of_type in (alpha, alpha.astype(float) / 3):
+        found, cut = (f(hosts, sources, alpha_of_type) for f in (mocklens.added, mocklens.merged))
+        assert found.dtype == cut.dtype == alpha_of_type.dtype
+        for i, a in enumerate(alpha_of_type):
+            assert found[i].tobytes() == (host[i] + a * light[i]).tobytes()
+            assert cut[i].tobytes() == np.clip(np.sqrt(host[i] + a * light[i]), 0, 1).tobytes()
+            assert mocklens.added(hosts[i], sources[i], a).tobytes() == found[i].tobytes()  # of one stamp as of many
+
+
 def test_what_passes_one_is_cut_and_not_normalised(smoke_bank):
     hosts, sources = mocklens.device_bank(smoke_bank, "train")
     merged = merge(hosts, sources, [0], [0], [0.3])[0]
@@ -300,7 +314,7 @@ def test_the_large_test_set_a_block_at_a_time(smoke, monkeypatch):
     opened, rows = frozen_sets.frozen_bank(smoke, "large")
     whole = mocklens.images(opened, "large", rows)
     monkeypatch.setattr(frozen_sets, "BLOCK", 17)
-    parts = [mocklens._merged(hosts[part["stamp"]], sources[part["source"]], part["alpha"])
+    parts = [mocklens.merged(hosts[part["stamp"]], sources[part["source"]], part["alpha"])
              for part, hosts, sources in frozen_sets.blocks(opened, "large", rows)]  # fmt: skip
     assert len(parts) == 4 and np.array_equal(np.concatenate(parts), whole[..., 0])
 

@@ -29,7 +29,7 @@ def write_run(p, experiment, run, logits, rows=None, selectors=SELECTORS):
     storage.write_csv(folder / "history.csv", pd.DataFrame({"chunk": [0], "loss": [run / 10]}))
     if experiment in thesis.TABLE_5_2:
         members = ensembles.run_members(p, KEY, experiments.ENSEMBLES[experiment].members, run)
-        made_from = {"members": [Run(*member).fingerprint() for member in members]}
+        made_from = {"members": [member.fingerprint(selector) for member, selector in members]}
         storage.write_json(folder / "provenance.json", made_from)
     runs.write_logits(folder / "logits.h5", by_selector, rows)
     return folder

@@ -76,6 +76,27 @@ def test_curve_counts_what_is_accepted(images):
         assert (tp, fp) == (np.sum(labels[logits >= threshold]), np.sum(1 - labels[logits >= threshold]))
 
 
+@settings(max_examples=100, deadline=None)
+@given(tied())
+def test_area_is_that_of_scikit_learn(images):
+    """Ties counted half; of pairs of a lens and a negative, the share in order."""
+    labels, logits = images
+    found = thresholds.auc(curve(labels, logits))
+    assert found == pytest.approx(sk.roc_auc_score(labels, logits), abs=1e-14)
+    difference = np.subtract.outer(logits[labels == 1], logits[labels == 0])
+    assert found == ((difference > 0) + (difference == 0) / 2).mean()
+    assert thresholds.auc(curve(labels, labels)) == 1 and thresholds.auc(curve(labels, -labels)) == 0
+    assert thresholds.auc(curve(labels, 0 * labels)) == 0.5
+
+
+def test_area_of_resamples(images):
+    labels, logits = images
+    weights = np.random.default_rng(1).integers(1, 4, size=(3, len(labels)))
+    found = thresholds.auc(curve(labels, np.round(logits, 1), weights))
+    expected = [sk.roc_auc_score(labels, np.round(logits, 1), sample_weight=w) for w in weights]
+    np.testing.assert_allclose(found, expected, rtol=1e-13)
+
+
 @settings(max_examples=50, deadline=None)
 @given(tied(), st.randoms(use_true_random=False))
 def test_weights_repeat_images(images, random):

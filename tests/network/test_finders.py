@@ -143,8 +143,8 @@ def installed(run, tmp_path, monkeypatch):
     """As if lensdet were installed, with one finder, and the current folder an empty one; returns the package's."""
     package, work = tmp_path / "site-packages" / "lensdet", tmp_path / "work"
     monkeypatch.delenv("LENSDET_ROOT", raising=False)
-    monkeypatch.setattr(runs, "__file__", str(package / "results.py"))
-    monkeypatch.setattr(finders, "__file__", str(package / "weights.py"))
+    monkeypatch.setattr(storage, "__file__", str(package / "storage.py"))
+    monkeypatch.setattr(finders, "__file__", str(package / "network" / "finders.py"))
     finders.export(run, package / "finders" / "fbeta.h5")
     work.mkdir()
     monkeypatch.chdir(work)

@@ -10,7 +10,7 @@ from lensdet import parameters
 from lensdet.evaluation.metrics import Counts, f_beta, probability, soft_counts
 from lensdet.network.losses import DoubleSoftF1, SigmoidF1, SoftF1, SoftFBeta, make_loss
 
-LOSSES = parameters.LOSSES + parameters.FURTHER
+LOSSES = (*parameters.LOSSES, *parameters.FURTHER)
 SOFT = [SoftF1, DoubleSoftF1, SoftFBeta]
 NAMES = {SoftF1: "f1", DoubleSoftF1: "f1_double", SoftFBeta: "fbeta"}
 N = 8  # images in a drawn batch: one shape, so that nothing is traced twice

@@ -14,7 +14,7 @@ from astropy.io import fits
 from astropy.table import Table
 from astropy.wcs import WCS
 
-from lensdet.data import stamps
+from lensdet.data.fits import HeaderError, check_block, open_checked
 
 resource = pytest.importorskip("resource")  # not on Windows
 
@@ -210,7 +210,7 @@ def test_other_forms_of_a_card_and_headers_without_end_or_size(tmp_path):
     ],
 )
 def test_what_is_possible_passes(card):
-    stamps.check_block(card.ljust(80).encode() * 36)
+    check_block(card.ljust(80).encode() * 36)
 
 
 @pytest.mark.parametrize("keyword, values", IMPOSSIBLE.items())
@@ -218,16 +218,16 @@ def test_the_card_and_what_is_allowed_are_named(keyword, values):
     for value in values:
         for comment in ("", " / \xe9"):
             card = f"{keyword:8}= {value:>20}{comment}".ljust(80).encode("latin-1")
-            with pytest.raises(stamps.HeaderError, match=rf"^{keyword} = {value}, not 0 to \d+$"):
-                stamps.check_block(b" " * 800 + card + b" " * 2000)
-            stamps.check_block(b" " * 800 + card[:30])  # cut off: not known what it says
+            with pytest.raises(HeaderError, match=rf"^{keyword} = {value}, not 0 to \d+$"):
+                check_block(b" " * 800 + card + b" " * 2000)
+            check_block(b" " * 800 + card[:30])  # cut off: not known what it says
 
 
 def test_many_rows_of_one_block_are_no_endless_header(tmp_path):
     """A gzipped image whose rows have the size of a block, read row by row."""
     data = np.tile(np.arange(720, dtype="f4"), (1200, 1))
     fits.PrimaryHDU(data).writeto(tmp_path / "a.fits.gz")
-    with stamps.open_checked(tmp_path / "a.fits.gz") as file, fits.open(file, memmap=False) as hdus:
+    with open_checked(tmp_path / "a.fits.gz") as file, fits.open(file, memmap=False) as hdus:
         for row in range(len(data)):
             np.testing.assert_array_equal(hdus[0].section[row], data[row])
 

@@ -11,10 +11,9 @@ from joblib import Parallel, delayed
 
 from lensdet import storage
 from lensdet.chapters import style
-from lensdet.data import stamps
+from lensdet.data import bank, mocklens, stamps
 from lensdet.data.random import stream
 
-FIRST = 30_000_000  # id of the first object: none is in a bank, a fresh set or among the mocks of `real_pixels`
 SIZES = {"smoke": (24, 4)}  # negatives and lenses, by profile
 SIZE = (600, 20)
 SCALE = 0.2  # arcsec a pixel
@@ -23,17 +22,15 @@ NOTE = "All stamps are simulated, those of the lenses too: no object here is of 
 
 
 def _simulate(i, lens, parameters):
-    from lensdet.data import simulation  # lenstronomy takes seconds to import: in the workers, where it is needed
-
     rng = stream(parameters.data_seed, "demonstration", i)
     kind = "contaminant" if not lens and rng.random() < parameters.sky_contaminants else "lrg"
-    pixels, _ = simulation.render(kind, FIRST + i, parameters)
+    pixels, _ = bank.simulated(kind, bank.FIRST_SHOWN + i, parameters)
     if not lens:
         return pixels, kind, np.nan, np.nan
-    source, truth = simulation.render_source(FIRST + i, parameters)
+    source, truth = bank.simulated("source", bank.FIRST_SHOWN + i, parameters)
     alpha = rng.uniform(*parameters.alpha)
-    light = stamps.normalise(source) * np.ptp(pixels) * alpha  # Eq. 4.2 in the units of the stamp
-    return pixels + light, kind, alpha, truth["einstein_radius"]
+    light = stamps.normalise(source) * np.ptp(pixels)  # in the units of the stamp
+    return mocklens.added(pixels, light, np.float32(alpha)), kind, alpha, truth["einstein_radius"]
 
 
 def parameters_of(parameters):

@@ -19,16 +19,15 @@ import h5py
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
-from scipy.stats import rankdata
 
 from lensdet import storage
-from lensdet.data import stamps
+from lensdet.data import bank, mocklens, stamps
 from lensdet.data.random import stream
+from lensdet.evaluation import thresholds
 from lensdet.evaluation.statistics import clopper_pearson
 from lensdet.storage import digest
 from lensdet.survey import cutouts
 
-FIRST = 20_000_000  # id of the first object: none is in a bank or a fresh set
 FORMAT = 1  # part of the key of kept logits
 EACH = 8  # mock lenses of each real galaxy
 DRAWS = 1000  # of galaxies, for intervals
@@ -40,11 +39,8 @@ STEPS = {TRAINED: SIMULATED, AGAIN: SIMULATED, ON_REAL: REAL}  # mock lenses, an
 
 
 def _simulate(i, parameters):
-    from lensdet.data import simulation  # lenstronomy takes seconds to import: in the workers, where it is needed
-
-    lrg, _ = simulation.render("lrg", i, parameters)
-    source, _ = simulation.render_source(i, parameters)
-    return stamps.normalise(lrg), stamps.normalise(source)
+    pixels = (bank.simulated(cls, bank.FIRST_SHIFTED + i, parameters)[0] for cls in ("lrg", "source"))
+    return tuple(map(stamps.normalise, pixels))
 
 
 def read(folder):
@@ -84,21 +80,21 @@ def make(parameters, galaxies, candidates, pictures):
         `EACH` mock lenses of each galaxy, side by side, and as many of simulated LRGs, which are negatives too.
     """
     n = len(galaxies) * EACH
-    drawn = Parallel(n_jobs=parameters.workers)(delayed(_simulate)(FIRST + i, parameters) for i in range(n))
+    drawn = Parallel(n_jobs=parameters.workers)(delayed(_simulate)(i, parameters) for i in range(n))
     lrgs, sources = (np.array(part, np.float32).reshape(-1, *stamps.SHAPE) for part in zip(*drawn, strict=True))
-    light = sources * stream(parameters.data_seed, "real pixels/alpha").uniform(*parameters.alpha, n)[:, None, None]
+    alpha = stream(parameters.data_seed, "real pixels/alpha").uniform(*parameters.alpha, n)
     real = stamps.normalise(galaxies)
-    mocks = lrgs + light
+    mocks = mocklens.added(lrgs, sources, alpha)
     images = {
         SIMULATED: lrgs,
         REAL: real,
         TRAINED: mocks,
         AGAIN: stamps.normalise(mocks),
-        ON_REAL: stamps.normalise(np.repeat(real, EACH, axis=0) + light),
+        ON_REAL: stamps.normalise(mocklens.added(np.repeat(real, EACH, axis=0), sources, alpha)),
         CANDIDATES: stamps.normalise(candidates),
         PICTURES: stamps.normalise(pictures),
     }
-    return {name: np.sqrt(np.clip(x, 0, 1)).astype(np.float32)[..., None] for name, x in images.items()}
+    return {name: mocklens.stretched(x).astype(np.float32)[..., None] for name, x in images.items()}
 
 
 def score(parameters, finders, digests):
@@ -123,7 +119,7 @@ def score(parameters, finders, digests):
     ValueError
         Where kept logits are not what was written.
     """
-    settings = {"format": FORMAT, "first": FIRST, "each": EACH, "finders": dict(digests)}
+    settings = {"format": FORMAT, "first": bank.FIRST_SHIFTED, "each": EACH, "finders": dict(digests)}
     made = parameters.simulated() | settings
     groups = read(storage.real_stamps(parameters))
     stamps_there = hashlib.sha256(b"".join(np.ascontiguousarray(x).tobytes() for x in groups)).hexdigest()
@@ -160,8 +156,8 @@ QUANTITIES = _Answers("mock lenses found at p = 0.5", "negatives accepted at p =
 
 
 def _answers(negative, positive):
-    n = len(positive)  # the area is the share of pairs in order, ties by half (Mann & Whitney 1947)
-    auc = (rankdata(np.r_[positive, negative])[:n].mean() - (n + 1) / 2) / len(negative)
+    labels = np.repeat([0, 1], [len(negative), len(positive)])
+    auc = thresholds.auc(thresholds.curve(labels, np.r_[negative, positive]))
     return _Answers(np.mean(positive >= 0), np.mean(negative >= 0), auc, np.median(positive))
 
 

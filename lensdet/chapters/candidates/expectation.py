@@ -68,16 +68,14 @@ def expected(negatives, lenses, m, inspected, prior, level=0.95):
 
     The interval: a TPR of x leaves an FPR of ``y = (N / M - prior x) / (1 - prior)``.  It has every x whose binomial
     deviances, of the lenses given x and of the negatives given y, add up to no more than chi-squared of one degree of
-    freedom allows, at the threshold among all that suits x best (a profile likelihood, as that threshold is not known).
-    In seeded simulations of known truth it covers 95 to 99 % for 95 %, and is up to 25 % wider than the scatter of
-    the estimate.  It leaves out that the lenses in the astronomer's own M stamps are a random number, too: of an
-    expectation of 10, a Poisson spread of 3.
+    freedom allows, at the threshold that suits x best (a profile likelihood).  In seeded simulations of known truth it
+    covers 95 to 99 % for 95 %, and is up to 25 % wider than the estimate scatters.  It leaves out that the lenses in
+    the astronomer's own M stamps are a random number, too: of an expectation of 10, a Poisson spread of 3.
 
-    With fewer than `LEAST` negatives above the threshold there, the rate of false positives is as good as not known
-    (at 1e-5 of 100,000 there is one): lenses are not a number then, and the interval is all that can be said.
-    Chi-squared does not hold for so few.  There it is exact: every x for which some threshold has x in the
-    Clopper-Pearson interval of its TPR and y in that of its FPR, each with half of what may fail.  Both hold at the
-    true threshold with a confidence of at least `level`, and at no other does it matter.
+    With fewer than `LEAST` negatives above the threshold the rate of false positives is as good as not known, and
+    chi-squared does not hold: lenses are not a number then, and the interval is exact.  It has every x for which some
+    threshold has x in the Clopper-Pearson interval of its TPR and y in that of its FPR, each with half of what may
+    fail: both hold at the true threshold with a confidence of at least `level`.
 
     Parameters
     ----------
@@ -125,10 +123,14 @@ def expected(negatives, lenses, m, inspected, prior, level=0.95):
 
 def _ranked(negatives, lenses):
     """Lenses and negatives among the first 0, 1, ... of all, in proportion within a block of equal logits."""
-    labels = np.r_[np.zeros(len(negatives)), np.ones(len(lenses))]
-    c = thresholds.curve(labels, np.r_[negatives, lenses])
-    tp = np.interp(np.arange(len(labels) + 1), c.tp + c.fp, c.tp)
-    return tp, np.arange(len(labels) + 1) - tp
+    c = _curve(negatives, lenses)
+    ranked = np.arange(len(negatives) + len(lenses) + 1)
+    tp = np.interp(ranked, c.tp + c.fp, c.tp)
+    return tp, ranked - tp
+
+
+def _curve(negatives, lenses):
+    return thresholds.curve(np.repeat([0, 1], [len(negatives), len(lenses)]), np.r_[negatives, lenses])
 
 
 def _exact(share, prior, tp_bounds, fp_bounds):
@@ -248,7 +250,7 @@ def auroc(negatives, lenses, level=0.95):
     together = rankdata(np.r_[lenses, negatives])
     below = (together[:k] - rankdata(lenses)) / n  # of each lens: the share of negatives below it
     above = 1 - (together[k:] - rankdata(negatives)) / k  # of each negative: the share of lenses above it
-    area = float(below.mean())
+    area = float(thresholds.auc(_curve(negatives, lenses)))
     if area in (0, 1):
         pairs = min(n, k)
         return Interval(area, *clopper_pearson(pairs * int(area), pairs, level))

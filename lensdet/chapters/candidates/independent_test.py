@@ -20,13 +20,12 @@ from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from lensdet import storage
-from lensdet.data import bank, stamps
+from lensdet.data import bank, mocklens, stamps
+from lensdet.data.bank import FIRST_FRESH, FIRST_FRESH_HOST
 from lensdet.data.random import stream
 from lensdet.storage import digest
 
 FORMAT = 1  # part of the key: raise it when a number of the set changes
-FIRST_ID = 10_000_000  # of negatives and of lensed sources
-FIRST_HOST = 15_000_000  # of the LRGs of mock lenses: the i-th is the same however many negatives there are
 BLOCK = 2000  # stamps simulated, scored and saved at once: 80 MB
 BATCH = 50  # stamps that a worker makes at once
 KINDS = ("mock lens", "lrg", "spiral", "ring", "merger", "edge-on", "star", "blend")  # by their code
@@ -115,10 +114,7 @@ def load(path):
     try:
         with h5py.File(storage.checked(path)) as file:
             made = json.loads(file.attrs["made"])
-            rows = np.zeros(len(file["label"]), ROW)
-            for name in ROW.names:
-                rows[name] = file[name][:]
-            return Fresh(rows, {name: file["logits"][str(i)][:] for i, name in enumerate(made["finders"])}, made)
+            return Fresh(*_read(file, made["finders"]), made)
     except (OSError, KeyError) as error:
         raise ValueError(
             f"{path}: not a fresh set that lensdet.chapters.candidates.independent_test wrote ({error}); remove it"
@@ -150,28 +146,22 @@ def render(indices, parameters, negatives):
 
 
 def _negative(i, parameters):
-    from lensdet.data import simulation  # lenstronomy takes seconds to import: in the workers, where it is needed
-
     contaminant = stream(parameters.data_seed, "fresh/negative", i).random() < parameters.sky_contaminants
-    pixels, truth = simulation.render("contaminant" if contaminant else "lrg", FIRST_ID + i, parameters)
-    row = (0, KINDS.index(truth["kind"]), FIRST_ID + i, -1, 0.0, np.nan, truth["peak_snr"], np.nan)
+    pixels, truth = bank.simulated("contaminant" if contaminant else "lrg", FIRST_FRESH + i, parameters)
+    row = (0, KINDS.index(truth["kind"]), FIRST_FRESH + i, -1, 0.0, np.nan, truth["peak_snr"], np.nan)
     return np.sqrt(bank.sixteen_bits(pixels).astype(np.float32)), row
 
 
 def _lens(i, parameters):
-    from lensdet.data import simulation
-
-    pixels, host = simulation.render("lrg", FIRST_HOST + i, parameters)
-    light, source = simulation.render_source(FIRST_ID + i, parameters)
+    pixels, host = bank.simulated("lrg", FIRST_FRESH_HOST + i, parameters)
+    light, source = bank.simulated("source", FIRST_FRESH + i, parameters)
     light = bank.sixteen_bits(light).astype(np.float32)
     alpha = np.float32(stream(parameters.data_seed, "fresh/alpha", i).uniform(*parameters.alpha))
     known = bank.measured(pixels[None])
     above = alpha * light >= 2 * known["noise"][0] / known["maximum"][0]  # as in `frozen_sets.truth`
-    image = np.sqrt(
-        stamps.normalise(bank.sixteen_bits(pixels).astype(np.float32) + alpha * light)
-    )  # Eq. 4.2 and then 4.1, as a survey's are
-    row = (1, 0, FIRST_HOST + i, FIRST_ID + i, alpha, source["einstein_radius"], host["peak_snr"], above.mean())
-    return image, row
+    mock = stamps.normalise(mocklens.added(bank.sixteen_bits(pixels), light, alpha))  # again, as a survey's are
+    truth = alpha, source["einstein_radius"], host["peak_snr"], above.mean()
+    return np.sqrt(mock), (1, 0, FIRST_FRESH_HOST + i, FIRST_FRESH + i, *truth)
 
 
 def _made(parameters, finders, digests, negatives, lenses):
@@ -181,12 +171,13 @@ def _made(parameters, finders, digests, negatives, lenses):
         raise ValueError(f"a fresh set needs negatives and lenses, not {negatives} and {lenses}")
     for cls in bank.CLASSES:
         last = sum(bank.split_sizes(getattr(parameters, f"n_{cls}")).values()) - 1
-        if last >= FIRST_ID:
+        if last >= FIRST_FRESH:
             raise ValueError(
-                f"n_{cls}: the bank has ids up to {last}, fresh ones begin at {FIRST_ID}; take a smaller one"
+                f"n_{cls}: the bank has ids up to {last}, fresh ones begin at {FIRST_FRESH}; take a smaller one"
             )
-    if negatives > FIRST_HOST - FIRST_ID:
-        raise ValueError(f"{negatives} negatives: at most {FIRST_HOST - FIRST_ID}, above are the hosts of mock lenses")
+    most = FIRST_FRESH_HOST - FIRST_FRESH
+    if negatives > most:
+        raise ValueError(f"{negatives} negatives: at most {most}, above are the hosts of mock lenses")
     simulated = parameters.simulated() | {"format": FORMAT, "sky_contaminants": parameters.sky_contaminants}
     return {"simulated": simulated, "negatives": int(negatives), "lenses": int(lenses), "finders": dict(digests)}
 
@@ -235,16 +226,22 @@ def _fill(file, rows, logits, made=None):
         file.attrs["made"], file.attrs["kinds"] = json.dumps(made), json.dumps(KINDS)
 
 
+def _read(file, finders):
+    """Rows, and logits by finder, of an open file that `_fill` filled."""
+    rows = np.zeros(len(file["label"]), ROW)
+    for name in ROW.names:
+        rows[name] = file[name][:]
+    return rows, {name: file["logits"][str(i)][:] for i, name in enumerate(finders)}
+
+
 def _write(path, made, blocks):
     """The blocks as one file, sealed."""
-    rows, logits = [], {name: [] for name in made["finders"]}
+    parts = []
     for block in blocks:
         with h5py.File(block) as file:
-            rows.append(np.zeros(len(file["label"]), ROW))
-            for name in ROW.names:
-                rows[-1][name] = file[name][:]
-            for i, values in enumerate(logits.values()):
-                values.append(file["logits"][str(i)][:])
+            parts.append(_read(file, made["finders"]))
+    rows = np.concatenate([rows for rows, _ in parts])
+    logits = {name: np.concatenate([logits[name] for _, logits in parts]) for name in made["finders"]}
     path.parent.mkdir(parents=True, exist_ok=True)
     with storage.sealing(path), storage.atomic(path) as beside, h5py.File(beside, "w") as file:
-        _fill(file, np.concatenate(rows), {name: np.concatenate(values) for name, values in logits.items()}, made)
+        _fill(file, rows, logits, made)

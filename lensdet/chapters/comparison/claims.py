@@ -335,7 +335,7 @@ def by_question(stated):
 def markdown(parameters, numbers, stated):
     """The comparison as text, from `published` and `claims`: the verdicts counted, then claims, then numbers."""
     data = "Simulated survey" if parameters.data is None else f"Stamps of {parameters.data.name}"
-    made = style.made_of(parameters, int(numbers.runs.max()))
+    made = style.provenance(parameters, int(numbers.runs.max()))
     shown = pd.DataFrame(
         {
             "section": stated.section,

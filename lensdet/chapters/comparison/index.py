@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+import lensdet
 from lensdet import storage
 from lensdet.chapters import style, thesis
 from lensdet.profiles import BEST
@@ -25,10 +26,10 @@ def found(root, folders=BEST):
     pandas.DataFrame
         A row an entry of `thesis.FIGURES` and `thesis.TABLES`: ``kind``, ``number``, ``title``,
         ``notebook`` (its number, "" for an illustration of others), ``file`` (below `root`, "" where there is none),
-        ``profile``, ``runs`` (in words, `runs`), and ``status``: "here", "missing", or "outside: ..." for what is
-        not ours to draw.
+        ``profile``, ``runs`` (in words, `runs`), ``function`` (the file that has the function that draws
+        it), and ``status``: "here", "missing", or "outside: ..." for what is not ours to draw.
     """
-    rows = []
+    rows, functions = [], drawn_by()
     for kind, prefix, suffixes, shown in (
         ("Figure", "fig", (".png", ".jpg"), thesis.FIGURES),
         ("Table", "table", (".md",), thesis.TABLES),
@@ -37,13 +38,14 @@ def found(root, folders=BEST):
             names = [f"{prefix}_{number.replace('.', '_')}{suffix}" for suffix in suffixes]
             paths = [path for folder in folders for name in names if (path := Path(root) / folder / name).exists()]
             row = {"kind": kind, "number": number, "title": entry.title, "notebook": entry.notebook or "", "file": "",
-                   "profile": "", "runs": "", "status": "missing"}  # fmt: skip
+                   "profile": "", "runs": "", "function": functions.get(f"{kind.lower()}_{number}", ""),
+                   "status": "missing"}  # fmt: skip
             if entry.notebook is None:
                 row["status"] = f"outside: {entry.outside}"
             elif paths:
                 path = paths[0]
                 row |= {"file": path.relative_to(root).as_posix(), "profile": path.parent.name, "status": "here"}
-                row["runs"] = runs(style.made_from(path))
+                row["runs"] = runs(style.read_provenance(path))
             rows.append(row)
     return pd.DataFrame(rows)
 
@@ -66,6 +68,7 @@ def markdown(table):
             "title": table.title,
             "file": [f"[{Path(r.file).name}]({r.file})" if r.file else f"**{r.status}**" if r.notebook else r.status
                      for r in table.itertuples()],
+            "drawn by": [_function(r.kind, r.number, r.function) for r in table.itertuples()],
             "notebook": [_notebook(number) for number in table.notebook],
             "profile": table.profile.replace("", "–"),
             "n (runs)": table.runs.replace("", "–"),
@@ -81,6 +84,20 @@ def markdown(table):
         shown.to_markdown(index=False, disable_numparse=True),
     )
     return "\n\n".join(parts) + "\n"
+
+
+def drawn_by():
+    """Where the function of each figure and table is: "figure_5.9" to ``chapters/information/figures.py``."""
+    package, found = Path(lensdet.__file__).parent, {}
+    for path in sorted((package / "chapters").rglob("*.py")):
+        for kind, chapter, number in re.findall(r"(?m)^def (figure|table)_(\d+)_(\d+)\(", path.read_text()):
+            found[f"{kind}_{chapter}.{number}"] = path.relative_to(package).as_posix()
+    return found
+
+
+def _function(kind, number, place):
+    name = f"{kind.lower()}_{number.replace('.', '_')}"
+    return f"[{name}](../lensdet/{place})" if place else "–"
 
 
 def _notebook(number):

@@ -3,8 +3,15 @@
 import matplotlib.pyplot as plt
 import seaborn as sns
 
+from lensdet.chapters import style
 
-def mock_lens(lrg, source, mock):
+
+def figure_1_2(images, names):
+    """Figure 1.2: three known lenses; stretched stamps (3, 101, 101) and their names.  The thesis has gri colour."""
+    return style.stamps(images, names, columns=3, size=2.2)
+
+
+def figure_4_1(lrg, source, mock):
     """Figure 4.1: an LRG, a lensed source (PSF-convolved), and the mock lens they make; (101, 101) each."""
     figure, axes = plt.subplots(1, 3, figsize=(7.2, 2.5))
     titles = ("luminous red galaxy", "lensed source", "mock lens (square root)")
@@ -16,6 +23,11 @@ def mock_lens(lrg, source, mock):
         axis.grid(False)
     figure.colorbar(shown, ax=axes, label="normalised flux", shrink=0.8)
     return figure
+
+
+def figure_4_2(images, kinds):
+    """Figure 4.2: three contaminants; stretched stamps (3, 101, 101) and their kinds."""
+    return style.stamps(images, kinds, columns=3, size=2.2)
 
 
 def distributions(catalogues, columns):

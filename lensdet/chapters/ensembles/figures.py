@@ -1,4 +1,4 @@
-"""Ink of the chapter on ensembles: one function a figure, arrays in, matplotlib Figure out."""
+"""The figures of notebook 05: arrays in, matplotlib Figure out."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,24 +11,47 @@ from lensdet.experiments import ENSEMBLES, EXPERIMENTS
 FBETA = r"$F_\beta$"
 
 
-def f_beta_curve(ensemble, scores, members, beta):
-    """Figures 5.15 to 5.18: F_beta of an ensemble with a band of one seed spread, precision and recall; its members.
+def figure_5_15(found, beta):
+    """Figure 5.15: F_beta against the threshold, NM_3; as `f_beta_curve`."""
+    return f_beta_curve(found, "NM_3", beta)
+
+
+def figure_5_16(found, beta):
+    """Figure 5.16: F_beta against the threshold, NM_6; as `f_beta_curve`."""
+    return f_beta_curve(found, "NM_6", beta)
+
+
+def figure_5_17(found, beta):
+    """Figure 5.17: F_beta against the threshold, IDE_3; as `f_beta_curve`."""
+    return f_beta_curve(found, "IDE_3", beta)
+
+
+def figure_5_18(found, beta):
+    """Figure 5.18: F_beta against the threshold, IDE_6; as `f_beta_curve`."""
+    return f_beta_curve(found, "IDE_6", beta)
+
+
+# Of each ensemble the figure of its curve.
+CURVES = {"NM_3": figure_5_15, "NM_6": figure_5_16, "IDE_3": figure_5_17, "IDE_6": figure_5_18}
+
+
+def f_beta_curve(found, ensemble, beta):
+    """F_beta of an ensemble with a band of one seed spread, precision and recall; its members.
 
     Parameters
     ----------
+    found : dict
+        From `ensembles.tables.pairs`.
     ensemble : str
-    scores : (labels (N,), logits (R, N), ...)
-        Of the ensemble.
-    members : dict
-        The same of its members, by row of Table 5.1.
     beta : float
     """
     figure, axis = plt.subplots(figsize=(8, 4.6))
     t = metrics.THRESHOLDS
-    for model, (labels, logits, *_) in members.items():
+    for model in ENSEMBLES[ensemble].members:
+        labels, logits, _ = found[model][1]
         f = metrics.f_beta_curve(labels, metrics.probability(logits), beta)[0]
         axis.plot(t, f.mean(0), color=colour_of(model), lw=1, label=label_of(model))
-    labels, logits = scores[:2]
+    labels, logits, _ = found[ensemble][1]
     f, precision, recall = metrics.f_beta_curve(labels, metrics.probability(logits), beta)
     axis.plot(t, f.mean(0), color="black", lw=2, label=rf"{name(ensemble)}: $F_\beta$, $\beta$ = {beta:g}")
     if len(f) > 1:

@@ -46,13 +46,8 @@ def values(parameters, calibration, test, weights=None):
         "accuracy_all": metrics.accuracy(everywhere).mean(1),
         "f_beta_high": metrics.f_beta(high, beta).mean(1),
         "f_beta_own": metrics.f_beta(own, beta),
-        "auc": np.stack([area(thresholds.curve(labels, z, weights)) for z in logits]),
+        "auc": np.stack([thresholds.auc(thresholds.curve(labels, z, weights)) for z in logits]),
     }
-
-
-def area(curve):
-    """Area under the ROC curve from a `thresholds.Curve`: of a pair, how often the lens is ranked higher."""
-    return np.trapezoid(curve.tp, curve.fp, axis=-1) / (curve.tp[..., -1] * curve.fp[..., -1])
 
 
 def pairs(study):

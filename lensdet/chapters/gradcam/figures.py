@@ -1,4 +1,6 @@
-"""Ink of the Grad-CAM chapter: panels, contact sheets of errors, and what is measured."""
+"""The figures of notebook 03: panels, contact sheets of errors, and what is measured."""
+
+from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -36,8 +38,150 @@ def _draw(axis, image, heat, title, letters=True):
     axis.set_title(title, fontsize=8)
 
 
+class Cases(NamedTuple):
+    """What one run says of the test set, for panels of single images."""
+
+    model: str
+    images: np.ndarray  # (N, 101, 101, 1)
+    heat: dict[str, np.ndarray]  # by layer, (N, u, u)
+    titles: list[str]  # N
+    by_class: dict[str, list[int]]  # of each of TP, TN, FP, FN five, the most to the least confident
+    named: dict[str, int | None]  # from `measurements.named_cases`
+
+
+def figure_5_3(cases):
+    """Figure 5.3: Grad-CAM of a true positive, the median in confidence."""
+    return _case(cases, _ranked(cases, "TP", 2), "True positive, median")
+
+
+def figure_5_4(cases):
+    """Figure 5.4: Grad-CAM of a true negative, the least confident."""
+    return _case(cases, _ranked(cases, "TN", 4), "True negative, least confident")
+
+
+def figure_5_5(cases):
+    """Figure 5.5: Grad-CAM of a true negative whose maps are empty."""
+    return _named(cases, measurements.EMPTY)
+
+
+def figure_5_6(cases):
+    """Figure 5.6: Grad-CAM of a spiral that is taken for a lens."""
+    return _named(cases, measurements.SPIRAL)
+
+
+def figure_5_7(cases):
+    """Figure 5.7: Grad-CAM of a faint arc that is missed."""
+    return _named(cases, measurements.FAINT)
+
+
+def figure_5_8(cases):
+    """Figure 5.8: Grad-CAM of a lens among neighbours that is missed."""
+    return _named(cases, measurements.CROWDED)
+
+
+def figure_7_7(cases):
+    """Figure 7.7: Grad-CAM of a true positive, most confident."""
+    return _down(cases, "TP", 0)
+
+
+def figure_7_8(cases):
+    """Figure 7.8: Grad-CAM of a true positive, median in confidence."""
+    return _down(cases, "TP", 2)
+
+
+def figure_7_9(cases):
+    """Figure 7.9: Grad-CAM of a true positive, least confident."""
+    return _down(cases, "TP", 4)
+
+
+def figure_7_10(cases):
+    """Figure 7.10: Grad-CAM of a true negative, most confident."""
+    return _down(cases, "TN", 0)
+
+
+def figure_7_11(cases):
+    """Figure 7.11: Grad-CAM of a true negative, 25 % down in confidence."""
+    return _down(cases, "TN", 1)
+
+
+def figure_7_12(cases):
+    """Figure 7.12: Grad-CAM of a true negative, median in confidence."""
+    return _down(cases, "TN", 2)
+
+
+def figure_7_13(cases):
+    """Figure 7.13: Grad-CAM of a true negative, 75 % down in confidence."""
+    return _down(cases, "TN", 3)
+
+
+def figure_7_14(cases):
+    """Figure 7.14: Grad-CAM of a true negative, least confident."""
+    return _down(cases, "TN", 4)
+
+
+def figure_7_15(cases):
+    """Figure 7.15: Grad-CAM of a false positive, most confident."""
+    return _down(cases, "FP", 0)
+
+
+def figure_7_16(cases):
+    """Figure 7.16: Grad-CAM of a false positive, median in confidence."""
+    return _down(cases, "FP", 2)
+
+
+def figure_7_17(cases):
+    """Figure 7.17: Grad-CAM of a false positive, least confident."""
+    return _down(cases, "FP", 4)
+
+
+def figure_7_18(cases):
+    """Figure 7.18: Grad-CAM of a false negative, most confident."""
+    return _down(cases, "FN", 0)
+
+
+def figure_7_19(cases):
+    """Figure 7.19: Grad-CAM of a false negative, 25 % down in confidence."""
+    return _down(cases, "FN", 1)
+
+
+def figure_7_20(cases):
+    """Figure 7.20: Grad-CAM of a false negative, 75 % down in confidence."""
+    return _down(cases, "FN", 3)
+
+
+def figure_7_21(cases):
+    """Figure 7.21: Grad-CAM of a false negative, least confident."""
+    return _down(cases, "FN", 4)
+
+
+# By what the thesis shows them of: cross-entropy's true positives and negatives, a soft loss' errors.
+CHAPTER = (figure_5_3, figure_5_4, figure_5_5, figure_5_6, figure_5_7, figure_5_8)
+RIGHT = (figure_7_7, figure_7_8, figure_7_9, figure_7_10, figure_7_11, figure_7_12, figure_7_13, figure_7_14)
+WRONG = (figure_7_15, figure_7_16, figure_7_17, figure_7_18, figure_7_19, figure_7_20, figure_7_21)
+
+
+def _down(cases, name, k):
+    return _case(cases, _ranked(cases, name, k), f"{name}, {25 * k} % down in confidence")
+
+
+def _ranked(cases, name, k):
+    return cases.by_class[name][k] if cases.by_class[name] else None
+
+
+def _named(cases, words):
+    return _case(cases, cases.named[words], words[0].upper() + words[1:])
+
+
+def _case(cases, i, words):
+    """The `panel` of an image, or the reason why there is none."""
+    if i is None:
+        return empty(f"{words}: none in the test set ({cases.model}).")
+    heat = {layer: maps[i] for layer, maps in cases.heat.items()}
+    return panel(cases.images[i], heat, f"{words}\n{cases.titles[i]}")
+
+
 def panel(image, heat, title):
-    """One case, as Figs 5.3 to 5.8 and 7.7 to 7.21: rows add_4 to add_7; input, nearest-neighbour map, both.
+    """One case: rows add_4 to add_7; input, nearest-neighbour map, both.
 
     Parameters
     ----------

@@ -17,6 +17,11 @@ TARGETS = ("logit", "probability", "published")
 CAUSES = ("", gradcam.NO_EVIDENCE, gradcam.NO_GRADIENT)
 DRAWN_ANEW = {"logit": "last layer", "add_6": "above add_6", "stamp": "all layers"}
 CLASSES = ("TP", "TN", "FP", "FN")
+# The cases that the thesis names by kind (section 5.2).
+EMPTY = "true negative with empty maps in all layers, most confident"
+SPIRAL = "spiral as a false positive, most confident"
+FAINT = "faintest arc as a false negative"
+CROWDED = "false negative with the most neighbours"
 
 
 def path(parameters, folder):
@@ -159,10 +164,10 @@ def named_cases(truth, logits, found):
     faint, crowded = truth["area_fraction"].fillna(np.inf), -truth.get("neighbours", pd.Series(0, truth.index))
     known = "neighbours" in truth
     return {
-        "true negative with empty maps in all layers, most confident": first((classes == "TN") & empty, logits),
-        "spiral as a false positive, most confident": first((classes == "FP") & (kind == "spiral"), -logits),
-        "faintest arc as a false negative": first(classes == "FN", faint),
-        "false negative with the most neighbours": first((classes == "FN") & known, crowded),
+        EMPTY: first((classes == "TN") & empty, logits),
+        SPIRAL: first((classes == "FP") & (kind == "spiral"), -logits),
+        FAINT: first(classes == "FN", faint),
+        CROWDED: first((classes == "FN") & known, crowded),
     }  # fmt: skip
 
 

@@ -1,10 +1,14 @@
-"""Ink of the information chapter: Figures 5.9 to 5.14 and 7.22 to 7.30, with the thesis' axes, bins and colours."""
+"""The figures of notebook 04, with the thesis' axes, bins and colours."""
+
+from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 
+from lensdet.chapters import style
 from lensdet.chapters.information import detection_model, selection_function
+from lensdet.experiments import BCE, F_1, F_BETA
 
 FEW = 5  # a hexagon with fewer mock lenses is marked
 FRACTION = {
@@ -12,10 +16,165 @@ FRACTION = {
     "code": "fraction of the source image above 2x 1.66 times the noise in the lens",
 }
 RADIUS = "Einstein radius [arcsec]"
+NOWHERE = "These sources have no Einstein radius in their headers."
+
+
+class Detections(NamedTuple):
+    """The mock lenses of a set, and what one run says of them."""
+
+    title: str
+    radius: np.ndarray | None  # Einstein radius in arcsec (N,); None where it is not known
+    alpha: np.ndarray | None  # brightness of the source (N,)
+    fraction: np.ndarray  # of the stamp where the source is above the noise (N,)
+    label: str  # how that fraction was measured
+    probability: np.ndarray  # (N,)
+
+
+def figure_5_9(found):
+    """Figure 5.9: lenses found by Einstein radius and alpha, binary cross-entropy."""
+    return by_radius_and_alpha(found[BCE])
+
+
+def figure_5_10(found):
+    """Figure 5.10: lenses found and missed by the area above the noise, binary cross-entropy."""
+    return by_fraction(found[BCE])
+
+
+def figure_5_11(found):
+    """Figure 5.11: lenses found by Einstein radius and alpha, the F_beta soft loss."""
+    return by_radius_and_alpha(found[F_BETA])
+
+
+def figure_5_12(found):
+    """Figure 5.12: lenses found and missed by the area above the noise, the F_beta soft loss."""
+    return by_fraction(found[F_BETA])
+
+
+def figure_5_13(found):
+    """Figure 5.13: lenses found by Einstein radius and alpha, the F_1 soft loss."""
+    return by_radius_and_alpha(found[F_1])
+
+
+def figure_5_14(found):
+    """Figure 5.14: lenses found and missed by the area above the noise, the F_1 soft loss."""
+    return by_fraction(found[F_1])
+
+
+def figure_7_22(found):
+    """Figure 7.22: predictions against the area above the noise, binary cross-entropy."""
+    return predictions_by_fraction(found[BCE])
+
+
+def figure_7_23(found):
+    """Figure 7.23: predictions against the Einstein radius, binary cross-entropy."""
+    return predictions_by_radius(found[BCE])
+
+
+def figure_7_24(found):
+    """Figure 7.24: mean prediction by Einstein radius and alpha, binary cross-entropy."""
+    return mean_prediction(found[BCE])
+
+
+def figure_7_25(found):
+    """Figure 7.25: predictions against the area above the noise, the F_1 soft loss."""
+    return predictions_by_fraction(found[F_1])
+
+
+def figure_7_26(found):
+    """Figure 7.26: predictions against the Einstein radius, the F_1 soft loss."""
+    return predictions_by_radius(found[F_1])
+
+
+def figure_7_27(found):
+    """Figure 7.27: mean prediction by Einstein radius and alpha, the F_1 soft loss."""
+    return mean_prediction(found[F_1])
+
+
+def figure_7_28(found):
+    """Figure 7.28: predictions against the area above the noise, the F_beta soft loss."""
+    return predictions_by_fraction(found[F_BETA])
+
+
+def figure_7_29(found):
+    """Figure 7.29: predictions against the Einstein radius, the F_beta soft loss."""
+    return predictions_by_radius(found[F_BETA])
+
+
+def figure_7_30(found):
+    """Figure 7.30: mean prediction by Einstein radius and alpha, the F_beta soft loss."""
+    return mean_prediction(found[F_BETA])
+
+
+def by_radius_and_alpha(found):
+    """Share of mock lenses found (TPR) in hexagons of Einstein radius and alpha; `Detections`."""
+    if found.radius is None:
+        return style.empty(NOWHERE)
+    detected = (found.probability >= 0.5).astype(float)
+    return hexagons(found.radius, found.alpha, detected, found.title, "TPR")
+
+
+def by_fraction(found):
+    """Mock lenses found and missed by the fraction above the noise; `Detections`."""
+    return bars(found.fraction, found.probability >= 0.5, found.title, found.label)
+
+
+def predictions_by_fraction(found):
+    """Prediction of each mock lens against the fraction above the noise; `Detections`."""
+    return scatter(found.fraction, found.probability, found.label, found.title)
+
+
+def predictions_by_radius(found):
+    """Prediction of each mock lens against its Einstein radius; `Detections`."""
+    if found.radius is None:
+        return style.empty(NOWHERE)
+    return scatter(found.radius, found.probability, RADIUS, found.title)
+
+
+def mean_prediction(found):
+    """Mean prediction in hexagons of Einstein radius and alpha; `Detections`."""
+    if found.radius is None:
+        return style.empty(NOWHERE)
+    return hexagons(found.radius, found.alpha, found.probability, found.title, "mean prediction")
+
+
+# What is drawn of each model, by its name in files; and the thesis' figures of its three models, in that order.
+DRAWN = {
+    "radius_alpha": by_radius_and_alpha,
+    "fraction": by_fraction,
+    "prediction_fraction": predictions_by_fraction,
+    "prediction_radius": predictions_by_radius,
+    "mean_prediction": mean_prediction,
+}
+NUMBERED = {
+    BCE: (figure_5_9, figure_5_10, figure_7_22, figure_7_23, figure_7_24),
+    F_BETA: (figure_5_11, figure_5_12, figure_7_28, figure_7_29, figure_7_30),
+    F_1: (figure_5_13, figure_5_14, figure_7_25, figure_7_26, figure_7_27),
+}
+
+
+def draw(kind, found, model, name):
+    """A figure of `DRAWN` of one model on a set, and the name of its file.
+
+    That is the thesis' figure where it is of the test set and of a model of `NUMBERED`.
+
+    Parameters
+    ----------
+    kind : str
+        Of `DRAWN`.
+    found : dict of Detections
+        By model.
+    model, name : str
+        Of the network and of the set.
+    """
+    if model not in NUMBERED:
+        return DRAWN[kind](found[model]), f"04_{kind}_{name}"
+    function = NUMBERED[model][list(DRAWN).index(kind)]
+    number = function.__name__.replace("figure", "fig", 1)
+    return function(found), number if name == "test" else f"04_{number}_{name}"
 
 
 def hexagons(radius, alpha, values, title, label):
-    """Mean of ``values`` in hexagons of Einstein radius and alpha (Figs 5.9, 7.24 and so on); few images: a dot in it.
+    """Mean of ``values`` in hexagons of Einstein radius and alpha; few images: a dot in it.
 
     Parameters
     ----------
@@ -37,7 +196,7 @@ def hexagons(radius, alpha, values, title, label):
 
 
 def bars(fraction, detected, title, label):
-    """TPR (olive) and FNR by area fraction, stacked (Figs 5.10, 5.12, 5.14); no bar: an empty bin."""
+    """TPR (olive) and FNR by area fraction, stacked; no bar: an empty bin."""
     edges = selection_function.bins(fraction)
     table = selection_function.rates(fraction, detected, edges)
     figure, axis = plt.subplots(figsize=(7.6, 3.6))
@@ -56,7 +215,7 @@ def bars(fraction, detected, title, label):
 
 
 def scatter(x, probability, label, title):
-    """Prediction of each mock lens against something (Figs 7.22, 7.23 and so on): blue from 0.5 on, red below."""
+    """Prediction of each mock lens against something: blue from 0.5 on, red below."""
     accepted = probability >= 0.5
     figure, axis = plt.subplots(figsize=(5.6, 3.8))
     for colour, chosen, words in (("blue", accepted, "p ≥ 0.5"), ("red", ~accepted, "p < 0.5")):

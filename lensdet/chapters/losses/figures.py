@@ -1,4 +1,4 @@
-"""Ink of the chapter on losses: one function a figure, arrays in, matplotlib Figure out."""
+"""The figures of notebook 02: arrays in, matplotlib Figure out."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -7,7 +7,7 @@ import seaborn as sns
 from lensdet.chapters import thesis
 from lensdet.evaluation import metrics, thresholds
 from lensdet.evaluation.statistics import clopper_pearson
-from lensdet.experiments import BCE, BY_F_BETA, BY_SOFT_F_BETA, F_1, F_1_DOUBLE, F_BETA
+from lensdet.experiments import BCE, BY_F_BETA, BY_SOFT_F_BETA, F_1, F_1_DOUBLE, F_BETA, NETWORKS
 
 # What is drawn as maths; any other model is drawn by its name.
 LABELS = {
@@ -44,8 +44,13 @@ def _width(i, k):
     return {"lw": 1.3, "alpha": 1.0, "zorder": 2.5} if i == k else {"lw": 0.5, "alpha": 0.4}
 
 
+def figure_5_1(rows, beta):
+    """Figure 5.1: F_beta, precision and recall against the threshold, six models; as `f_beta_curves`."""
+    return f_beta_curves(rows, beta)
+
+
 def f_beta_curves(rows, beta, colours=None):
-    """Figure 5.1: F_beta with a band of one seed spread, precision (dotted) and recall (dashed) against the threshold.
+    """F_beta with a band of one seed spread, precision (dotted) and recall (dashed) against the threshold.
 
     Parameters
     ----------
@@ -72,7 +77,7 @@ def f_beta_curves(rows, beta, colours=None):
     return figure
 
 
-def histograms(rows):
+def figure_5_2(rows):
     """Figure 5.2: predictions on the test set, lenses and negatives stacked.
 
     Parameters
@@ -102,11 +107,48 @@ def histograms(rows):
     return figure
 
 
-def histogram(logits, title):
-    """Figures 7.1 to 7.6: all predictions of one model, drawn as the thesis draws them."""
+def figure_7_1(rows):
+    """Figure 7.1: predictions on the test set, binary cross-entropy; as `histogram`."""
+    return histogram(rows, BCE)
+
+
+def figure_7_2(rows):
+    """Figure 7.2: predictions on the test set, its F_beta metric; as `histogram`."""
+    return histogram(rows, BY_F_BETA)
+
+
+def figure_7_3(rows):
+    """Figure 7.3: predictions on the test set, its soft F_beta metric; as `histogram`."""
+    return histogram(rows, BY_SOFT_F_BETA)
+
+
+def figure_7_4(rows):
+    """Figure 7.4: predictions on the test set, the F_beta soft loss; as `histogram`."""
+    return histogram(rows, F_BETA)
+
+
+def figure_7_5(rows):
+    """Figure 7.5: predictions on the test set, the F_1 soft loss; as `histogram`."""
+    return histogram(rows, F_1)
+
+
+def figure_7_6(rows):
+    """Figure 7.6: predictions on the test set, the F_1 double soft loss; as `histogram`."""
+    return histogram(rows, F_1_DOUBLE)
+
+
+# Of each model the figure of its predictions.
+PREDICTIONS = dict(zip(NETWORKS, (figure_7_1, figure_7_2, figure_7_3, figure_7_4, figure_7_5, figure_7_6), strict=True))
+
+
+def histogram(rows, model):
+    """All predictions of one model, drawn as the thesis draws them; ``rows`` as for `figure_5_2`."""
+    _, logits, run = rows[model]
     figure, axis = plt.subplots(figsize=(6, 4))
     counts, _, _ = axis.hist(metrics.probability(logits), bins="auto", color="#0504aa", alpha=0.7, rwidth=0.85)
-    axis.set(xlabel="Prediction", ylabel="Frequency", title=title, ylim=(0, 10 * np.ceil(counts.max() / 10)))
+    axis.set(
+        xlabel="Prediction", ylabel="Frequency", title=f"{model}, run {run}", ylim=(0, 10 * np.ceil(counts.max() / 10))
+    )
     return figure
 
 

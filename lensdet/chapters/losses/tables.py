@@ -16,7 +16,7 @@ def best_models(table):
 
 
 def table_5_1(study, weights, protocol=None):
-    """Accuracy, F_beta, precision and recall of each model (Table 5.1).
+    """Table 5.1: accuracy, F_beta, precision and recall of each model.
 
     Collapsed runs stay in every mean.
 

@@ -1,4 +1,4 @@
-"""Ink of the chapter on segmentation: one function a figure, arrays in, matplotlib Figure out."""
+"""The figures of notebook 06: arrays in, matplotlib Figure out."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -21,7 +21,7 @@ _PALETTE = sns.color_palette("colorblind")
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 
 
-def stages(images, settings):
+def figure_5_19(images, settings):
     """Figure 5.19: what each step makes of some stamps; a row a stamp, grey, 0 to 1, origin below.
 
     Decayed and flood-filled images are dim, and stretched to their own maximum.
@@ -53,7 +53,7 @@ def stages(images, settings):
     return figure
 
 
-def f_beta_curves(found, beta):
+def figure_5_20(found, beta):
     """Figure 5.20: F_beta, precision and recall against the threshold, on plain and on segmented stamps.
 
     Parameters

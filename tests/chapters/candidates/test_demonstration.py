@@ -6,7 +6,7 @@ from astropy.table import Table
 
 from lensdet import parameters, profiles
 from lensdet.chapters.candidates import demonstration
-from lensdet.data import simulation, stamps
+from lensdet.data import bank, simulation, stamps
 from lensdet.network import finders, resnet
 from lensdet.survey import ranking as candidates
 
@@ -23,7 +23,7 @@ def test_lenses_are_hidden_among_stamps(smoke, tmp_path, monkeypatch):
     ) == {"lrg"}
 
     i = int(np.flatnonzero(truth["lens"])[0])
-    bare, _ = simulation.render("lrg", demonstration.FIRST + i, smoke)
+    bare, _ = simulation.render("lrg", bank.FIRST_SHOWN + i, smoke)
     pixels, _ = stamps.read_stamp(folder / truth["id"][i])
     light = (pixels - bare) / np.ptp(bare)  # Eq. 4.2, on the scale of the normalised galaxy
     assert light.max() == np.float32(light.max()) and abs(light.max() - truth["alpha"][i]) < 1e-4

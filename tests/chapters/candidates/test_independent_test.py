@@ -135,7 +135,7 @@ def test_merged_as_in_training_and_normalised_as_in_a_survey(smoke):
 
 
 def test_area_fraction_is_that_of_the_truth_tables(smoke, smoke_bank):
-    """`mocklens.truth` on a bank that has the fresh objects."""
+    """`frozen_sets.truth` on a bank that has the fresh objects."""
     _, rows = independent_test.render(range(2), smoke, 0)
 
     class Own:
@@ -200,8 +200,9 @@ def test_an_interrupted_set_goes_on_where_it_was(whole, smoke, here):
 
 KILLED = """
 import os, signal
-from lensdet import fresh, parameters
-fresh.BLOCK, fresh.BATCH = 12, 5
+from lensdet import parameters
+from lensdet.chapters.candidates import independent_test
+independent_test.BLOCK, independent_test.BATCH = 12, 5
 class Dies:
     n = 0
     def logits(self, images):
@@ -210,7 +211,7 @@ class Dies:
             os.kill(os.getpid(), signal.SIGKILL)
         return images.mean((1, 2, 3))
 p = parameters.resolve({"profile": "smoke", "workers": 1})
-fresh.score(p, {"one": Dies()}, {"one": "a1"}, 20, 10, progress=False)
+independent_test.score(p, {"one": Dies()}, {"one": "a1"}, 20, 10, progress=False)
 """
 
 

@@ -18,7 +18,6 @@ from lensdet.data import frozen_sets
 from lensdet.evaluation import statistics
 from lensdet.evaluation.scores import Scores
 from lensdet.network.checkpoints import SELECTORS
-from lensdet.runs import Run
 from lensdet.study import Study
 from tests.evaluation.test_ensembles import KEY, SETS, N, draw, rows_of, write_run
 
@@ -279,8 +278,8 @@ def test_claims_are_judged_on_the_large_test_set_where_all_runs_have_it(p, weigh
     assert comparison.judged_on(Study(p, KEY)) == "test"
     for experiment in p.experiments:
         for run in results.complete_runs(p, experiment, KEY):
-            logits = {s: Run(run).logits(s, "calibration")[1] for s in ("loss", "f_beta", "soft_f_beta")}
-            results.write_large(run / "large.h5", logits, key)
+            logits = {s: run.logits(s, "calibration")[1] for s in ("loss", "f_beta", "soft_f_beta")}
+            results.write_large(run.folder / "large.h5", logits, key)
     assert comparison.judged_on(Study(p, KEY)) == "large"
     stated = comparison.save(Study(p, KEY), weights)
     scores = {model: Study(p, KEY).scores(model, "calibration") for model in (BCE, F_1)}
@@ -288,7 +287,7 @@ def test_claims_are_judged_on_the_large_test_set_where_all_runs_have_it(p, weigh
     assert row(stated, BCE, F_1, "accuracy").difference == pytest.approx(means[BCE] - means[F_1])
     assert row(stated, BCE, F_1, "accuracy").images == N
     run = results.complete_runs(p, "f1", KEY)[0]
-    (run / "large.h5").unlink()
+    (run.folder / "large.h5").unlink()
     assert comparison.judged_on(Study(p, KEY)) == "test"
 
 
@@ -299,7 +298,7 @@ def test_the_best_member_goes_by_the_calibration_set(p, weights):
         right, wrong = few_found(run)["calibration"], member(run, -3, 3)["test"]
         write_run(p, "fbeta", run, {"calibration": wrong, "test": 12 * rows_of("test")["label"].astype("f4") - 6,
                                     "training": right})  # fmt: skip
-    table = comparison.claims(p.model_copy(update={"runs": 2}), KEY, weights)
+    table = comparison.claims(Study(p, KEY).changed(runs=2), weights)
     two = row(table, BCE, F_1, "accuracy")  # too few to decide anything, but the interval lies where it lies
     assert two.verdict == "open" and two.low > 0
     best = table[(table.a == "NM_3") & table.claim.str.contains("its best member")]
@@ -370,14 +369,14 @@ def test_ours_stand_beside(p, weights):
     assert line.test_low < line["mean"] < line.test_high
     claims = comparison.claims(Study(p, KEY), weights)
     d = row(claims, BCE, "Max-Tree Seg.", "recall")
-    both = [Run(f).logits("loss", "test")[1] for f in results.complete_runs(p, "bce", KEY)[:2]]
+    both = [run.logits("loss", "test")[1] for run in results.complete_runs(p, "bce", KEY)[:2]]
     whole = [recall_score(labels, z >= 0) for z in both]
     assert d.difference == pytest.approx(np.mean(whole) - np.mean(recalls)) and d.runs == 2
 
 
 def test_it_starts_from_whole_stamps(p, weights):
     with pytest.raises(ValueError, match="leave `segmentation` at none"):
-        comparison.claims(p.model_copy(update={"segmentation": "text"}), KEY, weights)
+        comparison.claims(Study(p, KEY).changed(segmentation="text"), weights)
 
 
 def test_what_would_close_an_open_claim(p, weights):

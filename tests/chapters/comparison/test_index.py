@@ -23,8 +23,7 @@ def here(tmp_path, monkeypatch):
 
 def draw(name, parameters, **made):
     figure = style.empty("nothing")
-    style.face(figure, parameters, **made)
-    style.save(figure, name, parameters)
+    style.publish(figure, name, parameters, **made)
 
 
 def test_the_repository_has_every_figure_and_table_of_the_thesis():
@@ -67,6 +66,18 @@ def test_links_lead_somewhere():
     assert all((ROOT / "figures" / link).exists() for link in links)
 
 
+def test_each_figure_and_table_has_one_function_of_its_number():
+    """A stranger greps for figure_5_9 and finds one line; its docstring begins with what it is."""
+    table = index.found(ROOT / "figures")
+    table = table[~table.status.str.startswith("outside")]
+    for row in table.itertuples():
+        name = f"{row.kind.lower()}_{row.number.replace('.', '_')}"
+        (head,) = re.findall(rf'(?m)^def {name}\(.*:\n    """(.*)$', (ROOT / "lensdet" / row.function).read_text())
+        assert head.startswith(f"{row.kind} {row.number}: "), name
+    sources = [path.read_text() for path in (ROOT / "lensdet").rglob("*.py")]
+    assert sum(len(re.findall(r"(?m)^def (?:figure|table)_\d", source)) for source in sources) == len(table)
+
+
 def test_the_best_profile_is_taken(here):
     quick, lite = (parameters.resolve({"profile": name}) for name in ("quick", "lite"))
     for p, n in ((quick, 2), (lite, 10)):
@@ -85,8 +96,8 @@ def test_the_best_profile_is_taken(here):
 def test_runs_on_other_stamps_are_counted_too():
     """A folder may be called after runs."""
     p = parameters.resolve({"profile": "lite", "data": "/data/3 runs"})
-    assert index.runs(style.made_of(p, 10)) == "10"
-    assert index.runs(style.made_of(p)) == "no training"
+    assert index.runs(style.provenance(p, 10)) == "10"
+    assert index.runs(style.provenance(p)) == "no training"
     assert index.runs(None) == "not recorded"
 
 
@@ -108,24 +119,24 @@ def chunks(png):
 def test_a_picture_says_what_made_it(here, smoke):
     draw("fig_5_1", smoke, runs=2)
     path = here / "smoke" / "fig_5_1.png"
-    words = style.made_of(smoke, 2)
-    assert style.made_from(path) == words and "2 runs" in words
+    words = style.provenance(smoke, 2)
+    assert style.read_provenance(path) == words and "2 runs" in words
     assert (b"tEXt", b"Description\0" + words.encode("latin-1")) in chunks(path.read_bytes())
-    assert style.made_from(path.with_suffix(".pdf")) is None
+    assert style.read_provenance(path.with_suffix(".pdf")) is None
 
 
 def test_so_does_a_table(here, smoke):
     table = pd.DataFrame({"model": ["F_1 *"], "mean": [0.5]})
     style.save_table(table, "table_5_1", smoke, runs=2)
     path = here / "smoke" / "table_5_1.md"
-    assert style.made_from(path) == style.made_of(smoke, 2)
+    assert style.read_provenance(path) == style.provenance(smoke, 2)
     path.write_text(table.to_markdown())
-    assert style.made_from(path) is None
+    assert style.read_provenance(path) is None
 
 
 def test_without_data_there_is_nothing_to_say(here, smoke):
     style.save(style.empty("a schematic"), "fig_3_1", smoke)
-    assert style.made_from(here / "smoke" / "fig_3_1.png") == ""
+    assert style.read_provenance(here / "smoke" / "fig_3_1.png") == ""
     assert index.runs("") == "no training"
     style.empty("old").savefig(here / "old.png")
-    assert style.made_from(here / "old.png") is None
+    assert style.read_provenance(here / "old.png") is None

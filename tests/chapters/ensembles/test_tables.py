@@ -59,15 +59,6 @@ def test_the_accuracy_that_the_thesis_implies():
     assert implied == pytest.approx({"NM_3": 0.935, "NM_6": 0.938, "IDE_6": 0.920, "IDE_3": 0.914}, abs=6e-4)
 
 
-def test_the_area_is_that_of_scikit_learn():
-    rng = np.random.default_rng(1)
-    labels = np.repeat([1, 0], 40)
-    logits = np.round(labels + rng.normal(size=80), 1)  # with ties
-    counts = rng.integers(1, 4, size=(3, 80))
-    found = ensemble_tables.area(thresholds.curve(labels, logits, counts))
-    assert found == pytest.approx([roc_auc_score(labels, logits, sample_weight=w) for w in counts])
-
-
 def test_what_is_measured(runs, weights):
     rng = np.random.default_rng(2)
     labels = np.repeat([1.0, 0.0], N // 2)
@@ -325,8 +316,7 @@ def test_a_cascade_that_accepts_nothing_has_no_precision():
 
 
 def test_figures_show_what_they_are_given(runs, found, measured, weights):
-    members = {m: found[m][1] for m in experiments.MEMBERS[3]}
-    figure = ensemble_figures.f_beta_curve("NM_3", found["NM_3"][1], members, 0.17)
+    figure = ensemble_figures.figure_5_15(found, 0.17)
     (axis,) = figure.axes
     curve = metrics.f_beta_curve(found["NM_3"][1].labels, metrics.probability(found["NM_3"][1].logits), 0.17)
     black = {line.get_linestyle(): line.get_ydata() for line in axis.lines if line.get_color() == "black"}
@@ -339,7 +329,7 @@ def test_figures_show_what_they_are_given(runs, found, measured, weights):
     assert "oracle of 3 (uses the labels, not attainable)" in names and "NM$_3$" in names
     assert len(figure.axes) == 3 and all(len(axis.lines) == 2 * len(names) for axis in figure.axes)
 
-    raw = {"NM_3": ensembles.nelder_mead_weights(runs.model_copy(update={"protocol": "code"}), KEY, "NM_3")}
+    raw = {"NM_3": ensembles.nelder_mead_weights(Study(runs, KEY).changed(protocol="code"), "NM_3")}
     rows = {"NM_3": ensemble_tables.weights_table(raw)}
     bumps = {"NM_3": ensemble_summary.bumps(Study(runs, KEY), "NM_3", raw["NM_3"])}
     left, right = ensemble_figures.raw_weights(rows, bumps).axes

@@ -17,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from lensdet.chapters.information import detection_model, selection_function
 from lensdet.chapters.information.selection_function import HALF_NORMAL
 from lensdet.data import frozen_sets, mocklens
+from lensdet.study import Study
 
 SKY = np.random.default_rng(0).normal(0, 2e-12, (20, 101, 101))
 Y, X = np.mgrid[-50:51, -50:51]
@@ -124,10 +125,10 @@ def test_fractions_of_a_frozen_set(smoke, smoke_bank, name):
 def test_kept_fractions_are_the_same_and_computed_once(smoke, smoke_bank, tmp_path, monkeypatch):
     monkeypatch.setenv("LENSDET_RESULTS", str(tmp_path))
     for name in ("test", "information"):
-        found = selection_function.kept_fractions(smoke, smoke_bank.data_key, name)
+        found = selection_function.kept_fractions(Study(smoke, smoke_bank.data_key), name)
         pd.testing.assert_frame_equal(found, selection_function.fractions(smoke, name), check_exact=True)
     monkeypatch.setattr(selection_function, "fractions", None)  # would fail
-    assert selection_function.kept_fractions(smoke, smoke_bank.data_key, "information").equals(found)
+    assert selection_function.kept_fractions(Study(smoke, smoke_bank.data_key), "information").equals(found)
 
 
 # ---- bins, rates, limits

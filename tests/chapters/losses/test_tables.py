@@ -13,7 +13,6 @@ from lensdet.chapters.losses import tables
 from lensdet.data import frozen_sets, mocklens
 from lensdet.evaluation import scores as saved_scores
 from lensdet.network.checkpoints import SELECTORS
-from lensdet.runs import Run
 from lensdet.study import Study
 
 KEY = "0123abcd"
@@ -76,7 +75,7 @@ def test_against_scikit_learn(p, protocol, threshold, beta):
     for row in table.model.unique():
         network = experiments.NETWORKS[row]
         folders = results.complete_runs(p, network.loss, KEY)
-        runs = [Run(folder).logits(network.checkpoint[protocol], "test") for folder in folders]
+        runs = [run.logits(network.checkpoint[protocol], "test") for run in folders]
         for metric, oracle in oracles.items():
             values = [oracle(labels, expit(logits.astype(float))) for labels, logits in runs]
             line = found(table, row, metric)
@@ -118,7 +117,7 @@ def test_collapsed_runs_stay_and_are_marked(p):
     table = table_of(parameters.resolve({**p.model_dump(), "experiments": ["f1"]}))
     line = found(table, "F_1 Soft loss", "recall")
     assert (line.runs, line.collapsed_runs) == (3, 1)
-    pairs = [Run(f).logits("loss", "test") for f in results.complete_runs(p, "f1", KEY)]
+    pairs = [run.logits("loss", "test") for run in results.complete_runs(p, "f1", KEY)]
     recalls = [recall_score(labels, logits >= 0) for labels, logits in pairs]
     assert recalls[1] == 1
     assert line.mean == pytest.approx(np.mean(recalls))

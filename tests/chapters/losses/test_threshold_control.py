@@ -90,7 +90,7 @@ def test_own_thresholds_come_from_the_calibration_set(p, weights):
     cuts, found = threshold_control.own_thresholds(Study(p, KEY)), {}
     folders = runs.complete_runs(p, "fbeta", KEY)
     for name in ("calibration", "test"):
-        pairs = [Run(folder).logits("loss", name) for folder in folders]
+        pairs = [run.logits("loss", name) for run in folders]
         found[name] = np.array([thresholds.best_threshold(y, z, p.selection_beta) for y, z in pairs])
     np.testing.assert_array_equal(cuts[F_BETA], found["calibration"])
     assert (cuts[F_BETA] != found["test"]).all()

@@ -268,7 +268,7 @@ def test_a_kept_sweep_says_the_same_and_is_made_once(smoke, smoke_bank, tmp_path
     """On the validation set: same rows, choices and words as the sweep itself; other ways are another sweep."""
     monkeypatch.setenv("LENSDET_RESULTS", str(tmp_path))
     found = segmentation_sweep.sweep(segmentation_effect.lenses(smoke, "validation"), SOME)
-    kept = segmentation_sweep.kept(smoke, smoke_bank.data_key, SOME)
+    kept = segmentation_sweep.kept(Study(smoke, smoke_bank.data_key), SOME)
     numbers = ["disc", "arc_kept", "light_kept", "neighbours_removed", "youden"]
     pd.testing.assert_frame_equal(kept[numbers], found[numbers], check_exact=True)
     assert segmentation_sweep.best(kept) == segmentation_sweep.best(found)
@@ -277,9 +277,9 @@ def test_a_kept_sweep_says_the_same_and_is_made_once(smoke, smoke_bank, tmp_path
         segmentation_sweep.words(row) for _, row in found.iterrows()
     ]
     monkeypatch.setattr(segmentation_sweep, "sweep", None)  # would fail
-    assert segmentation_sweep.kept(smoke, smoke_bank.data_key, SOME).equals(kept)
+    assert segmentation_sweep.kept(Study(smoke, smoke_bank.data_key), SOME).equals(kept)
     with pytest.raises(TypeError):
-        segmentation_sweep.kept(smoke, smoke_bank.data_key, SOME[1:])
+        segmentation_sweep.kept(Study(smoke, smoke_bank.data_key), SOME[1:])
 
 
 def test_the_best_is_never_a_disc():
@@ -469,7 +469,7 @@ def test_what_all_lose_alike_has_no_interval():
 
 def test_the_stages_are_those_of_the_segmentation(mocks):
     image = mocks.images[0]
-    figure = segmentation_figures.stages({"mock lens": image, "real galaxy": None}, PRESETS["text"])
+    figure = segmentation_figures.figure_5_19({"mock lens": image, "real galaxy": None}, PRESETS["text"])
     axes = np.reshape(figure.axes, (2, 6))
     stage = maxtree.steps(image, PRESETS["text"])
     assert np.array_equal(axes[0, 0].images[0].get_array(), image)
@@ -480,7 +480,7 @@ def test_the_stages_are_those_of_the_segmentation(mocks):
 
 def test_curves_of_plain_and_segmented():
     found = {(BCE, "none"): drawn(1, [1, 2], 1.0), (BCE, "text"): drawn(2, [1, 2], 2.0)}
-    (axis,) = segmentation_figures.f_beta_curves(found, 0.17).axes
+    (axis,) = segmentation_figures.figure_5_20(found, 0.17).axes
     expected = [
         curve.mean(0)
         for _, test in found.values()
