@@ -19,7 +19,7 @@ RUNS = (1, 2)
 
 
 def scanned(profile):
-    """Lowest validation losses, a row a loss and rate, a column a run; not a number where there is no complete run."""
+    """Lowest validation losses, a row a loss and rate, a column a run; NaN where there is no complete run."""
     rows = []
     for experiment in parameters.LOSSES:
         for rate in RATES:

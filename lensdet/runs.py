@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from lensdet.storage import SUMS, atomic, checked, results_dir, root
+from lensdet.storage import SUMS, atomic, results_dir, root, verified
 
 VERSIONS_OF = (
     "lensdet",
@@ -145,7 +145,7 @@ class Run:
                 raise FileNotFoundError(
                     f"{path}: rows of the large test set; run notebooks/02_losses.py, which writes them"
                 )
-            with h5py.File(checked(path)) as file:
+            with h5py.File(verified(path)) as file:
                 return file["rows"][:]
         with h5py.File(self._checked("logits.h5")) as file:
             return file[f"rows/{name}"][:]
@@ -178,14 +178,14 @@ class Run:
             )
 
     def _checked(self, name):
-        return checked(self.folder / name, self.folder)
+        return verified(self.folder / name, self.folder)
 
     def _large(self):
         """The open file of its logits of the large test set."""
         path = self.folder / "large.h5"
         if not path.exists():
             raise FileNotFoundError(f"{path}: not scored on the large set; remove {self.folder} to train it anew")
-        return h5py.File(checked(path, self.folder))
+        return h5py.File(verified(path, self.folder))
 
 
 def run_folder(parameters, loss: str, run: int, data_key: str) -> Path:

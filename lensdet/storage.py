@@ -12,7 +12,7 @@ import pandas as pd
 from filelock import FileLock
 
 SUMS = "SHA256SUMS"
-TOLD = "application/vnd.lensdet.told+json"  # type of what `tell` leaves in a notebook
+OUTPUTS = "application/vnd.lensdet.told+json"  # type of what `register_outputs` leaves in a notebook
 
 
 def root():
@@ -98,13 +98,13 @@ def write_csv(path, frame):
 def kept_table(path, make):
     """A table that takes long to make: read from ``path``, where what ``make()`` returns is written first if need be.
 
-    Floats are the same either way.  As `checked`, it raises where the file is not what was written.
+    Floats are the same either way.  As `verified`, it raises where the file is not what was written.
     """
     if not path.exists():
         table = make()
-        with sealing(path):
+        with with_checksum(path):
             write_csv(path, table)
-    return pd.read_csv(checked(path))
+    return pd.read_csv(verified(path))
 
 
 def digest(content):
@@ -118,7 +118,7 @@ def sha(path):
 
 
 @contextlib.contextmanager
-def sealing(*paths):
+def with_checksum(*paths):
     """Put the sums of some files of one folder into its ``SHA256SUMS`` when the block that writes them ends well.
 
     ``sha256sum -c SHA256SUMS`` reads it, too.  They are not listed while they are written: whatever stops that, no file
@@ -129,19 +129,19 @@ def sealing(*paths):
         _change_sums(beside, {path.name: None for path in paths})
     yield
     _change_sums(beside, {path.name: sha(path) for path in paths})
-    tell(kept=[os.path.relpath(path, results_dir()) for path in paths])
+    register_outputs(kept=[os.path.relpath(path, results_dir()) for path in paths])
 
 
-def tell(**files):
+def register_outputs(**files):
     """Leave names of files in the output of the cell that wrote them, unseen: for `lensdet.machinery`.
 
     ``drawn`` are those in the profile's folder of figures/, ``kept`` those in results/.
     """
     if "IPython" in sys.modules and (shell := sys.modules["IPython"].get_ipython()) is not None:
-        shell.display_pub.publish({TOLD: files})
+        shell.display_pub.publish({OUTPUTS: files})
 
 
-def checked(path, part_of=None):
+def verified(path, part_of=None):
     """The path of a result, whose content is what the ``SHA256SUMS`` beside it says; what is not listed there passes.
 
     Parameters

@@ -95,7 +95,7 @@ class Study:
             path = frozen_sets.truth_folder(self.parameters, self.key) / f"{name}.csv"
         if not path.exists():
             raise FileNotFoundError(f"{path}: no truth table; run notebooks/02_losses.py, which writes it")
-        return pd.read_csv(storage.checked(path))
+        return pd.read_csv(storage.verified(path))
 
     def resamples(self, name: str = "test", draws: int = 2000) -> np.ndarray:
         """Resamples (B, N) of a frozen set by LRG, contaminant and source, the same for every model."""

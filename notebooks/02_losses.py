@@ -139,7 +139,7 @@ forest = matched[matched["at"].str.startswith("that of") & (matched.matched == "
 own = forest["at"].str.removeprefix("that of ") == forest["model"] if len(forest) else []
 figure = figures.precision_recall(bold, forest[own] if len(forest) else forest)
 style.publish(figure, "02_control", p, **headline)
-Markdown(threshold_control.answer(p, matched))
+Markdown(threshold_control.matched_summary(p, matched))
 
 # %% [markdown]
 # Precision at matched recall and recall at matched precision, on the test curves, with ties interpolated as if a
@@ -175,7 +175,7 @@ if len(effective):
 else:
     figure = style.empty("Effective thresholds need bce beside fbeta or f1 among the experiments.")
 style.publish(figure, "02_effective_thresholds", p, **made)
-Markdown(threshold_control.effective_answer(effective))
+Markdown(threshold_control.effective_summary(effective))
 
 # %% [markdown]
 # ### Are the predictions probabilities?
@@ -231,4 +231,4 @@ style.save_table(both, "02_protocols", p, **made)
 both.round(3)
 
 # %%
-Markdown(threshold_control.selection_answer(p, threshold_control.selection(study, weights)))
+Markdown(threshold_control.selection_summary(p, threshold_control.selection(study, weights)))

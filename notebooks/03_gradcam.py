@@ -180,4 +180,4 @@ table.pivot_table(index=["model", "layer"], columns="drawn anew", values="median
 
 # %%
 before = f"After {p.images:,} images, of one run each:\n\n"
-Markdown(before + "\n\n".join(measurements.answer(e, empty[e], inside[e], changes[e]) for e in found))
+Markdown(before + "\n\n".join(measurements.summary(e, empty[e], inside[e], changes[e]) for e in found))

@@ -170,7 +170,7 @@ else:
 style.publish(figure, "04_importance", p, runs=fewest)
 
 # %%
-Markdown(f"After {p.images:,} images a run:\n\n" + detection_model.answer(answers))
+Markdown(f"After {p.images:,} images a run:\n\n" + detection_model.summary(answers))
 
 # %% [markdown]
 # ## The selection function

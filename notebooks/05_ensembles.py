@@ -65,7 +65,7 @@ made = {"runs": p.runs}
 # together; so is ours in that column.  Beside ours at p = 0.5 stands what the thesis' precision and recall imply.
 
 # %%
-found = tables.pairs(study)
+found = tables.load_scores(study)
 measured = tables.measure(p, found, weights)
 table = tables.table_5_2(measured, found)
 wide = readable(table)
@@ -119,9 +119,9 @@ code = study.changed(protocol="code")
 if nelder_mead:
     raw = {ensemble: methods.nelder_mead_weights(code, ensemble) for ensemble in nelder_mead}
     rows = {ensemble: tables.weights_table({ensemble: w}) for ensemble, w in raw.items()}
-    curves = {ensemble: summary.bumps(code, ensemble, w) for ensemble, w in raw.items()}
+    curves = {ensemble: summary.threshold_steps(code, ensemble, w) for ensemble, w in raw.items()}
     style.save_table(pd.concat(rows.values()).assign(protocol="code"), "05_raw_weights", p, **made)
-    figure, words = figures.raw_weights(rows, curves), summary.bumps_answer(curves)
+    figure, words = figures.raw_weights(rows, curves), summary.steps_summary(curves)
 else:
     figure, words = style.empty("No Nelder-Mead ensemble among those asked for."), ""
 style.publish(figure, "05_raw_weights", code.parameters, **made)
@@ -154,7 +154,7 @@ style.save_table(means, "05_baselines", p, **made)
 style.publish(figures.compared(means, summary.SHOWN), "05_baselines", p, **made)
 
 # %%
-compared = tables.against(p, found, measured)
+compared = tables.compare_with_baselines(p, found, measured)
 style.save_table(compared, "05_against", p, **made)
 best = compared[(compared.against == "best member") & compared.ensemble.isin(chosen)]
 best.pivot(index="ensemble", columns="measure", values="difference").round(3)
@@ -174,4 +174,4 @@ style.publish(figures.cascade(cascade), "05_cascade", p, **made)
 # ## The third research question
 
 # %%
-Markdown(summary.answer(p, measured, table, compared, learned, cascade))
+Markdown(summary.third_question(p, measured, table, compared, learned, cascade))

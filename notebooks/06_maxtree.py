@@ -124,7 +124,7 @@ ways = {"none": plain, **ways, asked: segmented}
 chosen = None if best is None else sweep.trained_with(plain, grid[best])
 if chosen is not None and grid[best] not in settings.values():
     chosen.train_missing(losses)
-    ways[sweep.words(swept.loc[best])] = chosen
+    ways[sweep.describe(swept.loc[best])] = chosen
 elif best is not None:
     reason = "are a preset" if grid[best] in settings.values() else "leave a step out, which no training can"
     print(f"no training with the best settings: they {reason}")
@@ -138,7 +138,7 @@ made = {"runs": p.runs}
 # with the other preset stand there where they have been trained.
 
 # %%
-found = summary.pairs(ways)
+found = summary.load_scores(ways)
 table = summary.table_5_3(p, found, weights)
 wide = readable(table)
 style.save_table(table, "table_5_3", p, wide, **made)
@@ -152,7 +152,7 @@ wide.style.set_properties(**{"white-space": "normal", "text-align": "left"})
 
 # %%
 differences = summary.differences(p, found, weights)
-lines = summary.lines(differences)
+lines = summary.to_rows(differences)
 style.save_table(differences, "06_differences", p, lines, **made)
 lines.style.set_properties(**{"white-space": "normal", "text-align": "left"})
 
@@ -202,5 +202,5 @@ levels.round(1)
 # ## The fourth research question
 
 # %%
-answer = summary.answer(p, differences, total, binned, discs, swept, removed, drawn)
+answer = summary.fourth_question(p, differences, total, binned, discs, swept, removed, drawn)
 Markdown(f"{summary.training_time(ways)}\n\n{answer}")

@@ -17,7 +17,7 @@
 #
 # `ranked.ecsv`, `ranked.fits`, `rejected.csv` and `page/index.html` go to `output`.  What a finder takes travels with
 # its weights: stamps of 101 x 101 pixels at 0.2 arcsec, r band.  A stamp that is none of that is left out by name and
-# reason, and the rest goes on; interrupted, it goes on where it was.  The same without a notebook:
+# reason, and the rest goes on; interrupted, it resumes.  The same without a notebook:
 # `python -m lensdet rank --help`.
 #
 # Without a survey a simulated one is ranked, in which it is known what is a lens.  Then: how many lenses to expect
@@ -173,7 +173,7 @@ if answers:
     steps = {name: domain_shift.steps(logits) for name, logits in answers.items()}
     every = pd.concat([table.assign(finder=name) for name, table in steps.items()], ignore_index=True)
     style.save_table(every, "07_real_pixels", p)
-    display(Markdown(domain_shift.answer(steps)))
+    display(Markdown(domain_shift.summary(steps)))
 
 # %%
 if answers:

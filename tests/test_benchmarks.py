@@ -22,7 +22,7 @@ def test_no_benchmark_hides_a_package():
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("script", BENCHMARKS, ids=lambda path: path.stem)
-def test_benchmark_in_the_smoke_profile(script, tmp_path):
+def test_benchmark_runs_in_the_smoke_profile(script, tmp_path):
     places = {f"LENSDET_{name}": str(tmp_path / name.lower()) for name in ("BUILD", "RESULTS", "FIGURES")}
     # the package beside the benchmark, wherever it is installed from
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
@@ -36,7 +36,7 @@ def test_benchmark_in_the_smoke_profile(script, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_the_script_for_a_gpu_on_a_cpu(tmp_path):
+def test_the_gpu_script_prepares_and_trains_on_a_cpu(tmp_path):
     places = {f"LENSDET_{name}": str(tmp_path / name.lower()) for name in ("BUILD", "RESULTS", "FIGURES")}
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     more = {"PROFILE": "smoke", "JOBS": "2", "OUT": str(tmp_path / "out"), "PATH": path, "PYTHONPATH": str(ROOT),

@@ -91,18 +91,18 @@ def committed_files():
     return set(filter(None, listed.stdout.split("\0")))
 
 
-def test_every_folder_of_results_is_listed_here():
+def test_every_committed_folder_of_results_is_listed_in_this_file():
     there = {"/".join(path.split("/")[:2]) for path in committed_files() if not path.startswith(f"{LARGE}/")}
     assert {frozen_sets.large_folder(parameters.resolve({"profile": p})).name for p in profiles.BEST} == {LARGE}
     assert there == {*RUNS, *(f"{profile}/{name}" for profile, name in TRUTH.items()), FRESH, REAL}
 
 
-def test_each_is_found_by_its_name(committed):
+def test_each_folder_of_results_is_found_by_its_name(committed):
     assert folders_not_found() == []
 
 
 @pytest.mark.parametrize("folder", RUNS)
-def test_its_runs_are_those_it_is_named_for(folder, committed):
+def test_runs_of_each_committed_folder_match_its_name(folder, committed):
     """`runs.all_runs` compares what a run says of itself with what is looked for, and its sums."""
     p, experiment = resolved(folder), Path(folder).name.rpartition("-")[0]
     runs = results.all_runs(p, experiment, p.survey_key())
@@ -116,7 +116,7 @@ def test_its_runs_are_those_it_is_named_for(folder, committed):
         assert len(logits) == 2 * p.frozen_size
 
 
-def test_the_independent_set_is_that_of_the_finders_in_weights():
+def test_committed_independent_test_set_is_of_the_finders_in_weights():
     finders = found_by("scores.h5", FRESH)["finders"]
     assert finders == {name: weights.load(name).digest for name in finders}
 
@@ -165,7 +165,7 @@ def later(monkeypatch):
     return monkeypatch
 
 
-def test_a_parameter_that_is_added_renames_nothing(later, committed):
+def test_a_new_parameter_renames_no_folder_of_results(later, committed):
     later.setattr(
         parameters,
         "ADDED_LATER",
@@ -179,7 +179,7 @@ def test_a_parameter_that_is_added_renames_nothing(later, committed):
 
 
 @pytest.mark.parametrize("name", ["wobble", "ghosts", "dropout", "holes"])
-def test_one_that_keys_are_not_told_of_would(later, committed, name):
+def test_an_unregistered_new_parameter_would_rename_folders(later, committed, name):
     known = parameters.ADDED_LATER | {"wobble": 0.0, "ghosts": [0, 0], "dropout": 0.0, "holes": False}
     known.pop(name)
     later.setattr(parameters, "ADDED_LATER", known)
@@ -187,7 +187,7 @@ def test_one_that_keys_are_not_told_of_would(later, committed, name):
 
 
 @pytest.mark.parametrize("given", [{"wobble": 0.1}, {"ghosts": (0, 1)}, {"dropout": 0.5}])
-def test_another_value_has_another_name(later, committed, given):
+def test_another_value_of_a_new_parameter_has_another_folder(later, committed, given):
     later.setattr(
         parameters,
         "ADDED_LATER",

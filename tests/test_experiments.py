@@ -6,7 +6,7 @@ from lensdet.network.checkpoints import SELECTORS
 from lensdet.parameters import LOSSES
 
 
-def test_every_experiment_is_made_of_networks():
+def test_every_experiment_has_a_loss_or_known_member_networks():
     for name, experiment in experiments.EXPERIMENTS.items():
         assert experiment.name == name
         if experiment.kind in ("network", "segmented network"):
@@ -19,7 +19,7 @@ def test_every_experiment_is_made_of_networks():
     assert experiments.ENSEMBLES["IDE_6"].losses == sorted(LOSSES)
 
 
-def test_the_tables_of_the_thesis_are_those_of_the_registry():
+def test_rows_of_the_thesis_tables_equal_the_registered_experiments():
     tables = thesis.TABLE_5_1, thesis.TABLE_5_2, thesis.TABLE_5_3
     kinds = experiments.NETWORKS, experiments.ENSEMBLES, experiments.SEGMENTED
     for table, own in zip(tables, kinds, strict=True):
@@ -27,7 +27,7 @@ def test_the_tables_of_the_thesis_are_those_of_the_registry():
     assert experiments.INPUT_DEPENDENT == ("IDE_6", "IDE_3")
 
 
-def test_names_are_told_apart_by_what_they_are():
+def test_baseline_names_give_kind_and_size():
     kinds = {"mean of 6": ("mean", 6), "oracle of 3": ("oracle", 3), "3 runs of F_1 Soft loss": ("same loss", 3),
              "single runs of Binary Cross Entropy": ("same loss", 1)}  # fmt: skip
     for name, (kind, size) in kinds.items():

@@ -22,18 +22,18 @@ from lensdet.profiles import PROFILES
 FILES = sorted((Path(__file__).parents[1] / "params").rglob("*.yaml"))
 
 
-def test_defaults_then_profile_then_given():
+def test_given_values_override_the_profile_and_the_profile_defaults():
     assert Parameters().chunks == 8000  # the thesis' value
     assert resolve({"profile": "thesis"}).chunks == 8000
     assert resolve({"profile": "smoke"}).chunks == PROFILES["smoke"]["chunks"]
     assert resolve({"profile": "smoke", "chunks": 5}).chunks == 5
 
 
-def test_without_a_profile_it_is_quick():
+def test_the_default_profile_is_quick():
     assert resolve({}) == resolve({"profile": "quick"}) == resolve(PROFILES["quick"])
 
 
-def test_a_notebook_gives_what_is_typed_or_injected():
+def test_notebook_parameters_are_typed_or_injected_values():
     cell = {"profile": "smoke", "experiments": None, "beta": 0.5, "chunks": None}
     assert from_notebook(cell).beta == 0.5
     assert from_notebook(cell).chunks == PROFILES["smoke"]["chunks"]  # None: the profile decides
@@ -50,7 +50,7 @@ def test_profiles_are_valid(profile):
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_parameter_files_resolve(path):
+def test_every_parameter_file_is_valid(path):
     resolve(yaml.safe_load(path.read_text()))
 
 
@@ -78,13 +78,13 @@ def test_text_from_yaml_is_read_as_a_number():
         ({"beta": -1, "chunks": 0}, ["'beta'", "'chunks'"]),
     ],
 )
-def test_what_is_wrong_is_said(given, words):
+def test_errors_of_wrong_parameters_say_what_is_wrong(given, words):
     with pytest.raises(ParameterError) as error:
         resolve(given)
     assert [word for word in words if word not in str(error.value)] == []
 
 
-def test_an_experiment_may_have_its_own_beta():
+def test_an_experiment_can_have_its_own_beta():
     p = resolve({"experiments": "bce, fbeta:0.5, focal", "beta": 0.3})
     assert p.experiments == ("bce", "fbeta:0.5", "focal")
     assert p.loss("fbeta:0.5") == {"name": "fbeta", "beta": 0.5} and p.loss("fbeta") == {"name": "fbeta", "beta": 0.3}
@@ -102,12 +102,12 @@ def test_a_loss_has_its_own_parameters_and_no_others(name):
     assert changed == {"focal" if name == "focal_gamma" else "sigmoid_f1"}
 
 
-def test_parameters_do_not_change():
+def test_resolved_parameters_are_immutable():
     with pytest.raises(ValidationError):
         resolve({}).beta = 2
 
 
-def test_beta_matters_to_the_soft_loss_that_has_one():
+def test_beta_changes_only_the_name_of_the_soft_f_beta_experiment():
     a, b = resolve({"beta": 0.17}), resolve({"beta": 1})
     for loss in LOSSES:
         assert (a.experiment_name(loss, "key") == b.experiment_name(loss, "key")) == (loss != "fbeta")
@@ -116,17 +116,17 @@ def test_beta_matters_to_the_soft_loss_that_has_one():
 @pytest.mark.parametrize(
     "given", [{"runs": 2}, {"workers": 3}, {"experiments": ["bce"]}, {"on_bad": "raise"}, {"data_seed": 5}]
 )
-def test_what_does_not_decide_a_result_is_not_in_its_name(given):
+def test_parameters_that_change_no_result_leave_the_run_name(given):
     # the data seed is part of the data's key
     assert resolve(given).experiment_name("bce", "key") == resolve({}).experiment_name("bce", "key")
 
 
-def test_the_profile_names_no_experiment():
+def test_run_name_does_not_depend_on_the_profile_name():
     same = resolve({**resolve({"profile": "quick"}).model_dump(), "profile": "lite"})
     assert same.experiment_name("bce", "key") == resolve({"profile": "quick"}).experiment_name("bce", "key")
 
 
-def test_a_rate_for_each_loss(monkeypatch):
+def test_each_loss_can_have_its_own_learning_rate(monkeypatch):
     monkeypatch.setitem(PROFILES, "smoke", PROFILES["smoke"] | {"learning_rates": {"fbeta": 3e-4}})
     p = resolve({"profile": "smoke"})
     assert (p.rate("bce"), p.rate("fbeta"), p.rate("IDE_3")) == (p.learning_rate, 3e-4, p.learning_rate)
@@ -141,43 +141,43 @@ def test_a_rate_for_each_loss(monkeypatch):
 
 
 @pytest.mark.parametrize("given", [{"batch_norm_images": 100}, {"batch_norm_images": 4096}, {"width": 4}])
-def test_what_cannot_be_trained_is_refused(given):
+def test_parameters_that_cannot_be_trained_are_refused(given):
     with pytest.raises(ParameterError, match=next(iter(given))):
         resolve(given)
 
 
 @pytest.mark.parametrize("given", [{"seed": 1}, {"width": 8}, {"interpolation": "nearest"}, {"chunks": 3}])
-def test_what_decides_a_result_is_in_its_name(given):
+def test_parameters_that_change_a_result_change_the_run_name(given):
     names = {resolve(given).experiment_name("bce", "key"), resolve({}).experiment_name("bce", "key")}
     assert len(names) == 2
     assert resolve(given).experiment_name("bce", "key") != resolve(given).experiment_name("bce", "other")
 
 
-def test_the_same_values_have_the_same_name_however_they_are_written():
+def test_equal_values_give_the_same_run_name_however_written():
     names = {resolve({"zoom": zoom}).experiment_name("f1", "key") for zoom in [(1, 1.05), [1.0, 1.05], ["1", "1.05"]]}
     assert len(names) == 1
     assert next(iter(names)).startswith("f1-")
 
 
-def test_the_survey_key_follows_the_survey():
+def test_survey_key_changes_with_survey_parameters_only():
     key = resolve({}).survey_key()
     assert key == resolve({"seed": 3, "runs": 1, "beta": 2}).survey_key()
     assert key != resolve({"hardness": 0.6}).survey_key() != resolve({"data_seed": 1}).survey_key()
 
 
-def test_data_is_an_absolute_path(tmp_path, monkeypatch):
+def test_data_folder_becomes_an_absolute_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert resolve({"data": "stamps"}).data == tmp_path.resolve() / "stamps"
     assert resolve({}).data is None
 
 
-def test_the_table_has_every_parameter():
+def test_parameter_table_has_every_parameter():
     rows = markdown_table().splitlines()
     assert len(rows) == 2 + len(Parameters.model_fields)
     assert len({row.count("|") for row in rows if "data" not in row}) == 1
 
 
-def test_segmentation():
+def test_segmentation_settings_and_not_their_preset_name_a_run():
     """Nothing is named otherwise without it; with it, by its settings and not by the preset they come from."""
     plain = resolve({})
     assert plain.maxtree() is None and "segmentation" not in plain.experiment("bce", "0123abcd")
@@ -192,7 +192,7 @@ def test_segmentation():
     assert text.experiment("bce", "0123abcd") == json.loads(json.dumps(text.experiment("bce", "0123abcd")))
 
 
-def test_committed_runs_are_found():
+def test_committed_runs_of_the_quick_profile_are_found():
     """The folders in results/ are those that the profile quick looks for."""
     results = Path(__file__).parents[1] / "results" / "quick"
     key = next(results.glob("truth-*")).name.removeprefix("truth-")

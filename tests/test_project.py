@@ -42,7 +42,7 @@ def test_runtime_dependencies_have_lower_bounds_only():
         assert {specifier.operator for specifier in requirement.specifier} == {">="}, requirement
 
 
-def test_what_is_imported_is_declared():
+def test_every_imported_package_is_a_declared_dependency():
     optional = {"jax"}  # the second backend
     imported = set()
     for path in (ROOT / "lensdet").rglob("*.py"):
@@ -56,7 +56,7 @@ def test_what_is_imported_is_declared():
         assert {canonicalize_name(name) for name in distributions[module]} & names(RUNTIME), module
 
 
-def test_environment_is_a_thin_shell():
+def test_conda_environment_only_installs_the_package_by_pip():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     assert environment["name"] == PROJECT["name"]
     *conda, pip = environment["dependencies"]
@@ -68,20 +68,20 @@ def test_environment_is_a_thin_shell():
     assert names(map(Requirement, others)) <= names(dev)
 
 
-def test_lock_has_exact_versions_and_no_places(lock):
+def test_lock_file_has_exact_versions_and_no_urls(lock):
     for requirement in lock:
         assert requirement.url is None
         assert [specifier.operator for specifier in requirement.specifier] == ["=="]
 
 
-def test_lock_agrees_with_the_lower_bounds(lock):
+def test_lock_file_agrees_with_the_lower_bounds(lock):
     locked = {canonicalize_name(requirement.name): requirement for requirement in lock}
     for requirement in RUNTIME:
         (specifier,) = locked[canonicalize_name(requirement.name)].specifier
         assert specifier.version in requirement.specifier, requirement
 
 
-def test_lock_covers_all_that_the_runtime_needs(lock):
+def test_lock_file_covers_all_runtime_dependencies(lock):
     here = names(requirement for requirement in lock if not requirement.marker or requirement.marker.evaluate())
     todo, done = list(RUNTIME), set()
     while todo:
@@ -98,7 +98,7 @@ def test_lock_covers_all_that_the_runtime_needs(lock):
     assert {name for name, *_ in done} - here == set()
 
 
-def test_versions_agree():
+def test_versions_of_package_extension_and_citation_agree():
     assert json.loads((EXTENSION / "package.json").read_text())["version"] == PROJECT["version"]
     assert str(yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"]) == PROJECT["version"]
     assert f"## [{PROJECT['version']}]" in (ROOT / "CHANGELOG.md").read_text()
@@ -121,7 +121,7 @@ def test_extension_opens_numbered_scripts_only():
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="no Node.js to parse the extension with")
-def test_extension_is_javascript():
+def test_extension_parses_as_javascript():
     subprocess.run(["node", "--check", EXTENSION / "static" / "remoteEntry.js"], check=True)
 
 
@@ -131,7 +131,7 @@ def test_continuous_integration_runs_the_readme_command():
     assert "pip install tox" in script.read_text()
 
 
-def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
+def test_python_code_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     """In the order in which it stands there, with the profile smoke in the place of quick."""
     monkeypatch.setenv("LENSDET_RESULTS", str(tmp_path))
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
@@ -144,7 +144,7 @@ def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     assert namespace["loss"].beta == 0.17 and namespace["scores"].logits.shape == (1, 48)
 
 
-def test_public_names_are_there_and_an_editor_sees_them():
+def test_public_names_exist_and_are_visible_to_editors():
     """What is imported for type checkers alone is what is loaded when it is used."""
     code = ast.parse((ROOT / "lensdet" / "__init__.py").read_text())
     (seen,) = [

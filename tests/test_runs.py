@@ -58,7 +58,7 @@ def write_run(p, loss, run, best=1.0):
 # ---- atomic writes
 
 
-def test_atomic_makes_folders_and_replaces(tmp_path):
+def test_atomic_write_makes_folders_and_replaces_the_file(tmp_path):
     path = tmp_path / "a" / "b.txt"
     for text in ("first", "second"):
         with storage.atomic(path) as beside:
@@ -71,7 +71,7 @@ def test_atomic_makes_folders_and_replaces(tmp_path):
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_atomic_leaves_nothing_behind(tmp_path, error):
+def test_a_failed_atomic_write_leaves_the_old_file_only(tmp_path, error):
     path = tmp_path / "b.txt"
     path.write_text("old")
     with pytest.raises(error), storage.atomic(path) as beside:
@@ -82,7 +82,7 @@ def test_atomic_leaves_nothing_behind(tmp_path, error):
 
 
 @pytest.mark.parametrize("write", [storage.write_json, storage.write_csv, runs.write_logits])
-def test_no_half_file(tmp_path, write):
+def test_writers_leave_no_half_written_file(tmp_path, write):
     broken = {
         storage.write_json: ({"fine": 1, "not JSON": object()},),
         storage.write_csv: ("no data frame",),
@@ -96,7 +96,7 @@ def test_no_half_file(tmp_path, write):
 # ---- round trips
 
 
-def test_floats_come_back_exactly(tmp_path):
+def test_floats_written_to_csv_are_read_back_exactly(tmp_path):
     rng = np.random.default_rng(0)
     values = np.concatenate([rng.normal(size=50) * 10.0 ** rng.integers(-300, 300, 50), [0.1, 1 / 3, 5e-324, np.nan]])
     frame = pd.DataFrame({"chunk": np.arange(len(values)), "loss": values})
@@ -110,7 +110,7 @@ def test_floats_come_back_exactly(tmp_path):
     assert (tmp_path / "a.json").read_text().endswith("\n")
 
 
-def test_logits_come_back_exactly(here, smoke):
+def test_written_logits_are_read_back_exactly(here, smoke):
     folder = write_run(smoke, "bce", 3)
     labels, logits = Run(folder).logits("code_loss", "test")
     assert labels.dtype == logits.dtype == np.float32
@@ -124,11 +124,11 @@ def test_logits_come_back_exactly(here, smoke):
 
 
 def seal(folder):
-    with storage.sealing(*(f for f in folder.iterdir() if f.name != storage.SUMS)):
+    with storage.with_checksum(*(f for f in folder.iterdir() if f.name != storage.SUMS)):
         pass
 
 
-def test_sums_are_those_of_sha256sum(here, smoke):
+def test_checksums_agree_with_sha256sum(here, smoke):
     folder = write_run(smoke, "bce", 1)
     seal(folder)
     check = ["sha256sum", "-c", "--strict", storage.SUMS]
@@ -146,7 +146,7 @@ def test_sums_are_those_of_sha256sum(here, smoke):
         ("parameters.json", lambda folder, p: runs.complete_runs(p, "bce", KEY)),
     ],
 )
-def test_a_result_that_differs_from_its_sum_is_not_used(here, smoke, name, load):
+def test_a_result_that_differs_from_its_checksum_is_not_used(here, smoke, name, load):
     folder = write_run(smoke, "bce", 1)
     storage.write_json(folder / "provenance.json", {"seconds": 1})
     seal(folder)
@@ -158,23 +158,23 @@ def test_a_result_that_differs_from_its_sum_is_not_used(here, smoke, name, load)
         load(folder, smoke)
 
 
-def test_what_is_written_again_or_interrupted_does_not_differ_from_its_sum(tmp_path):
+def test_a_rewritten_or_interrupted_result_keeps_no_wrong_checksum(tmp_path):
     one, other = tmp_path / "one.csv", tmp_path / "other.csv"
     other.write_text("other")
-    with storage.sealing(one):
+    with storage.with_checksum(one):
         one.write_text("first")
     seal(tmp_path)
-    with storage.sealing(one):
+    with storage.with_checksum(one):
         one.write_text("second")
-        assert storage.checked(one) == one  # a reader at that moment
-    with pytest.raises(KeyboardInterrupt), storage.sealing(one):
+        assert storage.verified(one) == one  # a reader at that moment
+    with pytest.raises(KeyboardInterrupt), storage.with_checksum(one):
         one.write_text("third")
         raise KeyboardInterrupt
-    assert storage.checked(one).read_text() == "third"  # not listed
+    assert storage.verified(one).read_text() == "third"  # not listed
     assert [line.split()[1] for line in (tmp_path / storage.SUMS).read_text().splitlines()] == ["other.csv"]
 
 
-def test_committed_results_have_their_sums():
+def test_committed_results_match_their_checksums():
     """Each file of results/ in git is in its folder's sums, and is what they say."""
     listed = subprocess.run(["git", "-C", ROOT, "ls-files", "-z", "results"], capture_output=True, text=True)
     files = [ROOT / name for name in listed.stdout.split("\0") if name]
@@ -184,13 +184,13 @@ def test_committed_results_have_their_sums():
     named = {folder / line.split()[1] for folder, path in sums.items() for line in path.read_text().splitlines()}
     assert named == {path for path in files if path.name not in (storage.SUMS, "README.md")}
     for path in named:
-        storage.checked(path)
+        storage.verified(path)
 
 
 # ---- whose run it is
 
 
-def test_the_folder_says_what_is_in_it(here, smoke):
+def test_run_folder_is_named_by_profile_experiment_and_run(here, smoke):
     folder = runs.run_folder(smoke, "fbeta", 3, KEY)
     assert folder == here / "smoke" / smoke.experiment_name("fbeta", KEY) / "run_03"
     assert folder.parent.name.startswith("fbeta-")
@@ -207,7 +207,7 @@ def test_only_complete_runs_count(here, smoke):
         Run(folders[1]).logits("loss", "test")
 
 
-def test_another_hash_is_never_loaded(here, smoke):
+def test_runs_of_other_parameters_or_data_are_never_loaded(here, smoke):
     write_run(smoke, "fbeta", 1)
     for given in ({"beta": 0.5}, {"seed": 1}, {"width": 16}, {"momentum": 0.99}, {"zoom": (1.0, 1.1)}):
         other = parameters.resolve({**smoke.model_dump(), **given})
@@ -225,7 +225,7 @@ def test_another_hash_is_never_loaded(here, smoke):
         ({"added": 1}, "added differ"),
     ],
 )
-def test_what_differs_is_named(here, smoke, change, words):
+def test_a_run_that_differs_names_the_differing_parameters(here, smoke, change, words):
     folder = write_run(smoke, "bce", 1)
     Run(folder).check(smoke, "bce", 1, KEY)
     found = json.loads((folder / "parameters.json").read_text())
@@ -234,7 +234,7 @@ def test_what_differs_is_named(here, smoke, change, words):
         runs.complete_runs(smoke, "bce", KEY)
 
 
-def test_a_missing_parameter_differs_too(here, smoke):
+def test_a_run_that_lacks_a_parameter_is_refused(here, smoke):
     folder = write_run(smoke, "bce", 1)
     found = json.loads((folder / "parameters.json").read_text())
     del found["patience"]
@@ -244,7 +244,7 @@ def test_a_missing_parameter_differs_too(here, smoke):
 
 
 @pytest.mark.parametrize("best, median", [([3.0], 1), ([3.0, 1.0], 2), ([3.0, 1.0, 2.0], 3), ([4.0, 1.0, 3.0, 2.0], 4)])
-def test_median_run(here, smoke, best, median):
+def test_median_run_is_that_of_the_median_validation_loss(here, smoke, best, median):
     several = [Run(write_run(smoke, "bce", run, value)) for run, value in enumerate(best, 1)]
     assert runs.median_run(several).number == median
 
@@ -252,7 +252,7 @@ def test_median_run(here, smoke, best, median):
 # ---- places and provenance
 
 
-def test_root(tmp_path, monkeypatch):
+def test_root_is_the_clone_of_the_working_folder_or_lensdet_root(tmp_path, monkeypatch):
     monkeypatch.delenv("LENSDET_ROOT", raising=False)
     for part in ("notebooks", "lensdet"):
         (tmp_path / "clone" / part).mkdir(parents=True)
@@ -271,7 +271,7 @@ PLACES = {"RESULTS": storage.results_dir, "BUILD": storage.build_dir, "FIGURES":
 
 
 @pytest.mark.parametrize("name", PLACES)
-def test_folders_can_be_moved(tmp_path, monkeypatch, name):
+def test_output_folders_follow_environment_variables(tmp_path, monkeypatch, name):
     monkeypatch.setenv(f"LENSDET_{name}", str(tmp_path / "x"))
     assert PLACES[name]() == tmp_path / "x"
     monkeypatch.delenv(f"LENSDET_{name}")
@@ -280,7 +280,7 @@ def test_folders_can_be_moved(tmp_path, monkeypatch, name):
 
 
 @pytest.mark.parametrize("name", PLACES)
-def test_without_the_repository_folders_lie_in_the_current_one(outside, monkeypatch, name):
+def test_without_the_repository_output_goes_to_the_current_folder(outside, monkeypatch, name):
     monkeypatch.setenv(f"LENSDET_{name}", str(outside / "x"))
     assert PLACES[name]() == outside / "x"
     monkeypatch.delenv(f"LENSDET_{name}")
@@ -289,7 +289,7 @@ def test_without_the_repository_folders_lie_in_the_current_one(outside, monkeypa
         storage.root()
 
 
-def test_without_the_repository_all_that_needs_none_works(outside):
+def test_an_installed_package_works_outside_the_repository(outside):
     subprocess.run(["git", "init", "-q"], check=True)
     words = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "core.hooksPath=/dev/null", "commit", "--allow-empty"]
     subprocess.run(["git", *words, "-qm", "a"], check=True)
@@ -298,28 +298,28 @@ def test_without_the_repository_all_that_needs_none_works(outside):
     p = parameters.resolve({})
     assert storage.real_stamps(p) == outside.parent / "shared" / "data" / "cutouts"
     assert runs.run_folder(p, "bce", 1, KEY).is_relative_to(outside / "results" / "quick")
-    with storage.sealing(outside / "kept.csv"):
+    with storage.with_checksum(outside / "kept.csv"):
         (outside / "kept.csv").write_text("x")
-    assert storage.checked(outside / "kept.csv") and (outside / "build" / "sums.lock").exists()
+    assert storage.verified(outside / "kept.csv") and (outside / "build" / "sums.lock").exists()
     assert style.folder(p) == outside / "figures" / "quick"
     ranked = parameters.resolve({"survey": outside / "mine"})
     assert ranking.output_folder(ranked) == outside / "build" / "candidates" / "mine"
 
 
 @pytest.mark.parametrize(("command", "arguments"), [(drawing, ["--list"]), (paper, ["--as-is"])])
-def test_what_draws_all_notebooks_says_that_it_needs_the_repository(outside, capsys, command, arguments):
+def test_draw_and_paper_commands_need_the_repository(outside, capsys, command, arguments):
     with pytest.raises(SystemExit) as end:
         command.main(arguments)
     assert end.value.code == 2 and "set LENSDET_ROOT" in capsys.readouterr().err
 
 
-def test_real_stamps(tmp_path, monkeypatch):
+def test_real_stamps_folder_is_shared_data_unless_given(tmp_path, monkeypatch):
     monkeypatch.setenv("LENSDET_ROOT", str(tmp_path / "clone"))
     assert storage.real_stamps(parameters.resolve({})) == tmp_path / "shared" / "data" / "cutouts"
     assert storage.real_stamps(parameters.resolve({"real_stamps": str(tmp_path)})) == tmp_path
 
 
-def test_commit(tmp_path, monkeypatch):
+def test_commit_is_the_short_hash_with_a_plus_if_changed(tmp_path, monkeypatch):
     monkeypatch.setenv("LENSDET_ROOT", str(tmp_path))
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert runs.commit() is None
@@ -335,7 +335,7 @@ def test_commit(tmp_path, monkeypatch):
     assert runs.commit() == head[:12] + "+"
 
 
-def test_provenance_can_be_written(tmp_path, monkeypatch):
+def test_provenance_has_versions_backend_and_device(tmp_path, monkeypatch):
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
     storage.write_json(tmp_path / "provenance.json", runs.provenance())
     found = json.loads((tmp_path / "provenance.json").read_text())
@@ -343,7 +343,7 @@ def test_provenance_can_be_written(tmp_path, monkeypatch):
     assert found["backend"] and found["device"] and found["python"] and found["onednn"] == "0"
 
 
-def test_a_table_that_is_kept_is_made_once(tmp_path):
+def test_a_kept_table_is_made_once_and_refused_if_changed(tmp_path):
     """Floats and all; and where it was changed since it is not used."""
     table = pd.DataFrame({"x": np.random.default_rng(0).random(50) / 3, "n": range(50)})
     path, made = tmp_path / "kept" / "table.csv", []
@@ -354,17 +354,17 @@ def test_a_table_that_is_kept_is_made_once(tmp_path):
 
     for _ in range(2):
         pd.testing.assert_frame_equal(storage.kept_table(path, make), table, check_exact=True)
-    assert made == [1] and storage.checked(path) == path
+    assert made == [1] and storage.verified(path) == path
     path.write_text(path.read_text().replace("0.", "0.9", 1))
     with pytest.raises(ValueError, match=r"table.csv: changed or damaged"):
         storage.kept_table(path, make)
 
 
-def test_sums_of_files_that_are_written_at_once_are_all_there(tmp_path, monkeypatch):
+def test_checksums_of_files_written_at_once_are_all_recorded(tmp_path, monkeypatch):
     monkeypatch.setenv("LENSDET_BUILD", str(tmp_path / "build"))
 
     def write(name):
-        with storage.sealing(tmp_path / name):
+        with storage.with_checksum(tmp_path / name):
             (tmp_path / name).write_text(name)
 
     with ThreadPoolExecutor(8) as pool:

@@ -92,7 +92,7 @@ def pixels(smoke):
     return np.array([simulation.render("lrg", 700 + i, smoke)[0] for i in range(6)])
 
 
-def test_the_wheel_has_all_of_the_package_and_the_finders(wheel):
+def test_the_wheel_has_the_whole_package_and_the_finders(wheel):
     there = sums(wheel)
     if (ROOT / ".git").exists():
         tracked = call("git", "-C", ROOT, "ls-files", "-z", "lensdet", "weights").strip("\0").split("\0")
@@ -106,7 +106,7 @@ def test_the_wheel_has_all_of_the_package_and_the_finders(wheel):
         assert there[f"lensdet/finders/{path.name}"] == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_an_archive_of_the_source_makes_the_same_wheel(wheel, tmp_path):
+def test_a_source_archive_builds_the_same_wheel(wheel, tmp_path):
     """``python -m build`` makes a wheel so."""
     environment = os.environ
     if not importlib.util.find_spec("hatchling"):
@@ -117,7 +117,7 @@ def test_an_archive_of_the_source_makes_the_same_wheel(wheel, tmp_path):
     assert sums(build(archive, tmp_path / "again")) == sums(wheel)
 
 
-def test_its_finder_scores_as_that_of_the_repository(installed, outside, pixels):
+def test_installed_finder_scores_like_that_of_the_repository(installed, outside, pixels):
     np.save("pixels.npy", pixels)
     call(sys.executable, "-c", SCORE, installed)
     own, found = finders.load(ROOT / "weights" / "bce.h5").score(pixels), np.load("logits.npy")
@@ -125,7 +125,7 @@ def test_its_finder_scores_as_that_of_the_repository(installed, outside, pixels)
     np.testing.assert_allclose(found, own, rtol=0, atol=1e-4 * np.abs(own).max())  # float32 sums, in another order
 
 
-def test_it_ranks_a_survey(outside, pixels):
+def test_installed_package_ranks_a_survey(outside, pixels):
     for i, stamp in enumerate(pixels):
         stamps.write_stamp(outside.parent / "mine" / f"{i}.fits", stamp)
     given = ["-p", "survey", outside.parent / "mine", "-p", "pixel_scale", "0.2", "-p", "workers", "1"]
@@ -136,7 +136,7 @@ def test_it_ranks_a_survey(outside, pixels):
     assert "Lens candidates: mine" in (folder / "page" / "index.html").read_text()
 
 
-def test_it_trains(outside):
+def test_installed_package_trains(outside):
     given = {"profile": "smoke", "experiments": "bce", "runs": 1, "workers": 1}
     call(sys.executable, "-m", "lensdet", "train", *[word for item in given.items() for word in ("-p", *item)])
     (run,) = (outside.parent / "kept" / "smoke").glob("bce-*/run_01")
@@ -146,7 +146,7 @@ def test_it_trains(outside):
     assert sorted(path.name for path in outside.iterdir()) == ["build"]  # the survey that it was trained on
 
 
-def test_papermill_reads_scripts_and_checks_parameters(installed, outside):
+def test_installed_papermill_engine_reads_scripts_and_parameters(installed, outside):
     Path("mine.py").write_text(NOTEBOOK)
     command = [sys.executable, "-m", "papermill", "mine.py", "out.ipynb", "--no-progress-bar", "-p"]
     call(*command, "runs", "3")
@@ -156,6 +156,6 @@ def test_papermill_reads_scripts_and_checks_parameters(installed, outside):
 
 
 @pytest.mark.parametrize("command", ["draw", "paper"])
-def test_what_needs_the_repository_says_so(outside, command):
+def test_installed_draw_and_paper_commands_need_the_repository(outside, command):
     done = subprocess.run([sys.executable, "-m", "lensdet", command], capture_output=True, text=True)
     assert done.returncode == 2 and "set LENSDET_ROOT" in done.stderr and "Traceback" not in done.stderr

@@ -35,14 +35,14 @@ def stages(model: Model) -> list[list[list[layers.Layer]]]:
     return [list(stage) for _, stage in groupby(parts, lambda part: (type(part[-1]), part[-1].output.shape))]
 
 
-def words(layer: layers.Layer) -> str:
+def describe(layer: layers.Layer) -> str:
     """What a layer does, with its numbers, or its name."""
     return WORDS.get(type(layer).__name__, "{name}").format(**layer.get_config()).replace(", stride 1", "")
 
 
 def sized(layer: layers.Layer) -> str:
     """A layer, and the pixels and channels that it hands on, such as sum add_1: 26 × 26 × 64."""
-    return f"{words(layer)}: {' × '.join(str(n) for n in layer.output.shape[1:])}"
+    return f"{describe(layer)}: {' × '.join(str(n) for n in layer.output.shape[1:])}"
 
 
 def box(axis, x, y, text, colour, *before):
@@ -57,7 +57,7 @@ def box(axis, x, y, text, colour, *before):
 
 def draw(axis, start, part, right, step, between):
     """Draw a part of the network: its layers to the right, a skip connection straight down.  Returns its last box."""
-    texts = [words(layer) for layer in part[:-1]]
+    texts = [describe(layer) for layer in part[:-1]]
     skip = next((text for text in texts if text.startswith("1 × 1 ")), "identity")
     branch = between.join(text for text in texts if text != skip).replace(", batch", "\nbatch")
     x, y = start.get_position()

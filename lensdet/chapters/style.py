@@ -59,7 +59,7 @@ def save(figure, name, parameters, formats=FORMATS):
     name = name if isinstance(name, str) else name.__name__.replace("figure", "fig", 1)
     for suffix in formats:
         write(figure, folder(parameters) / f"{name}.{suffix}")
-    storage.tell(drawn=[f"{name}.{suffix}" for suffix in formats])
+    storage.register_outputs(drawn=[f"{name}.{suffix}" for suffix in formats])
 
 
 def write(figure, path):
@@ -84,7 +84,7 @@ def save_table(table, name, parameters, readable=None, runs=None, hardware=None)
     for suffix, text in ((".md", f"{shown.to_markdown(index=index)}\n\n*{words}*"), (".tex", latex)):
         with storage.atomic(folder(parameters) / f"{name}{suffix}") as beside:
             beside.write_text(text + "\n")
-    storage.tell(drawn=[f"{name}{suffix}" for suffix in (".csv", ".md", ".tex")])
+    storage.register_outputs(drawn=[f"{name}{suffix}" for suffix in (".csv", ".md", ".tex")])
 
 
 def provenance(parameters, runs=None, data=None, hardware=None):

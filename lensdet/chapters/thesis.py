@@ -190,7 +190,7 @@ CLAIMS = (
     *_above_all("5.1, 6.1", F_BETA, "precision", NETWORKS),
     *_above_all("5.1, 6.1", F_1, "recall", NETWORKS),
     # Figures 5.1 and 5.2: soft losses push predictions to 0 and 1, so that their curves are flat
-    *(Claim("5.1, 5.6", soft, BCE, "polarised", 1) for soft in (F_BETA, F_1, F_1_DOUBLE)),
+    *(Claim("5.1, 5.6", soft, BCE, "saturated", 1) for soft in (F_BETA, F_1, F_1_DOUBLE)),
     *(Claim("5.1, 5.6", soft, BCE, "f_beta_over_thresholds", -1) for soft in (F_BETA, F_1, F_1_DOUBLE)),
     # what the precision of one and the recall of the other cost
     Claim("5.1, 5.3", F_BETA, BCE, "recall", -1),
@@ -236,5 +236,5 @@ UNPAIRED = (
     Unpaired("5.6", "empty heat maps come from a product of feature maps, and more often from soft losses", "03"),
     Unpaired("5.3, 6.1", "low alpha and a small area above the noise explain most misses, Einstein radii fewer", "04"),
     Unpaired("5.3", "no lens is missed above an area of 0.043 (BCE), 0.074 (F_beta) and 0.017 (F_1)", "04"),
-    Unpaired("5.6", "the bumps in the curves of NM_3 and NM_6 come from weighing members that are polarised", "05"),
+    Unpaired("5.6", "the bumps in the curves of NM_3 and NM_6 come from weighing members that are saturated", "05"),
 )

@@ -161,7 +161,7 @@ def evaluate(
     Raises
     ------
     ValueError
-        If a logit is not a number.
+        If a logit is NaN.
     """
     if np.isnan(logits).any():
         raise ValueError("logits that are not numbers cannot be evaluated: the training has diverged")

@@ -32,7 +32,7 @@ def collapsed(logits):
     return (accepted == 0) | (accepted == 1)
 
 
-def polarised(logits):
+def saturated(logits):
     """Share of the predictions below 0.01 or above 0.99, of each run (R,)."""
     p = metrics.probability(logits)
     return ((p < 0.01) | (p > 0.99)).mean(-1)

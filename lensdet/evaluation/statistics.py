@@ -27,8 +27,8 @@ class Summary(NamedTuple):
     """A metric over runs."""
 
     mean: float
-    spread: float  # seed spread; not a number for one run
-    low: float  # test-sample interval of the mean; not a number without resamples
+    spread: float  # seed spread; NaN for one run
+    low: float  # test-sample interval of the mean; NaN without resamples
     high: float
     n_runs: int
 
@@ -38,11 +38,11 @@ class Difference(NamedTuple):
 
     mean: float
     seed_spread: float  # of the R differences
-    seed_low: float  # other seeds, these images; not a number where all runs agree
+    seed_low: float  # other seeds, these images; NaN where all runs agree
     seed_high: float
     test_low: float  # other images, these seeds
     test_high: float
-    low: float  # other seeds and other images; not a number where all runs agree
+    low: float  # other seeds and other images; NaN where all runs agree
     high: float
     n_runs: int
     p: float = np.nan  # two-sided, of no difference: below 0.05 where the combined interval of 95 % leaves out 0
@@ -137,7 +137,7 @@ def bootstrap_interval(resampled: ArrayLike, level: float = 0.95) -> tuple[float
     ----------
     resampled : array_like, (R, B)
         A metric of each of R runs on each of B resamples, from `on_resamples`; or the difference of two, which is
-        paired in runs and in images.  A draw that is not a number in some run is left out of all: the interval is that
+        paired in runs and in images.  A draw that is NaN in some run is left out of all: the interval is that
         of test sets on which the metric is defined.
     level : float
         Coverage, in (0, 1).
@@ -164,7 +164,7 @@ def mean_interval(values: NDArray, weights: NDArray) -> tuple[float, float, floa
 
 
 def seed_spread(values: ArrayLike) -> float:
-    """Standard deviation over runs, with n - 1 (the thesis: n); not a number for fewer than two runs."""
+    """Standard deviation over runs, with n - 1 (the thesis: n); NaN for fewer than two runs."""
     return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
 
 
@@ -235,7 +235,7 @@ def paired(
     freedom = (n - 1) * (1 + of_images / of_seeds) ** 2
     quantile = t.ppf((1 + level) / 2, [n - 1, freedom])
     seeds, both = (float(half) for half in quantile * np.sqrt([of_seeds, of_seeds + of_images]))
-    both = float(np.maximum(both, seeds))  # not a number where either is none
+    both = float(np.maximum(both, seeds))  # NaN where either is none
     p = 2 * np.max(t.sf(abs(mean) / np.sqrt([of_seeds, of_seeds + of_images]), [n - 1, freedom]))
     test = bootstrap_interval(resampled, level)
     intervals = (mean - seeds, mean + seeds, *test, mean - both, mean + both)
@@ -246,7 +246,7 @@ def holm(p: ArrayLike) -> NDArray:
     """P-values (m,) of one family of comparisons, adjusted for their number (Holm 1979).
 
     Where they are compared with 0.05, the probability that any of the comparisons without a difference is decided is at
-    most that, whatever they have in common.  What is not a number stays so, and does not count.
+    most that, whatever they have in common.  NaN stays so, and does not count.
     """
     p = np.asarray(p, float)
     order = np.argsort(p)  # numbers first

@@ -240,7 +240,7 @@ def inspected_per_lens(tpr: ArrayLike, fpr: ArrayLike, prior: float) -> NDArray:
 def mixed_fpr(fpr_lrg: ArrayLike, fpr_contaminant: ArrayLike, share: float) -> NDArray:
     """False positive rate where `share` of the non-lenses are contaminants, the others LRGs; arrays broadcast.
 
-    A rate that is not a number does no harm where it has no share.
+    A rate that is NaN does no harm where it has no share.
     """
     fpr_lrg, fpr_contaminant, share = map(np.asarray, (fpr_lrg, fpr_contaminant, share))
     return np.where(share > 0, share * fpr_contaminant, 0) + np.where(share < 1, (1 - share) * fpr_lrg, 0)

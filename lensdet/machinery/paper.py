@@ -141,7 +141,7 @@ def prepare(notebook, profile, page_folder):
             continue
         own = {}
         for output in cell.outputs:
-            for file in map(Path, output.get("data", {}).get(storage.TOLD, {}).get("drawn", [])):
+            for file in map(Path, output.get("data", {}).get(storage.OUTPUTS, {}).get("drawn", [])):
                 own.setdefault(file.stem, {})[file.name] = None  # drawn twice, named once
         every += [(name, label(name)) for name in own]
         for output in cell.outputs:

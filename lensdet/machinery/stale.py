@@ -117,9 +117,11 @@ def added_by(notebook, profile, there):
 
 
 def told(path):
-    """What an executed notebook has told (`storage.tell`): two sets, of files drawn and results kept."""
+    """What an executed notebook has told (`storage.register_outputs`): two sets, of files drawn and results kept."""
     cells = json.loads(path.read_text())["cells"]
-    found = [o["data"][storage.TOLD] for c in cells for o in c.get("outputs", []) if storage.TOLD in o.get("data", {})]
+    found = [
+        o["data"][storage.OUTPUTS] for c in cells for o in c.get("outputs", []) if storage.OUTPUTS in o.get("data", {})
+    ]
     return tuple({name for files in found for name in files.get(kind, [])} for kind in ("drawn", "kept"))
 
 

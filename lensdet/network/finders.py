@@ -117,7 +117,7 @@ def export(folder: Path, path: Path) -> None:
         "temperature": calibration.temperature(labels, logits),
         "made": made,
     }
-    with storage.sealing(path), storage.atomic(path) as beside, h5py.File(beside, "w") as file:
+    with storage.with_checksum(path), storage.atomic(path) as beside, h5py.File(beside, "w") as file:
         for i, array in enumerate(arrays):  # in the order of the network's variables
             file.create_dataset(f"{i:03d}", data=array, track_times=False)
         file.attrs["about"] = json.dumps(about, sort_keys=True)

@@ -306,7 +306,7 @@ def heat_inside(heat, mask, centres):
     Returns
     -------
     float array (N,)
-        Not a number where the map is empty, or hot only in cells that are nearest to no pixel.
+        NaN where the map is empty, or hot only in cells that are nearest to no pixel.
     """
     n = mask.shape[-1]
     nearest = np.abs(np.arange(n)[:, None] - np.asarray(centres)).argmin(1)
@@ -351,7 +351,7 @@ def rank_similarity(a, b):
     Returns
     -------
     float array (N,)
-        Not a number where a map is the same everywhere, as an empty one is.
+        NaN where a map is the same everywhere, as an empty one is.
     """
     ranks = (rankdata(x.reshape(len(x), -1), axis=1) for x in (a, b))
     a, b = (x - x.mean(1, keepdims=True) for x in ranks)

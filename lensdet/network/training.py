@@ -336,7 +336,7 @@ def _finish(p, experiment, run, last, bank, folder, learner, state, masks):
         made["members"] = learner.made_from
     made = {**runs.provenance(), **made}
     files = "parameters.json", "history.csv", "provenance.json", "logits.h5", *beside
-    with storage.sealing(*(folder / name for name in files)):
+    with storage.with_checksum(*(folder / name for name in files)):
         storage.write_csv(folder / "history.csv", pd.DataFrame(state.history))
         storage.write_json(folder / "provenance.json", made)
         runs.write_logits(folder / "logits.h5", logits, {name: rows for name, (_, rows) in sets.items()})

@@ -1,7 +1,7 @@
 """A user's own survey, ranked: stamps in, a list of candidates and a page to look through out.
 
 Stamps are read by worker processes and scored here, in batches: memory does not grow with their number.  Each batch is
-kept when it is done, in a folder named for the job, so that what was interrupted goes on where it was.
+kept when it is done, in a folder named for the job, so that what was interrupted resumes.
 
 `python -m lensdet rank` does what notebook 07 does with a survey, without a notebook.
 """
@@ -361,7 +361,7 @@ def main(arguments=None):
         description="Rank a survey's stamps by how much they look like lenses: a folder of FITS stamps (-p survey "
         "FOLDER), or a catalogue and tiles (-p catalogue FILE -p tiles FILE). Writes ranked.ecsv, ranked.fits, "
         "rejected.csv and page/index.html to -p output FOLDER (default: build/candidates/<survey>). Interrupted, "
-        "it goes on when said again.",
+        "it resumes when run again.",
         epilog="exit status: 0 when every stamp was ranked, 3 when some were left out (rejected.csv says why), 1 when "
         "none could be used or, with -p on_bad raise, at the first that cannot, 2 for a parameter that cannot be",
     )

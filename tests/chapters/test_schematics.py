@@ -34,7 +34,7 @@ def written(figure):
     return [text.get_text() for text in texts(figure)]
 
 
-def test_a_block_can_be_built_from_what_is_drawn_of_it(networks):
+def test_residual_block_rebuilt_from_the_schematic_equals_the_network(networks):
     """Its layers in their order, and its skip connection, give what the network gives."""
     model = networks[16]
     resnet.initialise(model, seed=0, run=1)
@@ -42,19 +42,19 @@ def test_a_block_can_be_built_from_what_is_drawn_of_it(networks):
     parts = [part for stage in schematics.stages(model)[:-1] for part in stage]
     for before, block in itertools.pairwise(parts):
         x, expected = keras.Model(model.input, [before[-1].output, block[-1].output])(stamps)
-        on_skip = [layer for layer in block if schematics.words(layer).startswith("1 × 1 ")]
+        on_skip = [layer for layer in block if schematics.describe(layer).startswith("1 × 1 ")]
         skip = on_skip[0](x) if on_skip else x
         for layer in (layer for layer in block[:-1] if layer not in on_skip):
             x = layer(x)
         assert keras.ops.max(keras.ops.abs(x + skip - expected)) < 1e-5 * keras.ops.max(keras.ops.abs(expected))
 
 
-def test_the_sizes_on_the_way_to_the_probability(networks):
+def test_figure_3_1_has_the_sizes_of_the_feature_maps(networks):
     sizes = [text.rpartition(": ")[2] for text in written(schematics.figure_3_1(networks[64])) if ": " in text]
     assert sizes[1:] == ["101 × 101 × 1", "51 × 51 × 64", *IMAGES, "512", "1", "1"]  # after the title
 
 
-def test_two_blocks(networks):
+def test_figure_3_2_shows_an_identity_and_a_strided_block(networks):
     shown = written(schematics.figure_3_2(networks[64]))
     before = ["batch normalisation", "ReLU"]  # full pre-activation
     for sizes in (("64", "64"), ("128, stride 2", "128")):
@@ -62,7 +62,7 @@ def test_two_blocks(networks):
     assert {"identity", "1 × 1 convolution, 128, stride 2", "sum add_2: 13 × 13 × 128"} <= set(shown)
 
 
-def test_every_layer_is_in_the_architecture(networks):
+def test_figure_4_3_shows_every_layer_with_its_parameters(networks):
     shown = written(schematics.figure_4_3(networks[64]))
     sums = [layer.name for layer in networks[64].layers if layer.name.startswith("add")]
     sizes = [size for size in IMAGES for _ in range(2)]
@@ -81,7 +81,7 @@ def test_every_layer_is_in_the_architecture(networks):
 
 
 @pytest.mark.parametrize("draw", FIGURES, ids=lambda f: f.__name__)
-def test_nothing_overlaps_or_leaves_the_page(draw, networks):
+def test_text_and_boxes_of_schematics_stay_apart_on_the_page(draw, networks):
     narrow, full = (draw(network) for network in networks.values())
     assert written(narrow) != written(full)
     for figure in (narrow, full):
@@ -98,13 +98,13 @@ def test_nothing_overlaps_or_leaves_the_page(draw, networks):
             assert not any(line.intersects_bbox(extent, filled=False) for extent in written_at)
 
 
-def test_the_confusion_matrix_is_that_of_the_thesis():
+def test_table_3_1_is_the_confusion_matrix_of_the_thesis():
     table = schematics.table_3_1().set_index("")
     assert table.loc["predicted positive", "labelled negative"] == "false positive (FP)"
     assert table.to_numpy().diagonal().tolist() == ["true positive (TP)", "true negative (TN)"]
 
 
-def test_all_are_saved_beside_the_others(smoke, tmp_path, monkeypatch):
+def test_schematics_are_saved_in_the_folder_of_the_profile(smoke, tmp_path, monkeypatch):
     monkeypatch.setenv("LENSDET_FIGURES", str(tmp_path))
     schematics.save(smoke)
     names = {f.name for f in (tmp_path / "smoke").iterdir()}

@@ -89,7 +89,7 @@ def shown(figure):
 
 
 @pytest.mark.parametrize("name", DRAW)
-def test_the_same_figure_has_the_same_bytes(here, smoke, name):
+def test_same_figure_gives_same_bytes(here, smoke, name):
     found = []
     for _ in range(2):
         figure = DRAW[name]()
@@ -116,7 +116,7 @@ with style.plt.rc_context(style.STYLE):
 """
 
 
-def test_and_in_another_process(here):
+def test_same_figure_gives_same_bytes_in_another_process(here):
     exec(CURVES, {})
     found = [f.read_bytes() for f in sorted((here / "smoke").iterdir())]
     environment = {**os.environ, "PYTHONHASHSEED": "17"}
@@ -128,7 +128,7 @@ ONE_PANEL = ["f_beta_curves", "roc", "effective", "false_positive_rates", "inspe
 
 
 @pytest.mark.parametrize("name", [*ONE_PANEL, "histograms"])
-def test_both_axes_have_labels(name):
+def test_both_axes_of_every_figure_have_labels(name):
     axes = shown(DRAW[name]())
     assert len(axes) == (1 if name in ONE_PANEL else 2)
     assert all(a.get_ylabel() and (a.get_xlabel() or len(a.get_xticklabels()) == 2) for a in axes)
@@ -140,7 +140,7 @@ def points(axis):
     return np.array([(line.get_xdata()[0], line.get_ydata()[0]) for line in axis.lines if line.get_marker() == "o"])
 
 
-def test_precision_and_recall_at_one_half_and_the_differences():
+def test_precision_recall_figure_shows_points_curves_and_differences():
     left, right = DRAW["precision_recall"]().axes
     expected = [(recall_score(y, z >= 0), precision_score(y, z >= 0)) for y, runs, _ in bold().values() for z in runs]
     np.testing.assert_allclose(points(left), expected)
@@ -154,7 +154,7 @@ def test_precision_and_recall_at_one_half_and_the_differences():
     assert "needs cross-entropy" in loss_figures.precision_recall(bold(), FOREST[:0]).axes[1].texts[0].get_text()
 
 
-def test_roc_is_that_of_scikit_learn():
+def test_roc_figure_equals_scikit_learn():
     (axis,) = shown(DRAW["roc"]())
     y, z = predictions()[ROWS[0]]
     fpr, tpr, _ = roc_curve(y, z[0], drop_intermediate=False)
@@ -163,7 +163,7 @@ def test_roc_is_that_of_scikit_learn():
     np.testing.assert_allclose(curve.get_xdata(), np.maximum(fpr, 0.5 / 30))  # none of 30 is drawn at half of one
 
 
-def test_what_is_inspected_by_plain_loop():
+def test_inspected_per_lens_figure_equals_a_plain_loop():
     (axis,) = shown(DRAW["inspected"]())
     y, z, k = bold()[ROWS[0]]
     everything, seen = axis.lines[:2]
@@ -182,26 +182,26 @@ def test_a_bin_of_a_few_images_is_not_drawn():
     assert [len(axis.lines[1].get_xdata()) for axis in (before, after)] == [1, 2]
 
 
-def test_contaminants_together_are_drawn_where_no_kinds_are_known():
+def test_contaminants_are_drawn_as_one_where_kinds_are_not_known():
     together = FALSE_POSITIVES[FALSE_POSITIVES.kind != "ring"]
     (axis,) = shown(loss_figures.false_positive_rates(together))
     assert [label.get_text() for label in axis.get_xticklabels()] == ["lrg\nn = 9", "contaminant\nn = 9"]
 
 
-def test_a_single_histogram_has_every_image_and_a_round_top():
+def test_single_histogram_counts_every_image_and_ends_at_a_round_top():
     (axis,) = shown(DRAW["histogram"]())
     assert sum(patch.get_height() for patch in axis.patches) == 100
     assert axis.get_ylim()[1] % 10 == 0 and axis.get_xlabel() == "Prediction" and axis.get_ylabel() == "Frequency"
 
 
-def test_all_kinds_have_their_own_place_and_contaminants_together_none():
+def test_false_positive_figure_has_a_place_for_each_known_kind():
     (axis,) = shown(DRAW["false_positive_rates"]())
     assert [label.get_text() for label in axis.get_xticklabels()] == ["lrg\nn = 9", "ring\nn = 9"]
     x = np.concatenate([line.get_xdata() for line in axis.lines if line.get_marker() == "o"])
     assert len(set(x.round(9))) == 4
 
 
-def test_labels_that_are_shared():
+def test_shared_labels_and_legends_are_drawn_once():
     axes = shown(DRAW["distributions"]())
     assert [a.get_xlabel() for a in axes] == ["loss [arcsec]", "a ratio"]
     assert axes[0].get_ylabel() == "density"
@@ -214,7 +214,7 @@ def test_labels_that_are_shared():
     assert all(a.get_title() for a in axes) and all(a.get_xlabel() == "chunk" for a in axes[4:])
 
 
-def test_curves_show_what_scikit_learn_finds():
+def test_f_beta_curves_equal_scikit_learn():
     axis = shown(loss_figures.f_beta_curves(predictions(), 0.17))[0]
     lines = {line.get_linestyle(): line for line in axis.lines if line.get_color() == "blue"}
     labels, logits = predictions()["F_beta Soft Loss"]
@@ -238,7 +238,7 @@ def test_histograms_count_every_image():
         assert "run 1" in axis.get_title() and "beyond 0.01 or 0.99" in axis.get_title()
 
 
-def test_training_curves_are_means_of_the_chunks_that_all_have():
+def test_training_curves_average_the_chunks_that_all_runs_have():
     bold = [line for line in loss_figures.training_curves({"bce": [history(5), history(3, 1)]}).axes[0].lines][-1]
     np.testing.assert_array_equal(bold.get_xdata(), [1, 2, 3])
     expected = (history(5).training_loss[:3] + history(3, 1).training_loss) / 2
@@ -246,7 +246,7 @@ def test_training_curves_are_means_of_the_chunks_that_all_have():
 
 
 @pytest.mark.parametrize("n", [0, 1, 6, 7])
-def test_every_stamp_has_its_panel(n):
+def test_every_stamp_has_its_own_panel(n):
     figure = figures.stamps(images(n))
     assert sum(bool(a.images) for a in figure.axes) == n
     for axis in figure.axes[:n]:
@@ -256,7 +256,7 @@ def test_every_stamp_has_its_panel(n):
 # ---- what is written on a figure
 
 
-def test_a_figure_says_what_its_networks_saw(here, tmp_path):
+def test_caption_says_what_data_and_training_made_a_figure(here, tmp_path):
     p = parameters.resolve({"profile": "lite", "protocol": "code", "data": tmp_path / "kids"})
     figure = figures.empty("")
     figures.publish(figure, "seen", p, 3)
@@ -270,7 +270,7 @@ def test_a_figure_says_what_its_networks_saw(here, tmp_path):
     assert "run" not in figure.get_supxlabel()
 
 
-def test_a_file_is_named_after_the_function_that_draws_it(here, smoke):
+def test_figure_file_is_named_after_its_function(here, smoke):
     figures.publish(data_figures.figure_4_2(images(3), ["ring"] * 3), data_figures.figure_4_2, smoke)
     assert {f.name for f in (here / "smoke").iterdir()} == {"fig_4_2.png", "fig_4_2.pdf"}
 
@@ -278,7 +278,7 @@ def test_a_file_is_named_after_the_function_that_draws_it(here, smoke):
 # ---- where it goes
 
 
-def test_a_selection_goes_beside_the_whole(here, tmp_path):
+def test_changed_parameters_draw_into_a_folder_of_their_own(here, tmp_path):
     def name(**given):
         folder = figures.folder(parameters.resolve(given))
         assert folder.parent == here
@@ -296,13 +296,13 @@ def test_a_selection_goes_beside_the_whole(here, tmp_path):
     assert len(others) == 5 and all(other.startswith("quick-") for other in others)
 
 
-def test_figures_are_in_the_repository_unless_moved(tmp_path, monkeypatch, smoke):
+def test_figures_go_to_the_repository_by_default(tmp_path, monkeypatch, smoke):
     monkeypatch.delenv("LENSDET_FIGURES")
     monkeypatch.setenv("LENSDET_ROOT", str(tmp_path))
     assert figures.folder(parameters.resolve({})) == tmp_path / "figures" / "quick"
 
 
-def test_tables_are_written_three_times(here, smoke):
+def test_tables_are_written_as_csv_markdown_and_latex(here, smoke):
     table = pd.DataFrame({"model": ["F_1"], "mean": [1 / 3]})
     readable = pd.DataFrame({"F_beta": ["0.333; 50 %"]}, index=pd.Index(["F_1"], name="model"))
     figures.save_table(table, "t", smoke, readable)

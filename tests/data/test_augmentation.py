@@ -50,7 +50,7 @@ def blob(sigma=6.0):
 
 @settings(max_examples=12, deadline=None)
 @given(seed=st.integers(0, 10_000), direction=st.sampled_from(["in", "out"]), zoom=st.floats(1, 1.5))
-def test_bilinear_warp_is_scipys(seed, direction, zoom):
+def test_bilinear_warp_equals_scipy(seed, direction, zoom):
     image = np.random.default_rng(seed).random((101, 101))
     warps = warps_of(3, seed, zoom=(1, zoom), zoom_direction=direction)
     for result, warp in zip(warped(image, warps), warps, strict=True):
@@ -60,7 +60,7 @@ def test_bilinear_warp_is_scipys(seed, direction, zoom):
 
 @settings(max_examples=12, deadline=None)
 @given(seed=st.integers(0, 10_000))
-def test_nearest_warp_is_scipys(seed):
+def test_nearest_neighbour_warp_equals_scipy(seed):
     image = np.random.default_rng(seed).random((101, 101)).astype(np.float32)
     warps = warps_of(3, seed)
     for result, warp in zip(warped(image, warps, "nearest"), warps, strict=True):
@@ -69,7 +69,7 @@ def test_nearest_warp_is_scipys(seed):
         assert set(result.ravel()) <= set(image.ravel())
 
 
-def test_x_is_the_column():
+def test_shift_along_x_moves_columns_and_repeats_the_edge():
     """A shift along x of an image that is not symmetric; beyond the frame the edge is repeated."""
     image = np.random.default_rng(0).random((101, 101)).astype(np.float32)
     shifted = warped(image, np.array([[1, 0, 3, 0, 1, 0]], np.float32))[0]
@@ -78,7 +78,7 @@ def test_x_is_the_column():
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "nearest"])
-def test_identity_leaves_every_pixel(interpolation):
+def test_identity_warp_changes_no_pixel(interpolation):
     image = np.random.default_rng(0).random((101, 101)).astype(np.float32)
     np.testing.assert_array_equal(warped(image, IDENTITY, interpolation)[0], image)
 
@@ -118,13 +118,13 @@ def test_angles_are_uniform_and_half_are_flipped():
     assert kstest(angle / (2 * np.pi), "uniform").pvalue > 0.01
 
 
-def test_zoom_in_enlarges_alike():
+def test_zoom_in_enlarges_both_axes_equally():
     warps = warps_of(8, zoom=(1.2, 1.2), shift=0)
     for image in warped(blob(), warps):
         np.testing.assert_allclose(np.linalg.eigvalsh(covariance(image)), (6 * 1.2) ** 2, rtol=0.02)
 
 
-def test_zoom_out_shrinks_each_axis_apart():
+def test_zoom_out_shrinks_each_axis_by_its_own_factor():
     warps = warps_of(200, zoom=(1.0, 1.3), shift=0, zoom_direction="out")
     axes = np.sqrt([np.linalg.eigvalsh(covariance(image)) for image in warped(blob(), warps)]) / 6
     assert axes.max() < 1.01 and axes.min() > 0.99 / 1.3
@@ -143,7 +143,7 @@ def test_zoom_is_uniform_within_its_range():
         assert np.allclose(first, second, atol=1e-6) == (direction == "in")
 
 
-def test_draws_are_the_generators():
+def test_warps_depend_only_on_the_seed_of_the_generator():
     warps = warps_of(10, seed=3)
     assert warps.dtype == np.float32 and warps.shape == (10, 6)
     np.testing.assert_array_equal(warps, warps_of(10, seed=3))

@@ -42,7 +42,7 @@ def few(build):
 # ---- the embedded survey
 
 
-def test_any_number_of_workers_builds_the_same_bytes(smoke, smoke_bank, build, monkeypatch):
+def test_any_number_of_workers_builds_a_bank_of_the_same_bytes(smoke, smoke_bank, build, monkeypatch):
     monkeypatch.setattr(bank, "BATCH", 16)  # several batches in a split, so that two workers have work
     other = bank.open_bank(smoke.model_copy(update={"workers": 2}))
     assert other.path != smoke_bank.path and other.data_key == smoke_bank.data_key
@@ -50,7 +50,7 @@ def test_any_number_of_workers_builds_the_same_bytes(smoke, smoke_bank, build, m
     assert len(found) == 2 * len(bank.CLASSES) * len(bank.SPLITS) and found == expected
 
 
-def test_opened_again_at_once_and_not_rebuilt(smoke, smoke_bank, monkeypatch):
+def test_a_built_bank_opens_again_without_a_new_simulation(smoke, smoke_bank, monkeypatch):
     monkeypatch.setattr(bank, "_simulate", None)  # would fail
     before, began = smoke_bank.path.stat(), time.perf_counter()
     assert bank.open_bank(smoke) == smoke_bank
@@ -58,7 +58,7 @@ def test_opened_again_at_once_and_not_rebuilt(smoke, smoke_bank, monkeypatch):
     assert smoke_bank.path.stat().st_mtime_ns == before.st_mtime_ns
 
 
-def test_some_stamps_alone_have_the_pixels_of_the_whole(smoke, smoke_bank, build, monkeypatch):
+def test_a_partial_bank_has_the_pixels_of_the_whole_bank(smoke, smoke_bank, build, monkeypatch):
     places = {"lrg": [0, 2], "contaminant": [1], "source": [5, 3]}
     assert bank.is_built(smoke) is False
     some = bank.open_bank(smoke, ("test", places))
@@ -75,7 +75,7 @@ def test_some_stamps_alone_have_the_pixels_of_the_whole(smoke, smoke_bank, build
         bank.open_bank(smoke, ("test", {**places, "source": [5, 4]}))
 
 
-def test_training_parameters_share_a_bank_and_others_do_not(smoke, smoke_bank):
+def test_only_survey_parameters_change_the_bank(smoke, smoke_bank):
     assert bank.open_bank(smoke.model_copy(update={"seed": 5, "width": 16, "runs": 1})) == smoke_bank
     keys = {smoke.model_copy(update={k: v}).survey_key() for k, v in (("hardness", 0.7), ("data_seed", 3), ("runs", 9))}
     assert len(keys) == 3 and smoke_bank.data_key in keys
@@ -99,7 +99,7 @@ def test_interrupted_build_leaves_no_bank(few, build, monkeypatch):
     assert bank.open_bank(few).count("contaminant", "test") == 1
 
 
-def test_pixels_are_the_simulated_ones_rounded(smoke, smoke_bank):
+def test_bank_pixels_are_simulated_pixels_rounded_to_16_bits(smoke, smoke_bank):
     """To the nearest, by NumPy: HDF5's own conversion halves a value that is rounded up to a power of two."""
     for cls in bank.CLASSES:
         pixels, ids = smoke_bank.pixels(cls, "train"), smoke_bank.catalogue(cls, "train")["id"]
@@ -114,7 +114,7 @@ def test_pixels_are_the_simulated_ones_rounded(smoke, smoke_bank):
 
 @settings(deadline=None)
 @given(st.floats(0, 1, width=32))
-def test_sixteen_bits_round_as_said(value):
+def test_16_bit_rounding_is_far_below_the_sky_noise(value):
     """By at most 2.4e-4 anywhere, and in the sky (below 0.1) by a hundredth of its sigma."""
     error = abs(float(np.float16(value)) - value)
     assert error <= 2.0**-12 < 2.45e-4
@@ -128,12 +128,12 @@ def test_every_object_is_in_one_split(smoke_bank):
 
 
 @pytest.mark.parametrize("train, eighth", [(4411, 551), (80_000, 10_000), (4867, 608), (1, 1)])
-def test_split_sizes(train, eighth):
+def test_split_sizes_are_those_of_the_thesis(train, eighth):
     """Those of the thesis (section 4.2); calibration is as large as validation."""
     assert bank.split_sizes(train) == {"train": train, "validation": eighth, "calibration": eighth, "test": eighth}
 
 
-def test_catalogue_round_trip(smoke, smoke_bank):
+def test_bank_catalogue_has_the_truth_of_each_object(smoke, smoke_bank):
     for cls in bank.CLASSES:
         table = smoke_bank.catalogue(cls, "train")
         assert len(table) == smoke_bank.count(cls, "train") == 48
@@ -149,7 +149,7 @@ def test_catalogue_round_trip(smoke, smoke_bank):
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1), min_size=1))
-def test_strings_of_any_language_survive(names):
+def test_file_names_of_any_language_survive_in_the_catalogue(names):
     records = bank._records(pd.DataFrame({"id": range(len(names)), "file": names}))
     assert [name.decode("utf-8") for name in records["file"]] == names
 
@@ -158,7 +158,7 @@ REAL_GALAXIES = 1_000_000  # far more than there are
 
 
 @pytest.mark.parametrize("profile", profiles.PROFILES)
-def test_sets_beyond_the_bank_share_no_ids(profile):
+def test_test_sets_outside_the_bank_share_no_ids(profile):
     """But for the first of the large test set and those of `domain_shift`, in whatever class."""
     p = parameters.resolve({"profile": profile})
     counts = {
@@ -211,7 +211,7 @@ def of(p, folder, **options):
     return parameters.resolve({"profile": "smoke", "workers": 1, "data": str(folder), **options})
 
 
-def test_a_folder_is_a_bank_of_the_same_pixels(original, smoke, build, capsys):
+def test_a_folder_of_fits_stamps_gives_a_bank_of_the_same_pixels(original, smoke, build, capsys):
     opened = bank.open_bank(of(smoke, original[0]))
     for (cls, split), drawn in original[1].items():
         expected = np.stack([stamps.normalise(pixels) for pixels, _ in drawn]).astype(np.float16)
@@ -228,14 +228,14 @@ def test_a_folder_is_a_bank_of_the_same_pixels(original, smoke, build, capsys):
     assert pd.read_csv(opened.path.with_name("rejected.csv")).empty and "cannot be used" not in capsys.readouterr().out
 
 
-def test_a_folder_is_opened_again_and_not_read(original, smoke, build, monkeypatch):
+def test_a_folder_read_once_is_opened_from_its_bank(original, smoke, build, monkeypatch):
     first = bank.open_bank(of(smoke, original[0]))
     monkeypatch.setattr(stamps, "read_stamps", None)
     assert bank.open_bank(of(smoke, original[0])) == first
     assert bank.data_key(of(smoke, original[0])) == first.data_key
 
 
-def test_a_bad_file_is_left_out_by_name_and_counted(folder, smoke, build, capsys):
+def test_a_bad_fits_file_is_left_out_named_and_counted(folder, smoke, build, capsys):
     bad = folder / "train" / "lenses" / "KiDS_2_r_x.fits"
     bad.write_bytes(bad.read_bytes()[:-3000])
     with pytest.raises(stamps.StampError, match="truncated") as raised:
@@ -250,7 +250,7 @@ def test_a_bad_file_is_left_out_by_name_and_counted(folder, smoke, build, capsys
 
 
 @pytest.mark.parametrize("spoil", ["remove", "empty"])
-def test_an_empty_class_is_an_error(folder, smoke, build, spoil):
+def test_a_class_without_usable_stamps_is_an_error(folder, smoke, build, spoil):
     for file in (folder / "test" / "negatives").iterdir():
         file.unlink() if spoil == "remove" else file.write_bytes(b"")
     with pytest.raises(stamps.StampError, match="empty class") as raised:
@@ -259,7 +259,7 @@ def test_an_empty_class_is_an_error(folder, smoke, build, spoil):
     assert not list(build.rglob("*.h5"))
 
 
-def test_the_key_of_the_data_is_that_of_the_pixels(original, folder, smoke, build):
+def test_data_key_depends_on_pixels_and_not_on_path_or_time(original, folder, smoke, build):
     key = bank.data_key(of(smoke, original[0]))
     assert bank.data_key(of(smoke, folder)) == key  # a copy
     moved = folder.rename(folder.with_name("moved"))
@@ -273,7 +273,7 @@ def test_the_key_of_the_data_is_that_of_the_pixels(original, folder, smoke, buil
     assert bank.data_key(of(smoke, moved)) != key
 
 
-def test_a_stamp_in_another_class_is_other_data(original, folder, smoke, build):
+def test_a_stamp_moved_to_another_class_changes_the_data_key(original, folder, smoke, build):
     """The last negative of the test split becomes its first lens: the same pixels in the same order, other labels."""
     key = bank.data_key(of(smoke, folder))
     last = folder / "test" / "negatives" / "KiDS_2_r_x.fits"

@@ -108,7 +108,7 @@ def alone(inside, level=100, background=10):
 
 
 @pytest.mark.skipif(not GOLDEN.exists(), reason="the output of the thesis' package is not here")
-def test_tree_is_that_of_the_thesis_package():
+def test_filtered_images_equal_those_of_the_thesis_package():
     with np.load(GOLDEN) as golden:
         found = filtered(golden["input"], Settings(area=45, box=(3, 60), rectangularity=0.45, strict=True))
         np.testing.assert_array_equal(found, golden["filtered"])
@@ -117,11 +117,11 @@ def test_tree_is_that_of_the_thesis_package():
 
 @settings(max_examples=60, deadline=None)
 @given(GREY, TREES | BROKEN)
-def test_tree_is_the_threshold_decomposition(image, s):
+def test_tree_equals_a_threshold_decomposition(image, s):
     np.testing.assert_array_equal(filtered(image[None], s)[0], decomposed(image, s))
 
 
-def test_tree_of_random_images_is_the_threshold_decomposition():
+def test_tree_of_random_images_equals_a_threshold_decomposition():
     rng = np.random.default_rng(0)
     for _ in range(60):
         image = rng.integers(0, rng.integers(2, 257), rng.integers(3, 24, 2), np.uint8)
@@ -132,7 +132,7 @@ def test_tree_of_random_images_is_the_threshold_decomposition():
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_presets_are_the_threshold_decomposition_of_stamps(name):
+def test_presets_on_stamps_equal_a_threshold_decomposition(name):
     images = (stamps(4, size=75) * 63).astype(np.uint8)  # few levels: brute force takes as long as there are
     for image, found in zip(images, filtered(images, PRESETS[name]), strict=True):
         np.testing.assert_array_equal(found, decomposed(image, PRESETS[name]))
@@ -140,7 +140,7 @@ def test_presets_are_the_threshold_decomposition_of_stamps(name):
 
 
 @pytest.mark.parametrize("area", [1, 2, 45, 400])
-def test_area_alone_is_scikit_images_area_opening(area):
+def test_area_filter_equals_area_opening_of_scikit_image(area):
     morphology = pytest.importorskip("skimage.morphology")
     rng = np.random.default_rng(0)
     images = [*(stamps(2) * 255).astype(np.uint8), *rng.integers(0, 9, (4, 101, 101), np.uint8)]
@@ -151,14 +151,14 @@ def test_area_alone_is_scikit_images_area_opening(area):
 
 @settings(max_examples=50, deadline=None)
 @given(GREY)
-def test_nothing_discarded_is_the_identity_and_all_discarded_the_minimum(image):
+def test_filter_keeping_all_is_identity_and_keeping_none_is_minimum(image):
     np.testing.assert_array_equal(filtered(image[None], BARE)[0], image)
     assert np.all(filtered(image[None], Settings(area=1000)) == image.min())
 
 
 @settings(max_examples=100, deadline=None)
 @given(GREY, TREES, st.integers(0, 7))
-def test_what_the_direct_rule_preserves(image, s, symmetry):
+def test_filter_is_idempotent_and_commutes_with_turns_and_brightening(image, s, symmetry):
     found = filtered(image[None], s)[0]
     assert np.all(found <= image) and found.min() == image.min()
     assert set(found.ravel()) <= set(image.ravel())
@@ -176,13 +176,13 @@ def test_what_the_direct_rule_preserves(image, s, symmetry):
 
 @settings(max_examples=50, deadline=None)
 @given(GREY, TREES)
-def test_stricter_is_darker(image, s):
+def test_stricter_settings_never_brighten_a_pixel(image, s):
     area = 0 if s.area is None else s.area
     assert np.all(filtered(image[None], s._replace(area=area + 3)) <= filtered(image[None], s))
     assert np.all(filtered(image[None], s._replace(strict=True)) <= filtered(image[None], s._replace(strict=False)))
 
 
-def test_pixels_touch_at_corners():
+def test_pixels_that_touch_at_corners_are_connected():
     diagonal, board = np.eye(9, dtype=np.uint8), np.indices((9, 9)).sum(0).astype(np.uint8) % 2
     for image in (diagonal, board):
         area = int(image.sum())
@@ -220,21 +220,21 @@ def test_pixels_touch_at_corners():
         (Settings(rectangularity=0.45, strict=True), 21, 21, 180, False),
     ],
 )
-def test_limits(name, height, width, area, stays):
+def test_limits_of_area_extent_and_rectangularity_of_the_presets(name, height, width, area, stays):
     s = PRESETS[name] if isinstance(name, str) else name
     for inside in (component(height, width, area), component(height, width, area).T):
         found = filtered(alone(inside)[None], s)[0]
         np.testing.assert_array_equal(found, alone(inside, 100 if stays else 10))
 
 
-def test_a_component_inside_a_discarded_one_may_stay():
+def test_a_component_inside_a_discarded_one_can_stay():
     image = alone(np.ones((8, 63), bool), 50)  # too wide
     image[4:10, 20:30] = 100
     expected = np.where(image == 100, 100, 10)
     np.testing.assert_array_equal(filtered(image[None])[0], expected)
 
 
-def test_presets():
+def test_preset_settings_are_those_of_text_and_code():
     assert PRESETS["text"] == (True, 45, (3, 60), 0.45, False, False, 20, 20)
     assert PRESETS["code"]._replace(rectangularity=None) == (False, 25, (3, 60), None, True, True, 20, 15)
 
@@ -243,7 +243,7 @@ def test_presets():
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
-def test_eight_bit_is_truncated(dtype):
+def test_conversion_to_8_bits_truncates(dtype):
     values = np.linspace(0, 1, 256).astype(dtype)
     values = np.clip([values, np.nextafter(values, dtype(0)), np.nextafter(values, dtype(2))], 0, 1).astype(dtype)
     expected = [[floor(Fraction(float(v)) * 255) for v in row] for row in values]
@@ -252,7 +252,7 @@ def test_eight_bit_is_truncated(dtype):
     np.testing.assert_array_equal(steps(just_below, BARE)["eight_bit"][0], np.arange(255))
 
 
-def test_gaussian_is_scipys():
+def test_gaussian_smoothing_equals_scipy():
     images = [*stamps(2), np.random.default_rng(0).random((7, 12)), np.ones((3, 3))]
     kernel = np.outer([1, 4, 6, 4, 1], [1, 4, 6, 4, 1])
     for image in images:
@@ -261,7 +261,7 @@ def test_gaussian_is_scipys():
         np.testing.assert_array_equal(stage["smoothed"], expected)
 
 
-def test_decay():
+def test_decay_falls_exponentially_with_distance_from_the_centre():
     stage = steps(np.full((5, 4), 200.5 / 255), BARE._replace(decay=2.0))
     assert stage["decayed"][0, 0] == int(200 * np.exp(-np.hypot(2, 1.5) / 2))
     assert stage["decayed"][2, 1] == stage["decayed"][2, 2] == int(200 * np.exp(-0.25))
@@ -269,7 +269,7 @@ def test_decay():
 
 
 @pytest.mark.parametrize("tolerance", [0, 1, 40, 300])
-def test_flood_fill_is_scikit_images(tolerance):
+def test_flood_fill_equals_scikit_image(tolerance):
     segmentation = pytest.importorskip("skimage.segmentation")
     rng = np.random.default_rng(tolerance)
     labyrinths = [(rng.random((60, 45)) < share) * (tolerance + 1) for share in np.linspace(0.2, 0.8, 13)]
@@ -283,7 +283,7 @@ def test_flood_fill_is_scikit_images(tolerance):
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_the_whole_is_the_published_steps(name):
+def test_segmentation_equals_the_published_sequence_of_steps(name):
     """Everything but the tree by SciPy and scikit-image, in the order of the published code."""
     segmentation = pytest.importorskip("skimage.segmentation")
     s, images = PRESETS[name], stamps(20, seed=1)
@@ -306,7 +306,7 @@ def test_the_whole_is_the_published_steps(name):
         np.testing.assert_array_equal(stage["segmented"], cut)
 
 
-def test_steps_can_be_left_out():
+def test_steps_of_the_segmentation_can_be_left_out():
     image = stamps(1)[0]
     np.testing.assert_array_equal(segment(image[None], BARE)[0], np.where(image * 255.0 >= 1, image, 0))
     stage = steps(image, PRESETS["text"]._replace(decay=None))
@@ -317,7 +317,7 @@ def test_steps_can_be_left_out():
     np.testing.assert_array_equal(stage["smoothed"], stage["eight_bit"])
 
 
-def test_constant_images():
+def test_constant_images_are_background_but_for_a_central_disc():
     for value in (0.0, 0.3, 1.0):
         image = np.full((1, 101, 101), value)
         assert np.all(filtered((image * 255).astype(np.uint8)) == int(value * 255))
@@ -330,7 +330,7 @@ def test_constant_images():
 # ---- what must not matter
 
 
-def test_types_and_layouts_do_not_matter():
+def test_masks_do_not_depend_on_dtype_and_memory_layout():
     images = stamps(3).astype(np.float16)
     images.setflags(write=False)
     expected = masks(images)
@@ -351,7 +351,7 @@ def test_types_and_layouts_do_not_matter():
     np.testing.assert_array_equal(masks(turned), expected.transpose(0, 2, 1))
 
 
-def test_batches_and_threads_do_not_matter(monkeypatch):
+def test_masks_do_not_depend_on_batches_and_threads(monkeypatch):
     images = stamps(40)
     expected = np.concatenate([masks(image[None], threads=1) for image in images])
     order = np.random.default_rng(0).permutation(40)
@@ -363,7 +363,7 @@ def test_batches_and_threads_do_not_matter(monkeypatch):
     assert masks(images[:0]).shape == (0, 101, 101)
 
 
-def test_images_larger_than_sixteen_bits_of_pixels():
+def test_images_of_more_than_65536_pixels_are_filtered_correctly():
     image = np.zeros((400, 400), np.uint8)
     image[::2, ::2] = np.random.default_rng(0).integers(1, 256, (200, 200))  # 40,000 components of one pixel
     np.testing.assert_array_equal(filtered(image[None], BARE)[0], image)
@@ -391,13 +391,13 @@ def test_images_larger_than_sixteen_bits_of_pixels():
         (np.full((1, 5, 5), np.inf), "image 0 has values outside"),
     ],
 )
-def test_bad_images_are_named(images, message):
+def test_unusable_images_are_errors_that_name_the_image(images, message):
     for function in (masks, segment):
         with pytest.raises(ValueError, match=message):
             function(images, threads=2)
 
 
-def test_bad_arguments_are_named():
+def test_bad_settings_are_errors_that_name_the_argument():
     image = np.zeros((1, 5, 5))
     with pytest.raises(ValueError, match="decay"):
         masks(image, Settings(decay=0))
@@ -450,7 +450,7 @@ class Package:
 
 
 @pytest.mark.parametrize("name", ["iamxt", "siamxt"])
-def test_the_thesis_package_where_it_is_installed(monkeypatch, name):
+def test_installed_thesis_package_gives_the_same_masks(monkeypatch, name):
     monkeypatch.setitem(sys.modules, name, SimpleNamespace(MaxTreeAlpha=Package))
     monkeypatch.setattr(maxtree, "CHUNK", 1)
     images = (stamps(2, size=40) * 0.1).astype(np.float32)  # few levels
@@ -463,7 +463,7 @@ def test_the_thesis_package_where_it_is_installed(monkeypatch, name):
         np.testing.assert_array_equal(segment(images, s, engine=name), segment(images, s))
 
 
-def test_the_thesis_package_where_it_is_not(monkeypatch):
+def test_missing_thesis_package_is_an_error_that_names_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "siamxt", None)
     with pytest.raises(ImportError, match="siamxt, the Max-Tree toolbox.*on no package index.*today's NumPy"):
         masks(np.zeros((1, 5, 5)), engine="siamxt")
@@ -472,7 +472,7 @@ def test_the_thesis_package_where_it_is_not(monkeypatch):
 # ---- speed
 
 
-def test_the_whole_is_ten_times_faster_than_scikit_images_tree():
+def test_segmentation_is_ten_times_faster_than_scikit_image_max_tree():
     """Measured: a hundred times."""
     morphology = pytest.importorskip("skimage.morphology")
     images = stamps(8)

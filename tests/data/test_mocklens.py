@@ -48,7 +48,7 @@ halves = arrays(np.float16, (2, 3, 3), elements=st.floats(0, 1, width=16))
 
 @settings(max_examples=50, deadline=None)
 @given(halves, halves, st.floats(0, 0.5, width=32))
-def test_merge_is_equation_4_2(hosts, sources, alpha):
+def test_merge_equals_equation_4_2(hosts, sources, alpha):
     merged = merge(hosts, sources, [1, 0, 1], [0, 0, 1], [alpha, 0, alpha])
     for n, (stamp, source, a) in enumerate([(1, 0, alpha), (0, 0, 0.0), (1, 1, alpha)]):
         for i in range(3):
@@ -61,7 +61,7 @@ def test_merge_is_equation_4_2(hosts, sources, alpha):
 
 @settings(max_examples=50, deadline=None)
 @given(halves, halves, arrays(np.float32, 2, elements=st.floats(0, 0.5, width=32)))
-def test_on_the_host_too(hosts, sources, alpha):
+def test_merge_in_numpy_equals_equation_4_2_bit_for_bit(hosts, sources, alpha):
     """Bit for bit, written out by stamp; alpha decides the type."""
     host, light = hosts.astype(np.float32), sources.astype(np.float32)
     for alpha_of_type in (alpha, alpha.astype(float) / 3):
@@ -73,7 +73,7 @@ def test_on_the_host_too(hosts, sources, alpha):
             assert mocklens.added(hosts[i], sources[i], a).tobytes() == found[i].tobytes()  # of one stamp as of many
 
 
-def test_what_passes_one_is_cut_and_not_normalised(smoke_bank):
+def test_merged_pixels_above_one_are_clipped_and_not_normalised(smoke_bank):
     hosts, sources = mocklens.device_bank(smoke_bank, "train")
     merged = merge(hosts, sources, [0], [0], [0.3])[0]
     direct = hosts[0].astype(float) + np.float32(0.3) * sources[0].astype(float)
@@ -82,7 +82,7 @@ def test_what_passes_one_is_cut_and_not_normalised(smoke_bank):
     assert np.all(merge(bright, bright, [0], [0], [0.3]) == 1)
 
 
-def test_images_are_the_merged_stamps(smoke, smoke_bank):
+def test_images_of_rows_equal_their_merged_stamps(smoke, smoke_bank):
     rows = frozen_sets.frozen_rows(smoke, "test", mocklens.sizes(smoke_bank, "test"))
     hosts, sources = mocklens.device_bank(smoke_bank, "test")
     shown = mocklens.images(smoke_bank, "test", rows)
@@ -94,7 +94,7 @@ def test_images_are_the_merged_stamps(smoke, smoke_bank):
 # ---- training rows
 
 
-def test_training_rows_are_what_the_thesis_says():
+def test_training_rows_are_half_lenses_with_alphas_in_range():
     rows, warps = mocklens.training_rows(P, 1, 0, SIZE)
     assert len(rows) == len(warps) == P.chunk_size and warps.dtype == np.float32
     positive = rows["label"] == 1
@@ -108,7 +108,7 @@ def test_training_rows_are_what_the_thesis_says():
     assert negatives["stamp"].min() >= 0 and negatives["stamp"].max() < SIZE[0] + SIZE[1]
 
 
-def test_training_rows_are_uniform():
+def test_training_rows_draw_stamps_sources_and_alphas_uniformly():
     rows = np.concatenate([mocklens.training_rows(P, 1, chunk, SIZE)[0] for chunk in range(40)])
     lenses, negatives = rows[rows["label"] == 1], rows[rows["label"] == 0]
     contaminant = negatives["stamp"] >= SIZE[0]
@@ -126,7 +126,7 @@ def test_training_rows_are_uniform():
     assert abs(np.corrcoef(lenses["stamp"], lenses["source"])[0, 1]) < 4 / np.sqrt(len(lenses))
 
 
-def test_training_rows_are_paired():
+def test_training_rows_depend_only_on_seed_run_and_chunk():
     """The same for every loss and network, others for every seed, run and chunk."""
     rows, warps = mocklens.training_rows(P, 2, 5, SIZE)
     same = P.model_copy(update={"experiments": ("f1",), "beta": 3.0, "width": 16, "learning_rate": 0.5, "data_seed": 9})
@@ -164,7 +164,7 @@ def test_frozen_sets_depend_on_the_data_seed_alone():
         assert np.mean(one["stamp"] == two["stamp"]) < 0.02
 
 
-def test_sizes_of_the_frozen_sets():
+def test_frozen_sets_have_the_sizes_of_the_thesis():
     for name in ("validation", "calibration", "test"):
         rows = frozen_sets.frozen_rows(P, name, SIZE)
         assert len(rows) == 1102 and list(rows["label"]) == [1] * 551 + [0] * 551
@@ -174,7 +174,7 @@ def test_sizes_of_the_frozen_sets():
     assert len(rows) == 2000 and np.all(rows["label"] == 1) and rows["stamp"].max() < SIZE[0]
 
 
-def test_nothing_is_drawn_twice_in_the_test_set():
+def test_no_stamp_is_drawn_twice_in_the_test_set():
     rows = frozen_sets.frozen_rows(P, "test", SIZE)
     lenses, negatives = rows[:551], rows[551:]
     for drawn in (lenses["stamp"], lenses["source"], negatives["stamp"]):
@@ -184,7 +184,7 @@ def test_nothing_is_drawn_twice_in_the_test_set():
 
 @settings(max_examples=30, deadline=None)
 @given(st.tuples(*[st.integers(1, 40)] * 3), st.sampled_from(["test", "information"]), st.integers(1, 60))
-def test_nothing_is_drawn_twice_before_all_were_once(size, name, n):
+def test_no_stamp_is_drawn_twice_before_all_are_drawn_once(size, name, n):
     p = P.model_copy(update={"frozen_size": n, "information_size": n})
     rows = frozen_sets.frozen_rows(p, name, size)
     lenses, negatives = rows[rows["label"] == 1], rows[rows["label"] == 0]
@@ -208,7 +208,7 @@ def table(smoke, smoke_bank):
     return rows, frozen_sets.truth(smoke_bank, "test", rows)
 
 
-def test_truth_table_names_what_each_row_is(table, smoke_bank):
+def test_truth_table_describes_stamp_and_source_of_each_row(table, smoke_bank):
     rows, truth = table
     assert len(truth) == len(rows) and truth.columns.is_unique
     known = {"label", "host", "kind", "stamp_id", "source_id", "alpha", "noise", "minimum", "maximum", "neighbours"}
@@ -227,7 +227,7 @@ def test_truth_table_names_what_each_row_is(table, smoke_bank):
             assert line["source_id"] == source["id"] and line["einstein_radius"] == source["einstein_radius"]
 
 
-def test_negatives_have_no_source(table):
+def test_negatives_in_the_truth_table_have_no_source(table):
     _, truth = table
     of_source = ["source_id", "area_fraction", *stamps.KEYWORDS.values()]
     assert truth.loc[truth["label"] == 0, of_source].isna().all(axis=None)
@@ -247,7 +247,7 @@ def test_area_fraction_is_the_area_above_the_noise(table, smoke_bank):
     assert fraction.between(0, 0.5).all() and fraction.max() > 0.005
 
 
-def test_truth_is_written_once(smoke, smoke_bank, tmp_path, monkeypatch):
+def test_truth_tables_are_written_once(smoke, smoke_bank, tmp_path, monkeypatch):
     monkeypatch.setenv("LENSDET_RESULTS", str(tmp_path))
     frozen_sets.write_truth(smoke, smoke_bank)
     files = sorted(tmp_path.rglob("*.csv"))
@@ -266,7 +266,7 @@ def test_truth_is_written_once(smoke, smoke_bank, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["test", "validation", "information"])
-def test_a_frozen_set_is_the_same_without_the_rest_of_the_survey(smoke, smoke_bank, name, tmp_path, monkeypatch):
+def test_a_frozen_set_is_the_same_from_a_partial_bank(smoke, smoke_bank, name, tmp_path, monkeypatch):
     """Same pixels, arcs and truth, from a bank of the stamps that it needs and no others."""
     split = frozen_sets.FROZEN[name]
     rows = frozen_sets.frozen_rows(smoke, name, mocklens.sizes(smoke_bank, split))
@@ -289,7 +289,7 @@ def test_a_frozen_set_is_the_same_without_the_rest_of_the_survey(smoke, smoke_ba
     assert frozen_sets.frozen_bank(few, name)[0] == opened
 
 
-def test_the_large_test_set_has_stamps_of_its_own(smoke, smoke_bank):
+def test_the_large_test_set_shares_no_stamp_with_the_survey(smoke, smoke_bank):
     """The same for any number of stamps to train on; nothing of it is in the survey, in no split."""
     opened, rows = frozen_sets.frozen_bank(smoke, "large")
     assert rows["label"].sum() == smoke.large_size == len(rows) / 2
@@ -310,7 +310,7 @@ def test_the_large_test_set_has_stamps_of_its_own(smoke, smoke_bank):
         assert frozen_sets.large_folder(smoke.model_copy(update=other)) != frozen_sets.large_folder(smoke)
 
 
-def test_the_large_test_set_a_block_at_a_time(smoke, monkeypatch):
+def test_the_large_test_set_in_blocks_equals_the_whole(smoke, monkeypatch):
     opened, rows = frozen_sets.frozen_bank(smoke, "large")
     whole = mocklens.images(opened, "large", rows)
     monkeypatch.setattr(frozen_sets, "BLOCK", 17)
@@ -319,7 +319,7 @@ def test_the_large_test_set_a_block_at_a_time(smoke, monkeypatch):
     assert len(parts) == 4 and np.array_equal(np.concatenate(parts), whole[..., 0])
 
 
-def test_images_are_what_the_device_merges(smoke, smoke_bank):
+def test_images_merged_in_numpy_equal_those_of_the_device(smoke, smoke_bank):
     opened, rows = frozen_sets.frozen_bank(smoke, "test")
     images = mocklens.images(opened, "test", rows)
     hosts, sources = mocklens.device_bank(opened, "test")
@@ -402,7 +402,7 @@ def test_corner_sky_does_not_tell_contaminants_from_lrgs(classes, classifier):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("classifier", CLASSIFIERS)
-def test_nothing_but_the_darkest_pixel_tells_them_apart(classes, classifier):
+def test_only_the_darkest_pixel_tells_contaminants_from_mocks(classes, classifier):
     """The extremes as above, but for what is darker than any sky: 0.03, where the sky has some 0.17.
 
     Eq. 4.1 makes the darkest pixel of every LRG and contaminant exactly 0, and Eq. 4.2 adds the source's faint wings:
@@ -417,7 +417,7 @@ def test_nothing_but_the_darkest_pixel_tells_them_apart(classes, classifier):
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_masks_of_rows_are_those_of_their_stamps(smoke, smoke_bank, threads):
+def test_masks_of_training_rows_equal_those_of_their_images(smoke, smoke_bank, threads):
     chosen = maxtree.PRESETS["text"]._replace(tolerance=12)
     masks = mocklens.masker(chosen, *mocklens.device_bank(smoke_bank, "train"), threads=threads)
     rows = mocklens.training_rows(smoke, 1, 0, mocklens.sizes(smoke_bank, "train"))[0]

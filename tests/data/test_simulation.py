@@ -64,7 +64,7 @@ def corners(pixels, k=12):
 # ---- random streams
 
 
-def test_streams_depend_on_their_key_alone():
+def test_random_streams_depend_only_on_their_key():
     first = stream(3, "a", 1, 2).random(4)
     stream(3, "b", 1, 2).random(1000)
     np.testing.assert_array_equal(stream(3, "a", 1, 2).random(4), first)
@@ -72,7 +72,7 @@ def test_streams_depend_on_their_key_alone():
         assert np.all(stream(*other).random(4) != first)
 
 
-def test_same_object_same_pixels_whatever_was_drawn_before():
+def test_an_object_has_the_same_pixels_whatever_was_drawn_before():
     make = [lambda i, c=cls: render(c, i, P) for cls in HOSTS] + [lambda i: render_source(i, P)]
     for one in make:
         pixels, truth = one(7)
@@ -84,7 +84,7 @@ def test_same_object_same_pixels_whatever_was_drawn_before():
         assert np.mean(one(8)[0] == pixels) < 0.01
 
 
-def test_the_data_seed_makes_another_survey():
+def test_another_data_seed_gives_another_survey():
     other = resolve({"profile": "quick", "data_seed": 1})
     assert render("lrg", 0, other)[1]["peak_snr"] != render("lrg", 0, P)[1]["peak_snr"]
     assert render_source(0, other)[1]["einstein_radius"] != render_source(0, P)[1]["einstein_radius"]
@@ -94,7 +94,7 @@ def test_the_data_seed_makes_another_survey():
 
 
 @pytest.mark.parametrize("ident", range(6))
-def test_neighbours_and_structure_are_left_out_under_the_same_noise(ident):
+def test_leaving_out_neighbours_or_structure_keeps_the_noise(ident):
     full, truth = render("contaminant", ident, P)
     image = {
         (n, s): render("contaminant", ident, P, neighbours=n, structure=s)[0].astype(float)
@@ -117,14 +117,14 @@ def test_neighbours_and_structure_are_left_out_under_the_same_noise(ident):
         assert abs(checkerboard.sum()) < 2e-3 * part.sum()
 
 
-def test_an_lrg_has_no_structure_to_leave_out():
+def test_leaving_out_structure_does_not_change_an_lrg():
     np.testing.assert_array_equal(render("lrg", 2, P)[0], render("lrg", 2, P, structure=False)[0])
 
 
 # ---- sky, noise, neighbours: the numbers of the real stamps
 
 
-def test_normalised_sky_is_that_of_the_real_stamps(hosts):
+def test_normalised_sky_agrees_with_real_stamps(hosts):
     """Within a factor of 1.5 of the thesis' LRGs: median 0.0232, sigma 0.0096 of the pixels below 0.1."""
     images = normalise(hosts["lrg"][0]).reshape(N, -1)
     sky = np.where(images < 0.1, images, np.nan)
@@ -134,14 +134,14 @@ def test_normalised_sky_is_that_of_the_real_stamps(hosts):
     assert 1 / 1.5 < np.median(sigma) / 0.0096 < 1.5
 
 
-def test_noise_of_the_sky(bare):
+def test_sky_noise_has_the_sigma_of_the_truth(bare):
     """Of the corners, in units of the sky's own sigma; the light of the galaxy's wings adds some per cent."""
     pixels, truth = bare
     assert np.median(truth["sky_noise"]) == pytest.approx(SKY_NOISE, rel=0.03)
     assert np.median(corners(pixels).std((2, 3))) == pytest.approx(1, abs=0.03)
 
 
-def test_noise_is_correlated_as_measured(bare):
+def test_sky_noise_has_the_measured_pixel_correlation(bare):
     boxes = corners(bare[0], 16)
     boxes = boxes - boxes.mean((2, 3), keepdims=True)
     variance = (boxes**2).mean()
@@ -152,7 +152,7 @@ def test_noise_is_correlated_as_measured(bare):
 
 @settings(max_examples=10, deadline=None)
 @given(signal=st.floats(0, 1000), seed=st.integers(0, 1000))
-def test_noise_of_photons(signal, seed):
+def test_photon_noise_grows_with_the_signal(signal, seed):
     rng = np.random.default_rng(seed)
     noise = simulation._noise(rng, np.full((101, 101), signal))
     expected = np.sqrt(1 + signal / simulation.PHOTONS_PER_SIGMA)  # Poisson: variance grows with the signal
@@ -160,7 +160,7 @@ def test_noise_of_photons(signal, seed):
     assert abs(noise.mean()) < 0.08 * expected
 
 
-def test_neighbour_counts(hosts):
+def test_neighbour_counts_follow_their_distribution(hosts):
     for cls in HOSTS:
         counts = np.bincount(hosts[cls][1]["neighbours"], minlength=6)
         expected = N * NEIGHBOUR_COUNTS
@@ -169,7 +169,7 @@ def test_neighbour_counts(hosts):
         assert chisquare(counts, expected).pvalue > 0.01
 
 
-def test_bright_neighbours_are_bright():
+def test_counted_neighbours_are_above_8_percent_of_the_central_peak():
     """The brightest neighbour over the central peak: above about 0.08 where one is counted, below where none is."""
     brightest, counted = [], []
     for ident in range(80):
@@ -182,14 +182,14 @@ def test_bright_neighbours_are_bright():
     assert np.median(brightest[counted]) > 4 * np.median(brightest[~counted])
 
 
-def test_few_neighbours_outshine_the_galaxy(hosts):
+def test_few_neighbours_are_brighter_than_the_central_galaxy(hosts):
     """In 1 of 46 real stamps (95 % interval: 0.4 to 11 %)."""
     pixels = hosts["lrg"][0]
     centre = slice(CENTRE - 4, CENTRE + 5)
     assert np.mean(pixels[:, centre, centre].max((1, 2)) < pixels.max((1, 2))) < 0.06
 
 
-def test_classes_share_what_is_not_structure(hosts):
+def test_lrgs_and_contaminants_share_noise_seeing_and_size(hosts):
     """Peak over noise, sky noise, seeing, neighbours: no K-S test tells LRGs from contaminants."""
     peak = {}
     for cls, (pixels, _) in hosts.items():
@@ -201,7 +201,7 @@ def test_classes_share_what_is_not_structure(hosts):
 
 
 @pytest.mark.parametrize("cls", HOSTS)
-def test_peak_signal_to_noise_is_what_the_truth_says(cls):
+def test_peak_signal_to_noise_equals_that_of_the_truth(cls):
     """Of the whole object, with what makes it a contaminant."""
     pixels, truth = draw(cls, 60, neighbours=False)
     peak = pixels.max((1, 2)) / truth["sky_noise"]
@@ -216,7 +216,7 @@ def test_peak_signal_to_noise_is_what_the_truth_says(cls):
 
 @settings(max_examples=25, deadline=None)
 @given(fwhm=st.floats(0.45, 1.0), beta=st.floats(1.8, 4.5))
-def test_psf_has_the_width_that_is_asked(fwhm, beta):
+def test_psf_has_the_requested_fwhm(fwhm, beta):
     psf = moffat_psf(fwhm, beta)
     assert psf.sum() == pytest.approx(1) and psf.min() > 0
     x = np.arange(25) - 12
@@ -226,7 +226,7 @@ def test_psf_has_the_width_that_is_asked(fwhm, beta):
     assert 2 * half * SCALE == pytest.approx(fwhm, rel=0.02)
 
 
-def test_psf_of_the_sources_is_the_surveys():
+def test_psf_of_the_sources_is_the_mean_psf_of_the_survey():
     """Facts of the survey's mean PSF: 2.99 pixels FWHM."""
     assert simulation.SOURCE_SEEING / SCALE == pytest.approx(2.99)
 
@@ -235,7 +235,7 @@ def test_psf_of_the_sources_is_the_surveys():
 @given(
     radius=st.floats(0.3, 3), index=st.floats(1, 6), q=st.floats(0.3, 1), angle=st.floats(0, 180), x0=st.floats(-2, 2)
 )
-def test_sersic_profile_is_astropys(radius, index, q, angle, x0):
+def test_sersic_profile_equals_astropy(radius, index, q, angle, x0):
     """The radius is the geometric mean of the axes; astropy's is the longer one."""
     ours = simulation._sersic(radius, index, q, angle, x0, 0.5)
     oracle = Sersic2D(1, radius / np.sqrt(q), index, x0, 0.5, 1 - q, np.deg2rad(angle))(simulation._X, simulation._Y)
@@ -245,7 +245,7 @@ def test_sersic_profile_is_astropys(radius, index, q, angle, x0):
 
 @settings(max_examples=10, deadline=None)
 @given(index=st.floats(0.5, 5), q=st.floats(0.3, 1), angle=st.floats(0, 180))
-def test_angles_of_sources_are_those_of_galaxies(index, q, angle):
+def test_sources_and_galaxies_measure_angles_alike(index, q, angle):
     ours = simulation._light(0.5, index, q, angle, 0.3, -0.2, 1.0)
     image = LightModel(["SERSIC_ELLIPSE"]).surface_brightness(simulation._X, simulation._Y, [ours])
     np.testing.assert_allclose(image, simulation._sersic(0.5, index, q, angle, 0.3, -0.2), rtol=1e-6)
@@ -290,7 +290,7 @@ def _difference(image, reference):
     return np.sqrt(((image - reference) ** 2).mean() / (reference**2).mean())
 
 
-def test_lensed_sources_are_lenstronomys(monkeypatch):
+def test_lensed_sources_equal_lenstronomy(monkeypatch):
     """Supersampling where it is bright, as good as everywhere: equal to 0.1 %; and within 6 % of 8 x 8 everywhere.
 
     What is left is the light of clumps of 0.02 arcsec, of which 4 x 4 rays a pixel hit or miss the cusp.
@@ -319,7 +319,7 @@ def test_lensed_sources_converge_with_supersampling(monkeypatch):
 
 @settings(max_examples=15, deadline=None)
 @given(radius=st.floats(1, 5))
-def test_a_ring_has_the_einstein_radius(radius):
+def test_a_lensed_ring_has_the_einstein_radius(radius):
     """A small source behind the centre of a round lens: mean radius within 0.05 pixels."""
     truth = {"einstein_radius": radius, "lens_axis_ratio": 1.0, "lens_angle": 0.0, "shear": 0.0, "shear_angle": 0.0}
     lights = [simulation._light(0.08, 0.5, 1.0, 0.0, 0.0, 0.0, 1.0)]
@@ -329,7 +329,7 @@ def test_a_ring_has_the_einstein_radius(radius):
 
 
 @pytest.mark.parametrize("q, shear", [(0.8, 0.0), (0.4, 0.0), (0.5, 0.05)])
-def test_reach_of_the_caustic(q, shear):
+def test_reach_of_the_caustic_equals_lenstronomy(q, shear):
     """Against lenstronomy's critical curves; a shear moves the tip by less than the smallest source's radius."""
     truth = {"einstein_radius": 1.5, "lens_axis_ratio": q, "lens_angle": 25.0, "shear": shear, "shear_angle": 25.0}
     lens = simulation._lens_kwargs(truth)
@@ -341,7 +341,7 @@ def test_reach_of_the_caustic(q, shear):
     assert simulation._caustic_reach(truth, lens) == pytest.approx(reach, abs=0.2 if shear else 0.02)
 
 
-def test_truth_of_the_sources_is_complete_and_in_range(sources):
+def test_source_parameters_are_complete_and_in_range(sources):
     truth = sources[1]
     assert set(KEYWORDS.values()) <= truth.keys() and len(KEYWORDS) == 11
     p = P.section(Simulation)
@@ -354,14 +354,14 @@ def test_truth_of_the_sources_is_complete_and_in_range(sources):
     assert set(truth["source_clumps"]) == set(range(p["source_clumps"][0], p["source_clumps"][1] + 1))
 
 
-def test_radii_are_log_uniform(sources):
+def test_einstein_radii_are_log_uniform(sources):
     for name in ("einstein_radius", "source_radius"):
         low, high = np.log(getattr(P, name))
         assert kstest((np.log(sources[1][name]) - low) / (high - low), "uniform").pvalue > 0.01
         assert kstest(sources[1][name], "uniform", getattr(P, name)).pvalue < 1e-3  # the test can tell
 
 
-def test_sources_are_strongly_lensed(sources):
+def test_sources_lie_within_reach_of_the_caustic(sources):
     """Within the reach of the caustic and one effective radius, uniformly in area."""
     truth = [dict(zip(sources[1], values, strict=True)) for values in zip(*sources[1].values(), strict=True)]
     reach = [simulation._caustic_reach(t, simulation._lens_kwargs(t)) + t["source_radius"] for t in truth]
@@ -380,7 +380,7 @@ def test_sources_lie_in_the_field(sources):
 # ---- contaminants
 
 
-def test_contaminants_come_in_all_kinds(hosts):
+def test_contaminant_kinds_have_their_shares(hosts):
     kinds = hosts["contaminant"][1]["kind"]
     expected = N * np.array(simulation._KIND_SHARES)
     assert chisquare([np.sum(kinds == kind) for kind in simulation.KINDS], expected).pvalue > 0.01

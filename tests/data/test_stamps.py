@@ -51,7 +51,7 @@ def save(path, data, header=None, **keywords):
 @pytest.mark.parametrize("suffix", [".fits", ".fits.gz", ".FIT"])
 @pytest.mark.parametrize("order", "<>")
 @pytest.mark.parametrize("bitpix", BITPIX)
-def test_number_type_and_byte_order(tmp_path, image, bitpix, order, suffix):
+def test_stamps_of_any_number_type_and_byte_order_are_read(tmp_path, image, bitpix, order, suffix):
     data = image.astype(np.dtype(BITPIX[bitpix]).newbyteorder(order))
     path = save(tmp_path / f"a{suffix}", data)
     assert fits.getheader(path)["BITPIX"] == bitpix
@@ -62,7 +62,7 @@ def test_number_type_and_byte_order(tmp_path, image, bitpix, order, suffix):
 
 
 @pytest.mark.parametrize("bitpix", [8, 16, 32])
-def test_scaled_integers(tmp_path, image, bitpix):
+def test_scaled_integer_stamps_are_read(tmp_path, image, bitpix):
     raw = image.astype(BITPIX[bitpix])
     path = save(tmp_path / "a.fits", raw, BSCALE=0.25, BZERO=-7.5)
     with fits.open(path, do_not_scale_image_data=True) as hdus:
@@ -71,7 +71,7 @@ def test_scaled_integers(tmp_path, image, bitpix):
 
 
 @pytest.mark.parametrize("kind", ["u2", "u4", "i1"])
-def test_unsigned_integers_by_bzero(tmp_path, image, kind):
+def test_unsigned_integer_stamps_with_bzero_are_read(tmp_path, image, kind):
     data = image.astype("i2").clip(0, 127).astype(kind)
     assert "BZERO" in fits.getheader(save(tmp_path / "a.fits", data))
     np.testing.assert_array_equal(read_stamp(tmp_path / "a.fits")[0], data.astype("f4"))
@@ -80,14 +80,14 @@ def test_unsigned_integers_by_bzero(tmp_path, image, kind):
 @pytest.mark.parametrize(
     "kind, compression", [("i2", "RICE_1"), ("i4", "GZIP_1"), ("f4", "GZIP_2"), ("f8", "GZIP_1"), ("i2", "HCOMPRESS_1")]
 )
-def test_tile_compressed(tmp_path, image, kind, compression):
+def test_tile_compressed_stamps_are_read(tmp_path, image, kind, compression):
     data = image.astype(kind)
     lossless = {"quantize_level": 0} if kind[0] == "f" else {}
     fits.CompImageHDU(data, compression_type=compression, **lossless).writeto(tmp_path / "a.fits.fz")
     np.testing.assert_array_equal(read_stamp(tmp_path / "a.fits.fz")[0], data.astype("f4"))
 
 
-def test_image_in_an_extension_after_a_table(tmp_path, image):
+def test_a_stamp_in_an_extension_after_a_table_is_read(tmp_path, image):
     primary = fits.PrimaryHDU(header=fits.Header({"LENSER": 2.5, "OBJECT": "primary"}))
     table = fits.BinTableHDU.from_columns([fits.Column("a", "E", array=[1.0])])
     second = fits.ImageHDU(image, fits.Header({"OBJECT": "image"}))
@@ -98,17 +98,17 @@ def test_image_in_an_extension_after_a_table(tmp_path, image):
 
 
 @pytest.mark.parametrize("shape", [(101, 101, 1), (1, 101, 101)])
-def test_axis_of_length_one(tmp_path, image, shape):
+def test_axes_of_length_one_are_dropped(tmp_path, image, shape):
     path = save(tmp_path / "a.fits", image.reshape(shape))
     np.testing.assert_array_equal(read_stamp(path)[0], image)
 
 
-def test_other_shape_where_asked(tmp_path, image):
+def test_a_stamp_of_another_requested_shape_is_read(tmp_path, image):
     path = save(tmp_path / "a.fits", image[:25, :30])
     np.testing.assert_array_equal(read_stamp(path, (25, 30))[0], image[:25, :30])
 
 
-def test_harmless_oddities_are_silent(tmp_path, image):
+def test_harmless_header_oddities_give_no_warning(tmp_path, image):
     path = save(tmp_path / "a.fits", image)
     raw = path.read_bytes()
     raw = raw.replace(b"EXTEND  =                    T", b"lower   = 'bad card       '   ", 1) + b"junk" * 50
@@ -214,7 +214,7 @@ def test_every_spoilt_file_is_named_in_rejected_csv(tmp_path, image, capsys):
 
 
 @pytest.mark.parametrize("name", ["good.fits", "good.fits.fz"])
-def test_cut_anywhere_is_refused(tmp_path, image, name):
+def test_a_stamp_truncated_anywhere_is_refused(tmp_path, image, name):
     spoilt(tmp_path, image)
     raw = (tmp_path / name).read_bytes()
     cut = tmp_path / name.replace("good", "cut")
@@ -224,7 +224,7 @@ def test_cut_anywhere_is_refused(tmp_path, image, name):
             read_stamp(cut)
 
 
-def test_image_of_a_whole_tile_is_refused_unread(tmp_path):
+def test_a_whole_tile_is_refused_without_reading_its_pixels(tmp_path):
     path = tmp_path / "tile.fits"
     header = fits.PrimaryHDU(np.zeros((2, 2), "f4")).header
     header["NAXIS1"] = header["NAXIS2"] = 20000
@@ -239,14 +239,14 @@ def test_image_of_a_whole_tile_is_refused_unread(tmp_path):
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="the superuser may read everything")
-def test_no_permission(tmp_path, image):
+def test_a_file_without_read_permission_is_refused(tmp_path, image):
     path = save(tmp_path / "a.fits", image)
     path.chmod(0)
     with pytest.raises(StampError, match=r"unreadable .*PermissionError"):
         read_stamp(path)
 
 
-def test_error_travels_between_processes():
+def test_stamp_error_can_be_pickled():
     error = pickle.loads(pickle.dumps(StampError(Path("a.fits"), "shape", "(3, 3)")))
     assert (str(error), error.reason) == ("a.fits: shape ((3, 3))", "shape")
 
@@ -267,7 +267,7 @@ def many(tmp_path_factory):
     return paths
 
 
-def test_order_is_that_of_the_paths_for_any_number_of_workers(many):
+def test_stamps_keep_the_order_of_paths_for_any_number_of_workers(many):
     one, two = (read_stamps(many, workers=n) for n in (1, 2))
     expected = [i for i in reversed(range(300)) if i % 50]
     for result in (one, two):
@@ -279,13 +279,13 @@ def test_order_is_that_of_the_paths_for_any_number_of_workers(many):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_raise_stops_at_the_first_bad_file(many, tmp_path, workers):
+def test_on_bad_raise_stops_at_the_first_bad_file(many, tmp_path, workers):
     with pytest.raises(StampError, match=r"250\.fits: constant"):
         read_stamps(many, on_bad="raise", workers=workers, rejected=tmp_path / "rejected.csv")
     assert not (tmp_path / "rejected.csv").exists()
 
 
-def test_progress_only_for_many_files_and_where_wanted(many, capsys):
+def test_progress_is_shown_only_for_many_files_with_a_description(many, capsys):
     read_stamps(many, workers=1, description="lenses")
     assert "lenses: 100%" in capsys.readouterr().err
     read_stamps(many[:199], workers=1)
@@ -293,7 +293,7 @@ def test_progress_only_for_many_files_and_where_wanted(many, capsys):
     assert "%" not in capsys.readouterr().err
 
 
-def test_nothing_usable_is_left_to_the_caller_but_never_silent(many, tmp_path, capsys):
+def test_a_read_without_usable_stamps_is_empty_but_reported(many, tmp_path, capsys):
     result = read_stamps([p for p in many if p.stem == "50"], rejected=tmp_path / "rejected.csv")
     assert result.pixels.shape == (0, 101, 101) and len(result.catalogue) == len(result.paths) == 0
     assert "50.fits,constant" in (tmp_path / "rejected.csv").read_text()
@@ -303,7 +303,7 @@ def test_nothing_usable_is_left_to_the_caller_but_never_silent(many, tmp_path, c
         read_stamps(many, on_bad="ignore")
 
 
-def test_rejected_csv_is_written_without_rejections_too_and_takes_any_name(tmp_path):
+def test_rejected_csv_can_be_empty_and_takes_any_file_name(tmp_path):
     write_rejections(tmp_path / "rejected.csv", [])
     assert (tmp_path / "rejected.csv").read_text() == "file,reason,detail\n"
     odd = Rejection('a,"b\n\udcff.fits', "empty", "0 bytes")
@@ -312,7 +312,7 @@ def test_rejected_csv_is_written_without_rejections_too_and_takes_any_name(tmp_p
         assert list(csv.reader(file))[1] == list(odd)
 
 
-def test_interrupted_write_leaves_the_old_file(tmp_path, image, monkeypatch):
+def test_an_interrupted_write_leaves_the_old_stamp(tmp_path, image, monkeypatch):
     write_stamp(tmp_path / "a.fits", image)
     monkeypatch.setattr(stamps.os, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
@@ -336,7 +336,7 @@ def layout(folder, splits=stamps.SPLITS):
     return folder
 
 
-def test_layout_round_trip(tmp_path):
+def test_folder_layout_of_the_thesis_is_found_in_natural_order(tmp_path):
     found = find_stamps(layout(tmp_path))
     assert list(found) == [(s, c) for s in stamps.SPLITS for c in ("lrg", "source", "contaminant")]
     assert [p.relative_to(tmp_path).as_posix() for p in found["test", "source"]] == [
@@ -352,7 +352,7 @@ def test_layout_round_trip(tmp_path):
     assert all(np.isnan(lenses[column]).all() for column in lenses.dtype.names)
 
 
-def test_keywords_are_the_eleven_of_the_thesis(tmp_path):
+def test_header_keywords_are_the_eleven_of_the_thesis(tmp_path):
     write_stamp(tmp_path / "a.fits", np.eye(101), TRUTH)
     header = fits.getheader(tmp_path / "a.fits")
     names = "LENSER LENSAR LENSAA LENSSH LENSSA SRCER SRCX SRCY SRCAR SRCAA SRCSI".split()
@@ -360,7 +360,7 @@ def test_keywords_are_the_eleven_of_the_thesis(tmp_path):
     np.testing.assert_allclose([header[n] for n in names], list(TRUTH.values()))
 
 
-def test_calibration_split_is_used_where_it_is(tmp_path):
+def test_a_calibration_folder_is_used_where_there_is_one(tmp_path):
     found = find_stamps(layout(tmp_path, (*stamps.SPLITS, "calibration")))
     assert len(found) == 12 and len(found["calibration", "lrg"]) == 3
 
@@ -374,7 +374,7 @@ def test_r_band_is_picked_and_the_others_are_counted(tmp_path, capsys):
     assert "1 files without '_r_'" in capsys.readouterr().err
 
 
-def test_suffixes_and_one_level_down(tmp_path):
+def test_all_fits_suffixes_are_found_down_to_one_subfolder(tmp_path):
     layout(tmp_path)
     folder = tmp_path / "train" / "negatives"
     names = ["3.fit", "4.fits.gz", "5.FITS.FZ", "6/x.fits", "7/y.Fit"]
@@ -405,7 +405,7 @@ def test_empty_class_is_an_error_that_names_the_folder(tmp_path, missing):
 # ---- Eq. 4.1
 
 
-def test_guard_says_which_image(image):
+def test_normalisation_error_says_which_image(image):
     stack = np.stack([image] * 6).reshape(2, 3, 101, 101)
     stack[1, 2] = 5
     with pytest.raises(ValueError, match=r"image \(1, 2\) is constant \(5\)"):
@@ -418,7 +418,7 @@ def test_guard_says_which_image(image):
         normalise(np.ones((101, 101)))
 
 
-def test_stack_is_normalised_image_by_image(image):
+def test_each_image_of_a_stack_is_normalised_by_itself(image):
     stack = np.stack([image, 1e-11 * image, -(image**2)])
     result = normalise(stack)
     assert result.dtype == np.float32 and result.shape == stack.shape
@@ -429,7 +429,7 @@ def test_stack_is_normalised_image_by_image(image):
 
 @settings(max_examples=200, deadline=None)
 @given(arrays(np.float32, (5, 4), elements=st.floats(width=32, allow_nan=False, allow_infinity=False)))
-def test_normalised_range_order_and_idempotence(values):
+def test_normalisation_spans_0_to_1_keeps_order_and_is_idempotent(values):
     if values.min() == values.max():
         with pytest.raises(ValueError, match="constant"):
             normalise(values)
@@ -457,7 +457,7 @@ def test_real_stamps_are_all_read_and_normalised():
 
 
 @pytest.mark.skipif(not (REAL / "native").is_dir(), reason=f"no real images in {REAL}; see LENSDET_REAL_DATA")
-def test_a_real_compressed_field_is_no_stamp():
+def test_a_real_compressed_field_is_refused_as_a_stamp():
     with pytest.raises(StampError, match=r"kids_field_r.fits: shape .*2600"):
         read_stamp(REAL / "native" / "kids_field_r.fits")
     assert read_stamp(REAL / "native" / "kids_galaxy_r.fits")[1]["ZEROPNT"] == 0

@@ -23,7 +23,7 @@ def calibrated():
 
 
 @pytest.mark.parametrize("scale", [0.3, 1, 5])
-def test_temperature_is_least_in_log_loss(calibrated, scale):
+def test_temperature_minimises_the_log_loss(calibrated, scale):
     labels, logits = calibrated[0], scale * calibrated[1]
 
     def loss(t):
@@ -39,7 +39,7 @@ def test_temperature_is_least_in_log_loss(calibrated, scale):
     assert t == pytest.approx(scale, rel=0.15)  # 3 standard errors
 
 
-def test_temperature_is_a_logistic_regression(calibrated):
+def test_temperature_equals_a_logistic_regression(calibrated):
     labels, logits = calibrated
     fit = LogisticRegression(C=1e12, fit_intercept=False, tol=1e-10).fit(logits[:, None], labels)
     assert temperature(labels, logits) == pytest.approx(1 / fit.coef_[0, 0], rel=1e-5)
@@ -47,14 +47,14 @@ def test_temperature_is_a_logistic_regression(calibrated):
 
 @pytest.mark.parametrize("size", [1e-1, 17, 40, 1e4])
 @pytest.mark.parametrize("wrong", [1, 30, 49])
-def test_temperature_of_saturated_logits(size, wrong):
+def test_temperature_of_saturated_logits_is_exact(size, wrong):
     labels = np.tile([1, 0], 50)
     logits = np.float32(size) * (2 * labels - 1)
     logits[:wrong] *= -1  # p must be 1 - wrong/100, so size/T is its logit
     assert temperature(labels, logits) == pytest.approx(size / np.log((100 - wrong) / wrong), rel=1e-6)
 
 
-def test_temperature_beside_saturated_logits(calibrated):
+def test_saturated_correct_logits_do_not_change_the_temperature(calibrated):
     labels, logits = np.r_[calibrated[0], 1, 0], np.r_[calibrated[1], 1e4, -1e4]  # right, and too sure to matter
     assert temperature(labels, logits) == pytest.approx(temperature(*calibrated), rel=1e-9)
     assert temperature(labels, np.r_[calibrated[1], -1e4, 1e4]) > 100  # wrong
@@ -62,7 +62,7 @@ def test_temperature_beside_saturated_logits(calibrated):
 
 @settings(max_examples=50, deadline=None)
 @given(seed=st.integers(0, 1000), n=st.integers(10, 40), scale=st.floats(0.5, 100))
-def test_temperature_goes_with_the_logits(seed, n, scale):
+def test_temperature_scales_with_the_logits(seed, n, scale):
     rng = np.random.default_rng(seed)
     labels = np.arange(n) % 2
     logits = rng.normal(size=n) + 2 * labels - 1
@@ -77,7 +77,7 @@ def test_temperature_goes_with_the_logits(seed, n, scale):
 
 
 @pytest.mark.parametrize("size", [0.1, 3, 1e4, 1e5])
-def test_temperature_at_its_bounds(size):
+def test_temperature_is_at_its_bounds_for_separable_or_useless_logits(size):
     assert temperature([1, 0], [size, -size]) == TEMPERATURES[0]  # separable
     assert temperature([1, 0, 0], [size, -size, 0]) == TEMPERATURES[0]
     assert temperature([1, 0], [-size, size]) == TEMPERATURES[1]  # all wrong
@@ -85,13 +85,13 @@ def test_temperature_at_its_bounds(size):
     assert temperature([1, 0], [0, 0]) == TEMPERATURES[1]
 
 
-def test_brier_is_that_of_scikit_learn(calibrated):
+def test_brier_score_equals_scikit_learn(calibrated):
     assert brier(*calibrated) == pytest.approx(brier_score_loss(calibrated[0], expit(calibrated[1])))
     assert brier([1, 0, 1, 0], [1e4, -1e4, -1e4, 0]) == pytest.approx((0 + 0 + 1 + 0.25) / 4)
 
 
 @pytest.mark.parametrize("bins", [1, 2, 10, 15])
-def test_reliability_is_that_of_scikit_learn(calibrated, bins):
+def test_reliability_diagram_equals_scikit_learn(calibrated, bins):
     labels, logits = np.r_[calibrated[0], 0, 1], np.r_[calibrated[1], 0, 1e4]  # and p at an edge, and at 1
     diagram = reliability(labels, logits, bins)
     fraction, mean = calibration_curve(labels, expit(logits), n_bins=bins)
@@ -108,7 +108,7 @@ def test_reliability_is_that_of_scikit_learn(calibrated, bins):
     images=st.lists(st.tuples(st.booleans(), st.floats(-40, 40)), min_size=1, max_size=30),
     bins=st.integers(1, 20),
 )
-def test_expected_calibration_error_by_a_loop(images, bins):
+def test_expected_calibration_error_equals_a_plain_loop(images, bins):
     labels, logits = np.transpose(images)
     total = 0
     for b in range(bins):
@@ -131,12 +131,12 @@ def test_expected_calibration_error_tells_calibrated_from_not():
     labels = rng.random(20_000) < expit(logits)
     assert expected_calibration_error(labels, logits) < 0.4 * np.sqrt(15 / 20_000)  # noise alone
     assert expected_calibration_error(labels, 3 * logits) > 0.1
-    assert expected_calibration_error([1, 0], np.log([9, 9])) == pytest.approx(0.4)  # 0.9 said, 0.5 true
+    assert expected_calibration_error([1, 0], np.log([9, 9])) == pytest.approx(0.4)  # 0.9 predicted, 0.5 true
     assert expected_calibration_error([0, 1], [1e4, -1e4]) == 1
 
 
 @pytest.mark.parametrize("score", [temperature, brier, reliability, expected_calibration_error])
-def test_bad_arrays_are_an_error(score):
+def test_calibration_refuses_bad_labels_and_logits(score):
     with pytest.raises(ValueError, match="do not go with"):
         score([1, 0], [[1], [2]])
     with pytest.raises(ValueError, match="do not go with"):

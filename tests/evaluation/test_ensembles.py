@@ -85,7 +85,7 @@ def test_nelder_mead_finds_the_optimum_on_the_simplex(seed):
     assert abs(error(used) - error(convex(labels, expit(logits)))) < 1e-5
 
 
-def test_the_published_way_goes_through_a_softmax_after_the_optimum():
+def test_published_weights_are_a_softmax_of_the_optimum():
     rng = np.random.default_rng(3)
     labels = np.repeat([1.0, 0.0], 100)
     logits = (2 * labels - 1)[:, None] * [2.0, 1.0, 0.2] + rng.normal(size=(200, 3))
@@ -97,7 +97,7 @@ def test_the_published_way_goes_through_a_softmax_after_the_optimum():
 
 
 @pytest.mark.parametrize("protocol", ["text", "code"])
-def test_a_copy_has_no_weight(protocol):
+def test_a_repeated_member_gets_no_weight(protocol):
     rng = np.random.default_rng(1)
     labels = np.repeat([1.0, 0.0], 50)
     logits = (2 * labels - 1)[:, None] + rng.normal(size=(100, 3))
@@ -114,7 +114,7 @@ sensible = st.lists(st.floats(-25, 25), min_size=2, max_size=5)
 
 
 @given(sensible, st.data())
-def test_mix_is_the_logit_of_the_weighted_mean(logits, data):
+def test_mix_equals_the_logit_of_the_weighted_mean(logits, data):
     weights = np.array(data.draw(st.lists(st.floats(0.05, 1), min_size=len(logits), max_size=len(logits))))
     weights /= weights.sum()
     z = np.array(logits)[None]
@@ -134,7 +134,7 @@ def test_mix_is_finite_and_exact_where_probabilities_saturate():
     assert ensembles.mix(z, each) == pytest.approx([900, -1e4, logit(0.25)])
 
 
-def test_members_are_the_runs_i_of_the_rows(p):
+def test_ensemble_of_run_i_has_the_members_of_run_i(p):
     found = ensembles.load(Study(p, KEY), experiments.MEMBERS[6], "test")
     assert found.logits.shape == (2, N, 6) and found.runs.tolist() == [1, 2]
     for i, run in enumerate((1, 2)):
@@ -146,13 +146,13 @@ def test_members_are_the_runs_i_of_the_rows(p):
     assert [ensembles.distinct(z).sum() for z in found.logits] == [6, 4]
 
 
-def test_a_missing_run_is_named(p):
+def test_a_missing_member_run_is_named(p):
     (runs.run_folder(p, "f1", 2, KEY) / "logits.h5").unlink()
     with pytest.raises(FileNotFoundError, match=r"f1-\w+/run_02: no complete run"):
         ensembles.scores(Study(p, KEY), "NM_3")
 
 
-def test_a_run_that_diverged_is_named(p):
+def test_a_diverged_member_run_is_named(p):
     bad = draw(1)
     bad["test"][3] = np.nan
     write_run(p, "fbeta", 1, bad)
@@ -160,7 +160,7 @@ def test_a_run_that_diverged_is_named(p):
         ensembles.scores(Study(p, KEY), "NM_3")
 
 
-def test_members_on_different_sets_are_named(p):
+def test_members_scored_on_different_sets_are_refused(p):
     rows = {name: rows_of(name) for name in SETS}
     rows["test"] = rows["test"].copy()
     rows["test"]["stamp"][7] += 1
@@ -173,7 +173,7 @@ def test_members_on_different_sets_are_named(p):
         ensembles.load(Study(p, KEY), experiments.MEMBERS[3], "test")
 
 
-def test_a_folder_of_another_experiment_is_not_taken(p):
+def test_a_run_folder_of_another_experiment_is_refused(p):
     folder = runs.run_folder(p, "f1", 1, KEY)
     storage.write_json(folder / "parameters.json", p.experiment("bce", KEY) | {"run": 1})
     with pytest.raises(ValueError, match="holds another run: loss"):
@@ -219,7 +219,7 @@ def test_an_input_dependent_ensemble_weighs_each_image(p):
         ensembles.dynamic_weights(Study(code, KEY), "IDE_3")
 
 
-def test_a_network_is_of_these_members_and_of_their_set(p):
+def test_an_ensemble_network_of_other_members_or_sets_is_refused(p):
     z = np.zeros((N, 3), "f4")
     for run in (1, 2):
         write_run(p, "IDE_3", run, dict.fromkeys(SETS, z), selectors=("loss", "accuracy"))
@@ -236,7 +236,7 @@ def test_a_network_is_of_these_members_and_of_their_set(p):
         ensembles.scores(Study(p, KEY), "IDE_3")
 
 
-def test_baselines(p):
+def test_baselines_are_mean_best_member_and_oracle_of_the_members(p):
     found, members = (
         ensembles.baselines(Study(p, KEY), 3),
         ensembles.load(Study(p, KEY), experiments.MEMBERS[3], "test"),
@@ -268,7 +268,7 @@ def test_stacking_is_fitted_on_the_calibration_set_alone(p):
     assert np.array_equal(before[1], after[1])
 
 
-def test_ensembles_of_one_loss_take_all_runs_that_are_there(p):
+def test_ensembles_of_one_loss_use_all_complete_runs(p):
     assert ensembles.same_loss(Study(p, KEY), "F_1 Soft loss", 3) is None
     for run in (3, 4):  # beyond `runs`
         write_run(p, "f1", run, draw(run))
@@ -312,7 +312,7 @@ def test_cascade_thresholds_are_the_best_of_all_pairs(recall):
     assert ((at >= cuts[1]) == ((first >= cuts[0]) & (second >= cuts[1]))).all()
 
 
-def test_what_is_possible(p):
+def test_possible_ensembles_follow_the_chosen_experiments(p):
     assert ensembles.possible(p) == list(thesis.TABLE_5_2)
     few = parameters.resolve({"experiments": ["bce", "fbeta", "f1"]})
     assert ensembles.possible(few) == ["NM_3", "IDE_3"]
@@ -322,7 +322,7 @@ def test_what_is_possible(p):
         ensembles.possible(parameters.resolve({"experiments": ["f1"], "ensembles": ["NM_6"]}))
 
 
-def test_votes():
+def test_votes_are_saturated_logits_but_for_cross_entropy():
     z = np.array([[0.3, 0.2, -0.1]])
     found = ensembles.votes(z, experiments.MEMBERS[3])
     assert found[0, 0] == 0.3

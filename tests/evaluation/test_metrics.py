@@ -18,7 +18,7 @@ def scores():
 
 
 @pytest.mark.parametrize("threshold", [0.01, 0.49, 0.5, 0.9])
-def test_scores_are_those_of_scikit_learn(scores, threshold):
+def test_metrics_equal_scikit_learn(scores, threshold):
     p = metrics.probability(scores)
     counts = hard_counts(LABELS, p, threshold)
     accepted = p >= threshold
@@ -30,7 +30,7 @@ def test_scores_are_those_of_scikit_learn(scores, threshold):
         assert metrics.f_beta(counts, beta) == pytest.approx(sk.fbeta_score(LABELS, accepted, beta=beta))
 
 
-def test_many_thresholds_and_many_models_at_once(scores):
+def test_many_thresholds_and_models_are_counted_at_once(scores):
     p = metrics.probability(np.stack([scores, -scores, 0 * scores]))  # (3, N)
     many = hard_counts(LABELS, p, THRESHOLDS)
     assert many.tp.shape == (3, 99)
@@ -39,18 +39,18 @@ def test_many_thresholds_and_many_models_at_once(scores):
             np.testing.assert_array_equal([c[i, j] for c in many], hard_counts(LABELS, p[i], THRESHOLDS[j]))
 
 
-def test_at_the_threshold_is_accepted():
+def test_a_probability_at_the_threshold_is_accepted():
     assert hard_counts([1, 0], [0.5, 0.5], 0.5) == Counts(1, 1, 0, 0)
 
 
-def test_zero_where_there_is_nothing():
+def test_metrics_are_zero_where_nothing_is_accepted_or_to_be_found():
     nothing_accepted, no_lenses, empty = Counts(0, 0, 5, 5), Counts(0, 0, 0, 5), Counts(0, 0, 0, 0)
     for counts in (nothing_accepted, no_lenses, empty):
         assert metrics.precision(counts) == metrics.recall(counts) == metrics.f_beta(counts, 0.17) == 0
     assert metrics.accuracy(empty) == 0
 
 
-def test_f_beta_is_equation_3_18(scores):
+def test_f_beta_equals_equation_3_18(scores):
     f, p, r = metrics.f_beta_curve(LABELS, metrics.probability(scores), 0.17)
     assert f.shape == p.shape == r.shape == (99,)
     assert np.all(f[r == 0] == 0)
@@ -58,16 +58,16 @@ def test_f_beta_is_equation_3_18(scores):
     np.testing.assert_allclose(f, (1 + 0.17**2) * p * r / (0.17**2 * p + r))
 
 
-def test_curve_is_at_the_thresholds_of_the_thesis():
+def test_f_beta_curve_uses_the_thresholds_of_the_thesis():
     np.testing.assert_allclose(THRESHOLDS, np.arange(1, 100) / 100)
 
 
-def test_logits_that_float32_cannot_tell_apart():
+def test_probabilities_of_large_float32_logits_stay_distinct():
     p = metrics.probability(np.float32([18, 20, 30]))
     assert np.all(np.diff(p) > 0) and p[-1] < 1
 
 
-def test_wrong_shapes_are_an_error(scores):
+def test_logits_of_a_wrong_shape_are_an_error(scores):
     for call in (
         lambda: soft_counts(LABELS, scores[:, None]),
         lambda: evaluate(LABELS, scores[:-1]),
@@ -81,7 +81,7 @@ def test_wrong_shapes_are_an_error(scores):
     images=st.lists(st.tuples(st.booleans(), st.floats(0, 1)), min_size=1, max_size=30),
     random=st.randoms(use_true_random=False),
 )
-def test_soft_counts_hold(images, random):
+def test_soft_counts_sum_to_the_images_whatever_their_order(images, random):
     labels, p = np.transpose(images)
     counts = soft_counts(labels, p)
     assert sum(counts) == pytest.approx(len(images))
@@ -90,12 +90,12 @@ def test_soft_counts_hold(images, random):
     np.testing.assert_allclose(soft_counts(*np.transpose(images)), counts, atol=1e-12)
 
 
-def test_soft_counts_of_certainties_are_hard(scores):
+def test_soft_counts_of_0_and_1_equal_hard_counts(scores):
     accepted = scores >= 0
     np.testing.assert_array_equal(soft_counts(LABELS, accepted), hard_counts(LABELS, metrics.probability(scores), 0.5))
 
 
-def test_weights_repeat_images(scores):
+def test_weights_in_soft_counts_equal_repeated_images(scores):
     weights = np.random.default_rng(1).integers(0, 3, (4, 1102))
     p = metrics.probability(scores)
     weighted = soft_counts(LABELS, p, weights)
@@ -109,7 +109,7 @@ def test_diverged_training_is_not_evaluated(scores):
         evaluate(LABELS, scores)
 
 
-def test_protocols():
+def test_text_and_code_protocols_differ_in_threshold_and_beta():
     labels, p = np.array([1, 1, 0, 0]), np.array([0.495, 0.9, 0.1, 0.5])
     logits = np.log(p / (1 - p))
     text, code = evaluate(labels, logits, beta=2), evaluate(labels, logits, "code", beta=2)

@@ -71,7 +71,7 @@ def designs(draw):
 
 @settings(max_examples=60, deadline=None)
 @given(design=designs(), seed=st.integers(0, 3))
-def test_images_move_with_their_hosts(design, seed):
+def test_images_are_resampled_with_their_hosts(design, seed):
     stamp, source, stratum = design
     weights = resample(stamp, source, stratum, draws=5, seed=seed)
     assert weights.shape == (5, len(stamp)) and weights.dtype == np.float64
@@ -88,13 +88,13 @@ def test_images_move_with_their_hosts(design, seed):
 
 @settings(max_examples=40, deadline=None)
 @given(design=designs(), data=st.data())
-def test_weights_belong_to_ids_not_to_positions(design, data):
+def test_resampling_weights_do_not_depend_on_the_order_of_images(design, data):
     order = np.array(data.draw(st.permutations(range(len(design[0])))))
     shuffled = resample(*(ids[order] for ids in design), draws=4)
     np.testing.assert_array_equal(shuffled, resample(*design, draws=4)[:, order])
 
 
-def test_weights_are_host_count_times_source_count_where_sources_are_shared():
+def test_weights_of_shared_sources_are_host_count_times_source_count():
     n = 6  # hosts and sources, all pairs, and each host as a negative, which shows its count
     stamp = np.r_[np.repeat(np.arange(n), n), np.arange(n)]
     source = np.r_[np.tile(np.arange(n), n), np.full(n, -1)]
@@ -113,14 +113,14 @@ def test_resamples_depend_on_the_seed():
     assert np.any(WEIGHTS[:10] != resample(STAMP, SOURCE, STRATUM, 10, seed=1))
 
 
-def test_strata_are_drawn_apart():
+def test_strata_are_resampled_independently():
     weights = resample(np.arange(600), np.full(600, -1), np.repeat(["lrg", "contaminant"], 300))
     first, second = weights[:, :300], weights[:, 300:]
     np.testing.assert_array_equal([first.sum(1), second.sum(1)], 300)
     assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 5 / np.sqrt(2000 * 300)
 
 
-def test_lrgs_that_are_both_move_as_one():
+def test_an_lrg_in_both_classes_is_resampled_as_one():
     np.testing.assert_array_equal(WEIGHTS[:, :110], WEIGHTS[:, 551:661])
     np.testing.assert_array_equal(WEIGHTS @ LABELS, 551)  # all LRGs are mock lenses
     assert np.std(WEIGHTS @ (1 - LABELS)) == pytest.approx(np.sqrt(110 * (1 - 110 / 551)), rel=0.1)  # some negatives
@@ -133,7 +133,7 @@ def test_a_host_in_two_strata_is_refused():
         resample(STAMP, SOURCE[:-1], STRATUM)
 
 
-def test_variance_of_a_mean_is_that_of_cluster_sampling():
+def test_variance_of_a_mean_equals_that_of_cluster_sampling():
     # H clusters of one size in each stratum: Var(mean) = sum_k (n_k / N)^2 S_k^2 / H_k, S_k^2 that of cluster means
     rng = np.random.default_rng(1)
     stamp = np.r_[np.repeat(np.arange(20), 6), 20 + np.repeat(np.arange(30), 2)]  # (180,)
@@ -147,7 +147,7 @@ def test_variance_of_a_mean_is_that_of_cluster_sampling():
     assert means.mean() == pytest.approx(y.mean(), abs=5 * np.sqrt(expected / 20_000))
 
 
-def test_variance_of_a_mean_over_crossed_stamps():
+def test_variance_of_a_mean_over_crossed_hosts_and_sources_is_known():
     # All pairs once, y = mean + row + column + rest: Var = sum row^2 / H^2 + sum column^2 / S^2 + sum rest^2 / (H S)^2
     rng = np.random.default_rng(2)
     y = rng.normal(size=(12, 1)) + rng.normal(size=9) + rng.normal(size=(12, 9))
@@ -160,7 +160,7 @@ def test_variance_of_a_mean_over_crossed_stamps():
 
 
 @pytest.mark.parametrize("n", [2, 5])
-def test_two_way_variance_is_conservative_by_what_it_says(n):
+def test_two_way_resampling_overestimates_variance_as_documented(n):
     # An effect of hosts that are used n times each, with sources used twice: (n + 2) / n times its variance
     rng = np.random.default_rng(3)
     images = 400 * n
@@ -174,7 +174,7 @@ def test_two_way_variance_is_conservative_by_what_it_says(n):
 
 
 @pytest.mark.parametrize(("protocol", "weight"), [("code", 0.17), ("text", 1.0)])
-def test_resampled_metric_is_that_of_the_repeated_images(protocol, weight):
+def test_resampled_metric_equals_that_of_repeated_images(protocol, weight):
     logits = noisy_logits(4, 3)
     resampled = on_resamples(LABELS, logits, WEIGHTS[:5], protocol, weight)
     for b, w in enumerate(WEIGHTS[:5].astype(int)):
@@ -183,7 +183,7 @@ def test_resampled_metric_is_that_of_the_repeated_images(protocol, weight):
             np.testing.assert_allclose(resampled[name][:, b], expected[name])
 
 
-def test_a_draw_without_a_class_is_not_a_number():
+def test_metrics_of_a_resample_without_one_class_are_nan():
     weights = [[2, 0, 0], [0, 1, 2], [1, 1, 1]]
     for values in on_resamples([1, 0, 0], [[3, -3, -3]], weights).values():
         np.testing.assert_array_equal(values, [[np.nan, np.nan, 1]])
@@ -194,13 +194,13 @@ def test_a_draw_without_a_class_is_not_a_number():
 # Intervals
 
 
-def test_interval_is_of_the_mean_over_runs():
+def test_bootstrap_interval_is_of_the_mean_over_runs():
     up = np.linspace(0, 1, 101)
     assert bootstrap_interval([up, 1 - up]) == pytest.approx((0.5, 0.5))
     assert bootstrap_interval([up, up], 0.9) == pytest.approx((0.05, 0.95))
 
 
-def test_interval_leaves_out_draws_that_are_not_numbers():
+def test_bootstrap_interval_leaves_out_nan_resamples():
     up = np.linspace(0, 1, 101)
     lost = np.r_[up, np.full(40, np.nan)]
     assert bootstrap_interval([lost, lost], 0.9) == pytest.approx((0.05, 0.95))
@@ -211,13 +211,13 @@ def test_interval_leaves_out_draws_that_are_not_numbers():
 
 @settings(deadline=None)
 @given(trials=st.integers(1, 2000), share=st.floats(0, 1), level=st.floats(0.5, 0.999))
-def test_clopper_pearson_is_that_of_the_binomial_test(trials, share, level):
+def test_clopper_pearson_equals_that_of_the_binomial_test(trials, share, level):
     k = round(share * trials)
     exact = binomtest(k, trials).proportion_ci(level, method="exact")
     assert clopper_pearson(k, trials, level) == pytest.approx((exact.low, exact.high), abs=1e-8)
 
 
-def test_clopper_pearson_of_arrays_and_without_trials():
+def test_clopper_pearson_takes_arrays_and_zero_trials():
     low, high = clopper_pearson([0, 1, 7, 49, 50, 0], [50] * 5 + [0])
     exact = [binomtest(k, 50).proportion_ci(method="exact") for k in (0, 1, 7, 49, 50)]
     np.testing.assert_allclose(np.c_[low, high], [*exact, (0, 1)], atol=1e-8)
@@ -225,7 +225,7 @@ def test_clopper_pearson_of_arrays_and_without_trials():
     assert clopper_pearson(2.0, 50)[0] < clopper_pearson(2.5, 50)[0] < clopper_pearson(3.0, 50)[0]  # of a part of a tie
 
 
-def test_seed_spread():
+def test_seed_spread_is_the_sample_standard_deviation():
     assert seed_spread([1.0, 3.0]) == pytest.approx(np.sqrt(2))
     assert np.isnan(seed_spread([1.0]))
 
@@ -241,7 +241,7 @@ paired_runs = st.integers(2, 12).flatmap(
 
 @settings(deadline=None)
 @given(values=paired_runs, level=st.floats(0.5, 0.99), seed=st.integers(0, 9))
-def test_paired_is_students_t_and_adds_the_images(values, level, seed):
+def test_paired_interval_is_students_t_with_image_variance_added(values, level, seed):
     a, b = values
     resampled = np.random.default_rng(seed).normal(0, 0.1, (2, len(a), 200)) + values[:, :, None]
     found = paired(a, b, *resampled, level)
@@ -268,7 +268,7 @@ def test_paired_is_students_t_and_adds_the_images(values, level, seed):
     assert (swapped.mean, swapped.seed_spread) == pytest.approx((-found.mean, found.seed_spread))
 
 
-def test_what_moves_both_alike_does_not_count():
+def test_shifts_common_to_both_models_do_not_change_the_difference():
     a, b = noisy_logits(5, 2, 3)
     x, y = (on_resamples(LABELS, z, WEIGHTS)["accuracy"] for z in (a, b))
     u, v = (evaluate(LABELS, z)["accuracy"] for z in (a, b))
@@ -284,7 +284,7 @@ def test_what_moves_both_alike_does_not_count():
 @pytest.mark.parametrize("n", [2, 3, 4, 5, 10])
 @settings(max_examples=20, deadline=None)
 @given(shift=st.integers(-500, 500), data=st.data())
-def test_runs_that_agree_exactly_decide_nothing(n, of_images, shift, data):
+def test_runs_of_identical_difference_decide_nothing(n, of_images, shift, data):
     # no spread is no estimate of it, and the rounding of a - b is no spread
     b = np.array(data.draw(st.lists(st.integers(500, 1000), min_size=n, max_size=n))) / 1000
     a = b + shift / 1000
@@ -298,7 +298,7 @@ def test_runs_that_agree_exactly_decide_nothing(n, of_images, shift, data):
 
 @settings(deadline=None)
 @given(values=paired_runs, of_images=st.sampled_from([0, 1e-6, 0.01, 1]), squeezed=st.sampled_from([1, 1e-2, 1e-6]))
-def test_seeds_and_images_together_are_never_surer_than_seeds_alone(values, of_images, squeezed):
+def test_combined_interval_is_never_narrower_than_that_of_seeds(values, of_images, squeezed):
     a, b = values * squeezed + 0.5  # from seeds that differ to seeds that nearly agree
     resampled = np.random.default_rng(0).normal(0, of_images, (2, 1, 200)) + np.stack([a, b])[:, :, None]
     found = paired(a, b, *resampled)
@@ -307,7 +307,7 @@ def test_seeds_and_images_together_are_never_surer_than_seeds_alone(values, of_i
 
 
 @pytest.mark.parametrize(("n", "ratio"), [(2, 0.3), (2, 3), (3, 0.3), (5, 0.3)])
-def test_combined_interval_covers_however_few_runs(n, ratio):
+def test_combined_interval_covers_even_with_two_runs(n, ratio):
     # Normal seeds; normal images, whose variance is `ratio` times that of the mean over seeds.  In 20,000 draws a cell
     # of n = 2, 3, 5, 10 and ratio = 0, 0.3, 1, 3, 10 between 94.3 and 97.8 % cover.  Degrees of freedom alone leave
     # 89.4 % at n = 2, ratio 0.3, where two seeds that happen to agree look like certainty.
@@ -320,7 +320,7 @@ def test_combined_interval_covers_however_few_runs(n, ratio):
     assert binomtest(covered, draws, 0.94, alternative="less").pvalue > 0.0027
 
 
-def test_paired_difference_of_like_models_is_narrower():
+def test_paired_interval_of_similar_models_is_narrower_than_a_single():
     a = noisy_logits(8, 2)
     b = a + 0.1 * np.random.default_rng(9).normal(size=a.shape)  # nearly the same model
     x, y = (on_resamples(LABELS, z, WEIGHTS)["accuracy"] for z in (a, b))
@@ -329,7 +329,7 @@ def test_paired_difference_of_like_models_is_narrower():
     assert high - low < 0.5 * (single[1] - single[0])
 
 
-def test_paired_leaves_out_draws_that_are_not_numbers():
+def test_paired_difference_leaves_out_nan_resamples():
     rng = np.random.default_rng(10)
     a, b, x, y = rng.random(4), rng.random(4), rng.random((4, 50)), rng.random((4, 50))
     gap = np.full((4, 3), np.nan)
@@ -338,7 +338,7 @@ def test_paired_leaves_out_draws_that_are_not_numbers():
     assert none[:4] == pytest.approx(paired(a, b, x, y)[:4]) and np.isnan(none[4:8]).all()
 
 
-def test_a_single_run_tells_of_images_only():
+def test_a_single_run_has_an_interval_over_images_only():
     one = paired([0.9], [0.8], [[0.85, 0.95]], [[0.8, 0.8]])
     assert one.mean == pytest.approx(0.1) and 0.05 <= one.test_low < one.test_high <= 0.15
     assert np.isnan([one.seed_spread, one.seed_low, one.seed_high, one.low, one.high]).all()
@@ -356,7 +356,7 @@ def test_runs_that_do_not_pair_are_refused(shapes):
 
 @settings(deadline=None)
 @given(values=paired_runs, of_images=st.sampled_from([0, 0.01, 1]), shift=st.floats(-3, 3))
-def test_p_value_is_that_of_the_interval(values, of_images, shift):
+def test_p_value_agrees_with_the_interval(values, of_images, shift):
     """The level at which the interval begins to hold 0."""
     a, b = values[0] + shift, values[1]
     resampled = np.random.default_rng(0).normal(0, of_images, (2, 1, 200)) + np.stack([a, b])[:, :, None]
@@ -385,7 +385,7 @@ def test_holm_rejects_step_by_step(p):
 
 
 @given(p_values)
-def test_holm_passes_over_what_is_not_a_number(p):
+def test_holm_correction_ignores_nan(p):
     mixed = [x for each in p for x in (each, np.nan)]
     np.testing.assert_array_equal(holm(mixed)[::2], holm(p))
     assert np.isnan(holm(mixed)[1::2]).all()
@@ -395,7 +395,7 @@ def of_p(mean, p, half=0.05, n_runs=5):
     return Difference(mean, *[np.nan] * 5, mean - half, mean + half, n_runs, p)
 
 
-def test_each_verdict():
+def test_verdicts_are_agrees_contradicts_equivalent_or_open():
     family = [
         of_p(0.1, 0.001), of_p(-0.1, 0.001), of_p(0.1, 0.04), of_p(0.001, 0.5, 0.008), of_p(0.001, 0.5, 0.0095),
         of_p(0.1, 0.0, n_runs=4), of_p(0.001, 0.5, 0.008, n_runs=4), of_p(0.1, np.nan, np.nan), of_p(0.005, 0.0, 0.001),
@@ -421,7 +421,7 @@ def with_spreads(runs, mean, spread, error):
 @pytest.mark.parametrize("mean, spread, error, comparisons", [(0.03, 0.05, 0.005, 30), (0.01, 0.01, 0.003, 4),
                                                               (0.002, 0.01, 0.002, 30), (0.03, 0.01, 0.02, 30),
                                                               (0.02, 0.02, 0.009, 1)])  # fmt: skip
-def test_what_would_close_a_claim_closes_it_and_less_does_not(mean, spread, error, comparisons):
+def test_needed_runs_or_images_just_close_an_open_claim(mean, spread, error, comparisons):
     family = [of_p(0.1, 0.9)] * (comparisons - 1)  # which stay open
     d = with_spreads(5, mean, spread, error)
     assert directions([d, *family])[0] == "open" and d.image_error == pytest.approx(error)
@@ -439,7 +439,7 @@ def test_what_would_close_a_claim_closes_it_and_less_does_not(mean, spread, erro
         assert n == least or directions([make(int(n) - 1), *family])[0] == "open"
 
 
-def test_where_nothing_differs_next_to_nothing_is_decided():
+def test_at_most_5_percent_of_null_families_get_a_verdict():
     """A family of eight claims, five runs, seeds and images of like size: at most one of twenty decides anything."""
     rng, families, wrong = np.random.default_rng(5), 150, 0
     for _ in range(families):
@@ -454,7 +454,7 @@ def test_where_nothing_differs_next_to_nothing_is_decided():
 
 
 @pytest.mark.parametrize(("protocol", "weight"), [("code", 0.17), ("text", 1.0)])
-def test_summary_over_runs(protocol, weight):
+def test_summary_over_runs_has_mean_spread_and_interval(protocol, weight):
     logits = noisy_logits(6, 4)
     summary = summarise(LABELS, logits, WEIGHTS, protocol, weight)
     assert list(summary) == METRICS
@@ -465,7 +465,7 @@ def test_summary_over_runs(protocol, weight):
         assert summary[name][2:4] == pytest.approx(np.quantile(resampled[name].mean(0), [0.025, 0.975]))
 
 
-def test_runs_that_agree_do_not_narrow_the_interval():
+def test_repeated_runs_do_not_narrow_the_test_set_interval():
     logits = noisy_logits(5)
     one, ten = summarise(LABELS, logits, WEIGHTS), summarise(LABELS, np.tile(logits, (10, 1)), WEIGHTS)
     for name in METRICS:
@@ -475,7 +475,7 @@ def test_runs_that_agree_do_not_narrow_the_interval():
         assert one[name].low < one[name].mean < one[name].high
 
 
-def test_summary_without_resamples():
+def test_summary_without_resamples_has_no_interval():
     logits = noisy_logits(7, 3)
     bare, full = summarise(LABELS, logits, None), summarise(LABELS, logits, WEIGHTS)
     for name in METRICS:
@@ -483,21 +483,21 @@ def test_summary_without_resamples():
         assert (bare[name].mean, bare[name].spread, bare[name].n_runs) == (*full[name][:2], 3)
 
 
-def test_level_widens():
+def test_a_higher_confidence_level_widens_the_interval():
     narrow, wide = (summarise(LABELS, noisy_logits(7), WEIGHTS, level=level)["f_beta"] for level in (0.68, 0.95))
     ratio = (wide.high - wide.low) / (narrow.high - narrow.low)
     assert ratio == pytest.approx(norm.ppf(0.975) / norm.ppf(0.84), rel=0.1)
 
 
 @pytest.mark.parametrize("rate", [0.7, 0.93])
-def test_interval_of_independent_images_is_the_exact_one(rate):
+def test_interval_of_independent_images_agrees_with_clopper_pearson(rate):
     right = np.tile(np.arange(551) < round(rate * 551), 2)
     summary = summarise(LABELS, logits_of(right, LABELS), apart(1102, draws=4000))["accuracy"]
     assert (summary.low, summary.high) == pytest.approx(clopper_pearson(right.sum(), 1102), abs=0.003)
     assert summary.mean == pytest.approx(right.mean())
 
 
-def test_nothing_accepted():
+def test_precision_is_zero_where_nothing_is_accepted():
     precision = summarise(LABELS, np.full(1102, -9.0), WEIGHTS)["precision"]
     assert (precision.mean, precision.low, precision.high) == (0, 0, 0)
 
@@ -511,7 +511,7 @@ def claims(hits, n, coverage=0.95):
     return binomtest(hits, n, coverage).pvalue > 0.0027
 
 
-def test_hosts_cover_where_images_do_not():
+def test_resampling_hosts_covers_where_resampling_images_does_not():
     # 200 LRGs, each in 4 mock lenses with a source each and in 4 negatives; 600 test sets.  Of the accuracy, 94.7 %
     # cover by host and 69 % by image.
     rng, n = np.random.default_rng(11), 600
@@ -529,7 +529,7 @@ def test_hosts_cover_where_images_do_not():
     assert covers(by_image["recall"], truth["recall"]) < 0.9 * n
 
 
-def test_hosts_and_sources_cover_where_hosts_alone_do_not():
+def test_resampling_sources_too_covers_where_hosts_alone_do_not():
     # 1600 mock lenses of 80 hosts and 80 sources, paired at random; 600 test sets.  96.5 % cover with both, 85 and 82 %
     # with hosts or sources alone, 49 % by image.
     rng, n = np.random.default_rng(12), 600
@@ -553,7 +553,7 @@ def test_hosts_and_sources_cover_where_hosts_alone_do_not():
 @pytest.mark.parametrize(
     ("seed_effect", "image_effect", "images_at_most", "seeds_at_most"), [(0.12, 0.5, 0.88, 0.92), (0.3, 0.3, 0.6, 1)]
 )
-def test_paired_covers_new_seeds_and_new_images(seed_effect, image_effect, images_at_most, seeds_at_most):
+def test_paired_interval_covers_new_seeds_and_new_images(seed_effect, image_effect, images_at_most, seeds_at_most):
     # 5 runs of two models on 200 LRGs, each a mock lens and a negative; 600 such comparisons, each on its own images.
     # With small effects of seeds 96 % cover, of the seed intervals 89 %, of the test-sample intervals 85 %; with large
     # ones 97, 97 and 48 %.

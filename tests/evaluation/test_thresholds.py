@@ -56,7 +56,7 @@ def blocks(labels, logits):
         yield int(np.sum(labels[logits == logit])), int(np.sum(1 - labels[logits == logit]))
 
 
-def test_curve_is_the_roc_curve_of_scikit_learn(images):
+def test_curve_equals_the_roc_curve_of_scikit_learn(images):
     labels, logits = images
     for scores in (logits, np.round(logits)):  # without ties and with
         points = curve(labels, scores)
@@ -68,7 +68,7 @@ def test_curve_is_the_roc_curve_of_scikit_learn(images):
 
 @settings(max_examples=100, deadline=None)
 @given(tied())
-def test_curve_counts_what_is_accepted(images):
+def test_curve_counts_accepted_lenses_and_negatives(images):
     labels, logits = images
     points = curve(labels, logits)
     np.testing.assert_array_equal(points.threshold, [np.inf, *sorted(set(logits), reverse=True)])
@@ -78,7 +78,7 @@ def test_curve_counts_what_is_accepted(images):
 
 @settings(max_examples=100, deadline=None)
 @given(tied())
-def test_area_is_that_of_scikit_learn(images):
+def test_auc_equals_scikit_learn(images):
     """Ties counted half; of pairs of a lens and a negative, the share in order."""
     labels, logits = images
     found = thresholds.auc(curve(labels, logits))
@@ -89,7 +89,7 @@ def test_area_is_that_of_scikit_learn(images):
     assert thresholds.auc(curve(labels, 0 * labels)) == 0.5
 
 
-def test_area_of_resamples(images):
+def test_auc_of_resamples_equals_scikit_learn(images):
     labels, logits = images
     weights = np.random.default_rng(1).integers(1, 4, size=(3, len(labels)))
     found = thresholds.auc(curve(labels, np.round(logits, 1), weights))
@@ -99,7 +99,7 @@ def test_area_of_resamples(images):
 
 @settings(max_examples=50, deadline=None)
 @given(tied(), st.randoms(use_true_random=False))
-def test_weights_repeat_images(images, random):
+def test_weights_of_images_equal_repeated_images(images, random):
     labels, logits = images
     weights = np.array([[random.randint(0, 3) for _ in labels] for _ in range(3)])
     weights[:, [np.argmax(labels), np.argmin(labels)]] += 1  # of both classes
@@ -115,7 +115,7 @@ def test_weights_repeat_images(images, random):
         np.testing.assert_allclose([value[b] for value in values], expected, rtol=1e-9)
 
 
-def test_weights_of_a_bootstrap(images):
+def test_bootstrap_weights_give_a_value_for_each_resample(images):
     labels, rng = images[0], np.random.default_rng(1)
     weights = np.zeros((400, len(labels)))
     for members in (np.flatnonzero(labels), np.flatnonzero(1 - labels)):
@@ -144,7 +144,7 @@ def test_only_the_order_of_logits_matters(images, rising):
 
 @settings(max_examples=100, deadline=None)
 @given(tied(max_size=40), st.fractions(Fraction(1, 20), 1, max_denominator=20))
-def test_precision_at_recall_in_fractions(images, recall):
+def test_precision_at_recall_equals_exact_fractions(images, recall):
     tp, fp, target = Fraction(0), Fraction(0), recall * int(images[0].sum())
     for lenses, negatives in blocks(*images):
         if tp + lenses >= target:
@@ -156,7 +156,7 @@ def test_precision_at_recall_in_fractions(images, recall):
 
 @settings(max_examples=100, deadline=None)
 @given(tied(max_size=40), st.fractions(Fraction(1, 20), 1, max_denominator=20))
-def test_recall_at_precision_by_brute_force(images, precision):
+def test_recall_at_precision_equals_brute_force(images, precision):
     tp = fp = best = 0
     for lenses, negatives in blocks(*images):
         part = np.arange(1, 1001) / 1000  # of the block
@@ -172,7 +172,7 @@ def test_recall_at_precision_by_brute_force(images, precision):
         assert best / p - 1e-7 <= recall <= best / p + step + 1e-7
 
 
-def test_without_ties_as_scikit_learn(images):
+def test_precision_and_recall_without_ties_equal_scikit_learn(images):
     labels, logits = images
     precision, recall, _ = sk.precision_recall_curve(labels, logits)
     for k in (1, 7, 100, 250, labels.sum()):
@@ -198,7 +198,7 @@ def test_ties_are_accepted_at_random(lenses, negatives, above, accepted):
         assert recall_at_precision(labels, logits, tp / (tp + fp)) == pytest.approx(tp / labels.sum())
 
 
-def test_all_tied_is_a_random_choice():
+def test_images_all_tied_are_a_random_choice():
     labels, logits = [1, 0, 0, 0], np.zeros(4)
     for level in LEVELS:
         assert precision_at_recall(labels, logits, level) == pytest.approx(0.25)
@@ -209,7 +209,7 @@ def test_all_tied_is_a_random_choice():
 
 
 @pytest.mark.parametrize("n", [1, 20])
-def test_perfectly_separable(n):
+def test_separable_classes_have_perfect_precision_and_recall(n):
     labels, logits = np.repeat([1, 0], n), np.r_[np.arange(n) + 1.0, -np.arange(n)]  # n = 1: two images
     for level in LEVELS:
         assert precision_at_recall(labels, logits, level) == recall_at_precision(labels, logits, level) == 1
@@ -229,7 +229,7 @@ def test_saturated_logits_are_ranked():
     assert best_threshold(labels, logits, 0.17) == 5100
 
 
-def test_rounding_does_not_lose_a_block():
+def test_rounding_does_not_lose_tied_images():
     assert 0.07 * 100 > 7 and (1 - 0.9) * 9 < 0.9 * 1
     labels, logits = np.repeat([1, 0, 1], [7, 9, 93]), np.repeat([3, 2, 1], [7, 9, 93])
     assert precision_at_recall(labels, logits, 0.07) == pytest.approx(1)
@@ -238,7 +238,7 @@ def test_rounding_does_not_lose_a_block():
 
 @settings(max_examples=50, deadline=None)
 @given(tied(), st.sampled_from(BETAS))
-def test_best_threshold_by_brute_force(images, beta):
+def test_best_threshold_equals_brute_force(images, beta):
     labels, logits = images
     threshold = best_threshold(labels, logits, beta)
     f = {t: sk.fbeta_score(labels, logits >= t, beta=beta) for t in np.arange(-4, 3) + 0.5}
@@ -249,7 +249,7 @@ def test_best_threshold_by_brute_force(images, beta):
     assert np.isfinite(threshold) and np.abs(logits - threshold).min() >= 0.5  # in the middle of a gap
 
 
-def test_best_threshold_of_equals():
+def test_best_threshold_among_equals_accepts_most():
     # F1 is 2/3 after one image (tp 1, fp 0 of 2 lenses) and after four (tp 2, fp 2)
     assert best_threshold([1, 0, 0, 1, 0], [5, 4, 3, 2, 0], 1) == 1
     # F_0.1 is 1.01 / 1.25 after 1 lens of 25 and 5.05 / 6.25 after 5 and a negative, but for the last digit
@@ -257,7 +257,7 @@ def test_best_threshold_of_equals():
     assert best_threshold(labels, logits, 0.1) == 3.5
 
 
-def test_best_threshold_survives_another_precision(images):
+def test_best_threshold_accepts_the_same_images_in_float32(images):
     labels, logits = images
     threshold = best_threshold(labels, logits, 0.17)
     np.testing.assert_array_equal(logits >= threshold, logits.astype(np.float32) >= threshold)
@@ -285,7 +285,7 @@ def test_effective_threshold_of_a_shifted_reference_is_the_shift():
     assert effective_threshold(labels, 7 * (reference - 1.5), reference) == pytest.approx(1.5, abs=1e-3)
 
 
-def test_effective_threshold_of_none_or_all():
+def test_effective_threshold_is_infinite_where_none_or_all_are_accepted():
     labels, reference = [1, 1, 0], [3, 1, 8]  # the negative does not matter
     assert effective_threshold(labels, [-1, -2, 5], reference) == np.inf
     assert effective_threshold(labels, [0, -2, 5], reference) == 2  # at 0 is accepted
@@ -295,7 +295,7 @@ def test_effective_threshold_of_none_or_all():
 
 @pytest.mark.parametrize("beta", BETAS)
 @pytest.mark.parametrize("shape", [(0.5, 0.5), (1, 3), (2, 2)])
-def test_theory_of_the_optimal_threshold(beta, shape):
+def test_optimal_threshold_is_half_the_best_f_score(beta, shape):
     """Lipton et al. (2014), with expected counts: no noise, the threshold as fine as the probabilities."""
     n = 200_000
     p = stats.beta(*shape).ppf((np.arange(n, 0, -1) - 0.5) / n)  # descending
@@ -316,7 +316,7 @@ def test_theory_of_the_optimal_threshold(beta, shape):
     assert empirical == pytest.approx(optimum.probability, abs=0.03)  # F_beta is flat at its best
 
 
-def test_purity_by_counting():
+def test_purity_equals_a_plain_count():
     lenses, others, tpr, fpr = 1000, 999_000, 0.9, 0.02
     found, false = tpr * lenses, fpr * others
     assert purity(tpr, fpr, 1e-3) == pytest.approx(found / (found + false))
@@ -334,7 +334,7 @@ def test_purity_at_the_prior_of_the_sample_is_precision(images):
     np.testing.assert_allclose(1 / (1 + inspected_per_lens(*rates)), tp / (tp + fp))
 
 
-def test_sky_broadcasts_and_has_edges():
+def test_purity_broadcasts_and_has_its_limits_at_zero_rates():
     tpr, fpr, prior = np.array([[0.0], [0.5], [1.0]]), np.array([0.0, 0.1]), 1e-3
     expected = [[np.nan, 0], [1, 0.0005 / (0.0005 + 0.0999)], [1, 0.001 / (0.001 + 0.0999)]]
     np.testing.assert_allclose(purity(tpr, fpr, prior), expected)
@@ -343,7 +343,7 @@ def test_sky_broadcasts_and_has_edges():
     assert np.isnan(purity(0, 0, 0.5)) and inspected_per_lens(0, 0.5, 0.5) == np.inf
 
 
-def test_mixed_fpr_is_that_of_the_mixture():
+def test_mixed_fpr_equals_that_of_the_mixture():
     rng = np.random.default_rng(4)
     contaminant = np.arange(1000) < 800
     accepted = rng.random(1000) < np.where(contaminant, 0.3, 0.05)
@@ -362,7 +362,7 @@ CALLS = {
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-def test_bad_arrays_are_an_error(call):
+def test_thresholds_refuse_a_missing_class_and_bad_logits(call):
     for labels, missing in (([1, 1], "negatives"), ([0, 0], "lenses"), ([], "lenses")):
         with pytest.raises(ValueError, match=f"no {missing}"):
             call(labels, np.zeros(len(labels)))
@@ -379,7 +379,7 @@ def test_effective_threshold_needs_lenses():
         effective_threshold([0, 1], [1, 2], [1, 2, 3])
 
 
-def test_bad_weights_are_an_error():
+def test_thresholds_refuse_weights_that_do_not_fit():
     with pytest.raises(ValueError, match="weights .* do not go with"):
         curve([1, 0], [1, 2], [[1, 1, 1]])
     with pytest.raises(ValueError, match="no lenses.*resample"):
@@ -387,7 +387,7 @@ def test_bad_weights_are_an_error():
 
 
 @pytest.mark.parametrize("level", [0, -0.1, 1.1, np.nan])
-def test_levels_are_shares(level):
+def test_recall_and_precision_levels_outside_0_to_1_are_refused(level):
     for name in ("precision", "recall"):
         at = getattr(thresholds, "precision_at_recall" if name == "recall" else "recall_at_precision")
         with pytest.raises(ValueError, match=f"{name} .* is not in"):

@@ -28,7 +28,7 @@ from IPython import get_ipython
 folder = Path(os.environ["LENSDET_FIGURES"]) / profile
 folder.mkdir(parents=True, exist_ok=True)
 (folder / "good.txt").write_text(profile)
-told = {"drawn": ["good.txt"]}  # as lensdet.storage.tell has it
+told = {"drawn": ["good.txt"]}  # as lensdet.storage.register_outputs has it
 if get_ipython():
     get_ipython().display_pub.publish({"application/vnd.lensdet.told+json": told})
 """
@@ -73,7 +73,7 @@ def no_kernel(monkeypatch):
         Path(copy).write_text("half")
         left = {}
         exec(Path(notebook).read_text().replace("profile = None", f"profile = {given['profile']!r}"), left)
-        cells = [{"outputs": [{"data": {storage.TOLD: left.get("told", {})}}]}]
+        cells = [{"outputs": [{"data": {storage.OUTPUTS: left.get("told", {})}}]}]
         Path(copy).write_text(json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
 
     monkeypatch.setattr(papermill, "execute_notebook", execute)
@@ -103,7 +103,7 @@ def complete(profile, leave_out=0, experiments=None, segmentation="none"):
         (["--fresh", "--list", "--profile", "quick"], ["not allowed with"]),
     ],
 )
-def test_what_cannot_be_run_is_said(repository, capsys, arguments, words):
+def test_draw_command_says_what_it_cannot_run(repository, capsys, arguments, words):
     with pytest.raises(SystemExit) as stopped:
         drawing.main(arguments)
     assert stopped.value.code == 2
@@ -124,13 +124,13 @@ def test_a_notebook_that_fails_does_not_stop_the_others(repository, capfd):
     assert "unlucky" in (built / "01_bad.failed.ipynb").read_text()
 
 
-def test_one_notebook_by_its_number(repository, no_kernel):
+def test_one_notebook_is_run_by_its_number(repository, no_kernel):
     assert drawing.main(["02", "--profile", "lite"]) == 0
     assert (repository / "figures" / "lite" / "good.txt").read_text() == "lite"
     assert no_kernel == ["02_good"]
 
 
-def test_only_what_is_stale_runs(repository, no_kernel, capsys):
+def test_only_stale_notebooks_run(repository, no_kernel, capsys):
     bad = repository / "notebooks" / "01_bad.py"
     assert drawing.main(["--profile", "smoke"]) == 1
     assert drawing.main(["--profile", "smoke"]) == 1
@@ -144,7 +144,7 @@ def test_only_what_is_stale_runs(repository, no_kernel, capsys):
     assert drawing.main(["--profile", "smoke", "--force", "02"]) == 0 and no_kernel == ["02_good"]
 
 
-def test_list_says_why_and_runs_nothing(repository, no_kernel, capsys):
+def test_list_says_why_notebooks_are_stale_and_runs_none(repository, no_kernel, capsys):
     drawing.main(["--profile", "smoke", "02"])
     (repository / "figures" / "smoke" / "good.txt").write_text("by hand")
     del no_kernel[:]
@@ -158,7 +158,7 @@ def test_list_says_why_and_runs_nothing(repository, no_kernel, capsys):
     assert no_kernel == ["01_bad"]
 
 
-def test_what_is_no_longer_drawn_is_named(repository, no_kernel, capsys):
+def test_figures_that_are_no_longer_drawn_are_named(repository, no_kernel, capsys):
     drawing.main(["--profile", "smoke", "02"])
     notebook = repository / "notebooks" / "02_good.py"
     notebook.write_text(GOOD.replace("good.txt", "better.txt"))
@@ -180,7 +180,7 @@ def test_the_largest_complete_profile_is_drawn(repository, capsys):
     assert drawing.best_profile(losses) == ("thesis", "profile thesis, 40 runs")
 
 
-def test_each_notebook_by_the_runs_that_it_needs(repository):
+def test_each_notebook_takes_the_best_profile_with_the_runs_it_needs(repository):
     complete("quick")
     complete("lite", experiments=["bce", "fbeta", "f1", "f1_double"])
     best = {n: drawing.best_profile(Path(f"{n}_some.py"))[0] for n in ("01", "02", "03", "04", "05", "06")}
@@ -190,7 +190,7 @@ def test_each_notebook_by_the_runs_that_it_needs(repository):
     assert {drawing.best_profile(Path(f"{n}_some.py"))[0] for n in ("05", "06")} == {"lite"}
 
 
-def test_the_notebook_on_candidates_goes_with_its_finders(repository):
+def test_the_candidates_notebook_takes_the_profile_of_its_finders(repository):
     complete("lite")
     assert drawing.best_profile(Path("07_some.py"))[0] == "quick"  # no finders
     (repository / "weights").mkdir()
@@ -216,7 +216,7 @@ def _files(repository, profile):
     return [f for f in (repository / "results" / profile).rglob("*") if f.is_file()]
 
 
-def test_fresh_leaves_a_training_that_is_at_work_alone(repository, no_kernel, capsys):
+def test_fresh_refuses_to_move_a_training_at_work(repository, no_kernel, capsys):
     complete("quick")
     folder = next((repository / "results" / "quick").rglob("run_01"))
     with FileLock(folder / ".lock"), pytest.raises(SystemExit):
@@ -225,7 +225,7 @@ def test_fresh_leaves_a_training_that_is_at_work_alone(repository, no_kernel, ca
     assert folder.is_dir() and no_kernel == []
 
 
-def test_interrupted_it_goes_on(repository, no_kernel, capsys):
+def test_an_interrupted_draw_resumes_at_the_interrupted_notebook(repository, no_kernel, capsys):
     first, second = repository / "notebooks" / "01_bad.py", repository / "notebooks" / "02_good.py"
     first.write_text(GOOD.replace("good.txt", "first.txt"))
     second.write_text(GOOD + "raise KeyboardInterrupt\n")
@@ -239,7 +239,7 @@ def test_interrupted_it_goes_on(repository, no_kernel, capsys):
 
 
 @pytest.mark.parametrize("end", ["raise KeyboardInterrupt", "raise ValueError"])
-def test_what_an_unfinished_notebook_added_makes_no_other_stale(repository, no_kernel, end):
+def test_results_of_an_unfinished_notebook_make_no_other_stale(repository, no_kernel, end):
     first, second = repository / "notebooks" / "01_bad.py", repository / "notebooks" / "02_good.py"
     first.write_text(GOOD.replace("good.txt", "first.txt"))
     second.write_text(GOOD + ADDS + f"{end}\n")
@@ -254,7 +254,7 @@ def test_what_an_unfinished_notebook_added_makes_no_other_stale(repository, no_k
     assert stale.reasons(first, "smoke", [second]) == []
 
 
-def test_what_another_process_adds_under_way_has_not_been_read(repository, no_kernel):
+def test_results_added_by_another_process_make_a_notebook_stale(repository, no_kernel):
     notebook = repository / "notebooks" / "02_good.py"
     notebook.write_text(GOOD + ADDS + "result.with_name('run_09.csv').write_text('of a training beside it')\n")
     assert drawing.main(["--profile", "smoke", "02"]) == 0
@@ -264,7 +264,7 @@ def test_what_another_process_adds_under_way_has_not_been_read(repository, no_ke
     assert stale.reasons(notebook, "smoke") == []
 
 
-def test_a_comparison_that_fails_is_said(repository, no_kernel, monkeypatch, capsys):
+def test_a_comparison_that_fails_is_reported(repository, no_kernel, monkeypatch, capsys):
     def fails(profile):
         raise ValueError("logits.h5: changed or damaged")
 
@@ -276,7 +276,7 @@ def test_a_comparison_that_fails_is_said(repository, no_kernel, monkeypatch, cap
 
 
 @pytest.mark.slow
-def test_interrupted_by_a_signal(repository):
+def test_ctrl_c_leaves_the_notebook_stale_and_no_half_file(repository):
     """As by Ctrl-C, with a kernel: what was up to date before is stale afterwards, and nothing is half written."""
     slow = "\nimport time\n\n(folder / 'begun').touch()\ntime.sleep(900)\n"
     complete("smoke")
@@ -314,7 +314,7 @@ def test_notebooks_that_train_nothing_run_side_by_side(repository, capfd):
 
 
 @pytest.mark.slow
-def test_all_that_run_side_by_side_are_interrupted(repository):
+def test_ctrl_c_interrupts_all_notebooks_that_run_side_by_side(repository):
     complete("smoke")
     slow = "\nimport time\n\n(folder / f'begun_{NAME}').touch()\ntime.sleep(900)\n"
     for name in ("01_bad", "02_good"):
@@ -331,7 +331,7 @@ def test_all_that_run_side_by_side_are_interrupted(repository):
         assert stale.reasons(repository / "notebooks" / f"{name}.py", "smoke") == ["interrupted or failed"]
 
 
-def test_what_a_notebook_needs_is_trained_side_by_side_before_it_runs(repository, no_kernel):
+def test_runs_that_a_notebook_needs_are_trained_before_it(repository, no_kernel):
     """Losses for most, networks of ensembles for 05 alone, both kinds of stamps for 06, for 01 and 07 nothing."""
     notebook = {number: repository / "notebooks" / f"{number}_x.py" for number in [*drawing.TRAIN, "01", "07"]}
     own = ["-p", "profile", "smoke"]
@@ -348,7 +348,7 @@ def test_what_a_notebook_needs_is_trained_side_by_side_before_it_runs(repository
     assert drawing.trainings(notebook["05"], "smoke") == []
 
 
-def test_what_is_trained_for_a_later_notebook_makes_no_earlier_one_stale(repository, no_kernel, monkeypatch):
+def test_training_for_a_later_notebook_makes_no_earlier_one_stale(repository, no_kernel, monkeypatch):
     def train(arguments, jobs):
         complete("smoke", experiments=["IDE_3"] if "--ensembles" in arguments else ["bce", "fbeta", "f1", "f1_double"])
 
@@ -366,7 +366,7 @@ def test_what_is_trained_for_a_later_notebook_makes_no_earlier_one_stale(reposit
 
 
 @pytest.mark.slow
-def test_a_training_that_fails_is_said(repository, monkeypatch, capfd):
+def test_a_training_that_fails_is_reported(repository, monkeypatch, capfd):
     monkeypatch.undo()
     drawing._train(["-p", "profile", "quik"], 2)
     said = capfd.readouterr()
@@ -375,7 +375,7 @@ def test_a_training_that_fails_is_said(repository, monkeypatch, capfd):
 
 
 @pytest.mark.slow
-def test_a_training_is_interrupted_with_what_asked_for_it(tmp_path):
+def test_interrupting_the_draw_command_interrupts_its_training(tmp_path):
     stand_in = tmp_path / "python"
     stand_in.write_text(
         f"#!{sys.executable}\nimport sys, time\nfrom pathlib import Path\nhere = Path({str(tmp_path)!r})\n"

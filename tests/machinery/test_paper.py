@@ -1,4 +1,4 @@
-"""The paper: nothing in a page leaves it or acts, every picture has its links, and what is missing is said."""
+"""The paper: nothing in a page leaves it or acts, every picture has its links, and what is missing is reported."""
 
 import json
 import os
@@ -91,7 +91,7 @@ def executed(*cells, drawn=(), notebook="01_data"):
 
 
 def told(*files):
-    return v4.new_output("display_data", {storage.TOLD: {"drawn": list(files)}})
+    return v4.new_output("display_data", {storage.OUTPUTS: {"drawn": list(files)}})
 
 
 def page(name="01_data"):
@@ -99,7 +99,7 @@ def page(name="01_data"):
     return Page(storage.build_dir() / "paper" / f"{name}.html")
 
 
-def test_nothing_in_a_page_acts_or_comes_from_elsewhere(repository):
+def test_pages_have_no_scripts_and_load_nothing_from_elsewhere(repository):
     executed(
         v4.new_markdown_cell('Prose <script>steal()</script> ![far](https://far.example/y.png) <b onload="x()">b</b>'),
         cell("table", v4.new_output("execute_result", {"text/html": HOSTILE, "text/plain": "plain"})),
@@ -162,7 +162,7 @@ def test_each_figure_is_linked_to_notebook_parameters_and_results(repository):
     assert "01_data.html#fig_5_1" in front.values("a", "href")
 
 
-def test_no_folder_of_this_machine_and_no_noise(repository):
+def test_pages_have_no_local_paths_and_no_log_noise(repository):
     said = f"read {repository}/results/smoke/bce-1 and {repository}/build/banks/x\n"
     noise = "I0000 00:00:17 port.cc:1] oneDNN\nbce run 1:  50%|█████     | 1/2 [00:01]\n"
     noise += "E0000 00:00:17 cuda_platform.cc:52] failed call to cuInit: INTERNAL: UNKNOWN ERROR (303)\n"
@@ -179,7 +179,7 @@ def test_no_folder_of_this_machine_and_no_noise(repository):
     assert "kept: 95%| of it" in text and "E0000 1 a] memory" in text
 
 
-def test_the_front_page(repository):
+def test_front_page_has_title_abstract_comparison_and_chapters(repository):
     folder = repository / "figures" / "smoke"
     folder.mkdir(parents=True)
     (folder / "comparison.md").write_text(
@@ -196,7 +196,7 @@ def test_the_front_page(repository):
     assert {"../../figures/smoke/comparison.md", "../../figures/index.md"} <= set(front.values("a", "href"))
 
 
-def test_the_answer_comes_before_the_comparison(repository):
+def test_front_page_has_the_summary_before_the_comparison(repository):
     figures = repository / "figures"
     (figures / "smoke").mkdir(parents=True)
     (figures / "smoke" / "comparison.md").write_text("# One profile\n")
@@ -213,7 +213,7 @@ def test_the_answer_comes_before_the_comparison(repository):
     assert "../../figures/comparison.md" in front.values("a", "href")
 
 
-def test_what_is_out_of_date_says_so(repository):
+def test_pages_say_what_is_out_of_date_or_failed(repository):
     executed()
     assert "Out of date" not in page().text
     (repository / "notebooks" / "01_data.py").write_text(DRAWS + "# more\n")
@@ -225,7 +225,7 @@ def test_what_is_out_of_date_says_so(repository):
     assert "01_data.py failed, see 01_data.failed.ipynb" in page("index").text
 
 
-def test_maths_is_drawn_and_code_is_not():
+def test_maths_is_rendered_in_prose_but_not_in_code():
     text = "Of $\\alpha^2$, not `$a$`; $\\nonsense{$ stays.\n\n$$F_\\beta$$\n\n~~~\nin $x$ code\n~~~\n\n[a](https://e.org/?a=$b$)\n"
     made = paper.prose(text)
     assert made.count('<img class="maths"') == 2 and 'alt="\\alpha^2"' in made and 'alt="F_\\beta"' in made
@@ -234,7 +234,7 @@ def test_maths_is_drawn_and_code_is_not():
     assert made == paper.prose(text)
 
 
-def test_links_lead_on_from_the_page():
+def test_relative_links_are_rewritten_for_the_page():
     base, folder = Path("/r/figures/quick"), Path("/r/build/paper")
     text = "[a](<fig 1.png>) [a](fig%201.png) [b](HTTPS://x.org/y?a=1&b=2) [c](#d) [e](../index.md#f) [g](a?b=1&c=2)"
     made = paper.prose(text, base, folder)
@@ -243,7 +243,7 @@ def test_links_lead_on_from_the_page():
                      "#d", "../../figures/index.md#f", "../../figures/quick/a?b=1&amp;c=2"]  # fmt: skip
 
 
-def test_a_picture_in_another_form_and_a_path_that_leads_out(repository):
+def test_page_prefers_png_and_links_no_path_outside_the_figures(repository):
     (repository / "secret.png").write_bytes(b"\x89PNG")
     picture = v4.new_output(
         "display_data", {"text/latex": "$x$", "image/svg+xml": "<svg/>", "image/png": "iVBORw0KGgo="}
@@ -258,18 +258,18 @@ def test_a_picture_in_another_form_and_a_path_that_leads_out(repository):
     "name, words",
     [("fig_5_1", "Figure 5.1"), ("table_5_2", "Table 5.2"), ("02_roc", "02_roc"), ("04_fig_5_9_information",) * 2],
 )
-def test_labels(name, words):
+def test_figure_and_table_labels_follow_from_file_names(name, words):
     assert paper.label(name) == words
 
 
-def test_every_name_of_the_thesis_has_its_title():
+def test_every_figure_and_table_file_has_the_title_of_the_thesis():
     for prefix, entries in (("fig", thesis.FIGURES), ("table", thesis.TABLES)):
         for number, entry in entries.items():
             assert paper.thesis_title(f"{prefix}_{number.replace('.', '_')}") == entry.title
     assert paper.thesis_title("02_roc") == paper.thesis_title("fig_9_9") == ""
 
 
-def test_from_the_notebook_to_the_page(repository, capsys):
+def test_an_executed_notebook_becomes_a_page_with_figure_links(repository, capsys):
     """With a kernel: what `style.save` leaves in a cell becomes a link below the picture."""
     (repository / "notebooks" / "02_losses.py").unlink()
     assert paper.main(["--profile", "smoke"]) == 0
@@ -285,7 +285,7 @@ def test_from_the_notebook_to_the_page(repository, capsys):
             assert (repository / "build" / "paper" / unquote(href).partition("#")[0]).exists(), href
 
 
-def test_as_is_runs_nothing(repository, monkeypatch):
+def test_as_is_writes_the_paper_without_running_notebooks(repository, monkeypatch):
     monkeypatch.setattr(drawing, "main", lambda _: pytest.fail("ran"))
     assert paper.main(["--profile", "smoke", "--as-is"]) == 0
     assert os.listdir(repository / "build" / "paper") == ["index.html"]

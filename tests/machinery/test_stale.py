@@ -53,7 +53,7 @@ def run(path, drawn=(), adds=(), text="some"):
     stale.finish(path, "smoke", made, set(drawn), {f"smoke/{name}" for name in adds})
 
 
-def test_a_notebook_that_loads_finders_depends_on_them(place):
+def test_a_new_finder_makes_notebooks_that_load_finders_stale(place):
     notebook(3).write_text(NOTEBOOK + "load_finders\n")
     run(notebook(3), drawn=["3.png"])
     write(place / "weights" / "bce.h5")
@@ -64,11 +64,11 @@ def why(number):
     return stale.reasons(notebook(number), "smoke", [notebook(n) for n in range(number + 1, 4)])
 
 
-def test_nothing_is_stale_after_a_run(place):
+def test_no_notebook_is_stale_after_a_run(place):
     assert [why(n) for n in (1, 2, 3)] == [[], [], []]
 
 
-def test_stale_without_a_record(place):
+def test_a_notebook_without_a_readable_record_is_not_run_yet(place):
     (place / "build" / "smoke" / "01_some.json").unlink()
     assert why(1) == ["not run yet"]
     for text in ("", "{", "[]", '{"key": "of another version"}'):
@@ -90,7 +90,7 @@ def test_stale_without_a_record(place):
         (lambda at: write(at / "results/smoke/bce-1/run_02/logits.h5"), "results: bce-1/run_02/logits.h5 new"),
     ],
 )  # fmt: skip
-def test_what_makes_it_stale(place, change, words):
+def test_changed_code_figures_or_results_make_a_notebook_stale(place, change, words):
     change(place)
     assert why(1) == [words]
 
@@ -105,28 +105,28 @@ def test_what_makes_it_stale(place, change, words):
         "figures/smoke/of_another.png",
     ],
 )
-def test_what_does_not(place, name):
+def test_other_files_leave_a_notebook_up_to_date(place, name):
     write(place / name, "other")
     assert why(1) == []
 
 
-def test_other_versions(place, monkeypatch):
+def test_another_package_version_makes_a_notebook_stale(place, monkeypatch):
     known = metadata.version
     monkeypatch.setattr(metadata, "version", lambda name: "9.9" if name == "tabulate" else known(name))
     assert why(1) == ["versions: tabulate changed"]
 
 
-def test_another_backend(place, monkeypatch):
+def test_another_keras_backend_makes_a_notebook_stale(place, monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     assert why(1) == ["versions: backend changed"]
 
 
-def test_parameters_of_a_profile(place, monkeypatch):
+def test_changed_parameters_of_the_profile_make_a_notebook_stale(place, monkeypatch):
     monkeypatch.setitem(stale.resolve.__globals__["PROFILES"]["smoke"], "runs", 3)
     assert why(1) == ["parameters: runs changed"]
 
 
-def test_real_stamps_where_a_notebook_speaks_of_them(place, monkeypatch):
+def test_new_real_stamps_make_only_notebooks_that_use_them_stale(place, monkeypatch):
     notebook(1).write_text(NOTEBOOK + "real_stamps = None\n")
     run(notebook(1), drawn=["1.png"])
     monkeypatch.setattr(storage, "real_stamps", lambda _: place / "stamps")
@@ -135,7 +135,7 @@ def test_real_stamps_where_a_notebook_speaks_of_them(place, monkeypatch):
     assert why(2) == []
 
 
-def test_what_a_later_notebook_adds_is_not_read_by_an_earlier_one(place):
+def test_results_of_a_later_notebook_leave_earlier_ones_up_to_date(place):
     run(notebook(2), ["2.png"], adds=["bce-1/run_01/gradcam.h5"])
     assert why(1) == [] and why(2) == []
     assert why(3) == ["results: bce-1/run_01/gradcam.h5 new"]  # but it may be by one that follows
@@ -146,28 +146,28 @@ def test_what_a_later_notebook_adds_is_not_read_by_an_earlier_one(place):
     assert all(why(n) == ["results: bce-1/run_07/logits.h5 new"] for n in (1, 2, 3))
 
 
-def test_a_later_notebook_that_changes_what_an_earlier_one_has_seen(place):
+def test_a_result_changed_by_a_later_notebook_makes_readers_stale(place):
     run(notebook(2), ["2.png"], adds=["bce-1/run_01/real.csv"])
     run(notebook(1), ["1.png"])
     run(notebook(2), ["2.png"], adds=["bce-1/run_01/real.csv"], text="other")
     assert why(1) == ["results: bce-1/run_01/real.csv changed"]
 
 
-def test_long_lists_are_cut(place):
+def test_long_lists_of_changed_files_are_shortened(place):
     for k in range(2, 9):
         write(place / "results" / "smoke" / "bce-1" / f"run_0{k}" / "logits.h5")
     (reason,) = why(1)
     assert reason.endswith("run_04/logits.h5 and 4 more new")
 
 
-def test_change_during_a_run_is_not_overlooked(place):
+def test_a_change_during_the_run_makes_the_notebook_stale(place):
     made = stale.made_from(notebook(1), "smoke")
     write(place / "lensdet" / "inner.py", "late = None\n")
     stale.finish(notebook(1), "smoke", made, {"1.png"}, set())
     assert why(1) == ["code: inner.py changed"]
 
 
-def test_the_key_is_of_everything(place):
+def test_the_stale_key_changes_with_every_ingredient(place):
     made = stale.made_from(notebook(1), "smoke")
     assert stale.key(made) == stale.key(json.loads(json.dumps(made))) and len(stale.key(made)) == 64
     for kind in made:

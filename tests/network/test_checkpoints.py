@@ -49,7 +49,7 @@ def scores():
     return np.random.default_rng(0).normal(size=1102) + 2 * LABELS - 1  # logits
 
 
-def polarised(recall, false_positive_rate, rng):
+def saturated(recall, false_positive_rate, rng):
     """Logits of p = 1e-4 or 1 - 1e-4, with this recall and false-positive rate, in random places."""
     accepted = np.zeros(1102, bool)
     accepted[rng.permutation(551)[: round(recall * 551)]] = True
@@ -76,9 +76,9 @@ WORKED = {
 
 
 @pytest.mark.parametrize("rates", WORKED, ids=str)
-def test_worked_examples(rates):
+def test_selectors_of_worked_examples_have_the_tabled_values(rates):
     rng = np.random.default_rng(0)
-    models = [polarised(*rates, rng) for _ in range(20)]
+    models = [saturated(*rates, rng) for _ in range(20)]
     for loss, (batched, whole) in WORKED[rates].items():
         names = ("code_f_beta", "f_beta") if loss == "metric" else ("code_loss", "loss")
         of_loss = compiled("bce" if loss == "metric" else loss)
@@ -89,7 +89,7 @@ def test_worked_examples(rates):
         assert mean[1] == pytest.approx(whole, abs=6e-5), loss
 
 
-def test_batches_by_plain_loop(scores):
+def test_batched_selectors_equal_a_plain_loop(scores):
     batches = [(LABELS[i : i + 64], scores[i : i + 64]) for i in range(0, 1102, 64)]
     assert len(batches) == 18 and len(batches[-1][0]) == 14
     values = selectors(scores, l2_penalty=0.25)
@@ -104,7 +104,7 @@ def test_batches_by_plain_loop(scores):
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_whole_set_selectors(scores, loss):
+def test_whole_set_selectors_equal_plain_numpy(scores, loss):
     values = selectors(scores, loss, beta=0.5, l2_penalty=7)
     assert set(values) == set(SELECTORS)
     assert values["loss"] == pytest.approx(training_loss(LABELS, scores, loss), abs=1e-5)  # no penalty here
@@ -113,7 +113,7 @@ def test_whole_set_selectors(scores, loss):
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_better_models_are_selected(scores, loss):
+def test_selectors_prefer_the_model_with_less_noise(scores, loss):
     # on the whole set, every selector prefers the model with less noise
     better, worse = selectors(scores + 2 * (2 * LABELS - 1), loss), selectors(scores, loss)
     for name in ("loss", "f_beta", "soft_f_beta", "code_accuracy"):
@@ -125,5 +125,5 @@ def test_diverged_training_is_never_selected(scores):
     assert all(np.isnan(v) for v in selectors(scores).values())
 
 
-def test_saturated_logits(scores):
+def test_selectors_of_saturated_logits_are_finite(scores):
     assert all(np.isfinite(v) for v in selectors(1e4 * scores, "bce").values())

@@ -16,7 +16,7 @@ eighths = st.integers(-96, 96).map(lambda k: k / 8)  # that tie now and then
 
 
 @given(st.lists(st.lists(eighths, min_size=3, max_size=3), min_size=1, max_size=8), st.data())
-def test_the_closest_member(logits, data):
+def test_closest_member_equals_a_plain_search(logits, data):
     labels = data.draw(st.lists(st.sampled_from([0, 1]), min_size=len(logits), max_size=len(logits)))
     found = np.asarray(ensemble_network.closest(np.float32(labels), np.float32(logits)))
     for y, z, k in zip(labels, logits, found, strict=True):
@@ -24,7 +24,7 @@ def test_the_closest_member(logits, data):
         assert k == wrong.index(min(wrong))  # the first of those that tie
 
 
-def test_where_probabilities_saturate_only_logits_tell_who_is_closest():
+def test_closest_member_of_saturated_ones_is_found_by_logits():
     labels, logits = np.float32([1, 1, 0]), np.float32([[20, 40, 30], [1, 30, 40], [-200, -300, -200]])
     assert np.asarray(ensemble_network.closest(labels, logits, "text")).tolist() == [1, 2, 1]
     assert np.asarray(ensemble_network.closest(labels, logits, "code")).tolist() == [0, 1, 0]
@@ -66,7 +66,7 @@ def by_hand(labels, own, others, protocol):
     return -chosen.mean(), (own.argmax(-1) == target).mean()
 
 
-def test_members_see_the_stamp_as_they_were_trained_to(learner, members, smoke_bank, p):
+def test_frozen_members_give_their_own_logits_without_augmentation(learner, members, smoke_bank, p):
     """No augmentation, no batch statistics for the members, no penalty on their weights."""
     rows, warps = chunk(p, smoke_bank, 0)
     batch = {**{n: rows[n][:16] for n in ("stamp", "source", "alpha", "label")}, "warp": warps[:16]}
@@ -82,7 +82,7 @@ def test_members_see_the_stamp_as_they_were_trained_to(learner, members, smoke_b
 
 
 @pytest.mark.parametrize("protocol", ["text", "code"])
-def test_the_objective_is_the_cross_entropy_of_the_closest_member(learner, protocol):
+def test_objective_is_the_cross_entropy_of_the_closest_member(learner, protocol):
     rng = np.random.default_rng(0)
     outputs, labels = rng.normal(0, 20, (40, 4)).astype("f4"), np.repeat(np.float32([1, 0]), 20)
     asked, learner.parameters = learner.parameters, learner.parameters.model_copy(update={"protocol": protocol})
@@ -95,7 +95,7 @@ def test_the_objective_is_the_cross_entropy_of_the_closest_member(learner, proto
     assert values == pytest.approx([loss, accuracy], rel=1e-5)
 
 
-def test_training_changes_the_network_and_not_the_members(learner, members, smoke_bank, p, tmp_path):
+def test_training_changes_the_ensemble_network_and_not_its_members(learner, members, smoke_bank, p, tmp_path):
     before = [[v.numpy().copy() for v in m.variables] for m in members]
     start, rows = [np.array(v) for v in learner.get()], chunk(p, smoke_bank, 3)
     assert len(start) == len(learner.model.variables)  # what is kept of a run has nothing of the members
@@ -121,7 +121,7 @@ def test_training_changes_the_network_and_not_the_members(learner, members, smok
     assert read.best == {"loss": (1.0, 0), "accuracy": (0.5, 0)} and len(read.kept[0]) == len(learner.model.variables)
 
 
-def test_validation_and_scores(learner, members, smoke_bank, p):
+def test_ensemble_network_validation_follows_from_its_logits(learner, members, smoke_bank, p):
     bank = engine.on_device(*mocklens.device_bank(smoke_bank, "validation"))
     rows = frozen_sets.frozen_rows(p, "validation", mocklens.sizes(smoke_bank, "validation"))
     own, stamps = learner.logits(rows, bank), mocklens.images(smoke_bank, "validation", rows)
@@ -137,7 +137,7 @@ def test_validation_and_scores(learner, members, smoke_bank, p):
     assert learner.validate(few, bank) == pytest.approx(by_hand(few["label"], own[:30], others[:30], "text"), rel=1e-4)
 
 
-def test_what_decides_a_run():
+def test_ensemble_run_name_depends_on_members_protocol_and_chunks():
     """The name goes by members, protocol and its own chunks; no finder's name depends on any of these."""
     p = parameters.resolve({})
 

@@ -1,4 +1,4 @@
-"""Finders as files: the same answers, nothing executed, nothing damaged, nothing foreign."""
+"""Finders as files: the same logits, nothing executed, nothing damaged, nothing foreign."""
 
 import json
 from pathlib import Path
@@ -70,7 +70,7 @@ def test_a_finder_gives_the_logits_of_its_run(run, tmp_path, images):
     assert far["largest"] == pytest.approx(np.abs(found - own).max(), abs=rounding)
 
 
-def test_kernels_are_rounded_once_and_vectors_are_not(run, tmp_path):
+def test_export_rounds_kernels_to_float16_but_not_vectors(run, tmp_path):
     finders.export(run, tmp_path / "bce.h5")
     own = training.load_network(run).variables
     finder = finders.load(tmp_path / "bce.h5").network.variables
@@ -81,7 +81,7 @@ def test_kernels_are_rounded_once_and_vectors_are_not(run, tmp_path):
         np.testing.assert_array_equal(keras.ops.convert_to_numpy(theirs), expected)
 
 
-def test_what_it_says_of_itself(run, tmp_path, smoke):
+def test_finder_file_has_preprocessing_training_and_temperature(run, tmp_path, smoke):
     finders.export(run, tmp_path / "bce.h5")
     finder = finders.load(tmp_path / "bce.h5")
     assert finder.preprocessing["pixel_scale"] == 0.2 and finder.preprocessing["size"] == [101, 101]
@@ -90,11 +90,11 @@ def test_what_it_says_of_itself(run, tmp_path, smoke):
     assert finder.made["validation_loss"] == 0.5 and (finder.made["chunk"], finder.made["chunks"]) == (1, 2)
     assert finder.made["run"] == f"smoke/{run.parent.name}/run_01"
     assert finder.temperature > 1  # these logits are too sure of themselves
-    storage.checked(tmp_path / "bce.h5")
+    storage.verified(tmp_path / "bce.h5")
     assert "bce.h5" in (tmp_path / storage.SUMS).read_text()
 
 
-def test_the_same_file_again(run, tmp_path):
+def test_exporting_a_run_twice_gives_the_same_bytes(run, tmp_path):
     for name in ("a.h5", "b.h5"):
         finders.export(run, tmp_path / name)
     assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
@@ -117,7 +117,7 @@ def spoil(path, how):
         (lambda file: file.attrs.__setitem__("about", json.dumps({"format": 9})), "format 9, and this lensdet reads 1"),
     ],
 )
-def test_what_is_not_as_it_was_written_is_refused(run, tmp_path, how, words):
+def test_a_damaged_or_changed_finder_file_is_refused(run, tmp_path, how, words):
     path = tmp_path / "bce.h5"
     finders.export(run, path)
     spoil(path, how)
@@ -126,7 +126,7 @@ def test_what_is_not_as_it_was_written_is_refused(run, tmp_path, how, words):
     assert str(path) in str(error.value)
 
 
-def test_what_is_not_there_and_what_is_no_file_of_ours(tmp_path, monkeypatch):
+def test_missing_and_foreign_finder_files_are_errors(tmp_path, monkeypatch):
     monkeypatch.setenv("LENSDET_ROOT", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="none yet"):
         finders.load("bce")
@@ -159,14 +159,14 @@ def test_an_installed_package_has_its_finders(installed, images):
         finders.load("none.h5")
 
 
-def test_finders_of_the_repository_lie_in_weights_alone(installed, monkeypatch):
+def test_in_the_repository_finders_are_read_from_weights_only(installed, monkeypatch):
     monkeypatch.setenv("LENSDET_ROOT", str(installed.parents[1]))
     assert finders.folder() == installed.parents[1].resolve() / "weights"
     with pytest.raises(FileNotFoundError, match="none yet"):
         finders.load("fbeta")
 
 
-def test_an_installed_package_is_not_written_to(installed, smoke_bank, capsys):
+def test_export_does_not_write_into_the_installed_package(installed, smoke_bank, capsys):
     write_run(parameters.resolve({"profile": "smoke"}), 1, smoke_bank.data_key)
     assert finders.main(["--profile", "smoke", "bce"]) == 0
     exported = Path("weights", "bce.h5").resolve()
@@ -174,13 +174,13 @@ def test_an_installed_package_is_not_written_to(installed, smoke_bank, capsys):
     assert [file.name for file in (installed / "finders").glob("*.h5")] == ["fbeta.h5"]
 
 
-def test_stamps_of_another_size(run, tmp_path):
+def test_finder_refuses_stamps_of_another_size(run, tmp_path):
     finders.export(run, tmp_path / "bce.h5")
     with pytest.raises(ValueError, match=r"\(2, 64, 64\): this finder takes \(N, \[101, 101\]\)"):
         finders.load(tmp_path / "bce.h5").score(np.ones((2, 64, 64)))
 
 
-def test_only_finders_on_whole_stamps(run, tmp_path):
+def test_ensembles_and_segmented_runs_cannot_be_exported(run, tmp_path):
     for given in ({"members": 3}, {"segmentation": {"area": 1}}):
         content = json.loads((run / "parameters.json").read_text()) | given
         storage.write_json(run / "parameters.json", content)
@@ -208,7 +208,7 @@ def test_the_command_exports_the_median_run(smoke, smoke_bank, tmp_path, monkeyp
 
 
 @pytest.mark.parametrize(("key", "value"), [("stretch", "asinh"), ("size", [64, 64]), ("normalisation", "none")])
-def test_a_finder_of_stamps_that_are_not_made_here_is_refused(run, tmp_path, monkeypatch, key, value):
+def test_a_finder_with_unknown_preprocessing_is_refused(run, tmp_path, monkeypatch, key, value):
     monkeypatch.setattr(finders, "PREPROCESSING", {**finders.PREPROCESSING, key: value})
     finders.export(run, tmp_path / "bce.h5")
     monkeypatch.undo()
@@ -216,7 +216,7 @@ def test_a_finder_of_stamps_that_are_not_made_here_is_refused(run, tmp_path, mon
         finders.load(tmp_path / "bce.h5")
 
 
-def test_a_name_may_have_a_point_in_it(run, monkeypatch, tmp_path):
+def test_a_finder_name_may_contain_a_point(run, monkeypatch, tmp_path):
     monkeypatch.setattr(finders, "folder", lambda: tmp_path)
     finders.export(run, tmp_path / "fbeta_0.5.h5")
     assert finders.load("fbeta_0.5").digest == finders.load(tmp_path / "fbeta_0.5.h5").digest

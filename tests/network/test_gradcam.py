@@ -82,7 +82,7 @@ def by_differences(model, images, name, step=1e-5):
 
 
 @pytest.mark.parametrize("final", [False, True], ids=["dense with sigmoid", "activation"])
-def test_finite_differences(final):
+def test_heat_maps_equal_finite_differences(final):
     # asked for together, with branches side by side: each has the gradient through all that comes after it
     model, names = small(final=final), ("last", "left", "first", "sum", "right")
     images = np.random.default_rng(2).normal(size=(4, 7, 7, 2)).astype(np.float32)
@@ -94,7 +94,7 @@ def test_finite_differences(final):
     np.testing.assert_allclose(expit(maps.logits), model(images).numpy()[:, 0], rtol=1e-5)
 
 
-def test_maps(network, images):
+def test_heat_maps_have_their_size_peak_at_one_and_logits(network, images):
     maps = heat_maps(network, images)
     assert [maps.heat[name].shape[1:] for name in LAYERS] == [(7, 7), (7, 7), (4, 4), (4, 4)]
     np.testing.assert_allclose(maps.logits, logits(network, images), atol=1e-4)
@@ -110,7 +110,7 @@ def same(a, b, order=slice(None), atol=1e-5):
         assert a.causes[name].tolist() == b.causes[name][order].tolist()
 
 
-def test_every_image_by_itself(network, images):
+def test_heat_map_of_an_image_does_not_depend_on_its_batch(network, images):
     together = heat_maps(network, images)
     for batch in (2, 3, 64):  # with padding or without
         same(heat_maps(network, images, batch=batch), together)
@@ -120,7 +120,7 @@ def test_every_image_by_itself(network, images):
     same(heat_maps(network, images, layers=["add_6"]), together._replace(heat={"add_6": together.heat["add_6"]}))
 
 
-def test_the_model_stays_as_it_was(network, images):
+def test_heat_maps_leave_the_model_unchanged(network, images):
     before = network.to_json(), network.get_weights()
     heat_maps(network, images[:1])
     assert network.to_json() == before[0]
@@ -128,7 +128,7 @@ def test_the_model_stays_as_it_was(network, images):
 
 
 @pytest.mark.parametrize("logit", [-60, 0, 15])
-def test_the_sigmoid_cancels(network, images, logit):
+def test_published_heat_maps_equal_ours_where_the_sigmoid_is_finite(network, images, logit):
     image = images[:1]
     shift(network, logit - logits(network, image))
     ours, published = (heat_maps(network, image, target=target) for target in gradcam.TARGETS)
@@ -137,7 +137,7 @@ def test_the_sigmoid_cancels(network, images, logit):
 
 
 @pytest.mark.parametrize("logit", [-120, 40])
-def test_no_gradient_through_a_saturated_sigmoid(network, images, logit):
+def test_published_heat_maps_vanish_at_a_saturated_sigmoid(network, images, logit):
     shift(network, logit)
     ours, published = (heat_maps(network, images, target=target) for target in gradcam.TARGETS)
     for name in LAYERS:
@@ -146,11 +146,11 @@ def test_no_gradient_through_a_saturated_sigmoid(network, images, logit):
     np.testing.assert_allclose(published.logits, ours.logits)
 
 
-def test_a_logit_model_has_the_maps_of_its_network(network, images):
+def test_a_logit_model_has_the_heat_maps_of_its_network(network, images):
     same(heat_maps(resnet.logit_model(network), images, target="probability"), heat_maps(network, images))
 
 
-def test_no_positive_evidence():
+def test_a_map_without_positive_evidence_is_empty_with_that_cause():
     model = small()
     kernel, bias = model.get_layer("dense").get_weights()
     model.get_layer("dense").set_weights([-np.abs(kernel), bias])
@@ -161,7 +161,7 @@ def test_no_positive_evidence():
         assert not maps.heat["last"].any()
 
 
-def test_sixteen_bits(images):
+def test_heat_maps_in_bfloat16_are_close_to_float32(images):
     exact, rounded = (resnet.resnet18(width=8, precision=precision) for precision in ("float32", "bfloat16"))
     for model in (exact, rounded):
         resnet.initialise(model, 0, 1)
@@ -173,7 +173,7 @@ def test_sixteen_bits(images):
         assert 0 < apart < 0.2, name
 
 
-def test_sequential_in_half_precision():
+def test_heat_maps_of_a_sequential_model_in_half_precision():
     def model(dtype):
         rng, steps = np.random.default_rng(0), [layers.Conv2D(3, 3, activation="relu", dtype=dtype, name="only")]
         steps += [layers.GlobalAveragePooling2D(dtype=dtype), layers.Dense(1, "sigmoid", dtype=dtype)]
@@ -187,7 +187,7 @@ def test_sequential_in_half_precision():
     np.testing.assert_allclose(ours.heat["only"], exact.heat["only"], atol=0.01)
 
 
-def test_what_cannot_be_done(network, images):
+def test_heat_maps_refuse_bad_layers_targets_and_images(network, images):
     with pytest.raises(ValueError, match="no layer add_8; it has stamp, "):
         heat_maps(network, images, ["add_8"])
     for flat in ("logit", "stamp"):
@@ -223,7 +223,7 @@ np.savez(sys.argv[1] + "/found.npz", **found)
 
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed")
-def test_jax_does_the_same(network, images, tmp_path):
+def test_jax_gives_the_same_heat_maps(network, images, tmp_path):
     shift(network, 16 - np.sort(logits(network, images[:4]))[1:3].mean())  # some beyond the sigmoid's last gradient
     weights = {f"w{i}": w for i, w in enumerate(network.get_weights())}
     np.savez(tmp_path / "given.npz", images=images[:4], **weights)
@@ -240,7 +240,7 @@ def test_jax_does_the_same(network, images, tmp_path):
 
 
 @pytest.mark.parametrize("u", [1, 4, 7, 13, 26, 101])
-def test_nearest_neighbour(u):
+def test_upsampling_equals_nearest_neighbour_of_scipy(u):
     heat = np.random.default_rng(u).random((2, u, u))
     expected = [zoom(h, 101 / u, order=0, mode="nearest", grid_mode=True) for h in heat]
     np.testing.assert_array_equal(upsample(heat), expected)
@@ -250,7 +250,7 @@ def test_nearest_neighbour(u):
     np.testing.assert_array_equal(mirrored[:, sides][..., sides], upsample(heat)[:, sides][..., sides])
 
 
-def test_colours(images):
+def test_overlay_has_stamp_heat_and_both_in_colour(images):
     heat = np.random.default_rng(0).random((N, 4, 4), np.float32)
     panels = overlay(images * 1.5, heat)
     red, blue, none = np.minimum(images[..., 0] * 1.5, 1), upsample(heat), np.zeros((N, 101, 101))
@@ -285,7 +285,7 @@ def positive(model):
 
 
 @pytest.mark.parametrize("layer, jump, size", [("add", 4, 27), ("add_1", 4, 43), ("add_2", 8, 67)])
-def test_fields_that_a_stamp_holds(network, images, layer, jump, size):
+def test_receptive_fields_within_a_stamp_equal_those_of_gradients(network, images, layer, jump, size):
     field = receptive_field(positive(network), layer)
     assert (field.jump, field.size) == (jump, size)
     inside = np.flatnonzero((field.centres >= size // 2) & (field.centres + size // 2 <= 100))
@@ -307,7 +307,7 @@ def large():
 
 @pytest.mark.parametrize("layer, jump, size", [("add_4", 16, 147), ("add_5", 16, 211), ("add_6", 32, 307),
                                                ("add_7", 32, 435)])  # fmt: skip
-def test_fields_wider_than_a_stamp(network, images, large, layer, jump, size):
+def test_receptive_fields_wider_than_a_stamp_equal_those_of_gradients(network, images, large, layer, jump, size):
     image = np.random.default_rng(0).random((1, 613, 613, 1), np.float32)
     stamp, field = receptive_field(network, layer), receptive_field(large, layer)
     assert (stamp.jump, stamp.size) == (field.jump, field.size) == (jump, size)
@@ -321,12 +321,12 @@ def test_fields_wider_than_a_stamp(network, images, large, layer, jump, size):
         assert seen(large, layer, (cell, cell), image) == np.clip(edges, 0, 612).repeat(2).tolist()
 
 
-def test_where_the_cells_of_a_stamp_lie(network):
+def test_centres_of_the_cells_of_deep_layers(network):
     assert receptive_field(network, "add_5").centres.tolist() == [4, 20, 36, 52, 68, 84, 100]
     assert receptive_field(network, "add_7").centres.tolist() == [4, 36, 68, 100]
 
 
-def test_fields_of_other_windows():
+def test_receptive_fields_of_even_pooled_and_dilated_windows():
     x = images = keras.Input((41, 41, 1))
     x = layers.Conv2D(1, 4, 3, "same", name="even")(x)  # 14 rows, two of padding
     x = layers.AveragePooling2D(2, 1, "same", name="pool")(x)  # all of it below
@@ -341,7 +341,7 @@ def test_fields_of_other_windows():
         assert bottom - top + 1 == right - left + 1 == field.size
 
 
-def test_fields_that_are_not_known(network):
+def test_receptive_field_that_is_not_known_is_an_error(network):
     with pytest.raises(ValueError, match="through logit .Dense. is not known"):
         receptive_field(network, "logit")
     x = keras.Input((6, 6, 1))
@@ -356,7 +356,7 @@ def test_fields_that_are_not_known(network):
 CENTRES = np.r_[4, 36, 68, 100]
 
 
-def test_heat_inside_by_hand():
+def test_heat_inside_a_mask_equals_a_calculation_by_hand():
     heat, mask = np.zeros((3, 4, 4)), np.zeros((3, 101, 101), bool)
     heat[0, 0, 1] = 0.7  # rows 0 to 20, columns 21 to 52
     mask[0, :10, 21:53] = mask[0, 50:] = True
@@ -371,7 +371,7 @@ PARTS = hnp.arrays(np.int8, (2, 101, 101), elements=st.integers(0, 2))
 
 @settings(max_examples=25, deadline=None)
 @given(HEAT, PARTS)
-def test_heat_inside_parts(heat, part):
+def test_heat_inside_the_parts_of_a_stamp_sums_to_one(heat, part):
     heat[:, 1, 2] = 1
     shares = [heat_inside(heat, part == i, CENTRES) for i in range(3)]
     np.testing.assert_allclose(sum(shares), 1)
@@ -382,7 +382,7 @@ def test_heat_inside_parts(heat, part):
     np.testing.assert_allclose(shares[1], (spread * (part == 1)).sum((1, 2)) / spread.sum((1, 2)))
 
 
-def test_randomised_from_the_top(network):
+def test_weights_are_randomised_from_the_last_layer_down(network):
     names = [layer.name for layer in network.layers if layer.weights]
 
     def drawn_anew(copy):
@@ -408,7 +408,7 @@ def test_randomised_from_the_top(network):
         assert not np.array_equal(other.get_layer("logit").kernel, copies[0].get_layer("logit").kernel)
 
 
-def test_rank_similarity():
+def test_rank_similarity_equals_spearman_of_scipy():
     rng = np.random.default_rng(0)
     a, b = np.maximum(rng.normal(size=(2, 6, 4, 4)), 0)  # with ties
     a[4], b[5] = 0, 0.3

@@ -55,7 +55,7 @@ def batch():
 
 
 @pytest.mark.parametrize("beta", [0.17, 1.0, 2.0])
-def test_soft_f_beta_is_tversky(batch, beta):
+def test_soft_f_beta_equals_the_tversky_loss_of_keras(batch, beta):
     y, z = batch
     p = 1 / (1 + np.exp(-z))
     # Keras calls y (1 - p) "fp": its alpha weighs what are false negatives here.
@@ -63,7 +63,7 @@ def test_soft_f_beta_is_tversky(batch, beta):
     assert value(SoftFBeta(beta), y, p) == pytest.approx(value(tversky, y[:, None], p[:, None]), abs=1e-5)
 
 
-def test_soft_f1_is_dice(batch):
+def test_soft_f1_equals_the_dice_loss_of_keras(batch):
     y, z = batch
     p = 1 / (1 + np.exp(-z))
     dice = value(keras.losses.Dice(), y[:, None], p[:, None])
@@ -72,7 +72,7 @@ def test_soft_f1_is_dice(batch):
     assert value(DoubleSoftF1(), y, p) == pytest.approx((dice + swapped) / 2, abs=1e-5)
 
 
-def test_by_hand():
+def test_soft_losses_equal_a_calculation_by_hand():
     y, p = [1, 1, 0, 0], [0.75, 0.5, 0.25, 0.0]  # TP 1.25, FN 0.75, FP 0.25, TN 1.75
     assert value(SoftF1(), y, p) == pytest.approx(1 - 2.5 / 3.5)
     assert value(DoubleSoftF1(), y, p) == pytest.approx(1 - (2.5 / 3.5 + 3.5 / 4.5) / 2)
@@ -81,19 +81,19 @@ def test_by_hand():
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_numpy_agrees(batch, name):
+def test_keras_losses_equal_those_in_numpy(batch, name):
     y, z = batch
     assert value(make_loss(name, 0.5), y, z) == pytest.approx(training_loss(y, z, name, 0.5), abs=1e-5)
 
 
 @pytest.mark.parametrize("cls", SOFT)
-def test_probabilities_will_do(batch, cls):
+def test_soft_losses_take_probabilities_too(batch, cls):
     y, z = batch
     expected = training_loss(y, z, NAMES[cls])
     assert value(cls(), y, 1 / (1 + np.exp(-z))) == pytest.approx(expected, abs=1e-5)
 
 
-def test_sigmoid_f1_with_slope_1_is_soft_f1(batch):
+def test_sigmoid_f1_of_slope_1_equals_soft_f1(batch):
     assert value(SigmoidF1(1.0, 0.0), *batch) == value(make_loss("f1"), *batch)
     y, z = batch
     shifted = value(make_loss("sigmoid_f1", slope=3, offset=0.5), y, z)
@@ -101,7 +101,7 @@ def test_sigmoid_f1_with_slope_1_is_soft_f1(batch):
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_gradient_is_that_of_finite_differences(batch, name):
+def test_loss_gradient_equals_finite_differences(batch, name):
     y, z = batch
     step = 1e-5 * np.eye(64)
     expected = (training_loss(y, z + step, name) - training_loss(y, z - step, name)) / 2e-5
@@ -109,7 +109,7 @@ def test_gradient_is_that_of_finite_differences(batch, name):
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_shapes(batch, name):
+def test_losses_take_flat_and_column_arrays(batch, name):
     y, z = np.float32(batch)
     loss = make_loss(name)
     values = [value(loss, a, b) for a in (y, y[:, None]) for b in (z, z[:, None])]
@@ -118,13 +118,13 @@ def test_shapes(batch, name):
 
 
 @pytest.mark.parametrize("cls", SOFT)
-def test_bad_shape_is_an_error(cls):
+def test_losses_refuse_two_outputs(cls):
     with pytest.raises(ValueError, match=r"\(N, 1\), not \(4, 2\)"):
         cls()(np.zeros((4, 2), np.float32), np.zeros((4, 2), np.float32))
 
 
 @pytest.mark.parametrize("cls", SOFT)
-def test_weights_count_images(batch, cls):
+def test_sample_weights_equal_repeated_images(batch, cls):
     y, z = batch
     weight = np.random.default_rng(2).integers(0, 4, 64)
     repeated = value(cls(from_logits=True), np.repeat(y, weight), np.repeat(z, weight))
@@ -133,7 +133,7 @@ def test_weights_count_images(batch, cls):
 
 
 @pytest.mark.parametrize("cls", SOFT)
-def test_weights_reach_the_loss_through_keras(batch, cls):
+def test_sample_weights_reach_the_loss_through_keras(batch, cls):
     y, z = np.float32(batch)
     weight = np.linspace(0, 2, 64, dtype=np.float32)
     inputs = keras.Input((1,))
@@ -144,7 +144,7 @@ def test_weights_reach_the_loss_through_keras(batch, cls):
 
 
 @pytest.mark.parametrize("cls", SOFT)
-def test_half_precision_in_float32_out(batch, cls):
+def test_losses_of_bfloat16_logits_are_float32(batch, cls):
     y, z = batch
     half = keras.ops.cast(np.float32(z), "bfloat16")
     result = cls(from_logits=True)(np.int64(y), half)
@@ -154,7 +154,7 @@ def test_half_precision_in_float32_out(batch, cls):
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_serialisation(batch, name):
+def test_losses_survive_keras_serialisation(batch, name):
     y, z = batch
     loss = make_loss(name, beta=0.3)
     again = keras.losses.deserialize(keras.losses.serialize(loss))
@@ -163,7 +163,7 @@ def test_serialisation(batch, name):
     assert value(again, y, z) == value(loss, y, z)
 
 
-def test_unknown_loss():
+def test_an_unknown_loss_names_the_known_ones():
     with pytest.raises(ValueError, match=r"'f2'.*f1_double"):
         make_loss("f2")
 
@@ -175,7 +175,7 @@ logits = st.lists(st.one_of(st.floats(-30, 30, width=32), st.sampled_from([-1e4,
 @settings(max_examples=40, deadline=None)
 @given(y=labels, z=logits, order=st.permutations(range(N)))
 @pytest.mark.parametrize("cls", SOFT)
-def test_bounded_and_blind_to_order(cls, y, z, order):
+def test_soft_losses_are_within_0_and_1_and_ignore_order(cls, y, z, order):
     loss = cls(from_logits=True)
     assert 0 <= value(loss, y, z) <= 1
     assert value(loss, np.take(y, order), np.take(z, order)) == pytest.approx(value(loss, y, z), abs=1e-5)
@@ -184,7 +184,7 @@ def test_bounded_and_blind_to_order(cls, y, z, order):
 @settings(max_examples=40, deadline=None)
 @given(y=st.one_of(labels, st.sampled_from([[0] * N, [1] * N])), z=logits)
 @pytest.mark.parametrize("cls", SOFT)
-def test_gradient_is_finite(cls, y, z):
+def test_soft_loss_gradients_are_finite(cls, y, z):
     assert np.isfinite(gradient(cls(from_logits=True), y, z)).all()
     p = np.clip(1 / (1 + np.exp(-np.clip(z, -700, 700))), 0, 1).round(3)  # many exactly 0 and 1
     assert np.isfinite(gradient(cls(), y, p)).all()
@@ -193,7 +193,7 @@ def test_gradient_is_finite(cls, y, z):
 @pytest.mark.parametrize("cls", SOFT)
 @pytest.mark.parametrize("label", [0, 1])
 @pytest.mark.parametrize("logit", [-1e4, 1e4])
-def test_one_class_saturated(cls, label, logit):
+def test_soft_losses_of_one_saturated_class_have_known_values(cls, label, logit):
     y, z = np.full(N, label), np.full(N, logit)
     assert np.isfinite(gradient(cls(from_logits=True), y, z)).all()
     assert np.isfinite(gradient(cls(), y, logit > np.zeros(N))).all()
@@ -203,6 +203,6 @@ def test_one_class_saturated(cls, label, logit):
     assert value(cls(from_logits=True), y, z) == pytest.approx(expected, abs=1e-5)
 
 
-def test_a_confident_lens_still_has_a_gradient():
+def test_a_very_confident_lens_still_has_a_gradient():
     # 1 - sigmoid(20) is 0 in float32; through sigmoid(-20) the false negatives still pull.
     assert 0 > gradient(SoftF1(from_logits=True), [1, 0], [20.0, 0.0])[0] > -1e-8

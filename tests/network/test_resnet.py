@@ -32,7 +32,7 @@ def count(variables):
     return sum(np.prod(v.shape) for v in variables)
 
 
-def test_parameters_of_the_thesis(full):
+def test_network_has_the_parameter_counts_of_the_thesis(full):
     assert full.count_params() == 11_181_569
     assert count(full.trainable_variables) == 11_173_761
     assert len(layers(full, keras.layers.Conv2D)) == 20
@@ -40,21 +40,21 @@ def test_parameters_of_the_thesis(full):
 
 
 @pytest.mark.parametrize("outputs, parameters", [(3, 11_182_595), (6, 11_184_134)])
-def test_parameters_of_an_input_dependent_ensemble(outputs, parameters):
+def test_ensemble_networks_have_the_parameter_counts_of_the_thesis(outputs, parameters):
     model = resnet.resnet18(outputs=outputs, activation="softmax")
     assert model.count_params() == parameters
     assert model.output.shape == (None, outputs)
 
 
 @pytest.mark.parametrize("width", [8, 64])
-def test_residual_sums(full, width):
+def test_residual_sums_have_the_names_and_shapes_of_the_thesis(full, width):
     model = full if width == 64 else resnet.resnet18(width=width)
     sums = layers(model, keras.layers.Add)
     assert [s.name for s in sums] == ["add", *(f"add_{i}" for i in range(1, 8))]
     assert [s.output.shape[1:] for s in sums] == [(r, c, k * width) for r, c, k in STAGES for _ in range(2)]
 
 
-def test_sixteen_bits_where_it_is_meant(narrow):
+def test_bfloat16_is_used_in_hidden_layers_only(narrow):
     model = resnet.resnet18(width=8, precision="bfloat16")
     assert {v.dtype for v in model.variables} == {"float32"}
     for layer in model.layers:
@@ -69,13 +69,13 @@ def test_sixteen_bits_where_it_is_meant(narrow):
     np.testing.assert_allclose(rounded, exact, atol=0.05 * np.ptp(exact))
 
 
-def test_the_names_do_not_depend_on_what_was_made_before():
+def test_layer_names_do_not_depend_on_earlier_networks():
     first, second = resnet.resnet18(width=8), resnet.resnet18(width=8)
     for name in ("add", "add_7", "logit", "probability"):
         assert first.get_layer(name) is not second.get_layer(name)
 
 
-def test_pre_activation(narrow):
+def test_residual_blocks_use_full_pre_activation(narrow):
     """Into each sum go a convolution and the block's own input, nothing normalised or activated (He et al. 2016b)."""
     for i, layer in enumerate(layers(narrow, keras.layers.Add)):
         shortcut, branch = (tensor._keras_history.operation for tensor in layer.input)
@@ -87,12 +87,12 @@ def test_pre_activation(narrow):
             assert isinstance(shortcut.input._keras_history.operation, keras.layers.Add)
 
 
-def test_batch_normalisation():
+def test_batch_normalisation_has_the_given_momentum():
     for layer in layers(resnet.resnet18(width=8, momentum=0.9), keras.layers.BatchNormalization):
         assert (layer.momentum, layer.epsilon) == (0.9, 1e-3)
 
 
-def test_only_convolutions_decay():
+def test_l2_penalty_is_on_convolution_kernels_only():
     model = resnet.resnet18(width=8, l2=0.5)
     resnet.initialise(model, 0, 1)
     penalised = [layer for layer in model.layers if getattr(layer, "kernel_regularizer", None)]
@@ -103,12 +103,12 @@ def test_only_convolutions_decay():
     assert not resnet.resnet18(width=8, l2=0.0).losses
 
 
-def test_penalty_of_the_thesis_at_the_start(full):
+def test_initial_l2_penalty_is_that_of_the_thesis(full):
     # variance 2 / fan_in: each filter has an expected square of 2, and there are 4800 filters
     np.testing.assert_allclose(float(sum(full.losses)), 0.96, rtol=0.01)
 
 
-def test_probability_is_the_sigmoid_of_the_logit(narrow):
+def test_probability_equals_the_sigmoid_of_the_logit(narrow):
     resnet.initialise(narrow, 0, 1)
     images = np.random.default_rng(0).random((3, 101, 101, 1), np.float32)
     network = resnet.logit_model(narrow)
@@ -121,7 +121,7 @@ def test_probability_is_the_sigmoid_of_the_logit(narrow):
     assert (narrow(images, training=False).numpy() == 1).all()
 
 
-def test_he_normal(full):
+def test_initial_kernels_are_he_normal(full):
     for i, layer in enumerate(layers(full, keras.layers.Conv2D | keras.layers.Dense)):
         kernel = layer.kernel.numpy()
         sigma = np.sqrt(2 / np.prod(kernel.shape[:-1]))

@@ -118,7 +118,7 @@ def keras_steps(p, learner, rows, warps, loss):
 
 
 @pytest.mark.parametrize("name", ["bce", "fbeta"])
-def test_a_chunk_is_what_keras_makes_of_it(tiny, smoke_bank, name):
+def test_a_training_chunk_equals_that_of_plain_keras(tiny, smoke_bank, name):
     b2 = tiny.beta**2
     # what Keras calls a false positive here is a false negative
     tversky = keras.losses.Tversky(alpha=b2 / (1 + b2), beta=1 / (1 + b2))
@@ -146,15 +146,15 @@ LOSSES_THEN = {
 
 
 @pytest.mark.parametrize("name", LOSSES_THEN)
-def test_the_losses_of_some_steps_are_those_of_before(tiny, smoke_bank, name):
-    """JAX has those of TensorFlow (`test_jax_does_the_same`), so that this holds for both."""
+def test_losses_of_the_first_steps_have_not_changed(tiny, smoke_bank, name):
+    """JAX has those of TensorFlow (`test_jax_gives_the_same_losses_and_exchanges_states`): this holds for both."""
     size, tiny = mocklens.sizes(smoke_bank, "train"), changed(tiny, schedule="constant", learning_rate=1e-3)
     ours = learner(tiny, smoke_bank, name)
     found = [ours.train_chunk(*mocklens.training_rows(tiny, 1, chunk, size)) for chunk in range(2)]
     np.testing.assert_allclose(np.concatenate(found), LOSSES_THEN[name], rtol=1e-2)
 
 
-def test_sums_are_left_as_they_are_written(tiny, smoke_bank):
+def test_arithmetic_optimisation_of_tensorflow_is_off(tiny, smoke_bank):
     """With TensorFlow's rewriting of sums, losses of soft F_beta differed in the last digit when 8 steps of `quick`
     were done for the twelfth time, and without it they were the same 20 times; that takes minutes and is not done here.
     """
@@ -189,7 +189,7 @@ def test_sums_are_left_as_they_are_written(tiny, smoke_bank):
     ],
     ids=str,
 )
-def test_each_option_of_a_training_is_applied(tiny, smoke_bank, name, given):
+def test_each_training_option_is_applied(tiny, smoke_bank, name, given):
     """The losses of some steps are others: an option that is read and not used would leave them."""
     tiny = changed(tiny, schedule="constant", learning_rate=1e-3)
     size, found = mocklens.sizes(smoke_bank, "train"), []
@@ -199,7 +199,7 @@ def test_each_option_of_a_training_is_applied(tiny, smoke_bank, name, given):
     assert not np.allclose(*found, rtol=1e-5)
 
 
-def test_averages_are_those_of_the_images(tiny, smoke_bank):
+def test_batch_norm_averages_equal_those_of_plain_keras(tiny, smoke_bank):
     """Keras with a momentum of 0 leaves what a batch has; of two batches the mean is taken, and no weight changes."""
     ours = learner(tiny, smoke_bank)
     rows, warps = mocklens.training_rows(tiny, 1, 0, mocklens.sizes(smoke_bank, "train"))
@@ -225,7 +225,7 @@ def test_averages_are_those_of_the_images(tiny, smoke_bank):
             np.testing.assert_array_equal(mine, then)
 
 
-def test_averages_of_images_change_what_is_validated_alone(tiny, smoke_bank, reference, tmp_path, monkeypatch):
+def test_batch_norm_averages_change_validation_but_not_training(tiny, smoke_bank, reference, tmp_path, monkeypatch):
     """The same steps, and so the same training losses; validation and what is kept have the new averages."""
     monkeypatch.setenv("LENSDET_RESULTS", str(tmp_path))
     p = changed(tiny, batch_norm_images=tiny.chunk_size)
@@ -241,7 +241,7 @@ def test_averages_of_images_change_what_is_validated_alone(tiny, smoke_bank, ref
 
 
 @pytest.mark.slow
-def test_sixteen_bits_learn_the_same(tiny, smoke_bank):
+def test_bfloat16_training_losses_are_close_to_float32(tiny, smoke_bank):
     """bfloat16 has 8 bits of mantissa: a relative rounding of 0.4 % in each layer, and float32 where it adds up."""
     rows, warps = mocklens.training_rows(tiny, 1, 0, mocklens.sizes(smoke_bank, "train"))
     exact, rounded = (learner(changed(tiny, precision=bits), smoke_bank) for bits in ("float32", "bfloat16"))
@@ -251,7 +251,7 @@ def test_sixteen_bits_learn_the_same(tiny, smoke_bank):
     assert {v.dtype for v in rounded.variables if "iteration" not in v.name} == {"float32"}
 
 
-def test_schedule(tiny):
+def test_learning_rate_is_constant_or_warms_up_and_decays_as_a_cosine(tiny):
     assert engine.learning_rate(changed(tiny, schedule="constant")) == tiny.learning_rate
     p = changed(tiny, chunks=50)  # 100 steps, of which 2 up
     rate = [float(engine.learning_rate(p)(step)) for step in range(101)]
@@ -260,7 +260,7 @@ def test_schedule(tiny):
     np.testing.assert_allclose(rate, [*up, *down], atol=1e-8)
 
 
-def test_the_penalty_is_in_the_training_loss(tiny, reference):
+def test_training_loss_includes_the_l2_penalty(tiny, reference):
     """At the start the loss is about log 2 or more, and the penalty of a narrow network is small: taken apart here."""
     history = Run(reference).history
     model = training.load_network(reference, "code_loss")
@@ -273,7 +273,7 @@ def test_the_penalty_is_in_the_training_loss(tiny, reference):
     assert penalty > 1e-3
 
 
-def test_a_network_that_is_used_again_trains_as_a_new_one(tiny, smoke_bank, reference, monkeypatch):
+def test_a_reused_network_trains_like_a_new_one_bit_for_bit(tiny, smoke_bank, reference, monkeypatch):
     """Run 2 in the network of run 1, which has been trained, and in one of its own: bit for bit."""
     learners, size = training._learners(tiny, smoke_bank), mocklens.sizes(smoke_bank, "train")
     monkeypatch.setattr(engine, "Learner", lambda *_: pytest.fail("a second network"))
@@ -333,7 +333,7 @@ def saved_chunks(folder):
 
 
 @pytest.mark.slow
-def test_a_run_that_was_killed_ends_the_same(tiny, smoke_bank, reference, elsewhere, monkeypatch):
+def test_a_killed_run_resumes_and_ends_the_same(tiny, smoke_bank, reference, elsewhere, monkeypatch):
     # killed from outside, after its first save
     process, state = drive("outside"), elsewhere / "state.npz"
     patience = time.monotonic() + 1200
@@ -362,7 +362,7 @@ def test_a_run_that_was_killed_ends_the_same(tiny, smoke_bank, reference, elsewh
     assert {f.name for f in elsewhere.iterdir()} == {f.name for f in reference.iterdir()}
 
 
-def test_a_run_that_failed_ends_the_same(tiny, smoke_bank, reference, elsewhere, monkeypatch):
+def test_a_failed_run_resumes_and_ends_the_same(tiny, smoke_bank, reference, elsewhere, monkeypatch):
     train_chunk, done = engine.Learner.train_chunk, []
 
     def fails(self, *chunk):
@@ -398,7 +398,7 @@ with FileLock(sys.argv[1]):
 """
 
 
-def test_two_processes_never_share_a_folder(tiny, smoke_bank, elsewhere, monkeypatch):
+def test_two_processes_never_train_in_one_run_folder(tiny, smoke_bank, elsewhere, monkeypatch):
     monkeypatch.setattr(training, "_train", lambda *_: pytest.fail("two processes in a folder"))
     elsewhere.mkdir(parents=True)
     command = [sys.executable, "-c", HOLD, str(elsewhere / ".lock")]
@@ -414,13 +414,13 @@ def test_two_processes_never_share_a_folder(tiny, smoke_bank, elsewhere, monkeyp
     assert len(reached) == 1
 
 
-def test_nor_do_two_threads_of_one(tiny, smoke_bank, elsewhere):
+def test_two_threads_never_train_in_one_run_folder(tiny, smoke_bank, elsewhere):
     elsewhere.mkdir(parents=True)
     with FileLock(elsewhere / ".lock"), pytest.raises(RuntimeError, match="another process is training this run"):
         training.train(tiny, "bce", 1, smoke_bank, progress=False)
 
 
-def test_a_complete_run_is_left_alone(tiny, smoke_bank, reference, monkeypatch):
+def test_a_complete_run_is_not_trained_again(tiny, smoke_bank, reference, monkeypatch):
     monkeypatch.setenv("LENSDET_RESULTS", str(reference.parents[2]))
     monkeypatch.setattr(training, "_train", lambda *_: pytest.fail("trained again"))
     before = {f.name: f.stat().st_mtime_ns for f in reference.iterdir() if f.name != ".lock"}
@@ -431,7 +431,7 @@ def test_a_complete_run_is_left_alone(tiny, smoke_bank, reference, monkeypatch):
 # ---- pairing
 
 
-def test_run_i_is_paired_in_every_experiment(tiny, smoke_bank):
+def test_run_i_of_every_loss_has_the_same_start_and_images(tiny, smoke_bank):
     """The same weights to begin with, and the same images in the same order; another run has others."""
     start, seen = {}, {}
     for loss, run in (("bce", 1), ("f1", 1), ("fbeta", 1), ("bce", 2)):
@@ -442,7 +442,7 @@ def test_run_i_is_paired_in_every_experiment(tiny, smoke_bank):
         assert found["bce", 1] == found["f1", 1] == found["fbeta", 1] != found["bce", 2]
 
 
-def test_every_experiment_is_given_the_same_rows(tiny, smoke_bank, elsewhere, monkeypatch):
+def test_every_loss_is_trained_on_the_same_rows(tiny, smoke_bank, elsewhere, monkeypatch):
     chunks = {}
     for loss in parameters.LOSSES:
         seen = chunks[loss] = []
@@ -505,7 +505,7 @@ def test_each_selector_has_its_own_checkpoint(tiny, smoke_bank, elsewhere, monke
 
 
 @pytest.mark.parametrize("loss", ["bce", "f1_double"])
-def test_validation_is_that_of_the_logits(tiny, smoke_bank, loss):
+def test_validation_in_one_call_equals_the_selectors_of_the_logits(tiny, smoke_bank, loss):
     """One compiled call for forward passes, selectors and penalty, against each of them apart; also off the batch."""
     ours = learner(tiny, smoke_bank, loss)
     bank = engine.on_device(*mocklens.device_bank(smoke_bank, "validation"))
@@ -517,7 +517,7 @@ def test_validation_is_that_of_the_logits(tiny, smoke_bank, loss):
         np.testing.assert_allclose(ours.validate(rows, bank), apart, rtol=1e-5)
 
 
-def test_three_rows_of_the_table_are_one_training(reference):
+def test_three_rows_of_table_5_1_come_from_one_training(reference):
     first = list(experiments.NETWORKS.values())[:3]
     assert {network.loss for network in first} == {"bce"}
     for protocol in ("text", "code"):
@@ -552,7 +552,7 @@ def add(state, chunk, value, learner):
         ([np.nan] * 7, 3, 4),  # diverged from the first chunk: no reason to go on for thousands
     ],
 )
-def test_patience(losses, patience, chunks):
+def test_patience_counts_chunks_without_a_better_validation(losses, patience, chunks):
     state = State()
     for chunk, loss in enumerate(losses):
         if state.stopped(patience):
@@ -577,7 +577,7 @@ def test_a_training_stops_when_patience_is_over(tiny, smoke_bank, elsewhere, mon
 @pytest.mark.parametrize(
     "values, best", [([np.nan, 2, np.nan, 3], 1), ([2, np.nan, 1, np.nan], 2), ([np.nan] * 3, 0), ([1, 1, 1], 0)]
 )
-def test_not_a_number_is_never_the_best_after_a_number(values, best):
+def test_nan_is_never_the_best_checkpoint_after_a_number(values, best):
     state, learner = State(), Weights()
     for chunk, value in enumerate(values):
         add(state, chunk, value, learner)
@@ -588,7 +588,7 @@ def test_not_a_number_is_never_the_best_after_a_number(values, best):
 # ---- what a run leaves
 
 
-def test_the_run_folder(tiny, smoke_bank, reference):
+def test_run_folder_has_its_files_checksums_and_history(tiny, smoke_bank, reference):
     kept = {"parameters.json", "provenance.json", "history.csv", "logits.h5", "large.h5"}
     files = kept | {".lock", "SHA256SUMS"}
     files |= {f"{selector}.weights.h5" for selector in SELECTORS}
@@ -635,9 +635,7 @@ def test_each_checkpoint_of_the_tables_is_scored_on_the_large_test_set(tiny, smo
     assert list(truth["label"]) == list(rows["label"]) and truth["einstein_radius"].notna().sum() == tiny.large_size
 
 
-def test_what_is_missing_of_the_large_test_set_is_said_and_comes_back(
-    tiny, smoke_bank, reference, tmp_path, monkeypatch
-):
+def test_missing_rows_of_the_large_test_set_are_written_again(tiny, smoke_bank, reference, tmp_path, monkeypatch):
     monkeypatch.setenv("LENSDET_RESULTS", str(tmp_path))
     folder = tmp_path / reference.relative_to(reference.parents[2])
     shutil.copytree(reference, folder)
@@ -650,7 +648,7 @@ def test_what_is_missing_of_the_large_test_set_is_said_and_comes_back(
         Run(folder).logits("loss", "large")
 
 
-def test_the_kept_weights_give_the_kept_logits(smoke_bank, reference):
+def test_kept_weights_give_the_kept_logits(smoke_bank, reference):
     for selector in SELECTORS:
         network = training.load_network(reference, selector)
         for name, split in (("test", "test"), ("training", "train")):
@@ -662,7 +660,7 @@ def test_the_kept_weights_give_the_kept_logits(smoke_bank, reference):
             np.testing.assert_allclose(again, expit(logits), atol=1e-5)
 
 
-def test_weights_that_are_not_there(reference, tmp_path):
+def test_missing_weights_are_an_error_with_the_remedy(reference, tmp_path):
     shutil.copy(reference / "parameters.json", tmp_path)
     with pytest.raises(FileNotFoundError, match=f"{tmp_path}/loss.weights.h5: no weights; remove the folder"):
         training.load_network(tmp_path)
@@ -671,7 +669,7 @@ def test_weights_that_are_not_there(reference, tmp_path):
 # ---- switches
 
 
-def test_a_redrawn_validation_set_is_for_the_published_selectors_only(tiny, smoke_bank, reference, elsewhere):
+def test_a_redrawn_validation_set_changes_published_selectors_only(tiny, smoke_bank, reference, elsewhere):
     p = changed(tiny, redraw_validation=True)
     training.train(p, "bce", 1, smoke_bank, progress=False)
     found = Run(runs.run_folder(p, "bce", 1, smoke_bank.data_key)).history
@@ -683,14 +681,14 @@ def test_a_redrawn_validation_set_is_for_the_published_selectors_only(tiny, smok
 
 
 @pytest.mark.parametrize("direction, sign", [("in", -1), ("out", 1)])
-def test_zoom_direction(tiny, direction, sign):
+def test_zoom_direction_enlarges_or_shrinks(tiny, direction, sign):
     _, warps = mocklens.training_rows(changed(tiny, zoom_direction=direction), 1, 0, (40, 40, 40))
     scales = np.linalg.svd(warps.reshape(-1, 2, 3)[:, :, :2].astype(float), compute_uv=False) ** sign
     assert scales.min() >= 1 - 1e-6 and scales.max() <= 1.05 + 1e-6
     assert (np.ptp(scales, axis=1) < 1e-6).all() == (direction == "in")  # the published runs drew each axis apart
 
 
-def test_what_is_missing_is_trained_in_turn(tiny, reference, smoke_bank, monkeypatch):
+def test_missing_runs_are_trained_run_by_run_over_all_losses(tiny, reference, smoke_bank, monkeypatch):
     """First the first run of every experiment; and nothing is built or opened where nothing is missing."""
     monkeypatch.setenv("LENSDET_RESULTS", str(reference.parents[2]))
     p, trained = changed(tiny, runs=2, experiments=["bce", "f1"]), []
@@ -707,7 +705,7 @@ def test_what_is_missing_is_trained_in_turn(tiny, reference, smoke_bank, monkeyp
     assert training.train_missing(changed(tiny, experiments=["bce"])) == smoke_bank.data_key
 
 
-def test_no_run_is_begun_that_would_not_end_in_time(tiny, smoke_bank, elsewhere, monkeypatch):
+def test_no_run_is_started_that_would_not_end_in_time(tiny, smoke_bank, elsewhere, monkeypatch):
     """By the clock of the runs before: the first takes 40 of 60 seconds, and the second is not begun."""
     clock, begun = [0.0], []
 
@@ -721,7 +719,7 @@ def test_no_run_is_begun_that_would_not_end_in_time(tiny, smoke_bank, elsewhere,
     assert begun == [(1, 60)]
 
 
-def test_the_command_trains_packs_and_goes_on(tiny, smoke_bank, reference, elsewhere, tmp_path, capsys, monkeypatch):
+def test_train_command_trains_resumes_and_packs(tiny, smoke_bank, reference, elsewhere, tmp_path, capsys, monkeypatch):
     """No time, no run; a run whose time was up after its first chunk is taken up; a complete one is left alone."""
     given = [word for name, value in TINY.items() for word in ("-p", name, str(value))]
     command = [*given, "-p", "experiments", "bce", "--pack", str(tmp_path / "runs.zip")]
@@ -743,7 +741,7 @@ def test_the_command_trains_packs_and_goes_on(tiny, smoke_bank, reference, elsew
 
 
 @pytest.mark.slow
-def test_runs_side_by_side_are_those_of_one_by_one(tiny, reference, elsewhere, tmp_path):
+def test_runs_trained_side_by_side_equal_those_trained_one_by_one(tiny, reference, elsewhere, tmp_path):
     """Two processes, of one thread each, take a run each: the same within the rounding of sums."""
     given = [word for name, value in {**TINY, "runs": 2}.items() for word in ("-p", name, str(value))]
     assert side_by_side.main([*given, "-p", "experiments", "bce", "--jobs", "2"]) == 0
@@ -752,7 +750,7 @@ def test_runs_side_by_side_are_those_of_one_by_one(tiny, reference, elsewhere, t
     assert Run(elsewhere.with_name("run_02")).is_complete
 
 
-def test_processes_side_by_side_share_a_gpu(monkeypatch):
+def test_processes_side_by_side_share_the_memory_of_a_gpu(monkeypatch):
     """Neither backend may take the whole memory at once; what the user has set is kept."""
     started = []
 
@@ -773,7 +771,7 @@ def test_processes_side_by_side_share_a_gpu(monkeypatch):
     assert {env["TF_FORCE_GPU_ALLOW_GROWTH"] for env in started} == {"false"}
 
 
-def test_what_another_process_trains_is_waited_for(tiny, smoke_bank, elsewhere, monkeypatch):
+def test_a_run_trained_by_another_process_is_waited_for(tiny, smoke_bank, elsewhere, monkeypatch):
     """Others are trained first; then the one that was busy is asked for again, and not without waiting."""
     asked = []
 
@@ -787,14 +785,14 @@ def test_what_another_process_trains_is_waited_for(tiny, smoke_bank, elsewhere, 
     assert asked == [(1, 0), (2, 0), (3, 0), (1, math.inf)]
 
 
-def test_an_ensemble_waits_for_its_members(tiny, smoke_bank, elsewhere, capsys):
+def test_an_ensemble_network_is_not_trained_before_its_members(tiny, smoke_bank, elsewhere, capsys):
     training.train_missing(changed(tiny, runs=1), progress=False, experiments=["IDE_3"])
     said = capsys.readouterr().out
     assert "IDE_3 run 1 needs members that are not trained yet: " in said and "bce-" in said and "fbeta-" in said
     assert not Run(runs.run_folder(tiny, "IDE_3", 1, smoke_bank.data_key)).is_complete
 
 
-def test_the_members_weights_are_asked_for(tiny, smoke_bank, elsewhere):
+def test_an_ensemble_network_without_member_weights_is_an_error(tiny, smoke_bank, elsewhere):
     for loss in ("bce", "fbeta", "f1"):
         folder = runs.run_folder(tiny, loss, 1, smoke_bank.data_key)
         runs.write_logits(folder / "logits.h5", {}, {})
@@ -814,7 +812,7 @@ def test_the_command_trains_ensembles_after_their_members(tiny, elsewhere, capsy
     assert "no ensemble can be made of the experiments bce" in capsys.readouterr().err
 
 
-def test_the_command_says_what_is_wrong(capsys, tmp_path):
+def test_the_train_command_says_what_is_wrong(capsys, tmp_path):
     (tmp_path / "list.yaml").write_text("- bce\n")
     (tmp_path / "broken.yaml").write_text("runs: [1\n")
     for given, words in (
@@ -829,7 +827,7 @@ def test_the_command_says_what_is_wrong(capsys, tmp_path):
         assert words in capsys.readouterr().err
 
 
-def test_banner():
+def test_banner_counts_runs_and_warns_of_long_trainings():
     assert "WARNING" not in training.banner(parameters.resolve({"profile": "smoke"}))
     line = training.banner(parameters.resolve({"profile": "quick", "experiments": "fbeta"}))
     assert (
@@ -843,7 +841,7 @@ def test_banner():
 # ---- on segmented stamps
 
 
-def test_a_training_on_segmented_stamps(tiny, smoke_bank, elsewhere, monkeypatch):
+def test_training_on_segmented_stamps_uses_masked_images_throughout(tiny, smoke_bank, elsewhere, monkeypatch):
     """What is learnt from, selected by, scored and kept is what the Max-Tree leaves of each stamp."""
     p = changed(tiny, chunks=2, segmentation="text", maxtree_tolerance=12)
     seen = []
@@ -880,7 +878,7 @@ def test_a_training_on_segmented_stamps(tiny, smoke_bank, elsewhere, monkeypatch
     assert best == pytest.approx(log_loss(rows["label"], expit(np.asarray(network(images))[:, 0])), rel=1e-4)
 
 
-def test_masks_are_part_of_a_batch(tiny, smoke_bank):
+def test_masks_are_applied_before_the_augmentation(tiny, smoke_bank):
     rows, warps = mocklens.training_rows(tiny, 1, 0, mocklens.sizes(smoke_bank, "train"))
     one, masks = learner(tiny, smoke_bank), np.random.default_rng(0).random((len(rows), 101, 101)) < 0.5
     batch = {**{name: rows[name] for name in rows.dtype.names}, "mask": masks}
@@ -987,7 +985,7 @@ def run_on_jax(code, folder):
 
 @pytest.mark.slow
 @needs_jax
-def test_jax_does_the_same(tiny, smoke_bank, tmp_path):
+def test_jax_gives_the_same_losses_and_exchanges_states(tiny, smoke_bank, tmp_path):
     """The same losses over some steps, and each backend takes up the other's state."""
     p = changed(tiny, **ON_JAX)
     ours, size = learner(p, smoke_bank, "fbeta"), mocklens.sizes(smoke_bank, "train")
@@ -1017,7 +1015,7 @@ def test_jax_does_the_same(tiny, smoke_bank, tmp_path):
 
 @pytest.mark.slow
 @needs_jax
-def test_jax_resumes_segments_and_weighs_members(tiny, smoke_bank, tmp_path):
+def test_jax_resumes_exactly_and_trains_with_masks_and_members(tiny, smoke_bank, tmp_path):
     """An exact resume, masks, the network of an ensemble, and compiling ahead: asserted where they run."""
     ours = learner(changed(tiny, **ON_JAX), smoke_bank, "fbeta")
     state = State()

@@ -155,7 +155,7 @@ def check_drawn(number, p, more=()):
     assert expected - files == set()
 
 
-def test_losses_by_the_command_of_the_readme(few, places):
+def test_the_readme_command_runs_the_losses_notebook(few, places):
     check_drawn("02", few, DRAWN["appendix"])
     said = printed(places / "out.ipynb")
     for row in (
@@ -173,7 +173,7 @@ def test_losses_by_the_command_of_the_readme(few, places):
 
 
 @pytest.mark.slow
-def test_the_second_time_nothing_is_trained(few, places):
+def test_running_the_losses_notebook_again_trains_nothing(few, places):
     first, pictures = result_files(places), drawn(few)
     run_losses(FEW, places)
     second, again = result_files(places), drawn(few)
@@ -193,7 +193,7 @@ def test_the_network_of_an_ensemble_is_trained_where_it_is_missing(tmp_path, pla
 
 
 @pytest.mark.slow
-def test_losses_beyond_the_thesis(tmp_path):
+def test_the_losses_notebook_shows_losses_beyond_the_thesis(tmp_path):
     given = {**FEW, "experiments": ["bce", "fbeta:0.5", "focal"], "runs": 1}
     execute(LOSSES, tmp_path, **given)
     said = printed(tmp_path / "out.ipynb")
@@ -214,7 +214,7 @@ def given_to(notebook, real, places):
 
 
 @pytest.mark.parametrize("notebook", OTHERS, ids=lambda path: path.stem)
-def test_notebook_in_the_smoke_profile(notebook, tmp_path, real, places, few):
+def test_notebook_runs_in_the_smoke_profile(notebook, tmp_path, real, places, few):
     given, there = given_to(notebook, real, places), set(places.rglob("run_*/logits.h5"))
     execute(notebook, tmp_path, **given)
     check_drawn(notebook.name[:2], parameters.resolve(given))
@@ -225,7 +225,7 @@ def test_notebook_in_the_smoke_profile(notebook, tmp_path, real, places, few):
         assert "simulated survey (profile smoke)" in page.read_text()
 
 
-def test_what_is_left_in_build_has_a_folder_of_its_profile(few):
+def test_files_in_build_lie_in_folders_of_their_profile(few):
     """Only a lock has no folder of a profile, a survey or a bank; of stamps that were left out 02 keeps a list."""
     assert {path.name for path in storage.build_dir().iterdir() if path.is_file()} <= {"sums.lock"}
     assert "spoilt.fits" in (storage.build_dir() / "smoke" / "02_real_rejected.csv").read_text()
@@ -242,7 +242,7 @@ def test_notebook_draws_the_same_bytes_a_second_time(notebook, tmp_path, real, p
 
 
 @pytest.mark.slow
-def test_a_folder_in_the_layout_of_the_thesis(tmp_path, smoke):
+def test_the_data_notebook_reads_a_folder_in_the_thesis_layout(tmp_path, smoke):
     """Who has the stamps of the thesis points one parameter at them."""
     data, first = tmp_path / "kids", 0
     for split, n in (("train", 24), ("validation", 8), ("test", 9)):

@@ -51,7 +51,7 @@ class Bound(ast.NodeVisitor):
 
 
 @pytest.mark.parametrize("notebook", ALL, ids=lambda path: path.stem)
-def test_names_stand_for_one_thing(notebook):
+def test_no_notebook_name_is_used_for_two_kinds_of_things(notebook):
     bound = Bound()
     bound.visit(ast.parse("\n".join(cell.source for cell in code_cells(notebook))))
     assert [name for name, kinds in bound.kinds.items() if len(kinds) > 1] == []
@@ -60,7 +60,7 @@ def test_names_stand_for_one_thing(notebook):
 
 
 @pytest.mark.parametrize("notebook", ALL, ids=lambda path: path.stem)
-def test_a_notebook_stops_with_an_error(notebook):
+def test_no_notebook_calls_exit(notebook):
     """SystemExit in a kernel comes with advice on how to leave IPython."""
     tree = ast.parse("\n".join(cell.source for cell in code_cells(notebook)))
     names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
@@ -80,7 +80,7 @@ def places(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("notebook", ALL, ids=lambda path: path.stem)
-def test_every_cell_runs_again(notebook, places, real):  # noqa: F811
+def test_every_cell_can_be_run_again_in_the_same_kernel(notebook, places, real):  # noqa: F811
     losses = ["bce"] if notebook.name.startswith("06") else ["bce", "fbeta", "f1"]  # it trains, on segmented stamps
     given = {**FEW, "experiments": losses, "runs": 1, "real_stamps": str(real)}
     twice = jupytext.read(notebook)

@@ -82,7 +82,7 @@ def sources(path, tag):
     return [cell.source for cell in cells if tag in cell.metadata.get("tags", [])]
 
 
-def test_the_readme_command(folder):
+def test_the_readme_command_runs_a_script_with_parameters(folder):
     given = ["-f", "params/fbeta.yaml", "-p", "profile", "smoke", "-p", "chunks", "7"]
     command = [sys.executable, "-m", "papermill", "notebooks/02_small.py", "out.ipynb", *given]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -101,13 +101,13 @@ def test_the_readme_command(folder):
     assert "commit" in stamp
 
 
-def test_a_failing_cell_fails_and_is_in_the_output(folder):
+def test_a_failing_cell_fails_the_run_and_is_in_the_output(folder):
     with pytest.raises(papermill.PapermillExecutionError, match="unlucky"):  # the command's status is then 1
         run("./notebooks/02_small.py", beta=13)
     assert "unlucky" in Path("out.ipynb").read_text()
 
 
-def test_a_foreign_notebook_runs_as_ever(folder):
+def test_a_notebook_without_lensdet_runs_as_in_plain_papermill(folder):
     cells = [nbformat.v4.new_code_cell("a = 1", metadata={"tags": ["parameters"]}), nbformat.v4.new_code_cell("a, b")]
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": KERNELSPEC}), "foreign.ipynb")
     notebook = run("foreign.ipynb", a="x", betta=2, b=3)
@@ -116,7 +116,7 @@ def test_a_foreign_notebook_runs_as_ever(folder):
 
 
 @pytest.mark.parametrize("prefix", ["", "./", "{}/"], ids=["relative", "dot", "absolute"])
-def test_every_spelling_of_a_path(folder, prefix):
+def test_relative_and_absolute_paths_of_a_script_work(folder, prefix):
     path = prefix.format(folder) + "notebooks/02_small.py"
     papermill.execute_notebook(path, "out.ipynb", {"beta": 2}, prepare_only=True)
     assert sources("out.ipynb", "injected-parameters") == ["# Parameters\nbeta = 2\n"]
@@ -147,7 +147,7 @@ def test_wrong_parameters_stop_before_a_kernel_starts(folder, no_kernel, given, 
     assert not Path("out.ipynb").exists()
 
 
-def test_the_parameter_cell_counts(folder, no_kernel):
+def test_values_typed_in_the_parameter_cell_are_checked(folder, no_kernel):
     script = Path("notebooks/02_small.py")
     script.write_text(SCRIPT.replace("profile: str = None", 'profile: str = "smoke"'))
     with pytest.raises(AssertionError, match="about to start"):  # smoke has batches of 16
@@ -157,7 +157,7 @@ def test_the_parameter_cell_counts(folder, no_kernel):
         run()
 
 
-def test_only_scripts_that_import_lensdet_are_ours():
+def test_only_scripts_that_import_lensdet_are_handled():
     notebook = jupytext.reads(SCRIPT, fmt="py:percent")
     assert is_ours(notebook, "notebooks/02_small.py")
     assert not is_ours(notebook, "out.ipynb")
@@ -165,7 +165,7 @@ def test_only_scripts_that_import_lensdet_are_ours():
     assert not is_ours(foreign, "02_foreign.py")
 
 
-def test_only_the_kernel_can_judge_what_is_computed():
+def test_only_literal_values_of_the_parameter_cell_are_checked():
     cell = nbformat.v4.new_code_cell("a = 1\nb = a + 1\nc: int\nd, e = 1, 2\n", metadata={"tags": ["parameters"]})
     assert typed_values(nbformat.v4.new_notebook(cells=[cell]))["a"] == 1
     assert "b" not in typed_values(nbformat.v4.new_notebook(cells=[cell]))
@@ -173,13 +173,13 @@ def test_only_the_kernel_can_judge_what_is_computed():
     assert typed_values(nbformat.v4.new_notebook(cells=[cell])) == {}
 
 
-def test_a_script_is_never_overwritten(folder, no_kernel):
+def test_output_never_overwrites_a_script(folder, no_kernel):
     with pytest.raises(papermill.PapermillException, match=r"02_small\.py is a script, not overwritten"):
         run(output="notebooks/02_small.py")
     assert Path("notebooks/02_small.py").read_text() == SCRIPT
 
 
-def test_a_module_is_no_notebook(folder, no_kernel):
+def test_a_script_that_is_no_notebook_is_refused(folder, no_kernel):
     Path("notebooks/module.py").write_text("x = 1\n")
     with pytest.raises(papermill.PapermillException, match=r"module\.py is not a notebook"):
         run("notebooks/module.py")
@@ -192,7 +192,7 @@ def test_a_script_without_a_header_gets_a_kernel(folder):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebooks_name_their_kernel(path):
+def test_notebooks_name_the_python3_kernel(path):
     # Without it neither jupytext nor papermill finds a kernel in a virtual environment.
     assert jupytext.read(path).metadata.kernelspec.name == "python3"
 

@@ -95,7 +95,7 @@ def one(tmp_path, tile, position, wanted=SMALL, **options):
 # ---- cutting
 
 
-def test_same_scale_gives_the_pixels_of_the_tile(tmp_path):
+def test_cutouts_at_the_tile_scale_equal_astropy_cutout2d(tmp_path):
     data = noise((300, 400))
     wcs = tan(data.shape, turn=30)
     tile = save_tile(tmp_path / "t.fits", data, wcs)
@@ -138,7 +138,7 @@ def fit(pixels, scale=0.2):
 
 @pytest.mark.parametrize("turn, parity", [(0, -1), (37, -1), (200, 1)])
 @pytest.mark.parametrize("scale, wider", [(0.05, 0.025), (0.12, 0.025), (0.168, 0.01), (0.186, 0.01), (0.263, 0.01)])
-def test_star_keeps_place_width_and_flux(tmp_path, scale, wider, turn, parity):
+def test_a_resampled_star_keeps_position_width_and_flux(tmp_path, scale, wider, turn, parity):
     shape = (int(40 / scale), int(36 / scale))
     wcs = tan(shape, scale, turn=turn, parity=parity)
     x, y = shape[1] / 2 + 7.3, shape[0] / 2 - 11.8
@@ -154,7 +154,7 @@ def test_star_keeps_place_width_and_flux(tmp_path, scale, wider, turn, parity):
     assert (cx, cy) == pytest.approx((50 - 3 * scale / 0.2, 50 + 5 * scale / 0.2), abs=0.1)
 
 
-def test_finer_pixels_do_not_alias(tmp_path):
+def test_resampling_of_finer_pixels_does_not_alias(tmp_path):
     shape = (800, 800)
     wcs = tan(shape, 0.05)
     x = np.arange(shape[1])
@@ -167,7 +167,7 @@ def test_finer_pixels_do_not_alias(tmp_path):
 @pytest.mark.parametrize(
     "kind", ["non-square", "skewed", "sip", "cube", "galactic", "extension", "pole", "antimeridian"]
 )
-def test_odd_projections(tmp_path, kind):
+def test_tiles_in_unusual_projections_are_cut_correctly(tmp_path, kind):
     shape, scale = (300, 260), 0.2
     dec = 89.9 if kind == "pole" else DEC
     wcs = tan(shape, ra=0.0 if kind == "antimeridian" else RA, dec=dec)
@@ -213,7 +213,7 @@ def test_odd_projections(tmp_path, kind):
 
 
 @pytest.mark.parametrize("form", ["gz", "RICE_1", "GZIP_2", "i2", "u2", "f8", "scaled"])
-def test_ways_to_store_a_tile(tmp_path, form):
+def test_tiles_are_read_in_every_usual_fits_format(tmp_path, form):
     data = noise((160, 150))
     wcs, path = tan(data.shape), tmp_path / "t.fits"
     if form in ("i2", "u2", "f8"):
@@ -242,7 +242,7 @@ def test_ways_to_store_a_tile(tmp_path, form):
         np.testing.assert_array_equal(stamp[: len(expected)], expected)
 
 
-def test_a_gzipped_tile_is_unzipped_once_a_unit(tmp_path, monkeypatch):
+def test_a_gzipped_tile_is_unzipped_once_per_batch(tmp_path, monkeypatch):
     data = noise((400, 100))
     wcs, path = tan(data.shape, 0.195), tmp_path / "t.fits.gz"
     save_tile(path, data, wcs)
@@ -264,7 +264,7 @@ def test_a_gzipped_tile_is_unzipped_once_a_unit(tmp_path, monkeypatch):
     np.testing.assert_array_equal(batch.pixels, plain.pixels)
 
 
-def test_blank_of_integers_is_masked(tmp_path):
+def test_blank_integer_pixels_are_masked(tmp_path):
     data = noise((60, 60)).astype("i2")
     data[30, 30] = -99
     tile = save_tile(tmp_path / "t.fits", data, BLANK=-99)
@@ -272,7 +272,7 @@ def test_blank_of_integers_is_masked(tmp_path):
 
 
 @pytest.mark.parametrize("scale", [0.2, 0.263, 0.1])
-def test_masks_and_edges(tmp_path, scale):
+def test_masked_pixels_and_edges_are_filled_or_rejected(tmp_path, scale):
     shape = (280, 280)
     data, wcs = noise(shape), tan(shape, scale)
     data[100, 100] = np.nan
@@ -311,7 +311,7 @@ def test_an_edge_is_filled_up_to_the_limit(tmp_path):
             assert (batch.pixels[0, :cut] == np.median(batch.pixels[0, cut:])).all()
 
 
-def test_of_several_tiles_the_deepest(tmp_path):
+def test_of_overlapping_tiles_the_one_with_most_margin_is_cut(tmp_path):
     shape = (100, 100)
     wcs = [tan(shape), tan(shape, dec=DEC + 30 * 0.2 / 3600), tan(shape, dec=DEC + 60 * 0.2 / 3600)]
     for k, w in enumerate(wcs):
@@ -353,7 +353,7 @@ def cuts(folder, data, header):
     }
 
 
-def test_every_reason_of_a_folder(tmp_path):
+def test_every_rejection_reason_of_a_folder_occurs(tmp_path):
     data = noise((21, 21))
     holed, plateau, corner = data.copy(), data.copy(), data.copy()
     holed[0, 0] = np.nan
@@ -413,7 +413,7 @@ def test_every_reason_of_a_folder(tmp_path):
     assert plan.total == len(bad) + len(pixels) and set(named(plan).values()) == {1}
     np.testing.assert_array_equal(pixels["deep/er/good.FIT"], data)
     of_tiles = {"duplicate id", "no position", "off the tiles", "masked"}
-    assert set(expected.values()) | of_tiles == set(REASONS)  # the rest: test_every_reason_of_a_catalogue
+    assert set(expected.values()) | of_tiles == set(REASONS)  # test_every_rejection_reason_of_a_catalogue_occurs
 
     batches = [read(unit) for unit in plan.units]
     positions = {i: (ra, dec) for b in batches for i, ra, dec in zip(b.ids, b.ra, b.dec, strict=True)}
@@ -424,7 +424,7 @@ def test_every_reason_of_a_folder(tmp_path):
     assert {bad["scale.fits"], bad["scale_wcs.fits"]} == {"scale"}  # what a header says stands
 
 
-def test_every_reason_of_a_catalogue(tmp_path):
+def test_every_rejection_reason_of_a_catalogue_occurs(tmp_path):
     shape = (120, 120)
     (tmp_path / "tiles").mkdir()
     data, wcs = noise(shape), tan(shape)
@@ -475,7 +475,7 @@ def test_saturation_is_seen_through_resampling(tmp_path):
     assert one(tmp_path, tile, at(wcs, 77, 62)).shape == (21, 21)  # beyond its edge, though within what a spline reads
 
 
-def test_tiles_cut_short(tmp_path):
+def test_truncated_tiles_are_named_and_others_are_still_cut(tmp_path):
     """Each is named, and the others go on."""
     shape = (120, 120)
     rows, expected = [], {}
@@ -503,7 +503,7 @@ def test_tiles_cut_short(tmp_path):
         assert error.value.reason == reason
 
 
-def test_a_tile_that_goes_away_or_is_spoilt_between(tmp_path):
+def test_a_tile_lost_or_spoilt_after_planning_is_reported(tmp_path):
     shape = (200, 100)
     data, wcs = noise(shape), tan(shape)
     options = {"compression_type": "GZIP_1", "quantize_level": 0, "tile_shape": (20, 100)}
@@ -544,7 +544,7 @@ def two_tiles(tmp_path_factory):
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=ROWS, batch=st.integers(1, 5))
-def test_every_stamp_is_named_exactly_once(two_tiles, rows, batch):
+def test_every_catalogue_row_is_cut_or_rejected_exactly_once(two_tiles, rows, batch):
     path = two_tiles / "c.ecsv"
     names, ra, dec = zip(*rows, strict=True) if rows else ((), (), ())
     Table({"ID": np.array(names, "U20"), "RA": np.array(ra, float), "Dec": np.array(dec, float)}).write(
@@ -567,7 +567,7 @@ def test_every_stamp_is_named_exactly_once(two_tiles, rows, batch):
 @pytest.mark.parametrize(
     "names", [("id", "ra", "dec"), ("NAME", "RAJ2000", "DEJ2000"), ("Source_ID", "ALPHA_J2000", "DELTA_J2000")]
 )
-def test_catalogue_formats_and_names(tmp_path, suffix, names):
+def test_catalogues_are_read_in_any_format_and_column_naming(tmp_path, suffix, names):
     table = Table([["x 1", "../y", "z"], [1.5, 359.0, np.nan], [-3.25, 4.0, 5.0]], names=names)
     path = tmp_path / f"c{suffix}"
     form = {".fits": "fits", ".ecsv": "ascii.ecsv", ".csv": "ascii.csv", ".vot": "votable"}["." + suffix.split(".")[1]]
@@ -582,7 +582,7 @@ def test_catalogue_formats_and_names(tmp_path, suffix, names):
     np.testing.assert_array_equal(dec, table[names[2]])
 
 
-def test_ids_of_csv_are_as_written_and_rows_are_counted_without(tmp_path):
+def test_csv_ids_are_read_as_text_and_default_to_row_numbers(tmp_path):
     path = tmp_path / "c.csv"
     path.write_text("#objid, RA [deg] ,DEC [deg],other\n007,1,2,x\n12345678901234567890, 3 ,,y\nNA,nan,6,z\n,7,8,\n")
     ids, ra, dec = read_catalogue(path)
@@ -598,7 +598,7 @@ def test_ids_of_csv_are_as_written_and_rows_are_counted_without(tmp_path):
     assert ids == ["5", "row 2"] and np.isnan(ra[0]) and ra[1] == 2
 
 
-def test_units(tmp_path):
+def test_catalogue_coordinates_are_converted_to_degrees(tmp_path):
     table = Table({"ra": [1.0, 2.0] * units.hourangle, "dec": [0.1, 0.2] * units.rad})
     table.write(tmp_path / "c.ecsv")
     _, ra, dec = read_catalogue(tmp_path / "c.ecsv")
@@ -612,7 +612,7 @@ def test_units(tmp_path):
             read_catalogue(tmp_path / "c.csv")
 
 
-def test_columns_that_are_given_or_missing(tmp_path):
+def test_catalogue_columns_can_be_given_and_missing_ones_are_named(tmp_path):
     (tmp_path / "c.csv").write_text("a,Alpha_win,d [deg],ra\n1,2,3,4\n")
     with pytest.raises(ValueError, match=r"no column of dec by any usual name; there are: a, Alpha_win, d \[deg\], ra"):
         read_catalogue(tmp_path / "c.csv")
@@ -622,7 +622,7 @@ def test_columns_that_are_given_or_missing(tmp_path):
         read_catalogue(tmp_path / "c.csv", {"id": "b", "dec": "d"})
 
 
-def test_catalogues_that_are_refused(tmp_path):
+def test_catalogues_with_links_pickles_or_wrong_content_are_refused(tmp_path):
     Table({"id": ["a"], "ra": [1.0], "dec": [2.0]}).write(tmp_path / "c.vot", format="votable")
     text = (tmp_path / "c.vot").read_text()
     begin, end = text.index("<TABLEDATA>"), text.index("</TABLEDATA>") + len("</TABLEDATA>")
@@ -648,21 +648,21 @@ def test_catalogues_that_are_refused(tmp_path):
 @pytest.mark.parametrize(
     "text", ["r", "R", "r.MP9601", "r_SDSS", "OCAM_r_SDSS", "HSC-R", "HSC-R2", "SLOAN r", "r DECam"]
 )
-def test_spellings_of_r(text):
+def test_usual_spellings_of_the_r_band_are_recognised(text):
     assert headers.is_band(text, "r") and not headers.is_band(text, "i")
 
 
 @pytest.mark.parametrize("text", ["g", "i.MP9702", "HSC-I2", "z_SDSS", "SLOAN u", "F814W", "clear", "g+r", "VR"])
-def test_other_bands(text):
+def test_other_bands_are_not_taken_for_r(text):
     assert not headers.is_band(text, "r")
 
 
 @pytest.mark.parametrize("text, band", [("F814W", "F814W"), ("VIS", "vis"), ("Y", "y")])
-def test_other_bands_wanted(text, band):
+def test_a_requested_other_band_is_recognised(text, band):
     assert headers.is_band(text, band)
 
 
-def test_digest_names_the_job(tmp_path):
+def test_job_digest_changes_with_tiles_catalogue_and_options(tmp_path):
     data, wcs = noise((60, 60)), tan((60, 60))
     tile = save_tile(tmp_path / "t.fits", data, wcs)
     path = catalogue(tmp_path / "c.csv", [("a", RA, DEC), ("b", math.nan, DEC)])
@@ -687,7 +687,7 @@ def test_digest_names_the_job(tmp_path):
     assert len(set(digests)) == len(digests) == 11
 
 
-def test_what_the_caller_gets_wrong(tmp_path):
+def test_wrong_arguments_of_a_plan_are_errors_that_name_them(tmp_path):
     tile = save_tile(tmp_path / "t.fits", noise((60, 60)))
     path = catalogue(tmp_path / "c.csv", [("a", RA, DEC)])
     (tmp_path / "empty").mkdir()
@@ -708,7 +708,7 @@ def test_what_the_caller_gets_wrong(tmp_path):
 
 
 @pytest.mark.slow
-def test_other_processes_read_the_same_and_need_no_network_library(tmp_path):
+def test_other_processes_read_equal_cutouts_without_network_library(tmp_path):
     data, wcs = noise((120, 120)), tan((120, 120), 0.263)
     tile = save_tile(tmp_path / "t.fits", data, wcs)
     path = catalogue(tmp_path / "c.csv", [(k, *at(wcs, 40 + k, 50)) for k in range(6)])
@@ -728,7 +728,7 @@ def test_other_processes_read_the_same_and_need_no_network_library(tmp_path):
     assert out.split("\n")[:2] == ["3", "[]"]
 
 
-def test_memory_is_that_of_windows(tmp_path):
+def test_memory_grows_with_cutouts_and_not_with_the_tile(tmp_path):
     header = fits.PrimaryHDU(np.zeros((2, 2), "f4"), tan((20000, 20000), 0.186).to_header()).header
     header["NAXIS1"] = header["NAXIS2"] = 20000
     header.tofile(tmp_path / "t.fits")
@@ -756,7 +756,7 @@ def test_memory_is_that_of_windows(tmp_path):
 
 
 @pytest.mark.skipif(not (REAL / "native").is_dir(), reason=f"no real images in {REAL}")
-def test_a_real_field(tmp_path):
+def test_a_real_cfhtls_field_is_cut_around_its_lens(tmp_path):
     path = REAL / "native" / "cfhtls_field_r.fits"
     (tmp_path / "c.csv").write_text("name,RA [deg],DEC [deg]\nSL2SJ142209+524652,215.53864,52.78114\n")
     plan = plan_tiles(tmp_path / "c.csv", path)
@@ -772,7 +772,7 @@ def test_a_real_field(tmp_path):
 
 
 @pytest.mark.skipif(not (REAL / "cutouts").is_dir(), reason=f"no real images in {REAL}")
-def test_real_stamps():
+def test_real_stamps_are_usable_but_for_saturated_pictures():
     plan = plan_folder(REAL / "cutouts")
     pixels, bad = read_all(plan)
     assert len(pixels) + len(bad) == plan.total

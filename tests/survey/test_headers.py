@@ -124,7 +124,7 @@ def write_spoilt(folder, good, table):
     return names
 
 
-def test_impossible_counts_and_sizes_are_corrupt_at_once(tmp_path):
+def test_impossible_header_sizes_are_reported_as_corrupt(tmp_path):
     (tmp_path / "good").mkdir()
     (tmp_path / "bad").mkdir()
     good = good_files(tmp_path / "good")
@@ -142,7 +142,7 @@ def test_impossible_counts_and_sizes_are_corrupt_at_once(tmp_path):
 
 
 @pytest.mark.slow
-def test_strange_cards_are_named_or_used(tmp_path):
+def test_files_with_strange_header_cards_are_named_or_used(tmp_path):
     (tmp_path / "good").mkdir()
     (tmp_path / "bad").mkdir()
     names = write_spoilt(tmp_path / "bad", good_files(tmp_path / "good"), STRANGE)
@@ -150,7 +150,7 @@ def test_strange_cards_are_named_or_used(tmp_path):
     assert said.keys() == set(names) and all(said.values())
 
 
-def test_other_forms_of_a_card_and_headers_without_end_or_size(tmp_path):
+def test_unusual_card_forms_and_endless_headers_are_corrupt(tmp_path):
     """Forms that astropy understands or has another parser for; HDUs after which it begins again, where gzipped."""
     (tmp_path / "bad").mkdir()
     every = good_files(tmp_path)
@@ -209,12 +209,12 @@ def test_other_forms_of_a_card_and_headers_without_end_or_size(tmp_path):
         "NAXISTXT=           3000000000",
     ],
 )
-def test_what_is_possible_passes(card):
+def test_possible_header_cards_pass(card):
     check_block(card.ljust(80).encode() * 36)
 
 
 @pytest.mark.parametrize("keyword, values", IMPOSSIBLE.items())
-def test_the_card_and_what_is_allowed_are_named(keyword, values):
+def test_header_error_names_the_card_and_the_allowed_range(keyword, values):
     for value in values:
         for comment in ("", " / \xe9"):
             card = f"{keyword:8}= {value:>20}{comment}".ljust(80).encode("latin-1")
@@ -223,7 +223,7 @@ def test_the_card_and_what_is_allowed_are_named(keyword, values):
             check_block(b" " * 800 + card[:30])  # cut off: not known what it says
 
 
-def test_many_rows_of_one_block_are_no_endless_header(tmp_path):
+def test_gzipped_image_rows_of_block_size_are_not_taken_for_headers(tmp_path):
     """A gzipped image whose rows have the size of a block, read row by row."""
     data = np.tile(np.arange(720, dtype="f4"), (1200, 1))
     fits.PrimaryHDU(data).writeto(tmp_path / "a.fits.gz")
@@ -234,7 +234,7 @@ def test_many_rows_of_one_block_are_no_endless_header(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
-def test_cards_with_random_values_are_named_or_used(tmp_path, seed):
+def test_files_with_random_header_values_are_named_or_used(tmp_path, seed):
     rng = np.random.default_rng(seed)
     (tmp_path / "bad").mkdir()
     good = good_files(tmp_path)

@@ -89,7 +89,7 @@ def files(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_candidates_come_in_order_each_with_its_picture_and_anchor(tmp_path):
+def test_candidates_are_in_order_each_with_its_picture_and_anchor(tmp_path):
     rows = [row(rank) for rank in range(1, 251)]
     page = made(tmp_path / "deep" / "page", rows)
     names = [f"{rank:05d}.jpg" for rank in range(1, 251)]
@@ -104,7 +104,7 @@ def test_candidates_come_in_order_each_with_its_picture_and_anchor(tmp_path):
     assert len(set(page.values("article", "id"))) == len(page.values("article", "id"))
 
 
-def test_all_that_a_row_says_is_shown(tmp_path):
+def test_page_shows_every_value_of_a_candidate(tmp_path):
     full = row(
         7,
         ra=150.123456,
@@ -145,16 +145,16 @@ def test_all_that_a_row_says_is_shown(tmp_path):
 
 
 @pytest.mark.parametrize("ra, dec", [(math.nan, 3.0), (3.0, math.nan), (math.inf, 0.0)])
-def test_half_a_position_is_none(tmp_path, ra, dec):
+def test_half_a_position_is_shown_as_not_known(tmp_path, ra, dec):
     assert "position not known" in made(tmp_path, [row(1, ra=ra, dec=dec)]).articles["r1"]
 
 
-def test_a_declination_beyond_the_pole_is_refused_before_a_picture_is_asked_for(tmp_path):
+def test_a_declination_beyond_the_pole_is_refused_before_any_picture(tmp_path):
     with pytest.raises(ValueError, match=r"stamp 2: dec 200"):
         write(tmp_path, [row(1), row(2, ra=1.0, dec=200.0)], iter(lambda: 1 / 0, 0), ["bce"], "A", progress=False)
 
 
-def test_nothing_that_is_given_acts_or_names_a_file(tmp_path):
+def test_hostile_text_adds_no_tags_and_names_no_file(tmp_path):
     rows = [row(i + 1, id=t, match=t, reference=t, scores={"bce": 0.5, t: 0.5}) for i, t in enumerate(HOSTILE)]
     for text, one in zip(HOSTILE, rows, strict=True):
         folder = tmp_path / str(one["rank"])
@@ -172,7 +172,7 @@ def test_nothing_that_is_given_acts_or_names_a_file(tmp_path):
     assert set(os.listdir(tmp_path)) == {*(str(i + 1) for i in range(len(HOSTILE))), "plain"}
 
 
-def test_the_policy_names_the_style_and_allows_no_script(tmp_path):
+def test_content_policy_allows_the_style_and_no_script(tmp_path):
     page = made(tmp_path, [row(1)])
     policy = next(
         a["content"] for t, a in page.tags if t == "meta" and a.get("http-equiv") == "Content-Security-Policy"
@@ -210,7 +210,7 @@ def test_only_web_addresses_are_links(tmp_path, word, good):
 
 
 @given(st.text(st.characters(), max_size=30))
-def test_no_character_hides_or_turns_others_about(text):
+def test_invisible_and_direction_characters_are_made_visible(text):
     shown = visible(text)
     shown.encode("utf-8")  # no lone surrogate, which could not be written
     assert not re.search("[\0-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069]", shown)
@@ -226,7 +226,7 @@ def test_probabilities_are_shown_to_within_half_of_the_last_digit(p):
     assert len(shown) <= 10
 
 
-def test_probabilities_near_one_keep_apart():
+def test_probabilities_near_one_stay_distinct():
     assert [digits(p) for p in (0.5, 0.99, 0.99996, 0.999987, 1.0, math.nan)] == [
         "0.500",
         "0.990",
@@ -237,14 +237,14 @@ def test_probabilities_near_one_keep_apart():
     ]
 
 
-def test_an_empty_list_says_so_and_takes_the_old_pictures_away(tmp_path):
+def test_an_empty_candidate_list_says_so_and_removes_old_pictures(tmp_path):
     made(tmp_path, [row(1), row(2)])
     page = made(tmp_path, [], notes=["Nothing passed."])
     assert "No candidates" in page.rest and "Nothing passed." in page.rest and not page.articles
     assert set(files(tmp_path)) == {"index.html"} and os.listdir(tmp_path) == ["index.html"]
 
 
-def test_a_shorter_list_leaves_no_stale_picture_and_every_file_that_is_not_ours(tmp_path):
+def test_a_shorter_list_removes_old_pictures_and_no_foreign_file(tmp_path):
     made(tmp_path, [row(rank) for rank in range(1, 10)])
     foreign = {"notes.txt": b"mine", "stamps/mine.jpg": b"mine", "stamps/00077.jpg": b"a picture of somebody else"}
     for name, content in foreign.items():
@@ -260,7 +260,7 @@ def test_a_shorter_list_leaves_no_stale_picture_and_every_file_that_is_not_ours(
 
 @pytest.mark.parametrize("name", ["index.html", "stamps/00002.jpg"])
 @pytest.mark.parametrize("kind", ["file", "link", "dangling", "folder"])
-def test_what_is_not_ours_is_never_replaced(tmp_path, name, kind):
+def test_foreign_files_are_never_replaced(tmp_path, name, kind):
     folder, elsewhere = tmp_path / "page", tmp_path / "elsewhere"
     (folder / "stamps").mkdir(parents=True)
     made(elsewhere, [row(1)])
@@ -312,7 +312,7 @@ def failing(how):
         ),
     ],
 )
-def test_a_failure_leaves_the_old_page_as_it_was(tmp_path, how, error):
+def test_a_failure_leaves_the_old_page_unchanged(tmp_path, how, error):
     made(tmp_path, [row(rank) for rank in range(1, 7)], batches(6, purpose="old"))
     before = files(tmp_path)
     with pytest.raises(error):
@@ -320,7 +320,7 @@ def test_a_failure_leaves_the_old_page_as_it_was(tmp_path, how, error):
     assert files(tmp_path) == before and sorted(os.listdir(tmp_path)) == ["index.html", "stamps"]
 
 
-def test_a_failure_while_pictures_change_places_leaves_no_page_with_pictures_of_another(tmp_path, monkeypatch):
+def test_a_failure_while_replacing_pictures_leaves_no_mixed_page(tmp_path, monkeypatch):
     made(tmp_path, [row(rank) for rank in range(1, 7)], batches(6, purpose="old"))
     real, moved = type(tmp_path).replace, []
 
@@ -339,7 +339,7 @@ def test_a_failure_while_pictures_change_places_leaves_no_page_with_pictures_of_
     assert set(files(tmp_path)) == {"index.html", "stamps/00001.jpg"}
 
 
-def test_what_a_killed_run_left_is_cleared(tmp_path):
+def test_leftovers_of_a_killed_run_are_removed(tmp_path):
     (tmp_path / ".stamps.part").mkdir()
     (tmp_path / ".stamps.part" / "00001.jpg").write_bytes(b"\xff\xd8half")
     made(tmp_path, [row(1)])
@@ -347,13 +347,13 @@ def test_what_a_killed_run_left_is_cleared(tmp_path):
 
 
 @pytest.mark.parametrize("ranks", [(1, 1), (2, 1), (0, 1), (-1,)])
-def test_ranks_have_to_rise(tmp_path, ranks):
+def test_ranks_that_do_not_rise_are_refused(tmp_path, ranks):
     with pytest.raises(ValueError, match="ranks"):
         write(tmp_path / "page", [row(rank) for rank in ranks], batches(len(ranks)), ["bce"], "A", progress=False)
     assert not (tmp_path / "page").exists()
 
 
-def test_no_batch_is_held_when_the_next_is_made(tmp_path):
+def test_page_frees_each_batch_before_the_next(tmp_path):
     held = []
 
     def watched():
@@ -385,7 +385,7 @@ def close(path, drawn):
     return decoded
 
 
-def test_a_picture_is_the_stamp_in_both_stretches_upright_with_heat(tmp_path):
+def test_picture_shows_both_stretches_upright_and_the_heat_map(tmp_path):
     pixels, heat = (array.copy() for array in next(batches(2)))
     pixels[0, 3:9, 80:90] = 1  # bottom right: the first rows are at the bottom
     heat[0], heat[1] = 0, 0
@@ -409,7 +409,7 @@ def test_a_picture_is_the_stamp_in_both_stretches_upright_with_heat(tmp_path):
     assert page.values("img", "alt")[5] == "No heat" and page.values("img", "alt")[2] == "Heat"
 
 
-def test_heat_is_smooth_keeps_its_place_and_its_range():
+def test_smoothed_heat_keeps_its_place_and_range():
     cells = np.zeros((7, 7), np.float32)
     cells[1, 5] = 1
     warm = smooth(cells)
@@ -445,7 +445,7 @@ def test_the_second_stretch_of_filled_stamps_is_finite(share):
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"no real stamps in {REAL}")
-def test_real_candidates(tmp_path):
+def test_page_of_real_stamps_has_a_picture_of_each(tmp_path):
     paths = stamps.fits_below(REAL)
     pixels = stamps.normalise(stamps.read_stamps(paths, workers=1, description=None).pixels)
     heat = np.zeros((len(pixels), 7, 7), np.float32)

@@ -52,7 +52,7 @@ def given(folder, output, **more):
     return parameters.resolve({"survey": folder, "pixel_scale": 0.2, "output": output, "workers": 1, **more})
 
 
-def test_scores_are_those_of_each_stamp_alone(folder, finders, tmp_path):
+def test_scores_equal_those_of_each_stamp_alone(folder, finders, tmp_path):
     p = given(folder, tmp_path)
     job = ranking.plan(p, finders)
     table, rejections = ranking.collect(job, ranking.score(job, finders, tmp_path, 1, progress=False), finders)
@@ -68,7 +68,7 @@ def test_scores_are_those_of_each_stamp_alone(folder, finders, tmp_path):
         assert row["ensemble"] == pytest.approx((alone["bce"] + alone["fbeta"]) / 2, rel=1e-5, abs=1e-5)
 
 
-def test_an_interrupted_job_goes_on_where_it_was(folder, finders, tmp_path, monkeypatch):
+def test_an_interrupted_ranking_resumes_where_it_stopped(folder, finders, tmp_path, monkeypatch):
     p = given(folder, tmp_path)
     job = cutouts.plan_folder(folder, ranking.wanted(finders), p.pixel_scale, batch=4)
     assert len(job.units) == 4
@@ -95,7 +95,7 @@ def test_an_interrupted_job_goes_on_where_it_was(folder, finders, tmp_path, monk
     assert again[1] == whole[1] and [f.name for f in parts.glob(".*")] == [".lock"]
 
 
-def test_two_processes_read_the_same(folder, finders, tmp_path):
+def test_two_worker_processes_give_the_same_scores(folder, finders, tmp_path):
     job = cutouts.plan_folder(folder, ranking.wanted(finders), 0.2, batch=2)
     one, two = (ranking.collect(job, ranking.score(job, finders, tmp_path / f"{n}", n, False), finders) for n in (1, 2))
     pd.testing.assert_frame_equal(one[0], two[0], check_exact=True)
@@ -103,7 +103,7 @@ def test_two_processes_read_the_same(folder, finders, tmp_path):
     assert Parallel(2)(delayed(abs)(i) for i in range(-3, 0)) == [3, 2, 1]  # joblib's own processes are left alone
 
 
-def test_another_job_or_finder_has_its_own_scores(folder, finders, tmp_path):
+def test_another_finder_has_its_own_kept_scores(folder, finders, tmp_path):
     job = cutouts.plan_folder(folder, ranking.wanted(finders), 0.2)
     first = ranking.score(job, finders, tmp_path, 1, progress=False)
     other = {"bce": finders["bce"]._replace(digest="f" * 64)}
@@ -118,7 +118,7 @@ def test_finders_that_take_other_stamps_are_refused_by_name(finders, monkeypatch
         ranking.load_finders(["bce", "fbeta"])
 
 
-def test_the_highest_come_first_and_ties_by_id():
+def test_candidates_are_ranked_by_score_and_ties_by_id():
     table = pd.DataFrame({"id": ["c", "a", "b"], "ensemble": [1.0, 1.0, 2.0], "bce": [3.0, 2.0, 1.0]})
     assert ranking.rank(table)["id"].tolist() == ["b", "a", "c"]
     assert ranking.rank(table, "bce")["id"].tolist() == ["c", "a", "b"]
@@ -145,7 +145,7 @@ def test_known_lenses_are_matched_on_the_sky(tmp_path):
     assert (candidate_list.match(ranked, known, radius=1.0)["match"] != "").sum() == 1
 
 
-def test_both_tables_have_every_stamp(finders, tmp_path):
+def test_ecsv_and_fits_tables_have_ranked_and_rejected_stamps(finders, tmp_path):
     ranked = pd.DataFrame({"rank": [1, 2], "id": ["ü/<b>", "b"], "ra": [10.0, np.nan], "dec": [-5.0, np.nan],
                            "filled": [0, 3], "ensemble": [40.0, -1.0], "bce": [39.0, 0.0], "fbeta": [41.0, -2.0],
                            "match": ["L", ""], "separation": [1.5, np.nan], "reference": ["r", ""]})  # fmt: skip
@@ -182,7 +182,7 @@ def exported(finders, folder):
     return [str(folder / f"{name}.h5") for name in finders]
 
 
-def test_the_command_ranks_and_its_status_tells(folder, finders, tmp_path, capsys):
+def test_exit_status_of_the_rank_command_tells_the_outcome(folder, finders, tmp_path, capsys):
     names = exported(finders, tmp_path)
     common = [
         "-p",
@@ -227,7 +227,7 @@ def test_the_command_ranks_and_its_status_tells(folder, finders, tmp_path, capsy
         assert left.value.code == 2
 
 
-def test_nothing_to_rank_is_said(finders):
+def test_ranking_without_a_survey_asks_for_one(finders):
     with pytest.raises(ValueError, match="give the parameter survey"):
         ranking.plan(parameters.resolve({}), finders)
 
@@ -241,12 +241,12 @@ def test_nothing_to_rank_is_said(finders):
         ({"columns": {"z": "x"}}, "columns"),
     ],
 )
-def test_parameters_that_do_not_go_together(wrong, words):
+def test_contradictory_ranking_parameters_are_refused(wrong, words):
     with pytest.raises(parameters.ParameterError, match=words):
         parameters.resolve(wrong)
 
 
-def test_a_catalogue_off_every_tile_ends_in_words(finders, tmp_path):
+def test_a_catalogue_off_every_tile_is_an_error_that_says_so(finders, tmp_path):
     """The commonest mistake: hours for degrees.  The list says so of each row."""
     header = WCS(naxis=2)
     header.wcs.ctype, header.wcs.crval, header.wcs.crpix = ["RA---TAN", "DEC--TAN"], [150.0, 2.0], [60.5, 60.5]
@@ -262,7 +262,7 @@ def test_a_catalogue_off_every_tile_ends_in_words(finders, tmp_path):
     assert len(Table.read(tmp_path / "out" / "ranked.ecsv")) == 2
 
 
-def test_what_is_wrong_is_said_before_hours_of_work(folder, finders, tmp_path, monkeypatch):
+def test_wrong_ranking_arguments_fail_before_any_scoring(folder, finders, tmp_path, monkeypatch):
     monkeypatch.setattr(ranking, "score", None)  # nothing is scored
     with pytest.raises(FileNotFoundError, match="no such catalogue"):
         ranking.run(given(folder, tmp_path, published=tmp_path / "none.csv"), finders)
@@ -270,13 +270,13 @@ def test_what_is_wrong_is_said_before_hours_of_work(folder, finders, tmp_path, m
         ranking.run(given(folder, folder / "out"), finders)
 
 
-def test_the_first_bad_stamp_stops_where_asked(folder, finders, tmp_path):
+def test_on_bad_raise_stops_the_ranking_at_a_bad_stamp(folder, finders, tmp_path):
     with pytest.raises(stamps.StampError):
         ranking.run(given(folder, tmp_path, on_bad="raise"), finders, progress=False)
     assert not (tmp_path / "ranked.ecsv").exists()
 
 
-def test_a_list_that_is_no_more_true_has_no_page(folder, finders, tmp_path, monkeypatch):
+def test_an_interrupted_new_ranking_removes_the_outdated_page(folder, finders, tmp_path, monkeypatch):
     outcome = ranking.run(given(folder, tmp_path), finders, progress=False)
     assert outcome.page.exists() and outcome.plan.total == 15
 
@@ -289,7 +289,7 @@ def test_a_list_that_is_no_more_true_has_no_page(folder, finders, tmp_path, monk
     assert not outcome.page.exists()
 
 
-def test_what_could_not_be_opened_is_read_again(folder, finders, tmp_path, monkeypatch):
+def test_unreadable_stamps_are_read_again_on_the_next_run(folder, finders, tmp_path, monkeypatch):
     job = cutouts.plan_folder(folder, ranking.wanted(finders), 0.2)
     read = cutouts.read
 
@@ -305,12 +305,12 @@ def test_what_could_not_be_opened_is_read_again(folder, finders, tmp_path, monke
 
 
 @pytest.mark.parametrize("name", ["ensemble", "ra", "é", "a b"])
-def test_a_finder_whose_name_no_column_can_have(name):
+def test_a_finder_name_that_cannot_be_a_column_is_refused(name):
     with pytest.raises(ValueError, match="rename the file"):
         ranking.load_finders([f"some/{name}.h5"])
 
 
-def test_names_that_are_no_unicode_are_kept_readable(finders, tmp_path):
+def test_file_names_that_are_not_unicode_stay_readable(finders, tmp_path):
     ranked = pd.DataFrame({"rank": [1], "id": ["a\udcff"], "ra": [np.nan], "dec": [np.nan], "filled": [0],
                            "ensemble": [1.0], "bce": [1.0], "fbeta": [1.0]})  # fmt: skip
     candidate_list.write(tmp_path, ranked, [Rejection("b\udcfe", "empty", "0 bytes")], finders, {})
@@ -331,7 +331,7 @@ def test_published_lenses_of_kids_are_matched():
 
 
 @real
-def test_a_field_goes_from_tile_and_positions_to_a_page(finders, tmp_path):
+def test_a_real_tile_and_catalogue_give_a_candidate_page(finders, tmp_path):
     rows = {"name": ["SL2SJ142209+524652", "obj1", "corner", "off"], "RA": [215.53864, 215.5326, 215.5563, 216.5],
             "DEC": [52.78114, 52.7750, 52.7899, 52.78]}  # fmt: skip
     pd.DataFrame(rows).to_csv(tmp_path / "list.csv", index=False)

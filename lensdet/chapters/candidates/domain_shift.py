@@ -32,10 +32,14 @@ FORMAT = 1  # part of the key of kept logits
 EACH = 8  # mock lenses of each real galaxy
 DRAWS = 1000  # of galaxies, for intervals
 SIMULATED, REAL = "simulated LRGs", "real galaxies"  # negatives
-TRAINED, AGAIN, ON_REAL = "mocks as trained on", "the same, normalised again", "mocks on real galaxies"
+TRAINED, RENORMALISED, ON_REAL_GALAXIES = "mocks as trained on", "the same, normalised again", "mocks on real galaxies"
 CANDIDATES, PICTURES = "real candidates", "candidates from colour pictures"
 PICTURE = "sw_"  # beginning of their names: Space Warps stamps, recovered from PNGs
-STEPS = {TRAINED: SIMULATED, AGAIN: SIMULATED, ON_REAL: REAL}  # mock lenses, and the negatives beside them
+STEPS = {
+    TRAINED: SIMULATED,
+    RENORMALISED: SIMULATED,
+    ON_REAL_GALAXIES: REAL,
+}  # mock lenses, and the negatives beside them
 
 
 def _simulate(i, parameters):
@@ -89,8 +93,8 @@ def make(parameters, galaxies, candidates, pictures):
         SIMULATED: lrgs,
         REAL: real,
         TRAINED: mocks,
-        AGAIN: stamps.normalise(mocks),
-        ON_REAL: stamps.normalise(mocklens.added(np.repeat(real, EACH, axis=0), sources, alpha)),
+        RENORMALISED: stamps.normalise(mocks),
+        ON_REAL_GALAXIES: stamps.normalise(mocklens.added(np.repeat(real, EACH, axis=0), sources, alpha)),
         CANDIDATES: stamps.normalise(candidates),
         PICTURES: stamps.normalise(pictures),
     }
@@ -126,7 +130,7 @@ def score(parameters, finders, digests):
     own = {} if parameters.real_stamps is None else {"stamps": stamps_there}  # logits of others stay where they are
     kept = storage.results_dir() / parameters.profile / f"real-{digest(made | own)}" / "logits.h5"
     if kept.exists():
-        with h5py.File(storage.checked(kept)) as file:
+        with h5py.File(storage.verified(kept)) as file:
             absent = parameters.real_stamps is None and not len(groups[0])
             if absent or file.attrs["stamps"] == stamps_there:
                 order, names = list(json.loads(file.attrs["made"])["finders"]), json.loads(file.attrs["names"])
@@ -135,7 +139,7 @@ def score(parameters, finders, digests):
         return {}
     images = make(parameters, *groups)
     found = {name: {g: np.asarray(f.logits(x), np.float32) for g, x in images.items()} for name, f in finders.items()}
-    with storage.sealing(kept), storage.atomic(kept) as beside, h5py.File(beside, "w") as file:
+    with storage.with_checksum(kept), storage.atomic(kept) as beside, h5py.File(beside, "w") as file:
         for i, by_group in enumerate(found.values()):  # by number: names may be paths
             for k, values in enumerate(by_group.values()):
                 file.create_dataset(f"{i}/{k}", data=values, compression="gzip", track_times=False)
@@ -207,18 +211,18 @@ def accepted(logits):
     return pd.DataFrame(rows)
 
 
-def answer(tables):
+def summary(tables):
     """What the steps change, in Markdown, from the tables of `steps` by the name of the finder."""
     lines = []
     for name, table in tables.items():
         of = table.set_index(["step", "quantity"])
         parts = []
-        for step, words in ((AGAIN, "normalising again"), (ON_REAL, "real galaxies")):
+        for step, words in ((RENORMALISED, "normalising again"), (ON_REAL_GALAXIES, "real galaxies")):
             row = of.loc[(step, QUANTITIES.recall)]
             sure = "" if row["low"] > 0 or row["high"] < 0 else ", not shown to differ from none"
             parts.append(f"{words} {row['difference']:+.2f} ({row['low']:+.2f} to {row['high']:+.2f}{sure})")
         values = [of.loc[(step, QUANTITIES.recall), "value"] for step in STEPS]
-        wrong = [of.loc[(step, QUANTITIES.accepted), "value"] for step in (AGAIN, ON_REAL)]
+        wrong = [of.loc[(step, QUANTITIES.accepted), "value"] for step in (RENORMALISED, ON_REAL_GALAXIES)]
         lines.append(
             f"- **{name}** finds {values[0]:.2f} of the mock lenses as it was trained on them, {values[1]:.2f} when "
             f"they are normalised again, {values[2]:.2f} on real galaxies: {'; '.join(parts)}.  It accepts "

@@ -73,7 +73,7 @@ def expected(negatives, lenses, m, inspected, prior, level=0.95):
     the astronomer's own M stamps are a random number, too: of an expectation of 10, a Poisson spread of 3.
 
     With fewer than `LEAST` negatives above the threshold the rate of false positives is as good as not known, and
-    chi-squared does not hold: lenses are not a number then, and the interval is exact.  It has every x for which some
+    chi-squared does not hold: lenses are NaN then, and the interval is exact.  It has every x for which some
     threshold has x in the Clopper-Pearson interval of its TPR and y in that of its FPR, each with half of what may
     fail: both hold at the true threshold with a confidence of at least `level`.
 
@@ -221,7 +221,7 @@ def precision(at, prior, level=0.95):
     """Precision at a threshold where `prior` of the stamps are lenses, from `Rates`: an `Interval`.
 
     The interval is conservative: both rates at their worst and at their best at once, each with half of what may fail.
-    Not a number where nothing is accepted.
+    NaN where nothing is accepted.
     """
     tpr = clopper_pearson(at.found, at.lenses, (1 + level) / 2)
     fpr = clopper_pearson(at.false_positives, at.negatives, (1 + level) / 2)

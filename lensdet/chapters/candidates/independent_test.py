@@ -79,7 +79,7 @@ def score(parameters, finders, digests, negatives=100_000, lenses=10_000, progre
     state.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(state.with_suffix(".lock")):
         if path.exists() and not state.exists():  # with a state, its sum may be missing
-            return storage.checked(path)
+            return storage.verified(path)
         state.mkdir(exist_ok=True)
         _blocks(parameters, finders, negatives, lenses, state, progress)
         _write(path, made, [state / f"{k:04d}.h5" for k in range(-(-(negatives + lenses) // BLOCK))])
@@ -112,7 +112,7 @@ def load(path):
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no fresh set; lensdet.chapters.candidates.independent_test.score makes one")
     try:
-        with h5py.File(storage.checked(path)) as file:
+        with h5py.File(storage.verified(path)) as file:
             made = json.loads(file.attrs["made"])
             return Fresh(*_read(file, made["finders"]), made)
     except (OSError, KeyError) as error:
@@ -243,5 +243,5 @@ def _write(path, made, blocks):
     rows = np.concatenate([rows for rows, _ in parts])
     logits = {name: np.concatenate([logits[name] for _, logits in parts]) for name in made["finders"]}
     path.parent.mkdir(parents=True, exist_ok=True)
-    with storage.sealing(path), storage.atomic(path) as beside, h5py.File(beside, "w") as file:
+    with storage.with_checksum(path), storage.atomic(path) as beside, h5py.File(beside, "w") as file:
         _fill(file, rows, logits, made)

@@ -31,7 +31,7 @@ from lensdet.experiments import (
 METRICS = {
     **tables.METRICS,
     "false_positive_rate": "false-positive rate",
-    "polarised": "predictions beyond 0.01 or 0.99",
+    "saturated": "predictions beyond 0.01 or 0.99",
     "f_beta_high": ensemble_tables.MEASURES["f_beta_high"],
     "precision_high": f"precision, mean over p > {ensemble_tables.HIGH}",
     "f_beta_low": f"F_beta, mean over p <= {ensemble_tables.HIGH}",
@@ -72,7 +72,7 @@ def measure(parameters, scores, weights=None):
     return {
         **metrics.evaluate(labels, scores.logits, parameters.protocol, beta, weights),
         "false_positive_rate": negatives.fp / (negatives.fp + negatives.tn),
-        "polarised": (beyond.tp + beyond.fp) / sum(beyond),
+        "saturated": (beyond.tp + beyond.fp) / sum(beyond),
         "f_beta_high": f_beta[:, high].mean(1),
         "precision_high": metrics.precision(counts)[:, high].mean(1),
         "f_beta_low": f_beta[:, ~high].mean(1),
@@ -157,7 +157,7 @@ def published(study, weights):
     found.append(ensemble_tables.table_5_2(ensemble_tables.measure(study.parameters, pairs, weights), pairs))
     if (read := load(study, MAX_TREE)) is not None:
         summary = statistics.summarise(*read[:2], weights, study.parameters.protocol, study.parameters.selection_beta)
-        found.append(pd.DataFrame(tables.lines(MAX_TREE, read, summary)))
+        found.append(pd.DataFrame(tables.to_rows(MAX_TREE, read, summary)))
     ours = {(line["model"], line["metric"]): line for table in found for line in table.to_dict("records")}
     rows = []
     for number, table in (("5.1", thesis.TABLE_5_1), ("5.2", thesis.TABLE_5_2), ("5.3", thesis.TABLE_5_3)):
@@ -291,7 +291,7 @@ def _add_recalls(study, which, read, name, scores, weights):
 
 
 def _printed(claim):
-    """Difference of the published numbers; not a number where one is not printed.
+    """Difference of the published numbers; NaN where one is not printed.
 
     An ensemble's accuracy is none: it was computed in another way than that of a single model.
     """

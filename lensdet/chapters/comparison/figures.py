@@ -29,7 +29,7 @@ SHORT = {
 }
 MEASURES = {
     "false_positive_rate": "false positives",
-    "polarised": "p < 0.01 or > 0.99",
+    "saturated": "p < 0.01 or > 0.99",
     "f_beta_high": "F_beta at p > 0.75",
     "precision_high": "precision at p > 0.75",
     "f_beta_low": "F_beta at p < 0.75",
@@ -81,7 +81,7 @@ def forest(tables):
         figure.text(0.01, _height(left, place), f"{question}. {thesis.QUESTIONS[question]}", fontsize=7, va="center",
                     fontweight="bold")  # fmt: skip
     for i, place in places.items():
-        figure.text(0.335, _height(left, place), words(thesis.CLAIMS[i]), fontsize=7, va="center", ha="right")
+        figure.text(0.335, _height(left, place), describe(thesis.CLAIMS[i]), fontsize=7, va="center", ha="right")
         verdict = last.verdict[i]
         colour = LOOKS.get(verdict, {"color": "0.45"})["color"]
         figure.text(0.905, _height(right, place), verdict, fontsize=7, va="center", color=colour)
@@ -94,7 +94,7 @@ def forest(tables):
     return figure
 
 
-def words(claim):
+def describe(claim):
     """A claim (of `thesis.CLAIMS`) in a few words, such as "recall: soft F1 > BCE"."""
     a, b = (SHORT.get(name, name) for name in (claim.a, claim.b))
     metric = MEASURES.get(claim.metric) or claims.METRICS[claim.metric]

@@ -53,7 +53,7 @@ def f_beta_curve(found, ensemble, beta):
         axis.plot(t, f.mean(0), color=colour_of(model), lw=1, label=label_of(model))
     labels, logits, _ = found[ensemble][1]
     f, precision, recall = metrics.f_beta_curve(labels, metrics.probability(logits), beta)
-    axis.plot(t, f.mean(0), color="black", lw=2, label=rf"{name(ensemble)}: $F_\beta$, $\beta$ = {beta:g}")
+    axis.plot(t, f.mean(0), color="black", lw=2, label=rf"{label(ensemble)}: $F_\beta$, $\beta$ = {beta:g}")
     if len(f) > 1:
         spread = f.std(0, ddof=1)
         axis.fill_between(t, f.mean(0) - spread, np.minimum(1, f.mean(0) + spread), color="black", alpha=0.18, lw=0)
@@ -64,7 +64,7 @@ def f_beta_curve(found, ensemble, beta):
     return figure
 
 
-def name(method):
+def label(method):
     """How a method, or a row of Table 5.1, is written in a figure."""
     if method in LABELS:
         return LABELS[method]
@@ -93,7 +93,7 @@ def raw_weights(tables, found):
         left.set_yticks(y, [label_of(member) for member in rows.member], fontsize=8)
         left.set_ylim(len(rows) - 0.5, -0.5)
         left.axvline(0, color="0.3", lw=0.8)
-        left.set(xlabel="mean weight", title=name(ensemble))
+        left.set(xlabel="mean weight", title=label(ensemble))
         t = metrics.THRESHOLDS
         right.plot(t, b.used, color=used, lw=1.8, label="softmax")
         right.plot(t, b.raw, color=raw, lw=1.2, label="optimum")
@@ -126,7 +126,7 @@ def compared(table, measures):
             axis.plot([row.test_low, row.test_high], [y, y], color=shade, lw=1.5)
             axis.plot(row.mean, y, "o", ms=5, color=shade, mec="black", mew=0.5)
         axis.set_xlabel(f"{FBETA} as in the table" if measure == "F_beta" else measure.replace("F_beta", FBETA))
-    labels = [name(which) + " (uses the labels, not attainable)" * which.startswith("oracle") for which in names]
+    labels = [label(which) + " (uses the labels, not attainable)" * which.startswith("oracle") for which in names]
     axes[0].set_yticks(range(len(names)), labels, fontsize=8)
     axes[0].set_ylim(len(names) - 0.5, -0.5)
     return figure
@@ -154,7 +154,7 @@ def cascade(table):
             shade = "black" if row.model == "cascade" else colour_of(row.model)
             axis.plot([row.test_low, row.test_high], [y, y], color=shade, lw=1.5)
             axis.plot(row.precision, y, "o", color=shade, mec="black", mew=0.5, ms=6)
-        axis.set_yticks(range(len(rows)), [name(m) for m in rows.model], fontsize=8)
+        axis.set_yticks(range(len(rows)), [label(m) for m in rows.model], fontsize=8)
         axis.set_ylim(len(rows) - 0.5, -0.5)
         axis.set_xlabel(f"precision at recall {rows.recall[0]:.3f}")
         axis.set_title(

@@ -123,7 +123,7 @@ class Bumps(NamedTuple):
     veto: dict  # of float: above this p nothing passes without its vote
 
 
-def bumps(study, ensemble, weights):
+def threshold_steps(study, ensemble, weights):
     """The curve of an ensemble with its weights before and after the softmax (thesis, sections 5.4 and 5.6).
 
     A member that says 0 or 1 adds a step: below its weight it is enough alone, above 1 less its weight it has a veto.
@@ -148,8 +148,8 @@ def bumps(study, ensemble, weights):
     return Bumps(used(members.logits), f_beta(raw), used(rounded), soft, {m: 1 - w for m, w in soft.items()})
 
 
-def bumps_answer(found):
-    """Whether the softmax makes the bumps of the curve, in sentences made of `bumps` by ensemble."""
+def steps_summary(found):
+    """Whether the softmax makes the bumps of the curve, in sentences made of `threshold_steps` by ensemble."""
     said = []
     for ensemble, b in found.items():
         heavy, t = max(b.alone, key=b.alone.get), metrics.THRESHOLDS
@@ -164,7 +164,7 @@ def bumps_answer(found):
     return "\n\n".join(said)
 
 
-def answer(parameters, measured, table, compared, learned, cascade):
+def third_question(parameters, measured, table, compared, learned, cascade):
     """The third research question, in sentences made of the tables.
 
     Parameters
@@ -172,10 +172,31 @@ def answer(parameters, measured, table, compared, learned, cascade):
     measured : dict
         From `ensembles.tables.measure`.
     table, compared, learned, cascade : pandas.DataFrame
-        From `table_5_2`, `against`, `targets` (of all ensembles together; may be empty) and `cascades`.
+        From `table_5_2`, `compare_with_baselines`, `targets` (of all ensembles together; may be empty) and `cascades`.
     """
-    said, verdicts = [], []
     compared = compared.set_index(["ensemble", "which", "measure"])
+    said, verdicts = _against_best_members(table, compared)
+    said += _diversity(measured, table, compared)
+    for ensemble, rows in learned.groupby("ensemble") if len(learned) else ():
+        chunk, test = (rows[rows.set == name] for name in ("training", "test"))
+        said.append(
+            f"**What {ensemble} learns**: for {chunk.by_label.mean():.0%} of a training chunk the closest member is "
+            f"that which is mostly closest for the label; in float32 probability {chunk.ties.mean():.0%} tie.  On the "
+            f"test set it names the closest for {test.named.mean():.0%}; always naming one would be right for "
+            f"{test.most_frequent.mean():.0%}."
+        )
+    said.append("**Cascade**: precision at the recall that it has on the test set, and its own less that.")
+    said.append(_list(_cascade(how, rows) for how, rows in cascade.groupby("thresholds", sort=False)))
+    n = int((compared.against == "best member").sum())
+    count = f"(Corrected for all {n} differences to a best member, those of means and stacking too.)"
+    words = f"{' '.join(verdicts) or 'No difference to the best member is shown.'}  {count}"
+    asked = "Does an ensemble do better than its members?"
+    return "\n\n".join([*said, threshold_control.verdict(asked, words, int(table.runs.min()), parameters)])
+
+
+def _against_best_members(table, compared):
+    """Paragraphs on each ensemble beside its best member and the published accuracy; and the verdicts."""
+    said, verdicts = [], []
     best = compared[compared.against == "best member"].reset_index("which")
     for ensemble in table.model.unique():
         mine = {name: best.loc[(ensemble, name)] for name in ANSWERED}
@@ -196,12 +217,14 @@ def answer(parameters, measured, table, compared, learned, cascade):
             f"{over['mean']:.3f}; the thesis' {over.thesis:.3f} is the latter, and its precision and recall imply "
             f"{at.thesis:.3f}."
         )
+    return said, verdicts
+
+
+def _diversity(measured, table, compared):
+    """Paragraphs on ensembles of several losses beside as many runs of cross-entropy."""
+    said, asked = [], "**Diversity of losses, or averaging of seeds?**"
     for size in sorted({ENSEMBLES[ensemble].size for ensemble in table.model}):
-        mean_of, one, asked = (
-            baseline("mean", size),
-            same_loss(BCE, size),
-            "**Diversity of losses, or averaging of seeds?**",
-        )
+        mean_of, one = baseline("mean", size), same_loss(BCE, size)
         lines = [f"{several}, {_beside(name, compared.loc[(several, one, name)], one, 'test_low', 'test_high')}"
                  for several in (mean_of, f"NM_{size}") for name in FAIR
                  if (several, one, name) in compared.index]  # fmt: skip
@@ -214,29 +237,15 @@ def answer(parameters, measured, table, compared, learned, cascade):
                      "than those of the members.", _list(lines)]  # fmt: skip
         else:
             said.append(f"{asked}  There are no {one} to compare the mean of {size} members with.")
-    for ensemble, rows in learned.groupby("ensemble") if len(learned) else ():
-        chunk, test = (rows[rows.set == name] for name in ("training", "test"))
-        said.append(
-            f"**What {ensemble} learns**: for {chunk.by_label.mean():.0%} of a training chunk the closest member is "
-            f"that which is mostly closest for the label; in float32 probability {chunk.ties.mean():.0%} tie.  On the "
-            f"test set it names the closest for {test.named.mean():.0%}; always naming one would be right for "
-            f"{test.most_frequent.mean():.0%}."
-        )
-    said.append("**Cascade**: precision at the recall that it has on the test set, and its own less that.")
-    ways = []
-    for how, rows in cascade.groupby("thresholds", sort=False):
-        mine, others = rows[rows.model == "cascade"].iloc[0], rows[rows.model != "cascade"]
-        precision = (
-            f"{mine.precision:.3f}" if np.isfinite(mine.precision) else "not defined, as some run accepts nothing,"
-        )
-        ways.append(f"thresholds {how}, {mine.seen_by_second:.0%} of the images seen by the second stage: {precision} "
-                    f"at recall {mine.recall:.3f}; {'; '.join(map(_at_its_recall, others.itertuples()))}")  # fmt: skip
-    said.append(_list(ways))
-    n = int((compared.against == "best member").sum())
-    count = f"(Corrected for all {n} differences to a best member, those of means and stacking too.)"
-    words = f"{' '.join(verdicts) or 'No difference to the best member is shown.'}  {count}"
-    asked = "Does an ensemble do better than its members?"
-    return "\n\n".join([*said, threshold_control.closing(asked, words, int(table.runs.min()), parameters)])
+    return said
+
+
+def _cascade(how, rows):
+    """What a cascade gains with one choice of its thresholds."""
+    mine, others = rows[rows.model == "cascade"].iloc[0], rows[rows.model != "cascade"]
+    precision = f"{mine.precision:.3f}" if np.isfinite(mine.precision) else "not defined, as some run accepts nothing,"
+    return (f"thresholds {how}, {mine.seen_by_second:.0%} of the images seen by the second stage: {precision} at "
+            f"recall {mine.recall:.3f}; {'; '.join(map(_at_its_recall, others.itertuples()))}")  # fmt: skip
 
 
 def _at_its_recall(row):

@@ -5,7 +5,7 @@ import pandas as pd
 
 from lensdet.chapters import thesis
 from lensdet.evaluation import ensembles, metrics, statistics, thresholds
-from lensdet.evaluation.scores import Scores, collapsed, polarised
+from lensdet.evaluation.scores import Scores, collapsed, saturated
 from lensdet.experiments import BCE, BY_LOSS, ENSEMBLES, EXPERIMENTS, MEMBERS, NETWORKS, baseline, same_loss
 
 # What is measured, and how it is named in tables.
@@ -50,7 +50,7 @@ def values(parameters, calibration, test, weights=None):
     }
 
 
-def pairs(study):
+def load_scores(study):
     """`scores.Scores` on the calibration and test sets of ensembles, members and baselines, by name."""
     wanted, found = ensembles.possible(study.parameters), {}
     sizes = sorted({ENSEMBLES[ensemble].size for ensemble in wanted})
@@ -75,7 +75,7 @@ def pairs(study):
 
 
 def measure(parameters, found, weights):
-    """`values` on the test set of all that `pairs` has, by name: dicts of (array (R,), array (R, B))."""
+    """`values` on the test set of all that `load_scores` has, by name: dicts of (array (R,), array (R, B))."""
     measured = {}
     for name, pair in found.items():
         plain, resampled = values(parameters, *pair), values(parameters, *pair, weights)
@@ -128,7 +128,7 @@ def table_5_2(measured, found):
             rows.append({"model": ensemble, "metric": names[name], "mean": values.mean(), "seed_spread": spread,
                           "test_low": low, "test_high": high, "runs": len(values), "images": len(s.labels),
                           "collapsed_runs": int(collapsed(s.logits).sum()),
-                          "polarised": float(polarised(s.logits).mean()), "thesis": theirs[name][0],
+                          "saturated": float(saturated(s.logits).mean()), "thesis": theirs[name][0],
                           "thesis_spread": theirs[name][1]})  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -186,7 +186,7 @@ def gain(measured, name, members, which):
     return float(mean), *statistics.bootstrap_interval(resampled[None])
 
 
-def against(parameters, found, measured):
+def compare_with_baselines(parameters, found, measured):
     """Every ensemble, mean and stacking against the member that is best at each measure, and against means.
 
     Which member is best is decided on the calibration set, by its mean over runs.

@@ -63,11 +63,11 @@ def measure(parameters, folder):
     kept = path(parameters, folder)
     if not kept.exists():
         found = _measure(parameters, training.load_network(folder, SELECTOR[parameters.protocol]))
-        with storage.sealing(kept), storage.atomic(kept) as beside, h5py.File(beside, "w") as file:
+        with storage.with_checksum(kept), storage.atomic(kept) as beside, h5py.File(beside, "w") as file:
             for name, values in found.items():
                 file.create_dataset(name, data=values, compression="gzip", track_times=False)
             file.attrs["provenance"] = json.dumps(runs.provenance())
-    with h5py.File(storage.checked(kept)) as file:
+    with h5py.File(storage.verified(kept)) as file:
         names = []
         file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
         return {name: file[name][:] for name in names}
@@ -272,7 +272,7 @@ def randomised(found):
     return pd.DataFrame(rows)
 
 
-def answer(name, empty, heat, changes):
+def summary(name, empty, heat, changes):
     """What the tables of one model say, as Markdown: those of `empty_maps`, `inside` and `interventions`."""
     text = [f"**{name}.**"]
     logit = empty[(empty["target"] == "logit") & (empty["layer"] == "add_7")].set_index("class")

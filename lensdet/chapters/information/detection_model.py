@@ -173,7 +173,7 @@ def explained(table, detected, fraction, groups, folds=5, draws=2000, seed=0):
     return table
 
 
-def answer(found):
+def summary(found):
     """What explains the performance of each model, as a Markdown list.
 
     Parameters

@@ -93,7 +93,7 @@ def area_fraction(source, alpha, limit):
     Returns
     -------
     numpy.ndarray, (N,)
-        In [0, 1]; 0 where the limit is not a number.
+        In [0, 1]; 0 where the limit is NaN.
     """
     alpha, limit = np.asarray(alpha, np.float32), np.asarray(limit)
     found = np.empty(len(source))

@@ -5,7 +5,7 @@ import pandas as pd
 
 from lensdet.chapters import thesis
 from lensdet.evaluation import metrics, statistics
-from lensdet.evaluation.scores import collapsed, polarised
+from lensdet.evaluation.scores import collapsed, saturated
 
 METRICS = {"accuracy": "accuracy", "f_beta": "F_beta", "precision": "precision", "recall": "recall"}
 
@@ -39,14 +39,14 @@ def table_5_1(study, weights, protocol=None):
         if read is None:
             continue
         summary = statistics.summarise(read.labels, read.logits, weights, protocol, study.parameters.selection_beta)
-        found += lines(model, read, summary)
+        found += to_rows(model, read, summary)
     return pd.DataFrame(found)
 
 
-def lines(model, read, summary):
+def to_rows(model, read, summary):
     """Rows of `table_5_1` for one model: its `Scores` and what `statistics.summarise` makes of them."""
     shared = {"runs": len(read.logits), "images": len(read.labels), "collapsed_runs": int(collapsed(read.logits).sum()),
-              "polarised": float(polarised(read.logits).mean())}  # fmt: skip
+              "saturated": float(saturated(read.logits).mean())}  # fmt: skip
     for metric, s in summary.items():
         published = thesis.TABLE_5_1.get(model, {}).get(metric, (np.nan, np.nan))
         yield {"model": model, "metric": METRICS[metric], "mean": s.mean, "seed_spread": s.spread, "test_low": s.low,
@@ -75,7 +75,7 @@ def readable(table):
                 r.metric: cell(r["mean"], r.seed_spread, r.test_low, r.test_high, r.get("thesis", np.nan))
                 for _, r in rows.iterrows()
             },
-            **({"beyond 0.01 or 0.99": f"{rows.polarised.iloc[0]:.0%}"} if "polarised" in rows else {}),
+            **({"beyond 0.01 or 0.99": f"{rows.saturated.iloc[0]:.0%}"} if "saturated" in rows else {}),
             **({"mean threshold": f"{rows.threshold.iloc[0]:.3f}"} if "threshold" in rows else {}),
         }
         for model, rows in table.groupby("model", sort=False)

@@ -11,7 +11,7 @@ import pandas as pd
 from scipy.special import expit
 
 from lensdet.chapters import thesis
-from lensdet.chapters.losses.tables import cell, interval, lines
+from lensdet.chapters.losses.tables import cell, interval, to_rows
 from lensdet.evaluation import calibration, metrics, statistics, thresholds
 from lensdet.experiments import BCE, F_1, F_BETA
 
@@ -36,9 +36,9 @@ def deployed(study, weights):
         read = study.scores(model)
         shifted = read._replace(logits=read.logits.astype(float) - cut[:, None])
         summary = statistics.summarise(*shifted[:2], weights, beta=study.parameters.selection_beta)
-        found += [{**line, "threshold": float(expit(cut).mean())} for line in lines(model, shifted, summary)]
+        found += [{**line, "threshold": float(expit(cut).mean())} for line in to_rows(model, shifted, summary)]
     # neither belongs to these thresholds
-    return pd.DataFrame(found).drop(columns=["polarised", "thesis", "thesis_spread"], errors="ignore")
+    return pd.DataFrame(found).drop(columns=["saturated", "thesis", "thesis_spread"], errors="ignore")
 
 
 def _targets(parameters, read):
@@ -63,7 +63,7 @@ def matched(study, weights):
         A row a target and model: the target, the mean over runs, seed spread and test interval, and the paired
         difference to binary cross-entropy with the interval over seeds and images (`statistics.paired`), and
         its direction (`statistics.directions` of the models at a target).
-        Not a number where no threshold of some run reaches the target.
+        NaN where no threshold of some run reaches the target.
     """
     read = {model: s for model in study.models if (s := study.scores(model)) is not None}
     common = set.intersection(*(set(s.runs) for s in read.values())) if read else set()
@@ -204,7 +204,7 @@ def on_the_sky(table, prior, share):
     pandas.DataFrame
         A row a model and threshold: run, recall, false-positive rate of the mix, purity, false positives inspected for
         each true lens; with bounds from the 95 % intervals of all rates at their worst and at their best at once.
-        Not a number where the mix has LRGs and the test set has none.
+        NaN where the mix has LRGs and the test set has none.
     """
     found = []
     for (model, name), rows in table.groupby(["model", "threshold"], sort=False):
@@ -224,7 +224,7 @@ def on_the_sky(table, prior, share):
     return pd.DataFrame(found)
 
 
-def closing(question, verdicts, runs, parameters):
+def verdict(question, verdicts, runs, parameters):
     """The end of a paragraph: the verdict at this budget, or that there are too few runs for one."""
     if runs < statistics.LEAST_RUNS:
         return (
@@ -233,7 +233,7 @@ def closing(question, verdicts, runs, parameters):
     return f"{question} At {parameters.images:,} images a run: {verdicts}"
 
 
-def answer(parameters, table):
+def matched_summary(parameters, table):
     """What the control says, in sentences made of the numbers in the tables.
 
     Parameters
@@ -265,10 +265,10 @@ def answer(parameters, table):
     if not said:
         return "The control needs bce beside fbeta or f1 among the experiments."
     question = "Is the loss doing more than moving the threshold?"
-    return "\n\n".join([*said, closing(question, " ".join(verdicts), min(runs), parameters)])
+    return "\n\n".join([*said, verdict(question, " ".join(verdicts), min(runs), parameters)])
 
 
-def effective_answer(table):
+def effective_summary(table):
     """Where the soft losses cut and where theory says, in a sentence a beta."""
     said = []
     for (model, beta), rows in table.groupby(["model", "beta"], sort=False) if len(table) else ():
@@ -310,7 +310,7 @@ def selection(study, weights):
             for name, (a, b) in pairs.items()}  # fmt: skip
 
 
-def selection_answer(parameters, differences):
+def selection_summary(parameters, differences):
     """What `selection` found, in words."""
     if not differences:
         return "Whether selection raises the recall of soft F1 needs bce and f1 among the experiments."
@@ -331,7 +331,7 @@ def selection_answer(parameters, differences):
     }
     both_ways = zip(("loss", "selection"), statistics.directions([loss, chosen]), strict=True)
     words = ", ".join(f"the {name} {found[direction]}" for name, direction in both_ways)
-    return said + "\n\n" + closing("Its loss, or its selection?", f"**{words}**.", loss.n_runs, parameters)
+    return said + "\n\n" + verdict("Its loss, or its selection?", f"**{words}**.", loss.n_runs, parameters)
 
 
 def readable(table):

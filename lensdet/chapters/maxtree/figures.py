@@ -63,7 +63,7 @@ def figure_5_20(found, beta):
     beta : float
     """
     rows = {
-        segmentation_summary.name(*key).replace(", Max-Tree", ",\nMax-Tree"): test for key, (_, test) in found.items()
+        segmentation_summary.label(*key).replace(", Max-Tree", ",\nMax-Tree"): test for key, (_, test) in found.items()
     }
     colours = {row: _PALETTE[k % len(_PALETTE)] for k, row in enumerate(rows)}
     return loss_figures.f_beta_curves(rows, beta, colours)
@@ -148,7 +148,7 @@ def sweep(swept, chosen=None):
                       fontsize=6, ha="right")  # fmt: skip
     marked = {f"preset {r.preset}": r for r in trees[trees["preset"] != ""].itertuples()}
     if chosen is not None:
-        marked["best: " + segmentation_sweep.words(swept.loc[chosen])] = swept.loc[chosen]
+        marked["best: " + segmentation_sweep.describe(swept.loc[chosen])] = swept.loc[chosen]
     for k, (words, r) in enumerate(marked.items()):
         axis.plot(r.neighbours_removed, r.arc_kept, MARKERS[k], ms=11, mfc="none", mew=1.8, color=_PALETTE[3 - k],
                   label=words)  # fmt: skip

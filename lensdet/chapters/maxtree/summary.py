@@ -19,12 +19,12 @@ MEASURES = {
 PLAIN = "none"
 
 
-def name(model, how=PLAIN):
+def label(model, how=PLAIN):
     """How a row of Table 5.1 is called, on plain stamps or on those segmented with a preset."""
     return model if how == PLAIN else f"{model}, Max-Tree ({how})"
 
 
-def pairs(ways):
+def load_scores(ways):
     """`scores.Scores` on the calibration and test sets, by model and segmentation, of the runs that are there.
 
     Checkpoints of the lowest validation loss alone: those selected otherwise belong to Table 5.1.
@@ -54,7 +54,7 @@ def table_5_3(parameters, found, weights):
     Parameters
     ----------
     found : dict
-        From `pairs`.
+        From `load_scores`.
     weights : array (B, N)
         From `scores.resamples`.
 
@@ -69,13 +69,13 @@ def table_5_3(parameters, found, weights):
         summary = statistics.summarise(
             test.labels, test.logits, weights, parameters.protocol, parameters.selection_beta
         )
-        for which, line in zip(summary, tables.lines(model, test, summary), strict=True):
+        for which, line in zip(summary, tables.to_rows(model, test, summary), strict=True):
             published = (line["thesis"], line["thesis_spread"])
             if how != PLAIN:
                 theirs = model == BCE and how in maxtree.PRESETS
                 published = thesis.TABLE_5_3[MAX_TREE][which] if theirs else (np.nan, np.nan)
             beside = dict(zip(("thesis", "thesis_spread"), published, strict=True))
-            rows.append({**line, "model": name(model, how), **beside})
+            rows.append({**line, "model": label(model, how), **beside})
     return pd.DataFrame(rows)
 
 
@@ -117,14 +117,14 @@ def _of(scores, runs):
     return scores._replace(logits=np.asarray(scores.logits)[place], runs=np.asarray(runs))
 
 
-def lines(table):
+def to_rows(table):
     """`differences` as they are read, a row a model and preset."""
     if not len(table):
         return table
     rows = []
     for (model, how), part in table.groupby(["model", "preset"], sort=False):
         cells = {r.measure: f"{r.difference:+.3f} ({_both(r)})" for r in part.itertuples()}
-        rows.append({"model": name(model, how), "n": f"{part.runs.iloc[0]} runs", **cells})
+        rows.append({"model": label(model, how), "n": f"{part.runs.iloc[0]} runs", **cells})
     return pd.DataFrame(rows)
 
 
@@ -136,7 +136,7 @@ def _both(r):
 
 
 def training_time(ways):
-    """Whether segmented stamps shorten the training (section 1.3), in words; `ways` as for `pairs`.
+    """Whether segmented stamps shorten the training (section 1.3), in words; `ways` as for `load_scores`.
 
     All trainings have the same number of chunks: what can come earlier is the lowest validation loss.
     """
@@ -145,12 +145,12 @@ def training_time(ways):
         for how, study in ways.items() if network.checkpoint == BY_LOSS else ():
             if runs := study.runs(network.loss):
                 best, chunks = [run.history["loss"].argmin() + 1 for run in runs], study.parameters.chunks
-                items.append(f"{name(model, how)}: after {np.mean(best):.1f} of {chunks} chunks (n = {len(best)})")
+                items.append(f"{label(model, how)}: after {np.mean(best):.1f} of {chunks} chunks (n = {len(best)})")
     asked = "Do segmented stamps shorten the training?  The lowest validation loss came, means over runs,"
     return f"{asked}\n\n" + "\n".join(f"- {item}" for item in items)
 
 
-def answer(parameters, compared, total, binned, discs, swept, removed, weights):
+def fourth_question(parameters, compared, total, binned, discs, swept, removed, weights):
     """The fourth research question, in sentences made of the tables.
 
     Parameters
@@ -173,10 +173,10 @@ def answer(parameters, compared, total, binned, discs, swept, removed, weights):
     for (model, how), rows in compared.groupby(["model", "preset"], sort=False):
         for verdict, word in (("higher", "better"), ("lower", "worse")):
             if names := list(rows.loc[rows["verdict"] == verdict, "measure"]):
-                verdicts.append(f"{name(model, how)}: **{word}** in {', '.join(names)} than without.")
+                verdicts.append(f"{label(model, how)}: **{word}** in {', '.join(names)} than without.")
     words = " ".join(verdicts) or "No difference to plain stamps is shown."
     words += f"  ({len(compared)} differences, corrected for their number.)"
-    return "\n\n".join([*said, threshold_control.closing(question, words, runs, parameters)])
+    return "\n\n".join([*said, threshold_control.verdict(question, words, runs, parameters)])
 
 
 def _compared(table):
@@ -185,7 +185,7 @@ def _compared(table):
     items = []
     for (model, how), rows in table.groupby(["model", "preset"], sort=False):
         for r in rows.itertuples():
-            items.append(f"{name(model, how)}, {r.measure}: {r.segmented:.3f}, on plain stamps {r.plain:.3f}; "
+            items.append(f"{label(model, how)}, {r.measure}: {r.segmented:.3f}, on plain stamps {r.plain:.3f}; "
                          f"{r.difference:+.3f} ({_both(r)})")  # fmt: skip
     return f"Segmented less plain, 95 % over runs and images, {_runs(table)}:\n\n" + "\n".join(f"- {i}" for i in items)
 
@@ -242,8 +242,9 @@ def _swept(swept, removed, weights):
         yield "Neighbours are not known pixel by pixel on these stamps, so that no settings can be chosen by them."
         return
     row, n = swept.loc[chosen], int(swept["disc"].isna().sum())
-    yield (f"Of {n} settings, on the validation set, {segmentation_sweep.words(row)} tells arcs from neighbours best: "
-           f"it keeps {row.arc_kept:.1%} of arcs and removes {row.neighbours_removed:.1%} of neighbours.")  # fmt: skip
+    best = segmentation_sweep.describe(row)
+    yield (f"Of {n} settings, on the validation set, {best} tells arcs from neighbours best: it keeps "
+           f"{row.arc_kept:.1%} of arcs and removes {row.neighbours_removed:.1%} of neighbours.")  # fmt: skip
     for preset in maxtree.PRESETS:
         better = len(segmentation_sweep.beaten(swept, preset))
         text = f"{better or 'None'} of the others keep{'s' * (better < 2)} more of the arc than preset {preset} and "

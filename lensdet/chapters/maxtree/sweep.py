@@ -120,7 +120,7 @@ def shown(settings, swept, ways):
     """
     found, chosen = dict(settings), best(swept)
     if chosen is not None and ways[chosen] not in found.values():
-        found[words(swept.loc[chosen])] = ways[chosen]
+        found[describe(swept.loc[chosen])] = ways[chosen]
     discs = {}
     for how, each in found.items():
         removed = swept.loc[ways.index(each), "neighbours_removed"]
@@ -134,7 +134,7 @@ def disc_name(how):
     return f"disc as {how}"
 
 
-def words(row):
+def describe(row):
     """A row of `sweep` in words."""
     if np.isfinite(row.disc):
         return f"a plain disc of {row.disc:g} pixels"

@@ -11,7 +11,7 @@ from lensdet.network import finders, resnet
 from lensdet.survey import ranking as candidates
 
 
-def test_lenses_are_hidden_among_stamps(smoke, tmp_path, monkeypatch):
+def test_demonstration_survey_hides_mock_lenses_among_other_stamps(smoke, tmp_path, monkeypatch):
     monkeypatch.setenv("LENSDET_BUILD", str(tmp_path))
     folder = demonstration.survey(smoke)
     truth = pd.read_csv(folder.with_name("truth.csv"), dtype={"id": str})
@@ -36,7 +36,7 @@ def test_lenses_are_hidden_among_stamps(smoke, tmp_path, monkeypatch):
     assert [f.read_bytes() for f in stamps.fits_below(again)] == list(first.values())
 
 
-def test_each_profile_and_each_change_of_it_has_its_own_page(tmp_path, monkeypatch):
+def test_each_profile_and_parameter_change_has_its_own_output_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("LENSDET_BUILD", str(tmp_path / "build"))
     monkeypatch.setattr(demonstration, "survey", lambda parameters: tmp_path / "stamps")  # not drawn here
 
@@ -56,7 +56,7 @@ def output_of_survey(folder):
     return candidates.output_folder(parameters.resolve({"survey": folder}))
 
 
-def test_its_page_and_list_say_that_all_is_simulated(smoke, tmp_path, monkeypatch):
+def test_demonstration_page_and_list_say_all_stamps_are_simulated(smoke, tmp_path, monkeypatch):
     monkeypatch.setenv("LENSDET_BUILD", str(tmp_path))
     model = resnet.resnet18(8)
     resnet.initialise(model, 7, 0)

@@ -7,13 +7,13 @@ from sklearn.metrics import roc_auc_score
 from lensdet import storage
 from lensdet.chapters.candidates import domain_shift
 from lensdet.chapters.candidates.domain_shift import (
-    AGAIN,
     CANDIDATES,
     EACH,
-    ON_REAL,
+    ON_REAL_GALAXIES,
     PICTURES,
     QUANTITIES,
     REAL,
+    RENORMALISED,
     SIMULATED,
     STEPS,
     TRAINED,
@@ -28,10 +28,10 @@ def made(smoke):
     return galaxies, domain_shift.make(smoke, galaxies, candidates, candidates[:0])
 
 
-def test_groups_have_the_same_sources_and_alphas(made, smoke):
+def test_groups_of_mock_lenses_share_sources_and_alphas(made, smoke):
     galaxies, images = made
-    assert {name: len(x) for name, x in images.items()} == {SIMULATED: 24, REAL: 3, TRAINED: 24, AGAIN: 24, ON_REAL: 24,
-                                                            CANDIDATES: 2, PICTURES: 0}  # fmt: skip
+    mocks = dict.fromkeys((SIMULATED, TRAINED, RENORMALISED, ON_REAL_GALAXIES), 24)
+    assert {name: len(x) for name, x in images.items()} == {**mocks, REAL: 3, CANDIDATES: 2, PICTURES: 0}
     assert all(x.dtype == np.float32 and x.shape[1:] == (101, 101, 1) for x in images.values())
     squared = {name: x[..., 0].astype(float) ** 2 for name, x in images.items()}
     light = squared[TRAINED] - squared[SIMULATED]  # where nothing was cut off at 1
@@ -43,23 +43,30 @@ def test_groups_have_the_same_sources_and_alphas(made, smoke):
     assert alpha.min() > smoke.alpha[0] - 1e-3 and alpha.max() < smoke.alpha[1] + 1e-3 and np.ptp(alpha) > 0.1
     np.testing.assert_allclose(light[uncut], (alpha[:, None, None] * drawn)[uncut], atol=2e-5)
     again = stamps.normalise(stamps.normalise(galaxies)[7 // EACH] + alpha[7] * drawn[7])
-    np.testing.assert_allclose(squared[ON_REAL][7], again, atol=2e-5)
+    np.testing.assert_allclose(squared[ON_REAL_GALAXIES][7], again, atol=2e-5)
 
 
-def test_a_survey_normalises_every_stamp(made):
+def test_stamps_of_a_survey_are_normalised_and_training_stamps_are_not(made):
     _, images = made
-    for name in (SIMULATED, REAL, AGAIN, ON_REAL, CANDIDATES):  # of no picture there is nothing to ask
+    for name in (SIMULATED, REAL, RENORMALISED, ON_REAL_GALAXIES, CANDIDATES):  # of no picture there is nothing to ask
         assert (images[name].min((1, 2, 3)) == 0).all() and (images[name].max((1, 2, 3)) == 1).all()
     assert (images[TRAINED].min((1, 2, 3)) >= 0).all() and images[TRAINED].min((1, 2, 3)).max() > 0
 
 
 def logits(rng, shift, n=12):
-    sizes = {SIMULATED: n * EACH, REAL: n, TRAINED: n * EACH, AGAIN: n * EACH, ON_REAL: n * EACH, CANDIDATES: 5}
-    centre = {SIMULATED: -2, REAL: -2, TRAINED: 2, AGAIN: 2, ON_REAL: 2 - shift, CANDIDATES: 0}
+    sizes = {
+        SIMULATED: n * EACH,
+        REAL: n,
+        TRAINED: n * EACH,
+        RENORMALISED: n * EACH,
+        ON_REAL_GALAXIES: n * EACH,
+        CANDIDATES: 5,
+    }
+    centre = {SIMULATED: -2, REAL: -2, TRAINED: 2, RENORMALISED: 2, ON_REAL_GALAXIES: 2 - shift, CANDIDATES: 0}
     return {name: rng.normal(centre[name], 1.5, size) for name, size in sizes.items()}
 
 
-def test_steps_are_measured_and_bounded():
+def test_steps_have_recall_acceptance_auc_and_interval_of_the_change():
     found = logits(np.random.default_rng(1), shift=3)
     table = domain_shift.steps(found).set_index(["step", "quantity"])
     for step, negatives in STEPS.items():
@@ -68,36 +75,36 @@ def test_steps_are_measured_and_bounded():
         labels = np.repeat([0, 1], [len(found[negatives]), len(found[step])])
         auc = roc_auc_score(labels, np.r_[found[negatives], found[step]])
         assert table.loc[(step, QUANTITIES.auc), "value"] == pytest.approx(auc)
-    row = table.loc[(ON_REAL, QUANTITIES.recall)]
-    assert row["difference"] == pytest.approx((found[ON_REAL] >= 0).mean() - (found[AGAIN] >= 0).mean())
+    row = table.loc[(ON_REAL_GALAXIES, QUANTITIES.recall)]
+    assert row["difference"] == pytest.approx((found[ON_REAL_GALAXIES] >= 0).mean() - (found[RENORMALISED] >= 0).mean())
     assert row["low"] <= row["difference"] <= row["high"] < 0
     assert np.isnan(table.loc[(TRAINED, QUANTITIES.recall), "difference"])
 
 
-def test_what_is_the_same_differs_by_nothing():
+def test_equal_groups_differ_by_exactly_zero():
     found = logits(np.random.default_rng(2), shift=0)
-    found[AGAIN] = found[TRAINED]
-    row = domain_shift.steps(found).set_index(["step", "quantity"]).loc[(AGAIN, QUANTITIES.recall)]
+    found[RENORMALISED] = found[TRAINED]
+    row = domain_shift.steps(found).set_index(["step", "quantity"]).loc[(RENORMALISED, QUANTITIES.recall)]
     assert row["difference"] == row["low"] == row["high"] == 0
 
 
-def test_mocks_of_one_galaxy_are_no_independent_answers():
+def test_interval_resamples_galaxies_and_not_their_mock_lenses():
     """Galaxies that are all found or all missed: the interval is that of galaxies, not of their mock lenses."""
     found = logits(np.random.default_rng(3), shift=0)
-    found[ON_REAL] = np.repeat(np.where(np.arange(12) % 2, 3.0, -3.0), EACH)
-    found[AGAIN] = np.full(12 * EACH, 3.0)
-    row = domain_shift.steps(found).set_index(["step", "quantity"]).loc[(ON_REAL, QUANTITIES.recall)]
+    found[ON_REAL_GALAXIES] = np.repeat(np.where(np.arange(12) % 2, 3.0, -3.0), EACH)
+    found[RENORMALISED] = np.full(12 * EACH, 3.0)
+    row = domain_shift.steps(found).set_index(["step", "quantity"]).loc[(ON_REAL_GALAXIES, QUANTITIES.recall)]
     galaxies = np.sqrt(0.25 / 12)
     assert row["high"] - row["low"] == pytest.approx(2 * 1.96 * galaxies, rel=0.25)
 
 
-def test_words_say_what_is_sure():
+def test_summary_says_where_a_step_is_not_shown_to_differ():
     found = {"bce": domain_shift.steps(logits(np.random.default_rng(1), shift=3))}
-    words = domain_shift.answer(found)
+    words = domain_shift.summary(found)
     assert "real galaxies -" in words and words.count("not shown to differ") == 1
 
 
-def test_counts_of_each_group():
+def test_accepted_stamps_are_counted_in_each_group():
     table = domain_shift.accepted({"none": np.zeros(0), "half": np.array([-1.0, 1.0])})
     assert table["accepted"].tolist() == [0, 1] and table["share"].isna().tolist() == [True, False]
     assert (table["low"] <= table["high"]).all()
@@ -113,7 +120,7 @@ class Mean:
         return self.sign * images.mean((1, 2, 3)).astype(np.float32)
 
 
-def test_logits_are_kept_for_those_who_have_no_stamps(smoke, tmp_path, monkeypatch):
+def test_kept_logits_are_used_where_the_real_stamps_are_missing(smoke, tmp_path, monkeypatch):
     monkeypatch.setenv("LENSDET_RESULTS", str(tmp_path / "results"))
     monkeypatch.setattr(storage, "real_stamps", lambda p: p.real_stamps or tmp_path / "stamps")
     for name in ("galaxies/a", "galaxies/b", "lens_candidates/c"):
@@ -123,7 +130,7 @@ def test_logits_are_kept_for_those_who_have_no_stamps(smoke, tmp_path, monkeypat
     found = domain_shift.score(smoke, finders, digests)
     images = domain_shift.make(smoke, *domain_shift.read(tmp_path / "stamps"))
     assert {g: len(x) for g, x in found["two"].items()} == {g: len(x) for g, x in images.items()}
-    np.testing.assert_array_equal(found["one"][ON_REAL], images[ON_REAL].mean((1, 2, 3)))
+    np.testing.assert_array_equal(found["one"][ON_REAL_GALAXIES], images[ON_REAL_GALAXIES].mean((1, 2, 3)))
     asked = finders["one"].asked
     again = domain_shift.score(smoke, finders, digests)
     assert finders["one"].asked == asked and all((again["one"][g] == x).all() for g, x in found["one"].items())
@@ -143,7 +150,7 @@ def test_logits_are_kept_for_those_who_have_no_stamps(smoke, tmp_path, monkeypat
     assert finders["one"].asked > asked
 
 
-def test_real_stamps_are_read_by_group(smoke, tmp_path):
+def test_real_stamps_are_read_as_galaxies_candidates_and_pictures(smoke, tmp_path):
     for name in ("galaxies/a", "galaxies/b", "lens_candidates/c", "lens_candidates/sw_1"):
         stamps.write_stamp(tmp_path / f"{name}.fits", simulation.render("lrg", len(name), smoke)[0])
     (tmp_path / "galaxies" / "torn.fits").write_bytes(b"SIMPLE")

@@ -31,7 +31,7 @@ def drawn(seed, n=4000, k=800, distance=2.0):
 
 @SEEN
 @given(some, some, st.integers(1, 60), st.floats(0.01, 0.99))
-def test_expected_is_what_lies_above_the_threshold(negatives, lenses, n, prior):
+def test_expected_lenses_equal_those_counted_above_the_threshold(negatives, lenses, n, prior):
     """A list made by hand: each lens and negative as often as its share says, ties shared out."""
     m = 60
     weight = np.r_[np.full(len(lenses), prior / len(lenses)), np.full(len(negatives), (1 - prior) / len(negatives))] * m
@@ -57,7 +57,7 @@ def test_expected_is_what_lies_above_the_threshold(negatives, lenses, n, prior):
 
 @SEEN
 @given(some, some, st.sampled_from([1e-3, 0.3]))
-def test_only_the_order_counts(negatives, lenses, prior):
+def test_monotonic_transforms_of_logits_change_nothing(negatives, lenses, prior):
     for change in (np.exp, np.arctan, lambda x: 3 * x - 7):
         for f in (
             lambda a, b: expectation.expected(a, b, 100, [5, 50, 100], prior),
@@ -67,14 +67,14 @@ def test_only_the_order_counts(negatives, lenses, prior):
             np.testing.assert_allclose(f(change(negatives), change(lenses)), f(negatives, lenses), atol=1e-5)
 
 
-def test_all_inspected_find_all():
+def test_inspecting_every_stamp_finds_every_lens():
     negatives, lenses = drawn(0, 300, 50)
     for prior in (0.0, 1e-4, 0.3, 1.0):
         got = expectation.expected(negatives, lenses, 1000, 1000, prior)
         np.testing.assert_allclose([got.lenses, got.low, got.high], 1000 * prior, rtol=1e-6)
 
 
-def test_without_negatives_or_without_lenses():
+def test_expected_lenses_at_a_prior_of_zero_or_one():
     negatives, lenses = drawn(0, 300, 50)
     got = expectation.expected(negatives, lenses, 1000, [10, 500], 1.0)
     np.testing.assert_allclose([got.lenses, got.low, got.high], [[10, 500]] * 3, rtol=1e-6)
@@ -82,7 +82,7 @@ def test_without_negatives_or_without_lenses():
     assert not np.any([got.lenses, got.low, got.high, got.random]) and got.known.all()
 
 
-def test_a_perfect_finder_and_one_that_knows_nothing():
+def test_expected_lenses_of_a_perfect_and_of_a_random_finder():
     rng = np.random.default_rng(1)
     negatives, lenses = rng.random(5000), 1 + rng.random(500)
     got = expectation.expected(negatives, lenses, 10_000, [5, 50, 100, 5000], 0.01)
@@ -98,7 +98,7 @@ def test_a_perfect_finder_and_one_that_knows_nothing():
         assert (got.low <= got.random).all() and (got.random <= got.high).all()
 
 
-def test_expected_in_lists_drawn_at_random():
+def test_expected_lenses_equal_the_mean_over_drawn_lists():
     """The mean over ranked lists of the same population, of which the simulated sets are a large sample."""
     m, prior, n = 2000, 0.05, 150
     rng, found = np.random.default_rng(3), []
@@ -110,7 +110,7 @@ def test_expected_in_lists_drawn_at_random():
 
 
 @pytest.mark.parametrize("prior, n, exact", [(0.01, 600, False), (0.2, 4000, False), (0.05, 40, True)])
-def test_intervals_cover_the_truth(prior, n, exact):
+def test_95_percent_intervals_cover_the_true_number_of_lenses(prior, n, exact):
     m, distance = 20_000, 2.0
     accepted = lambda t: prior * norm.sf(t - distance) + (1 - prior) * norm.sf(t)  # noqa: E731
     truth = prior * m * norm.sf(brentq(lambda t: accepted(t) - n / m, -10, 10) - distance)
@@ -122,7 +122,7 @@ def test_intervals_cover_the_truth(prior, n, exact):
         assert np.mean([e.high - e.low for e in got]) < 1.4 * 3.92 * np.std([e.lenses for e in got])
 
 
-def test_intervals_shrink_as_sets_grow():
+def test_intervals_shrink_with_the_root_of_the_set_size():
     width = lambda e: e.high - e.low  # noqa: E731
     small = width(expectation.expected(*drawn(0, 2000, 400), 10_000, 500, 0.01))
     large = width(expectation.expected(*drawn(0, 50_000, 10_000), 10_000, 500, 0.01))
@@ -139,7 +139,7 @@ def test_intervals_shrink_as_sets_grow():
         (dict(lenses=[np.nan]), "not finite"),
     ],
 )
-def test_what_cannot_be_asked(given, words):
+def test_expectation_refuses_impossible_arguments(given, words):
     with pytest.raises(ValueError, match=words):
         expectation.expected(**{"negatives": [0.0], "lenses": [1.0], "m": 100, "inspected": 5, "prior": 0.1} | given)
 
@@ -149,14 +149,14 @@ def test_what_cannot_be_asked(given, words):
 
 @SEEN
 @given(some, some)
-def test_auroc_is_that_of_scikit_learn(negatives, lenses):
+def test_auroc_equals_scikit_learn(negatives, lenses):
     labels = np.r_[np.zeros(len(negatives)), np.ones(len(lenses))]
     got = expectation.auroc(negatives, lenses)
     assert got.value == pytest.approx(roc_auc_score(labels, np.r_[negatives, lenses]))
     assert np.isnan(got.low) or 0 <= got.low <= got.value <= got.high <= 1
 
 
-def test_variance_of_delong_by_its_definition():
+def test_auroc_interval_uses_the_delong_variance():
     negatives, lenses = np.round(drawn(2, 40, 25, 1.0)[0], 1), np.round(drawn(2, 40, 25, 1.0)[1], 1)
     wins = (lenses[:, None] > negatives) + 0.5 * (lenses[:, None] == negatives)
     area = wins.mean()
@@ -173,7 +173,7 @@ def test_interval_of_the_auroc_covers_the_truth():
     assert 0.92 <= np.mean([e.low <= truth <= e.high for e in got]) <= 0.98
 
 
-def test_auroc_where_all_are_in_order():
+def test_auroc_of_separated_classes_has_an_exact_bound():
     got = expectation.auroc(np.arange(30.0), 50 + np.arange(20.0))
     assert got == (1, clopper_pearson(20, 20)[0], 1)
     assert expectation.auroc(50 + np.arange(20.0), np.arange(30.0)) == (0, 0, clopper_pearson(0, 20)[1])
@@ -181,7 +181,7 @@ def test_auroc_where_all_are_in_order():
 
 @SEEN
 @given(some, some, st.sampled_from([1, 3, 10]))
-def test_tpr_before_false_positives_by_brute_force(negatives, lenses, fewer):
+def test_tpr_before_n_false_positives_equals_brute_force(negatives, lenses, fewer):
     every = np.r_[np.unique(np.r_[negatives, lenses]), np.inf]
     best = max((lenses >= t).mean() for t in every if (negatives >= t).sum() < fewer)
     got = expectation.tpr_before(negatives, lenses, fewer)
@@ -193,14 +193,14 @@ def test_tpr_before_false_positives_by_brute_force(negatives, lenses, fewer):
 
 @SEEN
 @given(some, some, st.sampled_from([0.0, 0.05, 0.1, 0.3, 1.0]))
-def test_tpr_at_an_fpr_against_scikit_learn(negatives, lenses, fpr):
+def test_tpr_at_an_fpr_equals_scikit_learn(negatives, lenses, fpr):
     labels = np.r_[np.zeros(len(negatives)), np.ones(len(lenses))]
     x, y, _ = roc_curve(labels, np.r_[negatives, lenses], drop_intermediate=False)
     got = expectation.tpr_at(negatives, lenses, fpr)
     assert got.tpr == pytest.approx(y[x <= fpr + 1e-12].max()) and got.fpr <= fpr + 1e-12
 
 
-def test_a_tie_with_the_highest_negative_does_not_count():
+def test_a_lens_tied_with_the_highest_negative_is_not_counted():
     got = expectation.tpr_before([0.0, 5.0], [5.0, 5.0, 6.0, 1.0], 1)
     assert (got.tpr, got.threshold, got.false_positives) == (0.25, 6.0, 0)
     none = expectation.tpr_before([0.0, 5.0], [5.0, 5.0], 1)
@@ -208,20 +208,20 @@ def test_a_tie_with_the_highest_negative_does_not_count():
     assert expectation.tpr_before([0.0], [1.0, -1.0], 10).tpr == 1  # there are no ten to be made
 
 
-def test_true_rate_of_false_positives_is_bounded_at_a_threshold_that_negatives_chose():
+def test_fpr_interval_covers_at_a_threshold_chosen_from_the_negatives():
     for fewer in (1, 11):
         got = [expectation.tpr_before(*drawn(seed, 1000, 300), fewer) for seed in range(250)]
         true = norm.sf([cut.threshold for cut in got])
         assert 0.93 <= np.mean([cut.fpr_low <= f <= cut.fpr_high for cut, f in zip(got, true, strict=True)]) <= 0.995
 
 
-def test_ten_of_a_hundred_thousand():
+def test_fpr_interval_of_10_in_100_000_is_as_documented():
     got = expectation.tpr_at(np.arange(100_000), 99_985.5 + np.arange(10), 1e-4)
     assert got.false_positives == 10 and got.tpr == pytest.approx(0.6)
     assert (round(got.fpr_low, 6), round(got.fpr_high, 6)) == (4.8e-5, 1.84e-4)  # as the docstring says
 
 
-def test_precision_by_bayes():
+def test_precision_follows_bayes_theorem():
     got = expectation.rates([-1.0] * 90 + [1.0] * 10, [1.0] * 80 + [-1.0] * 20, 0.0)
     found = expectation.precision(got, 0.01)
     assert found.value == pytest.approx(0.008 / (0.008 + 0.099))
@@ -234,14 +234,14 @@ def test_precision_by_bayes():
 
 
 @pytest.mark.parametrize("f", [expectation.auroc, lambda a, b: expectation.tpr_before(a, b, 1)])
-def test_sets_that_cannot_be_ranked(f):
+def test_empty_sets_and_infinite_logits_are_refused(f):
     with pytest.raises(ValueError, match="one of each"):
         f([], [1.0])
     with pytest.raises(ValueError, match="finite"):
         f([np.inf], [1.0])
 
 
-def test_rates_that_cannot_be():
+def test_impossible_rates_are_refused():
     with pytest.raises(ValueError, match="false-positive rate of 2"):
         expectation.tpr_at([0.0], [1.0], 2)
     with pytest.raises(ValueError, match="at least 1"):
@@ -256,7 +256,7 @@ def scores():
     return {"ensemble": drawn(0, 3000, 600, 3.5), "bce": drawn(1, 3000, 600)}
 
 
-def test_table_of_expectations(scores):
+def test_expected_table_has_each_finder_prior_and_list_length(scores):
     table = expectation.expected_table(scores, 1500)
     assert set(table["set"]) == {expectation.HEADING}
     assert list(table["inspected"].unique()) == [50, 100, 200, 500, 1000]  # not 2000 of 1500
@@ -271,7 +271,7 @@ def test_table_of_expectations(scores):
     assert "at random 6)" in shown.iloc[-1, -1]
 
 
-def test_table_of_metrics(scores):
+def test_metrics_table_has_values_with_intervals(scores):
     table = expectation.metrics_table(scores, 1e-3)
     assert set(table["set"]) == {expectation.HEADING} and set(table["negatives"]) == {3000}
     assert ((table["low"] <= table["value"]) & (table["value"] <= table["high"])).sum() >= len(table) - 2
@@ -282,7 +282,7 @@ def test_table_of_metrics(scores):
     assert ours.loc["TPR0", "fpr_high"] == pytest.approx(3.69 / 3000, rel=0.01)
 
 
-def test_published_numbers_say_where_they_stand():
+def test_published_numbers_name_paper_and_place():
     table = literature.table()
     assert not table.isna().any().any() and not table.duplicated(["paper", "finder", "data", "metric"]).any()
     assert (table["where"].str.len() > 0).all() and table["value"].between(0, 1).all()
@@ -302,7 +302,7 @@ def style():
     figures.plt.close("all")
 
 
-def test_the_roc_marks_what_is_not_known(scores, style):
+def test_roc_figure_marks_rates_of_fewer_than_10_false_positives(scores, style):
     figure = candidates_figures.roc(scores, {"bce": "cross-entropy"})
     axis = figure.axes[0]
     names = [text.get_text() for text in axis.get_legend().get_texts()]
@@ -318,7 +318,7 @@ def test_the_roc_marks_what_is_not_known(scores, style):
     figure.canvas.draw()
 
 
-def test_lenses_found_has_a_line_a_prior(scores, style):
+def test_lenses_found_figure_draws_one_line_per_prior(scores, style):
     table = expectation.expected_table({"ensemble": scores["ensemble"]}, 50_000)
     figure = candidates_figures.lenses_found(table)
     axis = figure.axes[0]
@@ -334,6 +334,6 @@ def test_lenses_found_has_a_line_a_prior(scores, style):
         candidates_figures.lenses_found(expectation.expected_table(scores, 5000))
 
 
-def test_the_highest_with_their_ties():
+def test_highest_scores_include_ties_at_the_cut():
     assert expectation.highest([3.0, 1.0, 2.0, 2.0], 2).tolist() == [True, False, True, True]
     assert expectation.highest([3.0, 1.0], 5).all()

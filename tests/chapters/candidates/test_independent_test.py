@@ -1,4 +1,4 @@
-"""The fresh set: other objects than the bank's, made as the bank's are, the same however it comes about."""
+"""The independent test set: other objects than the bank's, made as the bank's are, the same however it comes about."""
 
 import os
 import subprocess
@@ -72,11 +72,11 @@ def whole(smoke, tmp_path_factory):
         yield make(smoke)
 
 
-def test_kinds_are_those_of_the_simulation():
+def test_kinds_are_mock_lens_lrg_and_the_simulated_contaminants():
     assert independent_test.KINDS == ("mock lens", "lrg", *simulation.KINDS)
 
 
-def test_what_is_kept(whole, smoke):
+def test_scores_file_has_logits_kinds_and_lens_parameters(whole, smoke):
     found = independent_test.load(whole)
     lens = found.rows["label"] == 1
     assert len(found.rows) == NEGATIVES + LENSES and lens.sum() == LENSES and not lens[:NEGATIVES].any()
@@ -98,7 +98,7 @@ def test_what_is_kept(whole, smoke):
     assert whole.parent.parent.name == "smoke" and whole.parent.name.startswith("fresh-")
 
 
-def test_no_object_is_of_a_bank(whole, smoke, smoke_bank):
+def test_independent_test_set_shares_no_object_with_a_bank(whole, smoke, smoke_bank):
     rows = independent_test.load(whole).rows
     used = {cls: {int(i) for s in bank.SPLITS for i in smoke_bank.catalogue(cls, s)["id"]} for cls in bank.CLASSES}
     assert not set(rows["stamp"]) & (used["lrg"] | used["contaminant"])
@@ -109,13 +109,13 @@ def test_no_object_is_of_a_bank(whole, smoke, smoke_bank):
     assert len(set(rows["stamp"])) == len(rows)  # nor is a host of a mock lens a negative
 
 
-def test_a_bank_with_ids_as_high_is_refused():
+def test_a_bank_whose_ids_reach_the_independent_set_is_refused():
     huge = parameters.resolve({"profile": "smoke", "n_source": 8_000_000})
     with pytest.raises(ValueError, match="n_source: the bank has ids up to 10999999"):
         make(huge)
 
 
-def test_merged_as_in_training_and_normalised_as_in_a_survey(smoke):
+def test_mock_lenses_merge_as_in_training_and_normalise_as_in_a_survey(smoke):
     """Against the merge that training uses, from pixels normalised and rounded as a bank has them."""
     images, rows = independent_test.render(range(NEGATIVES, NEGATIVES + 3), smoke, NEGATIVES)
     hosts = [simulation.render("lrg", int(i), smoke)[0] for i in rows["stamp"]]
@@ -134,8 +134,8 @@ def test_merged_as_in_training_and_normalised_as_in_a_survey(smoke):
     np.testing.assert_array_equal(negative[0], np.sqrt(pixels.astype(np.float32)))
 
 
-def test_area_fraction_is_that_of_the_truth_tables(smoke, smoke_bank):
-    """`frozen_sets.truth` on a bank that has the fresh objects."""
+def test_area_fraction_equals_that_of_the_truth_tables(smoke, smoke_bank):
+    """`frozen_sets.truth` on a bank that has the objects of the set."""
     _, rows = independent_test.render(range(2), smoke, 0)
 
     class Own:
@@ -159,7 +159,7 @@ def test_area_fraction_is_that_of_the_truth_tables(smoke, smoke_bank):
     np.testing.assert_allclose(rows["area_fraction"], expected, atol=1e-4)
 
 
-def test_share_of_contaminants(smoke, monkeypatch):
+def test_contaminants_have_the_share_of_the_sky(smoke, monkeypatch):
     def drawn(cls, ident, parameters):
         return np.eye(101), {"kind": "ring" if cls == "contaminant" else cls, "peak_snr": 1}
 
@@ -169,19 +169,19 @@ def test_share_of_contaminants(smoke, monkeypatch):
         assert abs((rows["kind"] != independent_test.KINDS.index("lrg")).mean() - share) <= 0.08 * (0 < share < 1)
 
 
-def test_a_small_set_is_the_beginning_of_a_large_one(whole, smoke):
+def test_a_small_set_equals_the_start_of_a_larger_one(whole, smoke):
     small, large = independent_test.load(make(smoke, negatives=7, lenses=4)), independent_test.load(whole)
     kept = np.r_[:7, NEGATIVES : NEGATIVES + 4]
     assert small.rows.tobytes() == large.rows[kept].tobytes()
     np.testing.assert_allclose(small.logits["one"], large.logits["one"][kept], rtol=1e-5, atol=1e-5)
 
 
-def test_two_workers_make_the_same_numbers(whole, smoke):
+def test_two_workers_give_the_same_bytes_as_one(whole, smoke):
     path = make(smoke.model_copy(update={"workers": 2}))
     assert path.parent.name == whole.parent.name and path.read_bytes() == whole.read_bytes()
 
 
-def test_an_interrupted_set_goes_on_where_it_was(whole, smoke, here):
+def test_an_interrupted_set_resumes_and_gives_the_same_bytes(whole, smoke, here):
     stops = Stops([])
     only = {"one": "a1"}
     reference = make(smoke, {"one": Finder()}, only).read_bytes()
@@ -215,7 +215,7 @@ independent_test.score(p, {"one": Dies()}, {"one": "a1"}, 20, 10, progress=False
 """
 
 
-def test_a_killed_process_loses_a_block_at_most(smoke, here):
+def test_a_killed_process_loses_at_most_one_block(smoke, here):
     done = subprocess.run([sys.executable, "-c", KILLED], env=os.environ, cwd=storage.root(), stderr=subprocess.PIPE)
     assert done.returncode == -9, done.stderr.decode()
     blocks = list((here / "build").rglob("????.h5"))
@@ -228,7 +228,7 @@ def test_a_killed_process_loses_a_block_at_most(smoke, here):
     assert again.read_bytes() == (here / "first" / path.relative_to(here / "results")).read_bytes()
 
 
-def test_killed_before_its_sum_was_written(smoke, here):
+def test_scores_without_checksum_are_made_again_with_the_same_bytes(smoke, here):
     path = make(smoke, negatives=3, lenses=2)
     (path.parent / storage.SUMS).unlink()
     (here / "build" / "fresh" / f"smoke-{path.parent.name[6:]}").mkdir()
@@ -237,7 +237,7 @@ def test_killed_before_its_sum_was_written(smoke, here):
     assert path.name in (path.parent / storage.SUMS).read_text()
 
 
-def test_the_key_is_of_all_that_decides(smoke):
+def test_key_of_the_set_changes_with_survey_finders_and_size_only(smoke):
     def key(p=smoke, digests=DIGESTS, negatives=5, lenses=5):
         return str(sorted(independent_test._made(p, FINDERS, digests, negatives, lenses).items()))
 
@@ -248,7 +248,7 @@ def test_the_key_is_of_all_that_decides(smoke):
     assert key() == key(smoke.model_copy(update={"workers": 7, "width": 64, "beta": 0.5}))
 
 
-def test_changed_scores_are_refused(smoke):
+def test_scores_changed_after_writing_are_refused(smoke):
     path = make(smoke, negatives=3, lenses=2)
     with h5py.File(path, "r+") as file:
         file["logits/0"][0] = 9.0
@@ -257,7 +257,7 @@ def test_changed_scores_are_refused(smoke):
             read()
 
 
-def test_what_is_not_ours(here):
+def test_missing_and_foreign_score_files_are_errors(here):
     with pytest.raises(FileNotFoundError, match="no fresh set"):
         independent_test.load(here / "scores.h5")
     (here / "scores.h5").write_bytes(b"\x89HDF\r\n")
@@ -266,12 +266,12 @@ def test_what_is_not_ours(here):
 
 
 @pytest.mark.parametrize("made", [lambda x: x.mean((1, 2, 3)) * np.nan, lambda x: x[1:, 0, 0, 0], lambda x: x[:, 0, 0]])
-def test_logits_that_cannot_be(smoke, made):
+def test_nan_or_misshapen_logits_name_the_finder(smoke, made):
     with pytest.raises(ValueError, match="finder 'bad'"):
         make(smoke, {"bad": Made(made)}, {"bad": ""}, 2, 1)
 
 
-def test_what_is_asked_for_has_to_make_sense(smoke):
+def test_mismatched_finder_names_and_empty_classes_are_refused(smoke):
     with pytest.raises(ValueError, match="same names"):
         make(smoke, FINDERS, {"one": "a1"})
     with pytest.raises(ValueError, match="same names"):

@@ -1,4 +1,4 @@
-"""The answer over budgets, from claims that are written here."""
+"""The summary over budgets, from claims that are written here."""
 
 import itertools
 import subprocess
@@ -57,18 +57,18 @@ def left(here, **found):
         ({"overnight": "agrees", "lite": "agrees"}, "–"),
     ],
 )
-def test_what_the_budgets_say_together(found, expected):
+def test_a_claim_is_stable_if_the_two_largest_budgets_decide_alike(found, expected):
     table = budgets.over({profile: stated(verdict) for profile, verdict in found.items()})
     assert set(table["over budgets"]) == {expected}
     assert all(set(table[profile]) == {verdict} for profile, verdict in found.items())
 
 
-def test_a_budget_of_too_few_runs_says_nothing():
+def test_budgets_of_fewer_than_five_runs_do_not_count_for_stability():
     found = {"quick": stated("agrees"), "evening": stated("agrees"), "overnight": stated("open", runs=4)}
     assert set(budgets.over(found)["over budgets"]) == {"stable"}
 
 
-def test_the_best_member_is_each_profile_s_own(here):
+def test_each_profile_has_its_own_best_member(here):
     other = stated("agrees")
     best = other.claim.str.contains(thesis.BEST_MEMBER)
     other.loc[best, "b"] = F_BETA
@@ -79,7 +79,7 @@ def test_the_best_member_is_each_profile_s_own(here):
 
 
 @pytest.mark.parametrize("change", [{"sign": 2}, {"a": "x"}, None])
-def test_other_claims_are_not_shown_under_these(here, change):
+def test_a_claims_file_with_other_claims_is_refused(here, change):
     table = stated()
     table = table.drop(columns="p") if change is None else table.assign(**change)
     left(here, quick=table)
@@ -87,19 +87,19 @@ def test_other_claims_are_not_shown_under_these(here, change):
         budgets.save()
 
 
-def test_only_what_has_runs_is_read(here):
+def test_profiles_without_runs_are_not_read(here):
     left(here, quick=stated("agrees"), evening=stated(runs=0))
     assert list(budgets.read()) == ["quick"]
     assert budgets.save() is None and (here / "comparison.png").exists()
 
 
-def test_nothing_is_written_without_a_run(here):
+def test_no_comparison_is_written_without_any_run(here):
     left(here, quick=stated(runs=0))
     budgets.save()
     assert [path.name for path in here.iterdir()] == ["quick"]
 
 
-def test_the_sentences_have_the_numbers_of_the_claims(here):
+def test_sentences_have_the_numbers_of_the_claims_table(here):
     found = {"quick": stated("open", 2, 0.25), "lite": stated("contradicts", 5, -0.125)}
     left(here, **found)
     said = budgets.sentences(budgets.read())
@@ -119,12 +119,12 @@ def test_the_sentences_have_the_numbers_of_the_claims(here):
     assert f"Of {n} claims {n} contradict." in text and text.count("\n| 5.") == n
 
 
-def test_a_run_that_is_not_there_is_said():
+def test_sentences_say_where_there_is_no_run_yet():
     (first, *_) = budgets.sentences({"quick": stated(runs=0)})
     assert "no run yet" in first and "nan" not in first
 
 
-def test_every_claim_is_drawn_on_its_side_and_nothing_overlaps():
+def test_forest_plot_draws_every_claim_and_no_text_overlaps():
     style.plt.rcParams.update(style.STYLE)
     heads = ("agrees", 0.1), ("contradicts", -0.3), ("equivalent", 0.0), ("open", 0.1)
     tables = {f"{word}\nwidth 16\n918,000 images\n{d}": stated(word, difference=d) for word, d in heads}
@@ -147,6 +147,6 @@ def test_every_claim_is_drawn_on_its_side_and_nothing_overlaps():
         assert not one.padded(-1.5).overlaps(other.padded(-1.5))
 
 
-def test_it_imports_no_network_library():
+def test_budget_comparison_imports_no_network_library():
     code = "import sys, lensdet.chapters.comparison.budgets; print({'keras', 'tensorflow', 'jax'} & {*sys.modules})"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"

@@ -86,7 +86,7 @@ def row(table, a, b, metric):
 
 
 @pytest.mark.parametrize("protocol, threshold, beta", [("text", 0.5, 0.17), ("code", 0.49, 0.03**0.5)])
-def test_measures_against_scikit_learn(p, weights, protocol, threshold, beta):
+def test_measures_equal_scikit_learn(p, weights, protocol, threshold, beta):
     p = p.model_copy(update={"protocol": protocol})
     rng = np.random.default_rng(2)
     labels = np.repeat([1.0, 0.0], N // 2)
@@ -106,7 +106,7 @@ def test_measures_against_scikit_learn(p, weights, protocol, threshold, beta):
             "precision": precision_score(labels, accepted, sample_weight=w),
             "recall": recall_score(labels, accepted, sample_weight=w),
             "false_positive_rate": fp / (fp + tn),
-            "polarised": np.average((q < 0.01) | (q > 0.99), weights=w),
+            "saturated": np.average((q < 0.01) | (q > 0.99), weights=w),
             "f_beta_high": curve[GRID > 0.755].mean(),
             "f_beta_low": curve[GRID < 0.755].mean(),
             "precision_high": np.mean(precisions),
@@ -116,13 +116,13 @@ def test_measures_against_scikit_learn(p, weights, protocol, threshold, beta):
         assert got == pytest.approx(expected)
 
 
-def test_high_thresholds_are_those_of_the_ensembles(p):
+def test_f_beta_at_high_thresholds_equals_that_of_the_ensembles(p):
     read = Scores(rows_of("test")["label"], np.stack([draw(k)["test"] for k in (1, 2)]), np.array([1, 2]))
     both = ensemble_tables.values(p, read, read)["f_beta_high"]
     np.testing.assert_allclose(comparison.measure(p, read)["f_beta_high"], both)
 
 
-def test_runs_are_paired_by_their_number():
+def test_runs_are_paired_by_run_number():
     rng = np.random.default_rng(0)
     values = {run: rng.normal(size=2) for run in range(1, 8)}
 
@@ -136,7 +136,7 @@ def test_runs_are_paired_by_their_number():
     assert comparison.compare({"a": read(0, [1, 2]), "b": read(1, [3])}, "a", "b", "recall") is None
 
 
-def test_a_spread_over_runs_is_compared_by_distances():
+def test_spreads_over_runs_compare_by_mean_distance_from_the_mean():
     rng = np.random.default_rng(0)
     tight, wide = 0.9 + 0.001 * rng.normal(size=10), 0.8 + 0.05 * rng.normal(size=10)
     shift = np.linspace(-0.1, 0.1, 4)  # images that are harder for all runs alike do not spread them
@@ -148,7 +148,7 @@ def test_a_spread_over_runs_is_compared_by_distances():
     assert d.test_low == pytest.approx(d.mean) and d.test_high == pytest.approx(d.mean)
 
 
-def test_recall_of_large_radii_is_compared_with_that_of_the_others(p, weights):
+def test_recall_above_and_below_2_5_arcsec_is_compared(p, weights):
     write_all(p)
     line = row(comparison.claims(Study(p, KEY), weights), F_BETA, thesis.SMALLER, "recall_large")
     large = truth_of("test").einstein_radius.to_numpy() > 2.5
@@ -161,7 +161,7 @@ def test_recall_of_large_radii_is_compared_with_that_of_the_others(p, weights):
     assert row(comparison.claims(Study(p, KEY), weights), F_BETA, thesis.SMALLER, "recall_large").verdict == "no run"
 
 
-def test_what_checkpoints_are_selected_by_on_the_test_set(p, weights):
+def test_selection_metrics_on_the_test_set_equal_scikit_learn(p, weights):
     """By scikit-learn, plain and on resamples: F_beta over thresholds, and the soft counts as weighted ones."""
     write_all(p)
     for model, beta in ((METRIC, 0.17), (SOFT_METRIC, 0.5)):
@@ -187,7 +187,7 @@ def test_what_checkpoints_are_selected_by_on_the_test_set(p, weights):
         assert line.difference == pytest.approx(np.mean(own - plain)) and line.sign == -1 and line.question == 1
 
 
-def test_recall_of_some_lenses(p, weights):
+def test_recall_of_chosen_lenses_is_the_weighted_share_found(p, weights):
     write_all(p)
     read, chosen = comparison.load(Study(p, KEY), BCE), np.arange(N) % 7 == 0
     chosen &= rows_of("test")["label"] == 1
@@ -203,7 +203,7 @@ def test_recall_of_some_lenses(p, weights):
 # ---- verdicts
 
 
-def test_verdicts_of_known_runs(p, weights):
+def test_runs_of_known_difference_get_the_right_verdicts(p, weights):
     write_all(p)
     table = comparison.claims(Study(p, KEY), weights)
     assert len(table) == len(thesis.CLAIMS)
@@ -212,9 +212,9 @@ def test_verdicts_of_known_runs(p, weights):
         (BCE, F_BETA, "accuracy"): "agrees",
         (BCE, F_1, "accuracy"): "agrees",
         (F_BETA, F_1, "precision"): "open",  # 1 and 0.5 in every run, which says nothing of other seeds
-        (F_BETA, BCE, "recall"): "agrees",  # said to be less, and is
+        (F_BETA, BCE, "recall"): "agrees",  # claimed to be less, and is
         (F_1, BCE, "false_positive_rate"): "agrees",
-        (F_1, BCE, "polarised"): "open",  # likewise 1 and 0
+        (F_1, BCE, "saturated"): "open",  # likewise 1 and 0
         (F_1, BCE, "f_beta_over_thresholds"): "agrees",
         (F_BETA, BCE, "f_beta"): "contradicts",  # found few
         (BCE, "Max-Tree Seg.", "accuracy"): "no run",
@@ -237,7 +237,7 @@ def test_verdicts_of_known_runs(p, weights):
     assert row(table, BCE, F_BETA, "accuracy").claim == f"accuracy: {BCE} > {F_BETA}"
 
 
-def test_differences_are_those_of_the_tables(p, weights):
+def test_claim_differences_equal_those_of_the_tables(p, weights):
     write_all(p, 3)
     of_three = p.model_copy(update={"runs": 3})
     table = comparison.claims(Study(of_three, KEY), weights)
@@ -254,7 +254,7 @@ def tables_of(p, weights):
     return tables.table_5_1(Study(p, KEY), weights).set_index(["model", "metric"])["mean"]
 
 
-def test_a_verdict_is_that_of_its_research_question(p, weights):
+def test_p_values_are_adjusted_within_one_research_question(p, weights):
     """The p-values of all its claims, and of no others, are adjusted together."""
     write_all(p)
     table = comparison.claims(Study(p, KEY), weights)
@@ -269,7 +269,7 @@ def test_a_verdict_is_that_of_its_research_question(p, weights):
     assert wide["claims"].sum() == len(table) and wide.loc["4. Does segmentation help?", "no run"] == 4
 
 
-def test_claims_are_judged_on_the_large_test_set_where_all_runs_have_it(p, weights):
+def test_claims_use_the_large_test_set_where_all_runs_have_it(p, weights):
     write_all(p, 2)
     folder = frozen_sets.large_folder(p)
     results.write_rows(folder / "rows.h5", rows_of("calibration"))
@@ -291,7 +291,7 @@ def test_claims_are_judged_on_the_large_test_set_where_all_runs_have_it(p, weigh
     assert comparison.judged_on(Study(p, KEY)) == "test"
 
 
-def test_the_best_member_goes_by_the_calibration_set(p, weights):
+def test_best_member_is_chosen_on_the_calibration_set(p, weights):
     """One that is best on the test set alone is not taken."""
     write_all(p, 2)
     for run in (1, 2):
@@ -306,7 +306,7 @@ def test_the_best_member_goes_by_the_calibration_set(p, weights):
     assert best.claim.str.endswith(f"its best member, {BCE}").all()
 
 
-def test_ensembles_take_the_runs_that_all_members_have(p, weights):
+def test_ensembles_use_the_runs_that_all_members_have(p, weights):
     write_all(p)
     (results.run_folder(p, "f1", 4, KEY) / "logits.h5").unlink()
     assert list(comparison.load(Study(p, KEY), "NM_3").runs) == [1, 2, 3]
@@ -336,7 +336,7 @@ PUBLISHED = """
 """
 
 
-def test_every_published_number_is_there(p, weights):
+def test_all_44_published_numbers_are_listed_without_any_run(p, weights):
     table = comparison.published(Study(p, KEY), weights)  # without a run
     assert len(table) == 44 and set(table.note) == {"no run"} and table["mean"].isna().all()
     for line in PUBLISHED.split("\n")[1:-1]:
@@ -346,7 +346,7 @@ def test_every_published_number_is_there(p, weights):
         np.testing.assert_array_equal(got, np.array(values.split(), float))
 
 
-def test_ours_stand_beside(p, weights):
+def test_our_means_stand_beside_the_published_numbers(p, weights):
     write_all(p)
     segmented = p.model_copy(update={"segmentation": "text"})
     for run in (1, 2):
@@ -374,12 +374,12 @@ def test_ours_stand_beside(p, weights):
     assert d.difference == pytest.approx(np.mean(whole) - np.mean(recalls)) and d.runs == 2
 
 
-def test_it_starts_from_whole_stamps(p, weights):
+def test_comparison_refuses_segmented_stamps(p, weights):
     with pytest.raises(ValueError, match="leave `segmentation` at none"):
         comparison.claims(Study(p, KEY).changed(segmentation="text"), weights)
 
 
-def test_what_would_close_an_open_claim(p, weights):
+def test_runs_needed_to_close_an_open_claim_follow_holm(p, weights):
     """At the level that Holm's method has left for the claims that are not decided."""
     write_all(p)
     table = comparison.claims(Study(p, KEY), weights)
@@ -405,7 +405,7 @@ def test_what_would_close_an_open_claim(p, weights):
                                            "7 runs in all or 2,204 images in all"),
                                           ({"runs_needed_on_many": 9.0}, "9 runs, and many more images"),
                                           ({}, "–")])  # fmt: skip
-def test_what_would_close_it_in_words(given, words):
+def test_what_would_close_an_open_claim_is_worded_by_case(given, words):
     nothing = dict.fromkeys(("runs_needed", "images_needed", "runs_needed_on_many"), np.nan)
     line = SimpleNamespace(**{"verdict": "open", "runs": 5, "p": 0.3, **nothing, **given})
     assert comparison._closing(line) == words
@@ -414,7 +414,7 @@ def test_what_would_close_it_in_words(given, words):
 # ---- words
 
 
-def test_the_text_counts_the_verdicts_first(p, weights):
+def test_comparison_text_counts_the_verdicts_first(p, weights):
     write_all(p)
     stated = comparison.save(Study(p, KEY), weights)
     assert len(stated) == len(thesis.CLAIMS)
@@ -436,7 +436,7 @@ def test_the_text_counts_the_verdicts_first(p, weights):
     assert len(pd.read_csv(folder / "comparison_numbers.csv")) == 44
 
 
-def test_other_stamps_are_not_called_simulated(p, weights, tmp_path):
+def test_comparison_names_a_data_folder_and_not_the_simulation(p, weights, tmp_path):
     p = p.model_copy(update={"data": tmp_path / "kids"})
     text = comparison.markdown(
         p, comparison.published(Study(p, KEY), weights), comparison.claims(Study(p, KEY), weights)

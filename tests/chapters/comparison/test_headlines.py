@@ -1,4 +1,4 @@
-"""What is said first is what the committed logits say: computed again, and compared with README and figures."""
+"""Headline numbers follow from the committed logits: computed again, and compared with README and figures."""
 
 import importlib.util
 import re
@@ -35,13 +35,13 @@ def lite(committed):
     return p, key, tables.table_5_1(Study(p, key), Study(p, key).resamples())
 
 
-def test_table_5_1_is_that_of_the_logits(lite):
+def test_committed_table_5_1_follows_from_the_committed_logits(lite):
     *_, table = lite
     written = pd.read_csv(FIGURES / "lite" / "table_5_1.csv")
     pd.testing.assert_frame_equal(table, written, rtol=1e-6, check_dtype=False)
 
 
-def test_the_readme_has_its_numbers(lite):
+def test_readme_has_the_numbers_of_table_5_1(lite):
     *_, table = lite
     lines = {
         line.split("|")[1].strip(): line for line in (ROOT / "README.md").read_text().splitlines() if "% |" in line
@@ -52,7 +52,7 @@ def test_the_readme_has_its_numbers(lite):
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_the_six_sentences_are_those_of_the_logits(committed, profile):
+def test_six_headline_sentences_follow_from_the_committed_logits(committed, profile):
     p = parameters.resolve({"profile": profile})
     key = p.survey_key()
     which = claims.judged_on(Study(p, key))
@@ -69,7 +69,7 @@ def test_the_six_sentences_are_those_of_the_logits(committed, profile):
     assert any(claims.counted(computed) in line for line in said.splitlines())
 
 
-def test_the_readme_counts_the_verdicts(committed):
+def test_readme_counts_the_verdicts_of_the_lite_profile(committed):
     table = budgets.read(["lite"])["lite"]
     n = table.verdict.value_counts()
     decided = int((table.runs > 0).sum())
@@ -87,11 +87,11 @@ def rates():
     return module
 
 
-def test_the_table_of_rates_is_that_of_the_histories(committed, rates):
+def test_table_of_learning_rates_follows_from_the_committed_histories(committed, rates):
     assert rates.markdown(rates.scanned("evening")) in (ROOT / "docs" / "rates.md").read_text()
 
 
-def test_the_rate_of_a_loss(rates):
+def test_learning_rate_of_a_loss_is_the_lower_mean_of_the_best_two(rates):
     """Of the two best of run 1 that of the lower mean; none where a run is missing."""
     table = pd.DataFrame({"loss": ["bce"] * 3 + ["f1"] * 3, "rate": rates.RATES * 2,
                           "run 1": [0.3, 0.1, 0.2, 0.5, 0.6, np.nan],

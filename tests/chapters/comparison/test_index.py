@@ -26,7 +26,7 @@ def draw(name, parameters, **made):
     style.publish(figure, name, parameters, **made)
 
 
-def test_the_repository_has_every_figure_and_table_of_the_thesis():
+def test_every_figure_and_table_of_the_thesis_is_in_the_repository():
     table = index.found(ROOT / "figures")
     assert len(table) == len(thesis.FIGURES) + len(thesis.TABLES)
     names = table.kind + " " + table.number
@@ -36,7 +36,7 @@ def test_the_repository_has_every_figure_and_table_of_the_thesis():
         assert (ROOT / "figures" / row.file).stat().st_size > 0
 
 
-def test_and_none_that_is_not_in_the_thesis():
+def test_no_figure_or_table_has_a_number_that_the_thesis_lacks():
     drawn = [f for profile in BEST for f in (ROOT / "figures" / profile).glob("*")]
     files = {f.stem for f in drawn if re.match("(fig|table)_", f.name)}
     assert files
@@ -46,7 +46,7 @@ def test_and_none_that_is_not_in_the_thesis():
     assert files <= known
 
 
-def test_a_hole_is_called_one(here, smoke):
+def test_index_marks_missing_figures_as_missing(here, smoke):
     draw("fig_5_1", smoke, runs=2)
     table = index.save(("smoke",)).set_index(["kind", "number"])
     assert table.loc[("Figure", "5.1"), "status"] == "here"
@@ -59,14 +59,14 @@ def test_a_hole_is_called_one(here, smoke):
     assert "1 here, 2 illustrations of others, 59 missing: Figure 1.2, Figure 3.1" in (here / "index.md").read_text()
 
 
-def test_links_lead_somewhere():
+def test_links_in_the_index_point_to_existing_files():
     text = index.markdown(index.found(ROOT / "figures"))
     links = re.findall(r"\]\((.*?)\)", text)
     assert len(links) > 100
     assert all((ROOT / "figures" / link).exists() for link in links)
 
 
-def test_each_figure_and_table_has_one_function_of_its_number():
+def test_each_figure_and_table_has_one_function_named_by_its_number():
     """A stranger greps for figure_5_9 and finds one line; its docstring begins with what it is."""
     table = index.found(ROOT / "figures")
     table = table[~table.status.str.startswith("outside")]
@@ -78,7 +78,7 @@ def test_each_figure_and_table_has_one_function_of_its_number():
     assert sum(len(re.findall(r"(?m)^def (?:figure|table)_\d", source)) for source in sources) == len(table)
 
 
-def test_the_best_profile_is_taken(here):
+def test_index_takes_each_figure_from_the_best_profile(here):
     quick, lite = (parameters.resolve({"profile": name}) for name in ("quick", "lite"))
     for p, n in ((quick, 2), (lite, 10)):
         draw("fig_5_1", p, runs=n)
@@ -93,7 +93,7 @@ def test_the_best_profile_is_taken(here):
     assert table.loc[("Figure", "4.1"), "runs"] == "no training"
 
 
-def test_runs_on_other_stamps_are_counted_too():
+def test_run_count_is_read_whatever_the_data_folder_is_called():
     """A folder may be called after runs."""
     p = parameters.resolve({"profile": "lite", "data": "/data/3 runs"})
     assert index.runs(style.provenance(p, 10)) == "10"
@@ -116,7 +116,7 @@ def chunks(png):
     return found
 
 
-def test_a_picture_says_what_made_it(here, smoke):
+def test_figure_file_says_what_made_it(here, smoke):
     draw("fig_5_1", smoke, runs=2)
     path = here / "smoke" / "fig_5_1.png"
     words = style.provenance(smoke, 2)
@@ -125,7 +125,7 @@ def test_a_picture_says_what_made_it(here, smoke):
     assert style.read_provenance(path.with_suffix(".pdf")) is None
 
 
-def test_so_does_a_table(here, smoke):
+def test_table_file_says_what_made_it(here, smoke):
     table = pd.DataFrame({"model": ["F_1 *"], "mean": [0.5]})
     style.save_table(table, "table_5_1", smoke, runs=2)
     path = here / "smoke" / "table_5_1.md"
@@ -134,7 +134,7 @@ def test_so_does_a_table(here, smoke):
     assert style.read_provenance(path) is None
 
 
-def test_without_data_there_is_nothing_to_say(here, smoke):
+def test_schematic_has_an_empty_provenance(here, smoke):
     style.save(style.empty("a schematic"), "fig_3_1", smoke)
     assert style.read_provenance(here / "smoke" / "fig_3_1.png") == ""
     assert index.runs("") == "no training"

@@ -40,7 +40,7 @@ def weights():
 
 @pytest.fixture
 def found(runs):
-    return ensemble_tables.pairs(Study(runs, KEY))
+    return ensemble_tables.load_scores(Study(runs, KEY))
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def measured(runs, found, weights):
     return ensemble_tables.measure(runs, found, weights)
 
 
-def test_the_accuracy_that_the_thesis_implies():
+def test_accuracy_follows_from_published_precision_and_recall():
     """Of some confusion matrices with as many lenses as negatives; and the four of thesis-facts, to three digits."""
     for tp, fp in ((500, 20), (551, 551), (10, 400)):
         precision, recall = tp / (tp + fp), tp / 551
@@ -59,7 +59,7 @@ def test_the_accuracy_that_the_thesis_implies():
     assert implied == pytest.approx({"NM_3": 0.935, "NM_6": 0.938, "IDE_6": 0.920, "IDE_3": 0.914}, abs=6e-4)
 
 
-def test_what_is_measured(runs, weights):
+def test_ensemble_measures_equal_scikit_learn(runs, weights):
     rng = np.random.default_rng(2)
     labels = np.repeat([1.0, 0.0], N // 2)
     fit, test = (Scores(labels, 2 * labels - 1 + rng.normal(size=(2, N)), np.array([1, 2])) for _ in range(2))
@@ -85,7 +85,7 @@ def test_what_is_measured(runs, weights):
             assert set(got) == set(MEASURES)
 
 
-def test_what_is_compared(found):
+def test_ensembles_and_their_baselines_are_read_in_order(found):
     size_3 = ["mean of 3", "best member of 3", "stacking of 3", "oracle of 3", f"3 runs of {BCE}"]
     size_6 = [n.replace("3", "6") for n in size_3[:-1]]
     assert list(found) == [
@@ -105,7 +105,7 @@ def test_what_is_compared(found):
                 assert better.min() > -1e-9
 
 
-def test_table_5_2(runs, found, measured):
+def test_table_5_2_has_both_accuracies_beside_the_thesis(runs, found, measured):
     table = ensemble_tables.table_5_2(measured, found).set_index(["model", "metric"])
     assert list(table.index.unique("model")) == list(thesis.TABLE_5_2)
     s = found["NM_6"][1]
@@ -119,7 +119,7 @@ def test_table_5_2(runs, found, measured):
     assert table.loc[("IDE_3", "recall")].thesis == 0.935
 
 
-def test_weights_with_those_of_the_captions(runs):
+def test_weights_table_has_means_beside_those_of_the_captions(runs):
     used = np.array([[0.5, 0.3, 0.2], [0.7, 0.1, 0.2]])
     nelder_mead = ensembles.Weights(np.array([[2.0, -1, 0], [1, 0, 0]]), used)
     read = {"NM_3": nelder_mead, "IDE_3": np.full((2, N, 3), 1 / 3)}
@@ -134,7 +134,7 @@ def test_weights_with_those_of_the_captions(runs):
 
 def test_the_best_member_is_chosen_on_the_calibration_set(runs, found, measured):
     """Test logits may say otherwise."""
-    table = ensemble_tables.against(runs, found, measured)
+    table = ensemble_tables.compare_with_baselines(runs, found, measured)
     rows = table[(table.ensemble == "NM_3") & (table.against == "best member")].set_index("measure")
     for which in ("accuracy", "recall", "auc"):
         values = {
@@ -146,12 +146,12 @@ def test_the_best_member_is_chosen_on_the_calibration_set(runs, found, measured)
         for m, pair in found.items()
         if m in experiments.MEMBERS[6]
     }
-    again = ensemble_tables.against(runs, found | turned, measured)
+    again = ensemble_tables.compare_with_baselines(runs, found | turned, measured)
     assert (again.which == table.which).all()
 
 
-def test_differences(runs, found, measured):
-    table = ensemble_tables.against(runs, found, measured)
+def test_differences_to_members_and_baselines_are_paired(runs, found, measured):
+    table = ensemble_tables.compare_with_baselines(runs, found, measured)
     assert set(table.ensemble) == {*thesis.TABLE_5_2, "mean of 3", "mean of 6", "stacking of 3", "stacking of 6"}
     assert ((table.difference - (table["mean"] - table.its_mean)).abs() < 1e-12).all()
     same = table[table.which == f"3 runs of {BCE}"]
@@ -163,7 +163,7 @@ def test_differences(runs, found, measured):
     assert not table[(table.ensemble == table.which)].size
 
 
-def test_summary(measured):
+def test_summary_table_has_means_with_test_set_intervals(measured):
     table = ensemble_tables.summary(measured).set_index(["model", "measure"])
     values, drawn = measured["mean of 3"]["recall"]
     row = table.loc[("mean of 3", "recall")]
@@ -172,7 +172,7 @@ def test_summary(measured):
 
 
 @pytest.mark.parametrize("protocol", ["text", "code"])
-def test_targets_that_are_the_label_under_another_name(p, protocol):  # noqa: F811
+def test_targets_that_only_repeat_the_label_are_reported(p, protocol):  # noqa: F811
     """The first member is always closest for lenses, the last for negatives; DE_m names the first for all."""
     for loss, sign in (("bce", 2), ("fbeta", 0), ("f1", -1)):
         for run in (1, 2):
@@ -189,7 +189,7 @@ def test_targets_that_are_the_label_under_another_name(p, protocol):  # noqa: F8
     assert (table.named == 0.5).all() and (table.most_frequent == 0.5).all()
 
 
-def test_ties_are_those_of_float32_probabilities(p):  # noqa: F811
+def test_ties_of_targets_are_counted_in_float32_probabilities(p):  # noqa: F811
     for loss, value in (("bce", 40), ("fbeta", 90), ("f1", 2)):  # 40 and 90 are both 1
         for run in (1, 2):
             write_run(p, loss, run, {name: np.full(N, value, "f4") for name in SETS})
@@ -198,7 +198,7 @@ def test_ties_are_those_of_float32_probabilities(p):  # noqa: F811
     assert ensemble_summary.targets(Study(p, KEY), "IDE_3").ties.tolist() == [0.5] * 4  # lenses tie, negatives do not
 
 
-def test_the_cascade_is_compared_at_its_recall(runs, found, weights):
+def test_cascade_is_compared_with_single_models_at_its_recall(runs, found, weights):
     table = ensemble_summary.cascades(runs, found, weights, recalls=(0.5,))
     assert list(table.thresholds.unique()) == ["of the best F_beta", "of recall 0.5"]
     rows = table[table.thresholds == "of recall 0.5"].set_index("model")
@@ -219,14 +219,16 @@ def test_the_cascade_is_compared_at_its_recall(runs, found, weights):
     assert rows.loc[BCE].cascade_minus_it == pytest.approx(np.mean(precisions) - np.mean(others))
 
 
-def test_steps_of_members_that_vote(p):  # noqa: F811
+def test_saturated_members_vote_and_step_the_f_beta_curve(p):  # noqa: F811
     """Cross-entropy is at 0 everywhere; the F_beta member is always right and the F1 member always wrong."""
     label = rows_of("test")["label"]
     for loss, z in (("bce", 0 * label), ("fbeta", 80 * label - 40), ("f1", 40 - 80 * label)):
         for run in (1, 2):
             write_run(p, loss, run, dict.fromkeys(SETS, z.astype("f4")))
     used = np.tile([0.4, 0.405, 0.195], (2, 1))
-    b = ensemble_summary.bumps(Study(p, KEY), "NM_3", ensembles.Weights(np.tile([0.0, 1.0, 0.0], (2, 1)), used))
+    b = ensemble_summary.threshold_steps(
+        Study(p, KEY), "NM_3", ensembles.Weights(np.tile([0.0, 1.0, 0.0], (2, 1)), used)
+    )
     assert b.alone == pytest.approx({F_BETA: 0.405, F_1: 0.195})
     assert b.veto == pytest.approx({F_BETA: 0.595, F_1: 0.805})
     low, high, t = metrics.f_beta(metrics.Counts(30, 30, 0, 0), 0.17), 1.0, metrics.THRESHOLDS
@@ -234,17 +236,17 @@ def test_steps_of_members_that_vote(p):  # noqa: F811
     assert b.used == pytest.approx(np.where(t < 0.395, low, np.where(t < 0.605, high, 0)), abs=1e-9)
     assert b.raw == pytest.approx(np.ones(99))
     assert b.votes == pytest.approx(b.used)
-    said = ensemble_summary.bumps_answer({"NM_3": b})
+    said = ensemble_summary.steps_summary({"NM_3": b})
     assert f"below p = 0.41, where {F_BETA} alone is enough, F_beta is 0.5" in said  # of the two the heavier
     assert "(by the optimum itself 1.000)" in said and "nan" not in said
     only = np.tile([0.0, 0.996, 0.004], (2, 1))  # no threshold is above 1 less the one weight, or below the other
-    said = ensemble_summary.bumps_answer(
-        {"NM_3": ensemble_summary.bumps(Study(p, KEY), "NM_3", ensembles.Weights(only, only))}
+    said = ensemble_summary.steps_summary(
+        {"NM_3": ensemble_summary.threshold_steps(Study(p, KEY), "NM_3", ensembles.Weights(only, only))}
     )
     assert "elsewhere" not in said and "nan" not in said
 
 
-def test_what_averaging_gains(measured):
+def test_gain_of_averaging_is_the_difference_to_the_mean_member(measured):
     mean, low, high = ensemble_tables.gain(measured, "mean of 3", experiments.MEMBERS[3], "auc")
     alone = np.mean([measured[m]["auc"][0].mean() for m in experiments.MEMBERS[3]])
     assert mean == pytest.approx(measured["mean of 3"]["auc"][0].mean() - alone) and low <= mean <= high
@@ -255,14 +257,17 @@ def sentences(runs, found, measured, weights, shown=False):
     dynamic = [ensemble for ensemble in ensembles.possible(runs) if ensemble.startswith("IDE")]
     learned = pd.concat([pd.DataFrame(), *(ensemble_summary.targets(Study(runs, KEY), e) for e in dynamic)])
     cascade = ensemble_summary.cascades(runs, found, weights)
-    table, compared = ensemble_tables.table_5_2(measured, found), ensemble_tables.against(runs, found, measured)
+    table, compared = (
+        ensemble_tables.table_5_2(measured, found),
+        ensemble_tables.compare_with_baselines(runs, found, measured),
+    )
     if shown:
         compared["verdict"] = np.where(compared.difference > 0, "higher", "lower")
-    said = ensemble_summary.answer(runs, measured, table, compared, learned, cascade)
+    said = ensemble_summary.third_question(runs, measured, table, compared, learned, cascade)
     return said, compared
 
 
-def test_the_third_question_in_words(runs, found, measured, weights):
+def test_summary_of_question_three_has_the_numbers_of_the_tables(runs, found, measured, weights):
     said, compared = sentences(runs, found, measured, weights)
     assert said.count("Diversity of losses") == 2 and f"There are no 6 runs of {BCE} to compare the mean" in said
     assert "**Cascade**" in said and "**What IDE_6 learns**" in said
@@ -276,14 +281,14 @@ def test_the_third_question_in_words(runs, found, measured, weights):
 @pytest.mark.parametrize(
     "given", [{"runs": 1}, {"ensembles": "NM_3"}, {"ensembles": "IDE_3"}, {"protocol": "code"}], ids=str
 )
-def test_any_choice_gives_sentences(runs, weights, given):
+def test_summary_has_no_nan_for_any_choice_of_runs_and_ensembles(runs, weights, given):
     p = parameters.resolve({**runs.model_dump(), **given})  # noqa: F811
     if p.protocol == "code":  # it has networks of its own
         for ensemble, m in (("IDE_3", 3), ("IDE_6", 6)):
             for run in (1, 2):
                 z = np.zeros((N, m), "f4")
                 write_run(p, ensemble, run, dict.fromkeys(SETS, z), selectors=("loss", "accuracy"))
-    found = ensemble_tables.pairs(Study(p, KEY))
+    found = ensemble_tables.load_scores(Study(p, KEY))
     said, _ = sentences(p, found, ensemble_tables.measure(p, found, weights), weights)
     assert "nan" not in said
     if p.runs == 1:
@@ -292,13 +297,13 @@ def test_any_choice_gives_sentences(runs, weights, given):
     assert not any(f"**{e}**" in said for e in set(thesis.TABLE_5_2) - set(ensembles.possible(p)))
 
 
-def test_with_five_runs_there_are_verdicts(p, weights):  # noqa: F811
+def test_five_runs_give_verdicts_against_the_best_member(p, weights):  # noqa: F811
     """NM_3 is called better or worse than its best member where the table says so."""
     p = parameters.resolve({**p.model_dump(), "runs": 5, "ensembles": "NM_3", "experiments": "bce,fbeta,f1"})
     for run in range(1, 6):
         for i, loss in enumerate(("bce", "fbeta", "f1")):
             write_run(p, loss, run, draw(50 * run + i, 1 + 2 * i))
-    found = ensemble_tables.pairs(Study(p, KEY))
+    found = ensemble_tables.load_scores(Study(p, KEY))
     measured = ensemble_tables.measure(p, found, weights)
     said, compared = sentences(p, found, measured, weights, shown=True)
     best = compared[(compared.ensemble == "NM_3") & (compared.against == "best member")].set_index("measure")
@@ -315,7 +320,7 @@ def test_a_cascade_that_accepts_nothing_has_no_precision():
     assert ensemble_summary._at_its_recall(row) == f"{BCE}: not defined, as some run accepts nothing"
 
 
-def test_figures_show_what_they_are_given(runs, found, measured, weights):
+def test_ensemble_figures_show_the_values_of_their_tables(runs, found, measured, weights):
     figure = ensemble_figures.figure_5_15(found, 0.17)
     (axis,) = figure.axes
     curve = metrics.f_beta_curve(found["NM_3"][1].labels, metrics.probability(found["NM_3"][1].logits), 0.17)
@@ -331,7 +336,7 @@ def test_figures_show_what_they_are_given(runs, found, measured, weights):
 
     raw = {"NM_3": ensembles.nelder_mead_weights(Study(runs, KEY).changed(protocol="code"), "NM_3")}
     rows = {"NM_3": ensemble_tables.weights_table(raw)}
-    bumps = {"NM_3": ensemble_summary.bumps(Study(runs, KEY), "NM_3", raw["NM_3"])}
+    bumps = {"NM_3": ensemble_summary.threshold_steps(Study(runs, KEY), "NM_3", raw["NM_3"])}
     left, right = ensemble_figures.raw_weights(rows, bumps).axes
     bars = [patch.get_width() for patch in left.patches]
     assert bars == pytest.approx([*rows["NM_3"].raw, *rows["NM_3"].weight])

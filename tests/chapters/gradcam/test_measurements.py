@@ -29,7 +29,7 @@ def found(run, smoke_bank):
     return measurements.measure(p, folder)
 
 
-def test_measure_is_kept(run, found, smoke_bank, tmp_path):
+def test_measurements_are_read_again_without_weights(run, found, smoke_bank, tmp_path):
     p, folder, _ = run
     measurements.path(p, tmp_path).write_bytes(measurements.path(p, folder).read_bytes())
     again = measurements.measure(p, tmp_path)  # without weights
@@ -38,7 +38,7 @@ def test_measure_is_kept(run, found, smoke_bank, tmp_path):
         measurements.measure(p, tmp_path / "other")
 
 
-def test_measure_against_the_network(run, found, smoke_bank):
+def test_measurements_equal_direct_predictions_of_the_network(run, found, smoke_bank):
     p, _, network = run
     rows = frozen_sets.frozen_rows(p, "test", mocklens.sizes(smoke_bank, "test"))
     images = mocklens.images(smoke_bank, "test", rows)
@@ -57,7 +57,7 @@ def test_measure_against_the_network(run, found, smoke_bank):
         assert ((inside[positive] >= 0) & (inside[positive] <= 1))[~empty[positive]].all()
 
 
-def test_without_neighbours(smoke, smoke_bank):
+def test_stamps_without_neighbours_equal_the_survey_drawn_without_them(smoke, smoke_bank):
     """Against the survey itself: drawn without neighbours, and put on the scale of the whole stamp."""
     rows = frozen_sets.frozen_rows(smoke, "test", mocklens.sizes(smoke_bank, "test"))
     some = rows[[0, 1, len(rows) // 2, len(rows) - 1]]
@@ -78,13 +78,13 @@ def test_without_neighbours(smoke, smoke_bank):
     assert stamps.SHAPE == found.shape[1:3]
 
 
-def test_cases():
+def test_surest_median_and_least_sure_cases_of_each_outcome():
     labels, logits = np.array([1, 1, 1, 1, 0, 0]), np.array([3.0, 1.0, 2.0, -1.0, -5.0, -1.0])
     assert list(measurements.outcome(labels, logits)) == ["TP", "TP", "TP", "FN", "TN", "TN"]
     assert measurements.cases(labels, logits) == {"TP": [0, 2, 1], "TN": [4, 4, 5], "FP": [], "FN": [3, 3, 3]}
 
 
-def test_named_cases():
+def test_named_cases_pick_the_images_that_their_names_describe():
     truth = pd.DataFrame({"label": [0, 0, 0, 1, 1], "kind": ["spiral", "spiral", "star", "lrg", "lrg"],
                           "area_fraction": [np.nan] * 3 + [0.1, 0.01], "neighbours": [0, 0, 5, 4, 1]})  # fmt: skip
     logits = np.array([2.0, 3.0, -4.0, -1.0, -2.0])
@@ -94,7 +94,7 @@ def test_named_cases():
     assert list(measurements.named_cases(truth, logits, empty).values()) == [2, 1, 4, 3]
 
 
-def test_empty_maps_and_their_causes():
+def test_empty_heat_maps_are_counted_by_cause():
     labels, logits = np.array([1, 1, 0, 0]), np.array([20.0, 1.0, -1.0, -2.0])
     found = {"logit": logits, "unstretched": np.array([20.0, 1.0, 1.0, -2.0])}
     for layer in gradcam.LAYERS:
@@ -104,12 +104,12 @@ def test_empty_maps_and_their_causes():
     assert table.loc[("add_5", "logit", "TP"), "empty"] == 0
     row = table.loc[("add_5", "probability", "TP")]
     assert (row["images"], row["empty"], row[gradcam.NO_EVIDENCE], row[gradcam.NO_GRADIENT]) == (2, 1, 0, 1)
-    assert table.loc[("add_7", "published", "TN"), "images"] == 1  # by what the network said of what it had
+    assert table.loc[("add_7", "published", "TN"), "images"] == 1  # by the logits of the unstretched images
     assert table.loc[("add_7", "published", "FP"), "share"] == 1
     assert np.isnan(table.loc[("add_7", "logit", "FP"), "share"])
 
 
-def test_interventions():
+def test_effect_of_removing_arc_or_neighbours_has_intervals():
     rng = np.random.default_rng(0)
     n = 400
     truth = pd.DataFrame({"label": np.repeat([1, 0], n // 2), "neighbours": np.tile([0, 2], n // 2)})
@@ -129,7 +129,7 @@ def test_interventions():
     assert list(unknown["n"]) == [200, 100, 0, 0]
 
 
-def test_answer_claims_no_more_than_the_intervals(run, found, smoke):
+def test_summary_claims_no_more_than_the_intervals_show(run, found, smoke):
     labels = np.repeat([1, 0], smoke.frozen_size)
     empty = measurements.empty_maps(labels, found)
     heat = pd.DataFrame({"layer": ["add_5"], "n": [9], "own": [0.1], "another's": [0.1], "mean map": [0.09],
@@ -139,17 +139,17 @@ def test_answer_claims_no_more_than_the_intervals(run, found, smoke):
             ("neighbours", "mock lenses with neighbours", 0.1, -1.0, 1, 0.5, 0.4, 0.6, 0.1),
             ("neighbours", "negatives with neighbours", 0.1, -1.0, 1, 0.5, 0.4, 0.6, 0.1)]  # fmt: skip
     changes = pd.DataFrame([(*r[:2], 9, *r[2:]) for r in rows], columns=["left out", "of", "n", *keys])
-    text = measurements.answer("bce", empty, heat, changes)
+    text = measurements.summary("bce", empty, heat, changes)
     assert (
         "not provably more" in text
         and "That it minds neighbours is not shown" in text
         and "by 0.50 (0.40 to 0.60), the arc by 2.00" in text
     )
     changes.loc[2, "change low"] = 0.05
-    assert "It does not ignore neighbours" in measurements.answer("bce", empty, heat, changes)
+    assert "It does not ignore neighbours" in measurements.summary("bce", empty, heat, changes)
 
 
-def test_runs_on_segmented_stamps_have_no_maps_of_whole_ones(tmp_path):
+def test_heat_maps_refuse_runs_on_segmented_stamps(tmp_path):
     p = parameters.resolve({"segmentation": "text"})
     with pytest.raises(ValueError, match="heat maps are of whole stamps: leave `segmentation` at none"):
         measurements.measure(p, tmp_path)

@@ -44,13 +44,13 @@ def test_noise_of_a_gaussian_sky_is_sigma(estimate):
 
 
 @pytest.mark.parametrize("estimate", [selection_function.negative_noise, selection_function.clipped_noise])
-def test_a_bright_galaxy_barely_counts(estimate):
+def test_noise_estimate_hardly_changes_with_a_bright_galaxy(estimate):
     galaxy = 4e-10 * np.exp(-(X**2 + Y**2) / (2 * 5**2))
     np.testing.assert_allclose(estimate(SKY + galaxy), estimate(SKY), rtol=0.05)
     assert np.std(SKY + galaxy) > 10 * 2e-12
 
 
-def test_the_published_code_took_a_sigma_for_a_standard_deviation():
+def test_noise_of_the_published_code_is_1_66_times_that_of_the_text():
     text, code = (selection_function.negative_noise(SKY, protocol) for protocol in ("text", "code"))
     np.testing.assert_allclose(code / text, 1.659, rtol=1e-3)
     # what the factor is right for: the standard deviation of the absolute values
@@ -69,7 +69,7 @@ stamps = arrays(np.float64, (2, 7, 7), elements=st.floats(-100, 100).map(lambda 
 
 @settings(deadline=None, max_examples=50)
 @given(stamps, st.integers(-20, 20))
-def test_noise_scales_with_the_stamp(pixels, power):
+def test_noise_estimate_scales_with_the_pixel_values(pixels, power):
     for estimate in (selection_function.negative_noise, selection_function.clipped_noise):
         # a power of two, so that rounding does not clip another pixel
         np.testing.assert_array_equal(estimate(pixels * 2.0**power), estimate(pixels) * 2.0**power)
@@ -78,7 +78,7 @@ def test_noise_scales_with_the_stamp(pixels, power):
 # ---- area fractions
 
 
-def test_area_fraction_counts_pixels():
+def test_area_fraction_equals_a_count_of_pixels():
     rng = np.random.default_rng(1)
     source = rng.random((600, 11, 11)).astype(np.float16)  # more than a chunk
     alpha, limit = rng.uniform(0.02, 0.3, (2, 600))
@@ -90,7 +90,7 @@ def test_area_fraction_counts_pixels():
     np.testing.assert_array_equal(selection_function.area_fraction(one, [0.5, 0.5], [0.5, 0.50001]), [1, 0])
 
 
-def test_area_fraction_is_that_of_the_truth_table(smoke, smoke_bank):
+def test_area_fraction_equals_that_of_the_truth_table(smoke, smoke_bank):
     rows = frozen_sets.frozen_rows(smoke, "information", mocklens.sizes(smoke_bank, "test"))
     truth = frozen_sets.truth(smoke_bank, "test", rows)
     source = smoke_bank.pixels("source", "test")[rows["source"]]
@@ -99,7 +99,7 @@ def test_area_fraction_is_that_of_the_truth_table(smoke, smoke_bank):
 
 
 @pytest.mark.parametrize("name", ["information", "validation"])
-def test_fractions_of_a_frozen_set(smoke, smoke_bank, name):
+def test_area_fractions_of_a_frozen_set_equal_direct_counts(smoke, smoke_bank, name):
     split = frozen_sets.FROZEN[name]
     rows = frozen_sets.frozen_rows(smoke, name, mocklens.sizes(smoke_bank, split))
     truth = frozen_sets.truth(smoke_bank, split, rows).query("label == 1").reset_index()
@@ -122,7 +122,7 @@ def test_fractions_of_a_frozen_set(smoke, smoke_bank, name):
     np.testing.assert_allclose(strict["negative"], found["code"], atol=1e-9)
 
 
-def test_kept_fractions_are_the_same_and_computed_once(smoke, smoke_bank, tmp_path, monkeypatch):
+def test_kept_area_fractions_equal_new_ones_and_are_computed_once(smoke, smoke_bank, tmp_path, monkeypatch):
     monkeypatch.setenv("LENSDET_RESULTS", str(tmp_path))
     for name in ("test", "information"):
         found = selection_function.kept_fractions(Study(smoke, smoke_bank.data_key), name)
@@ -134,7 +134,7 @@ def test_kept_fractions_are_the_same_and_computed_once(smoke, smoke_bank, tmp_pa
 # ---- bins, rates, limits
 
 
-def test_bins_are_the_thesis():
+def test_area_fraction_bins_are_those_of_the_thesis():
     fraction = np.array([0.0, 0.02, 0.29])
     edges = selection_function.bins(fraction)
     width = (fraction.max() + 0.01) / 30
@@ -142,7 +142,7 @@ def test_bins_are_the_thesis():
     assert edges[-1] > fraction.max()
 
 
-def test_rates_are_counts_with_exact_intervals():
+def test_detection_rates_are_counts_with_exact_intervals():
     table = selection_function.rates([0, 0.5, 0.5, 0.9, 2.5, 7], [1, 0, 1, 0, 1, 1], [0, 0.5, 1, 2, 3])
     assert table["n"].tolist() == [1, 3, 0, 1] and table["detected"].tolist() == [1, 1, 0, 1]
     assert table["edge"].tolist() == [0, 0.5, 1, 2]
@@ -153,7 +153,7 @@ def test_rates_are_counts_with_exact_intervals():
 
 @settings(deadline=None, max_examples=100)
 @given(st.lists(st.tuples(st.integers(0, 60), st.booleans()), min_size=1, max_size=60))
-def test_full_above_by_brute_force(lenses):
+def test_area_fraction_of_full_detection_equals_brute_force(lenses):
     values, detected = np.array([v for v, _ in lenses]) / 300, np.array([d for _, d in lenses])
     found = selection_function.full_above(values, detected)
     misses = [v for v, d in zip(values, detected, strict=True) if not d]
@@ -196,7 +196,7 @@ def test_selection_function_counts_every_lens():
 # ---- deviance
 
 
-def test_lensing_parameters(smoke, smoke_bank):
+def test_lensing_parameters_come_from_the_truth_table(smoke, smoke_bank):
     rows = frozen_sets.frozen_rows(smoke, "information", mocklens.sizes(smoke_bank, "test"))
     truth = frozen_sets.truth(smoke_bank, "test", rows)
     found = detection_model.lensing_parameters(truth)
@@ -210,7 +210,7 @@ def test_lensing_parameters(smoke, smoke_bank):
 
 
 @pytest.mark.parametrize("runs", [1, 3])
-def test_explained_deviance_is_that_of_scikit_learn(runs):
+def test_explained_deviance_equals_scikit_learn(runs):
     table, _, lrg = simulated(300)
     detected = np.stack([simulated(300, seed)[1] for seed in range(runs)])
     fraction = expit(table["alpha"] - 3)
@@ -224,7 +224,7 @@ def test_explained_deviance_is_that_of_scikit_learn(runs):
     assert found["difference"] == pytest.approx(found["parameters"] - found["fraction"])
 
 
-def test_held_out_is_a_logistic_regression_of_the_other_folds():
+def test_held_out_predictions_equal_a_logistic_regression():
     table, detected, lrg = simulated(200, lrgs=2)  # two LRGs, thus two folds
     found = detection_model.held_out(table, detected, lrg)
     for test in (lrg == 0, lrg == 1):
@@ -234,7 +234,7 @@ def test_held_out_is_a_logistic_regression_of_the_other_folds():
         np.testing.assert_allclose(found[test], p, atol=1e-3)
 
 
-def test_no_lrg_is_on_both_sides():
+def test_no_lrg_is_in_both_training_and_held_out_folds():
     # detections that only the LRG decides, which the column gives away to whoever has seen it
     _, detected, lrg = simulated(600, lrgs=60, slopes=np.zeros(5))
     detected = np.random.default_rng(3).random(60)[lrg] < 0.5
@@ -245,7 +245,7 @@ def test_no_lrg_is_on_both_sides():
     assert log_loss(detected, apart) < log_loss(detected, p)
 
 
-def test_what_decides_alone_is_found():
+def test_importance_finds_the_one_parameter_that_decides():
     table, detected, lrg = simulated()
     found = detection_model.importance(table, detected, table.columns, lrg)
     assert found["feature"][0] == "alpha" and sorted(found["feature"]) == sorted(table.columns)
@@ -271,7 +271,7 @@ def test_importance_is_a_loss_of_explained_deviance():
     assert len(alone) == 1 and alone["importance"][0] > 0.1
 
 
-def test_what_two_tell_neither_loses():
+def test_two_equal_parameters_have_no_importance_of_their_own():
     table, detected, lrg = simulated()
     table["lens_snr"] = table["alpha"]
     found = detection_model.importance(table, detected, table.columns, lrg, draws=100).set_index("feature")
@@ -279,7 +279,7 @@ def test_what_two_tell_neither_loses():
     assert detection_model.explained(table, detected, np.ones(1500), lrg, draws=20)["explained"][0] > 0.2
 
 
-def test_intervals_know_that_images_share_their_lrg():
+def test_importance_intervals_resample_lrgs_and_not_images():
     # 40 LRGs, each in 25 mock lenses, with a parameter that is the LRG's and an effect that no parameter knows
     rng, lrg = np.random.default_rng(5), np.repeat(np.arange(40), 25)
     parameter, effect = rng.normal(size=(2, 40))[:, lrg]
@@ -299,7 +299,7 @@ def test_intervals_know_that_images_share_their_lrg():
 
 
 @pytest.mark.parametrize("share", [0, 1, "few", "one LRG"])
-def test_nothing_is_said_of_too_few(share):
+def test_too_few_missed_or_found_lenses_give_no_numbers(share):
     table, _, lrg = simulated(32, lrgs=6)
     detected = {0: np.zeros(32), 1: np.ones(32), "few": np.arange(32) < 9, "one LRG": np.arange(32) < 16}[share]
     groups = np.zeros(32) if share == "one LRG" else lrg
@@ -307,13 +307,13 @@ def test_nothing_is_said_of_too_few(share):
     d2 = detection_model.explained(table, detected, np.linspace(0, 0.1, 32), groups, draws=10)
     assert most[["importance", "low", "high", "lead"]].isna().all(axis=None) and len(most) == 5
     assert d2[["explained", "low", "high"]].isna().all(axis=None)
-    line = detection_model.answer({"bce": (most, d2)})
+    line = detection_model.summary({"bce": (most, d2)})
     assert (
         line == f"- **bce.** It finds {np.mean(detected):.0%} of 32 mock lenses: too few missed, or found, to say why."
     )
 
 
-def test_a_small_set_and_runs_that_disagree_do_not_fail():
+def test_importance_is_finite_for_a_small_set_and_opposite_runs():
     table, detected, lrg = simulated(32, lrgs=6)
     detected = np.stack([detected, ~detected, detected])
     most = detection_model.importance(table, detected, table.columns, lrg, draws=50)
@@ -321,7 +321,7 @@ def test_a_small_set_and_runs_that_disagree_do_not_fail():
     assert np.isfinite(most["importance"]).all() and np.isfinite(d2["explained"]).all()
 
 
-def test_a_separable_set_stays_finite():
+def test_explained_deviance_is_finite_for_separable_detections():
     table, _, lrg = simulated(200)
     detected = table["alpha"] > 0
     found = detection_model.explained(table, detected, np.exp(table["alpha"]), lrg, draws=50)
@@ -342,9 +342,9 @@ NONE = (np.nan, np.nan, np.nan)
 D2 = [(0.3, 0.2, 0.4), (0.2, 0.1, 0.3), (0.1, 0.05, 0.15)]
 
 
-def test_answer_names_what_matters_most():
+def test_summary_names_the_parameter_that_matters_most():
     alpha, radius = (0.2, 0.1, 0.3, 0.15, 0.05, 0.25), (0.05, 0.01, 0.09, *NONE)
-    clear = detection_model.answer({"BCE": frames({"alpha": alpha, "einstein_radius": radius}, D2)})
+    clear = detection_model.summary({"BCE": frames({"alpha": alpha, "einstein_radius": radius}, D2)})
     assert clear == (
         "- **BCE.** What matters most is alpha: without alpha 0.200 (95 %: 0.100 to 0.300) less of the deviance is "
         "explained, without the Einstein radius 0.050 (95 %: 0.010 to 0.090) less. All parameters explain 0.300 (95 %: "
@@ -352,7 +352,7 @@ def test_answer_names_what_matters_most():
         "more, difference 0.100 (95 %: 0.050 to 0.150)."
     )
     close = (*alpha[:4], -0.05, 0.35)
-    both = detection_model.answer(
+    both = detection_model.summary(
         {"A": frames({"alpha": close, "einstein_radius": radius}, D2), "B": frames({"alpha": alpha}, D2)}
     )
     first, second = both.splitlines()
@@ -360,9 +360,11 @@ def test_answer_names_what_matters_most():
     assert second.startswith("- **B.** It depends on alpha:")
 
 
-def test_answer_claims_nothing_without_an_interval():
+def test_summary_claims_nothing_where_the_interval_includes_zero():
     nothing = (0.01, -0.01, 0.03, 0.005, 0.001, 0.01)
-    words = detection_model.answer({"F1": frames({"lens_snr": nothing, "alpha": nothing}, [*D2[:2], (0.1, -0.1, 0.2)])})
+    words = detection_model.summary(
+        {"F1": frames({"lens_snr": nothing, "alpha": nothing}, [*D2[:2], (0.1, -0.1, 0.2)])}
+    )
     assert "No parameter can be shown to matter" in words and "which explains more is undecided" in words
-    less = detection_model.answer({"F1": frames({"alpha": nothing}, [*D2[:2], (-0.1, -0.2, -0.05)])})
+    less = detection_model.summary({"F1": frames({"alpha": nothing}, [*D2[:2], (-0.1, -0.2, -0.05)])})
     assert "the fraction explains more" in less

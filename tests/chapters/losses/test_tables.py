@@ -60,7 +60,7 @@ def found(table, row, metric):
 
 
 @pytest.mark.parametrize("protocol, threshold, beta", [("text", 0.5, 0.5), ("code", 0.49, 0.03**0.5)])
-def test_against_scikit_learn(p, protocol, threshold, beta):
+def test_table_5_1_equals_scikit_learn(p, protocol, threshold, beta):
     p = parameters.resolve({**p.model_dump(), "protocol": protocol})
     for loss in ("bce", "f1"):
         write_runs(p, loss, 3)
@@ -87,7 +87,7 @@ def test_against_scikit_learn(p, protocol, threshold, beta):
     assert table[table.metric == "accuracy"]["mean"].nunique() >= 3
 
 
-def test_the_thesis_stands_beside(p):
+def test_table_5_1_has_the_published_numbers_beside_ours(p):
     for loss in parameters.LOSSES:
         write_runs(p, loss, 1)
     table = table_of(p)
@@ -100,7 +100,7 @@ def test_the_thesis_stands_beside(p):
     assert table.seed_spread.isna().all()  # one run has none
 
 
-def test_the_best_model_of_each_metric(p):
+def test_best_model_of_each_metric_in_the_thesis_forms_the_ensembles(p):
     for loss in parameters.LOSSES:
         write_runs(p, loss, 1)
     table = table_of(p)
@@ -112,7 +112,7 @@ def test_the_best_model_of_each_metric(p):
     assert {*best.values()} == {*experiments.MEMBERS[3]} and ", ".join(experiments.MEMBERS[3]) in said
 
 
-def test_collapsed_runs_stay_and_are_marked(p):
+def test_collapsed_runs_count_in_the_mean_and_are_marked(p):
     write_runs(p, "f1", 3, collapse=[2])
     table = table_of(parameters.resolve({**p.model_dump(), "experiments": ["f1"]}))
     line = found(table, "F_1 Soft loss", "recall")
@@ -125,18 +125,18 @@ def test_collapsed_runs_stay_and_are_marked(p):
     assert shown.loc["F_1 Soft loss", "n"] == "3 runs, 1 collapsed"
 
 
-def test_collapsed():
+def test_a_run_with_all_logits_on_one_side_is_collapsed():
     logits = np.array([[3, 0, 1], [-1, -2, -3], [1, -1, 0], [0, 0, -1e-7]])
     np.testing.assert_array_equal(saved_scores.collapsed(logits), [True, True, False, False])
 
 
-def test_polarised():
+def test_polarised_predictions_lie_below_0_01_or_above_0_99():
     low, high = np.log(0.01 / 0.99), np.log(0.99 / 0.01)
     logits = np.array([[low - 0.01, high + 0.01, 40, -40], [low + 0.01, high - 0.01, 0, 40]])
-    np.testing.assert_array_equal(saved_scores.polarised(logits), [1, 0.25])
+    np.testing.assert_array_equal(saved_scores.saturated(logits), [1, 0.25])
 
 
-def test_experiments_choose_rows(p):
+def test_rows_of_the_table_follow_the_chosen_experiments(p):
     def rows(*losses):
         return list(saved_scores.models(parameters.resolve({"experiments": losses})))
 
@@ -149,7 +149,7 @@ def test_experiments_choose_rows(p):
     assert set(table_of(parameters.resolve({**p.model_dump(), "experiments": ["f1"]})).model) == {ROWS[4]}
 
 
-def test_readable(p):
+def test_readable_table_has_mean_seed_spread_interval_and_thesis(p):
     write_runs(p, "fbeta", 2)
     table = table_of(p)
     shown = tables.readable(table)
@@ -163,14 +163,14 @@ def test_readable(p):
     assert "seeds –;" in single.loc["F_beta Soft Loss", "recall"]
 
 
-def test_without_a_run(p):
+def test_tables_are_empty_without_any_run(p):
     table = table_of(p)
     assert isinstance(table, pd.DataFrame) and table.empty and tables.readable(table).empty
     assert Study(p, KEY).scores("Binary Cross Entropy") is None
     assert tables.protocols(Study(p, KEY), Study(p, KEY).resamples()).empty
 
 
-def test_what_is_resampled_is_stamps(p):
+def test_resamples_draw_stamps_so_that_an_lrg_moves_as_one(p):
     """An LRG that is a mock lens and a negative moves as one; contaminants on their own."""
     write_truth(p)
     weights = Study(p, KEY).resamples(draws=300)
@@ -179,7 +179,7 @@ def test_what_is_resampled_is_stamps(p):
     assert np.ptp(weights[:, 40:50].sum(1)) > 0
 
 
-def test_no_truth_table_is_an_error_with_the_remedy(p):
+def test_missing_truth_table_error_names_the_remedy(p):
     with pytest.raises(FileNotFoundError, match=r"test.csv: no truth table; run notebooks/02_losses.py"):
         Study(p, KEY).resamples()
 
@@ -196,7 +196,7 @@ def test_a_diverged_run_is_named_and_left_out(p, capsys):
     assert "F_1 Soft loss: run 2 diverged" in capsys.readouterr().out
 
 
-def test_both_protocols_from_the_same_trainings(p):
+def test_protocols_compare_text_and_code_on_the_same_trainings(p):
     for loss in ("bce", "f1"):
         write_runs(p, loss, 3)
     write_truth(p)

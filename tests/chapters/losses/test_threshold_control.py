@@ -57,7 +57,7 @@ def line(table, **given):
     return found
 
 
-def test_a_shifted_threshold_is_seen_through(p, weights):
+def test_models_differing_by_a_shift_have_equal_precision_at_recall(p, weights):
     """At its own recall the F_beta model has exactly the precision of cross-entropy, which ranks alike."""
     table = threshold_control.matched(Study(p, KEY), weights)
     for model in (F_BETA, F_1):
@@ -77,7 +77,7 @@ def test_a_shifted_threshold_is_seen_through(p, weights):
     assert set(targets) == {0.713, 0.924, 0.951}
 
 
-def test_the_effective_threshold_is_the_shift(p):
+def test_effective_threshold_of_a_shifted_model_is_the_shift(p):
     table = threshold_control.effective_thresholds(Study(p, KEY))
     rows = table[table.model == F_BETA]
     assert len(rows) == 3 and set(rows.beta) == {0.17} and set(table[table.model == F_1].beta) == {1}
@@ -86,7 +86,7 @@ def test_the_effective_threshold_is_the_shift(p):
     np.testing.assert_allclose(rows.predicted, rows.best_f / (1 + 0.17**2))
 
 
-def test_own_thresholds_come_from_the_calibration_set(p, weights):
+def test_best_thresholds_are_chosen_on_the_calibration_set(p, weights):
     cuts, found = threshold_control.own_thresholds(Study(p, KEY)), {}
     folders = runs.complete_runs(p, "fbeta", KEY)
     for name in ("calibration", "test"):
@@ -102,7 +102,7 @@ def test_own_thresholds_come_from_the_calibration_set(p, weights):
     assert "thesis" not in table and "mean threshold" in tables.readable(table)
 
 
-def test_calibration_of_a_polarised_model(p):
+def test_temperature_improves_the_calibration_of_a_polarised_model(p):
     table = threshold_control.calibrated(Study(p, KEY)).groupby("model").mean(numeric_only=True)
     assert table.temperature["Binary Cross Entropy"] == pytest.approx(1, abs=0.2)
     assert table.temperature[F_BETA] > 10
@@ -110,7 +110,7 @@ def test_calibration_of_a_polarised_model(p):
     assert table.brier_after[F_BETA] < table.brier_before[F_BETA]
 
 
-def test_false_positives_by_plain_loop(p):
+def test_false_positives_by_kind_equal_a_plain_count(p):
     table = threshold_control.false_positives(Study(p, KEY))
     truth, read = Study(p, KEY).truth(), Study(p, KEY).scores(F_1)
     for kind, n in (("lrg", 40), ("ring", 80), ("spiral", 80), ("contaminant", 160)):
@@ -127,7 +127,7 @@ def sky_rows(**recall):
             for kind, rate in (("lrg", 0.01), ("ring", 0.9), ("contaminant", 0.03))]  # fmt: skip
 
 
-def test_on_the_sky_by_hand():
+def test_purity_on_the_sky_equals_a_calculation_by_hand():
     (found,) = threshold_control.on_the_sky(pd.DataFrame(sky_rows()), prior=0.001, share=0.25).to_dict("records")
     mixed = 0.25 * 0.03 + 0.75 * 0.01
     assert found["fpr"] == pytest.approx(mixed) and found["run"] == 3
@@ -136,7 +136,7 @@ def test_on_the_sky_by_hand():
         assert found["inspected" + end] == pytest.approx(fpr * 0.999 / (tpr * 0.001))
 
 
-def test_a_sky_of_contaminants_needs_no_lrgs():
+def test_a_sky_of_contaminants_alone_needs_no_rate_of_lrgs():
     table = pd.DataFrame(sky_rows()[1:])
     (without,) = threshold_control.on_the_sky(table, prior=0.001, share=1.0).to_dict("records")
     assert without["fpr"] == pytest.approx(0.03)
@@ -144,27 +144,27 @@ def test_a_sky_of_contaminants_needs_no_lrgs():
     assert np.isnan(mixed["purity"])
 
 
-def test_nothing_is_decided_below_five_runs(p, weights):
-    said = threshold_control.answer(p, threshold_control.matched(Study(p, KEY), weights))
+def test_summary_is_open_below_five_runs(p, weights):
+    said = threshold_control.matched_summary(p, threshold_control.matched(Study(p, KEY), weights))
     assert said.endswith("**Open**: 3 runs, and nothing is decided below 5.")
-    assert threshold_control.answer(p, pd.DataFrame()).startswith("The control needs bce")
-    one, five = (threshold_control.closing("Is it?", "**yes**", n, p) for n in (1, 5))
+    assert threshold_control.matched_summary(p, pd.DataFrame()).startswith("The control needs bce")
+    one, five = (threshold_control.verdict("Is it?", "**yes**", n, p) for n in (1, 5))
     assert one == "Is it? **Open**: 1 run, and nothing is decided below 5."
     assert five == f"Is it? At {p.chunks * p.chunk_size:,} images a run: **yes**"
 
 
 @pytest.mark.parametrize("models", [[F_BETA, F_1], [F_BETA], [F_1]])
-def test_a_verdict_on_each_soft_loss_that_is_there(p, weights, models):
+def test_summary_has_a_verdict_for_each_trained_soft_loss(p, weights, models):
     table = threshold_control.matched(Study(p, KEY), weights).assign(runs=6)
     table = table[table.model.isin(["Binary Cross Entropy", *models])]
     table.loc[table.model == F_BETA, "verdict"] = "higher"
     table.loc[table.model == F_1, "verdict"] = "lower"
-    said = threshold_control.answer(p, table)
+    said = threshold_control.matched_summary(p, table)
     assert (f"{F_BETA}: **more precise than**" in said) == (F_BETA in models)
     assert (f"{F_1}: **less precise than**" in said) == (F_1 in models)
 
 
-def test_a_run_that_accepts_nothing_has_no_recall_to_match(p, weights):
+def test_a_run_that_accepts_nothing_has_nan_at_matched_recall(p, weights):
     folder = runs.run_folder(p, "fbeta", 2, KEY)
     rows = np.zeros(2 * N, mocklens.ROW)
     rows["label"][:N] = 1
@@ -173,13 +173,13 @@ def test_a_run_that_accepts_nothing_has_no_recall_to_match(p, weights):
     table = threshold_control.matched(Study(p, KEY), weights)
     assert np.isnan(line(table, matched="recall", at=f"that of {F_BETA}", model=F_1)["mean"])
     assert np.isfinite(line(table, matched="recall", at=f"that of {F_1}", model=F_BETA)["mean"])
-    assert threshold_control.answer(p, table)
+    assert threshold_control.matched_summary(p, table)
     effective = threshold_control.effective_thresholds(Study(p, KEY))
-    assert "1 of 3 runs accept all lenses or none" in threshold_control.effective_answer(effective)
-    assert "needs bce" in threshold_control.effective_answer(effective[:0]).replace("need bce", "needs bce")
+    assert "1 of 3 runs accept all lenses or none" in threshold_control.effective_summary(effective)
+    assert "needs bce" in threshold_control.effective_summary(effective[:0]).replace("need bce", "needs bce")
 
 
-def test_loss_and_selection_are_told_apart(p, weights):
+def test_effects_of_loss_and_of_checkpoint_selection_are_separated(p, weights):
     """Made so that the published selection adds to the recall of soft F1, and the loss takes from it."""
     for run in (1, 2, 3):
         folder = runs.run_folder(p, "f1", run, KEY)
@@ -192,13 +192,13 @@ def test_loss_and_selection_are_told_apart(p, weights):
     assert found["loss"].mean == pytest.approx((f1[0] - bce[0]).mean()) and found["loss"].mean < 0
     assert found["selection"].mean == pytest.approx((f1[1] - f1[0]).mean()) and found["selection"].mean > 0
     assert found["both"].mean == pytest.approx((f1[1] - bce[1]).mean())
-    said = threshold_control.selection_answer(p, found)
+    said = threshold_control.selection_summary(p, found)
     assert "**Open**: 3 runs" in said and "frozen, where theirs was redrawn" in said
     many = {name: d._replace(n_runs=6, p=0.01) for name, d in found.items()}
-    assert "**the loss lowers it, the selection raises it**" in threshold_control.selection_answer(p, many)
+    assert "**the loss lowers it, the selection raises it**" in threshold_control.selection_summary(p, many)
     without = parameters.resolve({**p.model_dump(), "experiments": ["bce", "fbeta"]})
     assert threshold_control.selection(Study(without, KEY), weights) == {}
-    assert "needs bce and f1" in threshold_control.selection_answer(p, {})
+    assert "needs bce and f1" in threshold_control.selection_summary(p, {})
 
 
 def pair_at_zero(p, loss, run, selector):
@@ -206,7 +206,7 @@ def pair_at_zero(p, loss, run, selector):
     return labels, logits >= 0
 
 
-def test_readable_names_its_numbers(p, weights):
+def test_readable_matched_table_labels_seeds_intervals_and_runs(p, weights):
     shown = threshold_control.readable(threshold_control.matched(Study(p, KEY), weights))
     assert {"matched", "model", "precision", "recall", "minus cross-entropy"} == set(shown)
     assert shown.precision.str.contains("seeds .*; test ").any()

@@ -60,7 +60,7 @@ def test_an_arc_is_where_the_source_is_above_twice_the_noise(smoke, smoke_bank, 
     assert mocks.arcs.any()
 
 
-def test_a_neighbour_is_beside_the_arc_and_the_galaxy(smoke, smoke_bank, monkeypatch):
+def test_neighbour_pixels_exclude_the_arc_and_the_central_galaxy(smoke, smoke_bank, monkeypatch):
     """The rule on stamps made by hand: light above twice the noise, but not in the component around the centre."""
     noise = smoke_bank.catalogue("lrg", "test")["noise"].to_numpy()
     spot, touching = np.hypot(Y - 20, X) < 5, np.hypot(Y, X - 10) < 5
@@ -82,7 +82,7 @@ def test_a_neighbour_is_beside_the_arc_and_the_galaxy(smoke, smoke_bank, monkeyp
     assert segmentation_effect.neighbours(folder, smoke_bank, "test", rows, arcs) is None
 
 
-def test_neighbours_are_bright_in_the_stamp_and_gone_without_them(smoke, smoke_bank, mocks):
+def test_neighbour_pixels_are_darker_in_the_stamp_without_neighbours(smoke, smoke_bank, mocks):
     rows = frozen_sets.frozen_rows(smoke, "test", mocklens.sizes(smoke_bank, "test"))
     rows = rows[rows["label"] == 1]
     bare = mocklens.without_neighbours(smoke, smoke_bank, "test", rows)[..., 0]
@@ -92,7 +92,7 @@ def test_neighbours_are_bright_in_the_stamp_and_gone_without_them(smoke, smoke_b
     assert mocks.neighbours[counted >= 2].sum((1, 2)).mean() > mocks.neighbours[counted == 0].sum((1, 2)).mean()
 
 
-def test_shares_are_counted():
+def test_share_of_pixels_kept_equals_a_plain_count():
     rng = np.random.default_rng(0)
     of, masks = rng.random((2, 5, 7, 6)) < 0.4
     weights = rng.random(of.shape)
@@ -109,7 +109,7 @@ def test_shares_are_counted():
     assert segmentation_effect.share(of, masks, weights) == pytest.approx(weighted, nan_ok=True)
 
 
-def test_a_disc_removes_the_rings_beyond_it():
+def test_a_plain_disc_removes_arcs_beyond_its_radius():
     found = made()
     removed = segmentation_effect.arc_removed(found, 24)
     assert removed["pixels"].tolist() == [0, 0, *[pytest.approx(np.mean(R[np.abs(R - 24) < 1.5] > 24))], 1, 1, 1]
@@ -125,7 +125,7 @@ def test_a_disc_removes_the_rings_beyond_it():
 
 
 @pytest.mark.parametrize("how", [PRESETS["text"], Settings(False, None, None, None, False, False, None, 60)])
-def test_the_mask_is_that_of_the_segmentation(how):
+def test_removed_arc_share_follows_the_max_tree_mask(how):
     found = made(beside=False)
     removed = segmentation_effect.arc_removed(found, how)
     for i, image in enumerate(found.images):
@@ -135,7 +135,7 @@ def test_the_mask_is_that_of_the_segmentation(how):
     assert 0 < removed["pixels"].mean() < 1
 
 
-def test_the_sky_is_what_lies_far_out():
+def test_sky_level_is_measured_far_from_the_centre():
     images = np.full((3, 101, 101), 0.0, "f4") + np.array([40, 41, 200])[:, None, None] / 255 + 1e-4
     images[:, R < 40] = 1
     images[:, np.hypot(Y - 45, X - 45) < 5] = 1  # a neighbour in a corner
@@ -144,7 +144,7 @@ def test_the_sky_is_what_lies_far_out():
 
 @pytest.mark.parametrize("level", [15, 33, 57, 80])
 @pytest.mark.parametrize("decay, tolerance", [(20, 20), (20, 15), (12, 8)])
-def test_the_disc_of_an_even_sky(level, decay, tolerance):
+def test_disc_left_of_an_even_sky_has_the_predicted_radius(level, decay, tolerance):
     """No noise: pixel by pixel, what truncated decay leaves above the tolerance; and near the formula."""
     how = PRESETS["text"]._replace(smooth=False, decay=decay, tolerance=tolerance)
     image = np.full((1, 101, 101), (level + 0.5) / 255, "f4")
@@ -165,7 +165,7 @@ def test_the_disc_of_an_even_sky(level, decay, tolerance):
         assert np.sum(maxtree.masks(other, how._replace(**segmentation_effect.NONE))) > left.sum() + 30
 
 
-def test_a_disc_ends_with_the_frame():
+def test_disc_radius_is_at_most_that_of_the_frame():
     image = np.full((1, 101, 101), 0.9, "f4")
     image[0, :5] = image[0, :, :5] = 0
     table = segmentation_effect.disc(image, PRESETS["text"]._replace(smooth=False, decay=200.0))
@@ -173,7 +173,7 @@ def test_a_disc_ends_with_the_frame():
     assert segmentation_effect.disc(image, PRESETS["text"]._replace(tolerance=0))["predicted"][0] == 50
 
 
-def test_radii_by_sky():
+def test_disc_radii_are_binned_by_sky_level():
     rng = np.random.default_rng(3)
     table = pd.DataFrame({"sky": rng.permutation(100), "radius": rng.random(100), "predicted": rng.random(100)})
     found = segmentation_effect.by_sky({"text": table, "code": table + 1}, bins=4)
@@ -199,7 +199,7 @@ def shares(n=400, lrgs=40, seed=0):
     return table, segmentation_effect.resamples(truth, 300)
 
 
-def test_removed_by_einstein_radius():
+def test_removed_arc_share_is_binned_by_einstein_radius():
     table, weights = shares()
     shuffled = table.set_index(np.random.default_rng(1).permutation(len(table)))  # rows go by place
     found = segmentation_effect.by_radius({"a": shuffled, "b": table.assign(pixels=0.3)}, weights, bins=5)
@@ -219,7 +219,7 @@ def test_removed_by_einstein_radius():
     assert not len(segmentation_effect.by_radius({"a": table.assign(einstein_radius=np.nan)}, weights))
 
 
-def test_intervals_are_over_lrgs():
+def test_intervals_of_removed_shares_resample_lrgs():
     """Two LRGs of 50 mock lenses each, all or nothing removed: one in four resamples has but the one, or the other."""
     truth = pd.DataFrame({"stamp_id": np.repeat([0, 1], 50), "source_id": np.arange(100)})
     table = pd.DataFrame(
@@ -235,7 +235,7 @@ def test_intervals_are_over_lrgs():
     assert one.n == 1 and np.isnan(one.low) and np.isnan(one.high)
 
 
-def test_the_grid_is_around_the_presets():
+def test_sweep_grid_varies_the_settings_of_the_presets():
     grid = segmentation_sweep.grid()
     assert grid[:2] == list(PRESETS.values()) and len(set(grid)) == len(grid)
     for field, value in (("area", None), ("decay", None), ("tolerance", None), ("area", 90), ("decay", 10.0)):
@@ -243,7 +243,7 @@ def test_the_grid_is_around_the_presets():
     assert all(s.box is s.rectangularity is None for s in grid if s.area is None)
 
 
-def test_a_sweep_of_what_is_known():
+def test_sweep_of_known_stamps_equals_direct_counts():
     """The rings and the object of `made`: means by counting, Youden's index by its definition."""
     found = made()
     swept = segmentation_sweep.sweep(found, SOME)
@@ -264,7 +264,7 @@ def hand(kept, removed, presets=None, discs=None):
     return swept.assign(preset=presets or [""] * len(kept), disc=discs or np.nan)
 
 
-def test_a_kept_sweep_says_the_same_and_is_made_once(smoke, smoke_bank, tmp_path, monkeypatch):
+def test_kept_sweep_equals_a_new_one_and_is_made_once(smoke, smoke_bank, tmp_path, monkeypatch):
     """On the validation set: same rows, choices and words as the sweep itself; other ways are another sweep."""
     monkeypatch.setenv("LENSDET_RESULTS", str(tmp_path))
     found = segmentation_sweep.sweep(segmentation_effect.lenses(smoke, "validation"), SOME)
@@ -273,8 +273,8 @@ def test_a_kept_sweep_says_the_same_and_is_made_once(smoke, smoke_bank, tmp_path
     pd.testing.assert_frame_equal(kept[numbers], found[numbers], check_exact=True)
     assert segmentation_sweep.best(kept) == segmentation_sweep.best(found)
     assert segmentation_sweep.beaten(kept).index.equals(segmentation_sweep.beaten(found).index)
-    assert [segmentation_sweep.words(row) for _, row in kept.iterrows()] == [
-        segmentation_sweep.words(row) for _, row in found.iterrows()
+    assert [segmentation_sweep.describe(row) for _, row in kept.iterrows()] == [
+        segmentation_sweep.describe(row) for _, row in found.iterrows()
     ]
     monkeypatch.setattr(segmentation_sweep, "sweep", None)  # would fail
     assert segmentation_sweep.kept(Study(smoke, smoke_bank.data_key), SOME).equals(kept)
@@ -282,7 +282,7 @@ def test_a_kept_sweep_says_the_same_and_is_made_once(smoke, smoke_bank, tmp_path
         segmentation_sweep.kept(Study(smoke, smoke_bank.data_key), SOME[1:])
 
 
-def test_the_best_is_never_a_disc():
+def test_best_settings_of_a_sweep_are_never_a_plain_disc():
     swept = hand([0.8, 0.9, 0.7, 1, 0.9], [0.8, 0.8, 0.9, 1, 0.8], ["text", "", "", "", ""], [np.nan] * 3 + [9, np.nan])
     assert segmentation_sweep.best(swept) == 1  # the first of two equal ones
     assert list(segmentation_sweep.beaten(swept).index) == [1, 4]
@@ -291,14 +291,14 @@ def test_the_best_is_never_a_disc():
     assert not len(segmentation_sweep.beaten(swept))
 
 
-def test_a_disc_that_removes_as_much():
+def test_equal_disc_is_interpolated_to_remove_as_many_neighbours():
     swept = hand([1, 0.5, 0.2, 0.9], [0.2, 0.6, 1.0, 0.5], discs=[40, 20, 10, np.nan])
     found = [segmentation_sweep.equal_disc(swept, x) for x in (0.6, 0.4, 0.8, 0.2, 0.1, np.nan)]
     assert found == [20, pytest.approx(30), pytest.approx(15), 40, None, None]
     assert segmentation_sweep.equal_disc(swept[3:], 0.5) is None
 
 
-def test_what_is_shown_of_a_sweep():
+def test_shown_settings_are_presets_best_and_their_equal_discs():
     ways = [*PRESETS.values(), PRESETS["text"]._replace(area=90), 40, 10]
     swept = segmentation_sweep.sweep(made(), ways)
     swept["neighbours_removed"], swept["arc_kept"] = [0.5, 0.6, 0.7, 0.1, 0.9], [0.5, 0.5, 0.9, 0.9, 0.2]
@@ -311,9 +311,9 @@ def test_what_is_shown_of_a_sweep():
     assert best not in segmentation_sweep.shown(dict(PRESETS), swept, ways)
     bare = segmentation_sweep.shown(dict(PRESETS), swept.assign(youden=np.nan, neighbours_removed=np.nan), ways)
     assert bare == PRESETS
-    assert segmentation_sweep.words(swept.iloc[3]) == "a plain disc of 40 pixels"
+    assert segmentation_sweep.describe(swept.iloc[3]) == "a plain disc of 40 pixels"
     nothing = pd.Series({"disc": np.nan, "preset": "", "area": None, "decay": np.nan, "tolerance": np.nan})
-    assert segmentation_sweep.words(nothing) == "no filters, no decay, no flood fill"
+    assert segmentation_sweep.describe(nothing) == "no filters, no decay, no flood fill"
 
 
 N = 200
@@ -327,7 +327,7 @@ def drawn(seed, runs, scale):
     return tuple(Scores(LABELS, z, np.array(runs)) for z in logits)
 
 
-def test_table_5_3_and_differences(smoke):
+def test_table_5_3_equals_scikit_learn_with_paired_differences(smoke):
     """Scikit-learn, run against run of the same number, whatever their order; the thesis' numbers beside."""
     found = {(BCE, "none"): drawn(1, [1, 2, 3], 1.0), (BCE, "text"): drawn(2, [3, 1], 1.6),
              ("Focal loss", "text"): drawn(3, [1], 1)}  # fmt: skip
@@ -369,19 +369,19 @@ def test_table_5_3_and_differences(smoke):
     assert segmentation_summary.differences(smoke, {(BCE, "text"): found[BCE, "text"]}, WEIGHTS).empty
     apart = {(BCE, "none"): drawn(1, [1], 1), (BCE, "code"): drawn(1, [2], 1)}
     assert segmentation_summary.differences(smoke, apart, WEIGHTS).empty
-    read = segmentation_summary.lines(compared)
+    read = segmentation_summary.to_rows(compared)
     assert (
         read.loc[0, "recall"]
         == f"{rows.difference['recall']:+.3f} ({rows.low['recall']:+.3f} to {rows.high['recall']:+.3f})"
     )
 
 
-def test_runs_are_read_by_their_segmentation(p):  # noqa: F811
+def test_runs_on_plain_and_on_segmented_stamps_are_read_apart(p):  # noqa: F811
     """Plain and segmented runs lie in folders of their own; checkpoints selected otherwise do not belong here."""
     logits = draw(77)
     write_run(p.model_copy(update={"segmentation": "code"}), "bce", 2, logits)
     ways = {how: Study(p, KEY).changed(segmentation=how) for how in ("none", "text", "code")}
-    found = segmentation_summary.pairs(ways)
+    found = segmentation_summary.load_scores(ways)
     losses = [BCE, "F_beta Soft Loss", "F_1 Soft loss", "F_1 Double Soft loss"]
     assert list(found) == [(BCE, "none"), (BCE, "code"), *((m, "none") for m in losses[1:])]
     fit, test = found[BCE, "code"]
@@ -389,7 +389,7 @@ def test_runs_are_read_by_their_segmentation(p):  # noqa: F811
     assert test.runs.tolist() == [2] and found[BCE, "none"][1].runs.tolist() == [1, 2]
 
 
-def test_settings_of_the_grid_as_parameters_of_a_training(p):  # noqa: F811
+def test_complete_settings_of_the_grid_can_be_trained_with(p):  # noqa: F811
     text, code = maxtree.PRESETS["text"], maxtree.PRESETS["code"]
     for settings in segmentation_sweep.grid():
         found = segmentation_sweep.trained_with(Study(p, KEY), settings)
@@ -401,7 +401,7 @@ def test_settings_of_the_grid_as_parameters_of_a_training(p):  # noqa: F811
 
 
 def said(runs=2, gain=0.0, radii=True, beside=True, **given):
-    """The answer on `made` lenses and drawn scores; the segmented runs are the plain ones, with a bit of the label."""
+    """The summary on `made` lenses and drawn scores; the segmented runs are the plain ones, with a bit of the label."""
     run = parameters.resolve({"profile": "smoke", "workers": 1, **given})
     numbers = list(range(1, runs + 1))
     plain = drawn(5, numbers, 1.0)
@@ -416,11 +416,11 @@ def said(runs=2, gain=0.0, radii=True, beside=True, **given):
     weights = segmentation_effect.resamples(lenses.truth, 50)
     total, binned = segmentation_effect.totals(removed, weights), segmentation_effect.by_radius(removed, weights)
     discs = {name: segmentation_effect.disc(lenses.images, s) for name, s in PRESETS.items()}
-    return compared, segmentation_summary.answer(run, compared, total, binned, discs, swept, removed, weights)
+    return compared, segmentation_summary.fourth_question(run, compared, total, binned, discs, swept, removed, weights)
 
 
 @pytest.mark.parametrize("runs, radii, beside", list(itertools.product([0, 1, 2, 5], [True, False], [True, False])))
-def test_any_choice_gives_sentences(runs, radii, beside):
+def test_summary_has_no_nan_for_any_choice_of_runs_and_truth(runs, radii, beside):
     compared, text = said(runs, 0.2, radii, beside)
     assert "nan" not in text.lower()
     assert ("Einstein radii" in text) == radii
@@ -436,7 +436,7 @@ def test_any_choice_gives_sentences(runs, radii, beside):
 
 
 @pytest.mark.parametrize("gain, word", [(1.0, "better"), (-0.5, "worse"), (0.0, None)])
-def test_a_verdict_needs_five_runs(gain, word):
+def test_summary_of_segmentation_needs_five_runs_for_a_verdict(gain, word):
     compared, text = said(5, gain)
     name = f"{BCE}, Max-Tree (text)"
     for other in {"better", "worse"} - {word}:
@@ -450,7 +450,7 @@ def test_a_verdict_needs_five_runs(gain, word):
     assert said(4, gain)[1].endswith("**Open**: 4 runs, and nothing is decided below 5.")
 
 
-def test_a_plain_disc_is_compared_with_its_interval():
+def test_summary_compares_segmentation_with_an_equal_plain_disc():
     """Removed shares by hand: the disc removes 0.1 more of each arc and 0.3 less of each neighbour."""
     n = 40
     table = pd.DataFrame({"pixels": np.linspace(0.1, 0.5, n), "neighbours": 0.9})
@@ -461,13 +461,13 @@ def test_a_plain_disc_is_compared_with_its_interval():
     assert "in the arc kept by +10.0 points (95 % +10.0 to +10.0) and in neighbours removed by +30.0 points" in text
 
 
-def test_what_all_lose_alike_has_no_interval():
+def test_a_share_equal_for_all_lenses_has_no_interval():
     row = pd.Series({"low": 0.0, "high": 0.0})
     assert segmentation_summary._range(row) == "of all alike"
     assert segmentation_summary._range(pd.Series({"low": np.nan, "high": np.nan})) == "one mock lens: no interval"
 
 
-def test_the_stages_are_those_of_the_segmentation(mocks):
+def test_figure_5_19_shows_the_steps_of_the_segmentation(mocks):
     image = mocks.images[0]
     figure = segmentation_figures.figure_5_19({"mock lens": image, "real galaxy": None}, PRESETS["text"])
     axes = np.reshape(figure.axes, (2, 6))
@@ -478,7 +478,7 @@ def test_the_stages_are_those_of_the_segmentation(mocks):
     assert axes[1, 0].texts[0].get_text() == "none here" and not any(axis.images for axis in axes[1])
 
 
-def test_curves_of_plain_and_segmented():
+def test_figure_5_20_shows_curves_of_plain_and_segmented_runs():
     found = {(BCE, "none"): drawn(1, [1, 2], 1.0), (BCE, "text"): drawn(2, [1, 2], 2.0)}
     (axis,) = segmentation_figures.figure_5_20(found, 0.17).axes
     expected = [
@@ -493,7 +493,7 @@ def test_curves_of_plain_and_segmented():
     assert f"{BCE},\nMax-Tree (text)" in [text.get_text() for text in axis.get_legend().get_texts()]
 
 
-def test_figures_show_the_tables():
+def test_segmentation_figures_show_the_values_of_their_tables():
     table, weights = shares()
     binned = segmentation_effect.by_radius({"text": table, "code": table.assign(pixels=0.3)}, weights)
     (axis,) = segmentation_figures.arc_removed(binned).axes
