@@ -53,13 +53,12 @@ from lensdet.chapters.candidates import demonstration, domain_shift, expectation
 from lensdet.chapters.candidates import figures as candidates_figures
 from lensdet.chapters.candidates import literature as publications
 from lensdet.data import stamps
-from lensdet.survey import candidate_list
-from lensdet.survey import ranking as candidates
+from lensdet.survey import candidate_list, ranking
 
 p = parameters.from_notebook(globals())
 style.plt.rcParams.update(style.STYLE)
-found = candidates.load_finders(p.finders)
-pd.DataFrame({name: candidates.about(finder) for name, finder in found.items()}).T
+found = ranking.load_finders(p.finders)
+pd.DataFrame({name: ranking.about(finder) for name, finder in found.items()}).T
 
 # %% [markdown]
 # ## Ranked
@@ -70,15 +69,15 @@ pd.DataFrame({name: candidates.about(finder) for name, finder in found.items()})
 
 # %%
 mine = bool(p.survey or p.catalogue)
-ranking, about = (p, {}) if mine else (demonstration.parameters_of(p), demonstration.about(p))
-outcome = candidates.run(ranking, found, **about)
+asked, about = (p, {}) if mine else (demonstration.parameters_of(p), demonstration.about(p))
+outcome = ranking.run(asked, found, **about)
 outcome.ranked.head(20).round(3)
 
 # %%
-print(f"{len(outcome.ranked):,} ranked; left out: {candidates.counted(outcome.rejections)}\npage: {outcome.page}")
+print(f"{len(outcome.ranked):,} ranked; left out: {ranking.counted(outcome.rejections)}\npage: {outcome.page}")
 if outcome.rejections:
     display(pd.DataFrame(outcome.rejections, columns=["stamp", "reason", "detail"]).head(20))
-    display(Markdown("\n".join(f"- {words}" for words in candidates.advice(outcome.rejections))))
+    display(Markdown("\n".join(f"- {words}" for words in ranking.advice(outcome.rejections))))
 
 # %%
 top = outcome.ranked.head(24)
@@ -87,11 +86,11 @@ pixels = candidate_list.read_again(outcome.plan, top["id"].tolist())
 plain = [title.replace("$", r"\$") for title in titles]  # names are no formulas
 figure = style.stamps(np.sqrt(stamps.normalise(pixels)), plain, columns=8, size=1.15)
 figure.suptitle("the first of the list; above each its rank, its id and its calibrated logit", fontsize=9)
-name = candidates.survey_name(p).replace("$", r"\$") if mine else "simulated survey of its own"
+name = ranking.survey_name(p).replace("$", r"\$") if mine else "simulated survey of its own"
 style.publish(figure, "07_candidates", p, data=name)
 
 # %%
-Markdown("" if mine else demonstration.recovered(outcome.ranked, ranking.survey))
+Markdown("" if mine else demonstration.recovered(outcome.ranked, asked.survey))
 
 # %% [markdown]
 # ## How many lenses to expect among the first N
@@ -107,7 +106,7 @@ digests = {name: finder.digest for name, finder in found.items()}
 path = independent_test.score(p, found, digests, p.fresh_negatives, p.fresh_lenses)
 tail = independent_test.load(path)
 lens = tail.rows["label"] == 1
-scores = {name: (x[~lens], x[lens]) for name, x in candidates.calibrated(tail.logits, found).items()}
+scores = {name: (x[~lens], x[lens]) for name, x in ranking.calibrated(tail.logits, found).items()}
 print(f"{(~lens).sum():,} negatives, {lens.sum():,} mock lenses: {path.relative_to(storage.results_dir())}")
 
 # %%
@@ -161,7 +160,7 @@ published_values
 by_finder, answers = domain_shift.score(p, found, digests), {}
 if by_finder:
     groups = next(iter(by_finder.values()))
-    scored = {g: candidates.calibrated({name: x[g] for name, x in by_finder.items()}, found) for g in groups}
+    scored = {g: ranking.calibrated({name: x[g] for name, x in by_finder.items()}, found) for g in groups}
     answers = {name: {group: x[name] for group, x in scored.items()} for name in scored[domain_shift.REAL]}
     figure = candidates_figures.logits(answers)
 else:

@@ -10,11 +10,11 @@ import pytest
 from pydantic import Field
 
 from lensdet import parameters, profiles, storage
-from lensdet import runs as results
 from lensdet.chapters.candidates import domain_shift, independent_test
 from lensdet.chapters.maxtree import sweep as segmentation_sweep
 from lensdet.data import frozen_sets, maxtree
-from lensdet.network import finders as weights
+from lensdet.network.finders import EXPERIMENTS, load
+from lensdet.runs import all_runs, complete_runs, run_folder
 
 RESULTS = Path(__file__).parents[1] / "results"
 # Each folder, and what a user gives to have it found.  A folder that is added to results/ is added here; no name here
@@ -61,7 +61,7 @@ def resolved(folder):
 def found_folder(folder):
     """The run folders that lensdet looks for when it is given what is listed above, without ``run_01``."""
     p = resolved(folder)
-    return results.run_folder(p, Path(folder).name.rpartition("-")[0], 1, p.survey_key()).parent
+    return run_folder(p, Path(folder).name.rpartition("-")[0], 1, p.survey_key()).parent
 
 
 def folders_not_found():
@@ -105,7 +105,7 @@ def test_each_folder_of_results_is_found_by_its_name(committed):
 def test_runs_of_each_committed_folder_match_its_name(folder, committed):
     """`runs.all_runs` compares what a run says of itself with what is looked for, and its sums."""
     p, experiment = resolved(folder), Path(folder).name.rpartition("-")[0]
-    runs = results.all_runs(p, experiment, p.survey_key())
+    runs = all_runs(p, experiment, p.survey_key())
     own = {path.split("/")[2] for path in committed_files() if path.startswith(f"{folder}/")}
     assert own and own <= {run.folder.name for run in runs}
     for run in runs:
@@ -118,12 +118,12 @@ def test_runs_of_each_committed_folder_match_its_name(folder, committed):
 
 def test_committed_independent_test_set_is_of_the_finders_in_weights():
     finders = found_by("scores.h5", FRESH)["finders"]
-    assert finders == {name: weights.load(name).digest for name in finders}
+    assert finders == {name: load(name).digest for name in finders}
 
 
 def test_logits_of_real_stamps_are_found_without_the_stamps(committed, monkeypatch, tmp_path):
     monkeypatch.setattr(storage, "real_stamps", lambda _: tmp_path)
-    found = {name: weights.load(name) for name in weights.EXPERIMENTS}
+    found = {name: load(name) for name in EXPERIMENTS}
     kept = domain_shift.score(parameters.resolve({"profile": "lite"}), found, {k: f.digest for k, f in found.items()})
     assert set(kept) == set(found) and all(len(logits) for logits in kept["bce"].values())
 
@@ -175,7 +175,7 @@ def test_a_new_parameter_renames_no_folder_of_results(later, committed):
     p = parameters.resolve({"profile": "quick"})
     presets = [maxtree.Settings(*settings) for settings in maxtree.PRESETS.values()]  # as they are without it
     assert [segmentation_sweep._keyed(x) for x in maxtree.PRESETS.values()] == json.loads(json.dumps(presets))
-    assert p.dropout == 0.0 and results.complete_runs(p, "bce", p.survey_key())  # what runs say of themselves agrees
+    assert p.dropout == 0.0 and complete_runs(p, "bce", p.survey_key())  # what runs say of themselves agrees
 
 
 @pytest.mark.parametrize("name", ["wobble", "ghosts", "dropout", "holes"])
@@ -194,4 +194,4 @@ def test_another_value_of_a_new_parameter_has_another_folder(later, committed, g
         parameters.ADDED_LATER | {"wobble": 0.0, "ghosts": [0, 0], "dropout": 0.0, "holes": False},
     )
     p = parameters.resolve({"profile": "quick", **given})
-    assert not results.run_folder(p, "bce", 1, p.survey_key()).exists()
+    assert not run_folder(p, "bce", 1, p.survey_key()).exists()

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from lensdet import runs, storage
-from lensdet.data import bank as bank_room
+from lensdet.data.bank import is_built, open_bank, split_sizes
 from lensdet.data.mocklens import draw_rows, sizes
 from lensdet.data.random import stream
 from lensdet.storage import digest
@@ -50,12 +50,12 @@ def frozen_bank(parameters, name):
     split = LARGE if name == LARGE else FROZEN[name]
     if split == LARGE:
         size = (parameters.large_size,) * 3
-    elif parameters.data is not None or bank_room.is_built(parameters):
-        opened = bank_room.open_bank(parameters)
+    elif parameters.data is not None or is_built(parameters):
+        opened = open_bank(parameters)
         return opened, frozen_rows(parameters, name, sizes(opened, split))
     else:
         counts = parameters.n_lrg, parameters.n_contaminant, parameters.n_source
-        size = tuple(bank_room.split_sizes(n)[split] for n in counts)
+        size = tuple(split_sizes(n)[split] for n in counts)
     rows = frozen_rows(parameters, name, size)
     stamps, rows["stamp"] = np.unique(rows["stamp"], return_inverse=True)
     sources, rows["source"] = np.unique(rows["source"], return_inverse=True)
@@ -63,7 +63,7 @@ def frozen_bank(parameters, name):
     places = {"lrg": stamps[lrg], "contaminant": stamps[~lrg] - size[0], "source": sources}
     if not len(places["contaminant"]):  # mock lenses alone; a bank has all classes
         places["contaminant"] = np.arange(1)
-    return bank_room.open_bank(parameters, (split, places)), rows
+    return open_bank(parameters, (split, places)), rows
 
 
 def large_rows(parameters):

@@ -12,7 +12,7 @@ from joblib import Parallel, cpu_count, delayed
 from numpy.typing import ArrayLike, NDArray
 
 from lensdet.data import augmentation, maxtree
-from lensdet.data import bank as bank_room
+from lensdet.data.bank import simulated_again
 from lensdet.data.random import stream
 
 ROW = np.dtype([("stamp", np.int32), ("source", np.int32), ("alpha", np.float32), ("label", np.float32)])
@@ -179,8 +179,7 @@ def without_neighbours(parameters, bank, split, rows):
     stamps, of = np.unique(rows["stamp"], return_inverse=True)
     chosen = catalogue.iloc[stamps]
     light = Parallel(n_jobs=parameters.workers)(
-        delayed(bank_room.simulated_again)(cls, ident, parameters)
-        for cls, ident in zip(chosen["cls"], chosen["id"], strict=True)
+        delayed(simulated_again)(cls, ident, parameters) for cls, ident in zip(chosen["cls"], chosen["id"], strict=True)
     )
     span = (chosen["maximum"] - chosen["minimum"]).to_numpy()[:, None, None]
     bare = np.maximum(

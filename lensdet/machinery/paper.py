@@ -17,8 +17,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from lensdet import storage
 from lensdet.chapters import thesis
-from lensdet.machinery import drawing as chapters
-from lensdet.machinery import stale
+from lensdet.machinery import drawing, stale
 from lensdet.profiles import BEST, PROFILES
 from lensdet.runs import commit
 
@@ -46,13 +45,13 @@ def maths(formula):
     import matplotlib
     from matplotlib import mathtext
 
-    drawing = io.BytesIO()
+    picture = io.BytesIO()
     try:
         with matplotlib.rc_context({"svg.hashsalt": "lensdet"}):
-            mathtext.math_to_image(f"${formula.strip()}$", drawing, format="svg")
+            mathtext.math_to_image(f"${formula.strip()}$", picture, format="svg")
     except ValueError:
         return html.escape(f"${formula}$")
-    undated = re.sub(rb"<dc:date>.*?</dc:date>", b"", drawing.getvalue())  # the same formula gives the same page
+    undated = re.sub(rb"<dc:date>.*?</dc:date>", b"", picture.getvalue())  # the same formula gives the same page
     data = base64.b64encode(undated).decode()
     return f'<img class="maths" alt="{html.escape(formula.strip())}" src="data:image/svg+xml;base64,{data}">'
 
@@ -253,13 +252,13 @@ def _chapters(given, folder):
     """The executed notebooks, each with what its page needs, and words on those that are missing."""
     import nbformat
 
-    found, missing, every = [], [], chapters.notebooks()
+    found, missing, every = [], [], drawing.notebooks()
     for i, notebook in enumerate(every):
-        profile = given or chapters.best_profile(notebook)[0]
+        profile = given or drawing.best_profile(notebook)[0]
         copy, why = stale.executed(notebook, profile), stale.reasons(notebook, profile, later=every[i + 1 :])
         again = f"tox -e figures -- --profile {profile} {notebook.name[:2]}"
-        if chapters.failed_copy(notebook, profile).is_file():
-            missing.append(f"{notebook.name} failed, see {chapters.failed_copy(notebook, profile).name}; {again}")
+        if drawing.failed_copy(notebook, profile).is_file():
+            missing.append(f"{notebook.name} failed, see {drawing.failed_copy(notebook, profile).name}; {again}")
         elif not copy.is_file():
             missing.append(f"{notebook.name} has not been run: {again}")
         if not copy.is_file():
@@ -328,7 +327,7 @@ def main(arguments=None):
     except FileNotFoundError as error:  # an installed lensdet has no notebooks
         parser.error(str(error))
     given = ["--profile", options.profile] if options.profile else []
-    status = 0 if options.as_is else chapters.main(given)
+    status = 0 if options.as_is else drawing.main(given)
     if status in (0, 1):  # one that failed does not stop the others
         print(write(options.profile, progress=lambda line: print(line, flush=True)), flush=True)
     return status

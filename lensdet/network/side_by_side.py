@@ -11,8 +11,8 @@ import yaml
 from joblib.externals.loky import get_reusable_executor
 
 from lensdet import runs
-from lensdet.data import bank as bank_room
 from lensdet.data import frozen_sets
+from lensdet.data.bank import data_key, open_bank
 from lensdet.evaluation import ensembles
 from lensdet.network import training
 from lensdet.parameters import read_yaml, resolve
@@ -47,7 +47,7 @@ def main(arguments=None):
         parser.error(str(error))
     if options.jobs == 1:  # each of several says so for itself; this process goes without Keras
         print(training.banner(p, wanted), flush=True)
-    key, began = bank_room.data_key(p), time.monotonic()
+    key, began = data_key(p), time.monotonic()
 
     def pack():
         complete = [run for experiment in wanted for run in runs.complete_runs(p, experiment, key)]
@@ -57,7 +57,7 @@ def main(arguments=None):
         runs.pack(options.pack, folders)
 
     if options.jobs > 1:
-        frozen_sets.write_truth(p, bank_room.open_bank(p))  # once, by all cores
+        frozen_sets.write_truth(p, open_bank(p))  # once, by all cores
         if frozen_sets.has_large(p):
             frozen_sets.large_set(p)
         get_reusable_executor().shutdown()  # the processes that simulated would wait for minutes, in memory

@@ -17,8 +17,8 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from lensdet import runs, storage
-from lensdet.data import bank as bank_room
 from lensdet.data import frozen_sets, mocklens
+from lensdet.data.bank import data_key, open_bank
 from lensdet.evaluation import ensembles
 from lensdet.experiments import ENSEMBLES, NETWORKS
 from lensdet.network.state import State
@@ -33,7 +33,7 @@ def banner(parameters, experiments=None):
 
     Without ``experiments``, those of the parameters.
     """
-    todo = missing(parameters, bank_room.data_key(parameters), experiments or parameters.experiments)
+    todo = missing(parameters, data_key(parameters), experiments or parameters.experiments)
     networks = [experiment for _, experiment in todo if experiment in ENSEMBLES]
     single = len(todo) - len(networks)
     if not todo:
@@ -82,14 +82,14 @@ def train_missing(parameters, progress=True, minutes=None, after=None, experimen
         The key of the data.
     """
     deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
-    key, longest = bank_room.data_key(parameters), 0.0
+    key, longest = data_key(parameters), 0.0
     todo = missing(parameters, key, experiments or parameters.experiments)
     if not todo:
         if not frozen_sets.has_truth(parameters, key):
-            frozen_sets.write_truth(parameters, bank_room.open_bank(parameters))
+            frozen_sets.write_truth(parameters, open_bank(parameters))
         _large_again(parameters, key, experiments or parameters.experiments)
     if todo:
-        bank = bank_room.open_bank(parameters)
+        bank = open_bank(parameters)
         frozen_sets.write_truth(parameters, bank)
         if frozen_sets.has_large(parameters):  # simulated before the first training, and kept in build/
             frozen_sets.large_set(parameters)

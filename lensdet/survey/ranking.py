@@ -25,10 +25,10 @@ from tqdm import tqdm
 
 from lensdet import runs, storage
 from lensdet.data import stamps
-from lensdet.network import finders as weights
+from lensdet.network.finders import Finder, name_of
+from lensdet.network.finders import load as load_finder
 from lensdet.parameters import Parameters, read_yaml, resolve
-from lensdet.survey import candidate_list, catalogues, cutouts, headers
-from lensdet.survey import page as candidates_page
+from lensdet.survey import candidate_list, catalogues, cutouts, headers, page
 from lensdet.survey.candidate_list import ENSEMBLE
 
 AHEAD = 3  # batches a worker that are read, or being read, before they are scored
@@ -59,20 +59,20 @@ def load_finders(names):
         As `finders.load`; where two were trained on stamps of other scale or band: names both and what differs;
         or for a name that cannot be that of a column.
     """
-    finders = {}
+    loaded = {}
     for name in map(str, names):
-        called = weights.name_of(name)
-        if called in finders or called in RESERVED or not re.fullmatch(r"[A-Za-z0-9_.:-]+", called):
+        called = name_of(name)
+        if called in loaded or called in RESERVED or not re.fullmatch(r"[A-Za-z0-9_.:-]+", called):
             raise ValueError(f"finder {called!r}: a name has Latin letters, digits and _ . - alone, is none of "
                              f"{', '.join(RESERVED)}, and stands once; rename the file")  # fmt: skip
-        finders[called] = weights.load(name)
-    (first, one), *others = finders.items()
+        loaded[called] = load_finder(name)
+    (first, one), *others = loaded.items()
     for name, other in others:
         differs = sorted(k for k in one.preprocessing if one.preprocessing[k] != other.preprocessing.get(k))
         if differs:
             both = ", ".join(f"{k}: {one.preprocessing[k]} and {other.preprocessing.get(k)}" for k in differs)
             raise ValueError(f"finders {first} and {name} take different stamps ({both}); rank with one at a time")
-    return finders
+    return loaded
 
 
 def wanted(finders):
@@ -254,7 +254,7 @@ def output_folder(parameters):
 
 def run(
     parameters: Parameters,
-    finders: dict[str, weights.Finder],
+    finders: dict[str, Finder],
     progress: bool = True,
     called: str | None = None,
     notes: Sequence[str] = (),
@@ -294,7 +294,7 @@ def run(
     header = {"rank_by": p.rank_by, "stamps": job.digest, "lensdet": runs.versions()["lensdet"]}
     header |= {f"finder {name}": finder.digest for name, finder in finders.items()}
     header |= {"notes": " ".join(notes)} if notes else {}
-    candidates_page.remove(folder / "page")  # it would show another list
+    page.remove(folder / "page")  # it would show another list
     candidate_list.write(folder, ranked, rejections, finders, header)
     if ranked.empty:
         raise NothingUsable(
@@ -307,7 +307,7 @@ def run(
 
 def _write_page(parameters, finders, outcome, progress, called, notes):
     """The page of the highest ranked, with a small table of what they are."""
-    p, (ranked, rejections, _, page, job) = parameters, outcome
+    p, (ranked, rejections, _, index, job) = parameters, outcome
     top = ranked.head(p.page_size)
     shown = next(iter(finders)) if p.rank_by == ENSEMBLE else p.rank_by
     summary = [("stamps asked for", f"{job.total:,}"), ("ranked", f"{len(ranked):,}"),
@@ -316,8 +316,8 @@ def _write_page(parameters, finders, outcome, progress, called, notes):
     made = {name: about(finder) for name, finder in finders.items()}
     summary += [(f"finder {name}", f"{of['trained on']}, {of['run']}, {of['SHA-256']}") for name, of in made.items()]
     models = [shown, *(name for name in finders if name != shown)]
-    candidates_page.write(
-        page.parent,
+    page.write(
+        index.parent,
         list(candidate_list.page_rows(top, finders, p.rank_by)),
         candidate_list.pictures(job, top, finders[shown]),
         models,

@@ -11,14 +11,14 @@ import pytest
 from sklearn.metrics import fbeta_score, precision_recall_curve, precision_score, recall_score, roc_curve
 
 from lensdet import parameters
-from lensdet.chapters import style as figures
+from lensdet.chapters import style
 from lensdet.chapters.data import figures as data_figures
 from lensdet.chapters.losses import figures as loss_figures
 from lensdet.evaluation import calibration
 from lensdet.experiments import BCE
 
 matplotlib.use("Agg")  # in this process alone: kernels have their own
-plt = figures.plt
+plt = style.plt
 ROWS = ("Binary Cross Entropy", "F_beta Soft Loss")
 
 
@@ -26,7 +26,7 @@ ROWS = ("Binary Cross Entropy", "F_beta Soft Loss")
 def here(tmp_path, monkeypatch):
     """Figures of each test in a folder of their own, in the style of the notebooks."""
     monkeypatch.setenv("LENSDET_FIGURES", str(tmp_path / "figures"))
-    with plt.rc_context(figures.STYLE):
+    with plt.rc_context(style.STYLE):
         yield tmp_path / "figures"
     plt.close("all")
 
@@ -47,7 +47,7 @@ def history(n, seed=0):
 
 
 DRAW = {
-    "stamps": lambda: figures.stamps(images(7), list("abcdefg")),
+    "stamps": lambda: style.stamps(images(7), list("abcdefg")),
     "mock_lens": lambda: data_figures.figure_4_1(*images(3)),
     "distributions": lambda: data_figures.distributions(
         {"lrg": history(50), "contaminant": history(40, 1)}, {"loss": "loss [arcsec]", "f_beta": "a ratio"}
@@ -64,7 +64,7 @@ DRAW = {
     "reliability": lambda: loss_figures.reliability(RELIABILITY),
     "false_positive_rates": lambda: loss_figures.false_positive_rates(FALSE_POSITIVES),
     "inspected": lambda: loss_figures.inspected(bold(), CONTAMINANT, 0.8, 0.001),
-    "empty": lambda: figures.empty("there is nothing"),
+    "empty": lambda: style.empty("there is nothing"),
 }
 FOREST = pd.DataFrame({"model": ROWS[1:], "target": 0.7, "difference": [0.02], "low": [-0.01], "high": [0.05]})
 _BEFORE = calibration.Reliability(np.array([0.2, 0.8]), np.array([0.1, 0.9]), np.array([20, 50]))
@@ -93,7 +93,7 @@ def test_same_figure_gives_same_bytes(here, smoke, name):
     found = []
     for _ in range(2):
         figure = DRAW[name]()
-        figures.publish(figure, name, smoke, 2)
+        style.publish(figure, name, smoke, 2)
         files = sorted((here / "smoke").iterdir())
         assert [f.name for f in files] == [f"{name}.pdf", f"{name}.png"]
         found.append([f.read_bytes() for f in files])
@@ -219,15 +219,15 @@ def test_f_beta_curves_equal_scikit_learn():
     lines = {line.get_linestyle(): line for line in axis.lines if line.get_color() == "blue"}
     labels, logits = predictions()["F_beta Soft Loss"]
     p = 1 / (1 + np.exp(-logits))
-    for style, score in (
+    for dashes, score in (
         ("-", lambda y, a: fbeta_score(y, a, beta=0.17)),
         (":", precision_score),
         ("--", recall_score),
     ):
         for k in (4, 49, 79):
-            threshold = lines[style].get_xdata()[k]
+            threshold = lines[dashes].get_xdata()[k]
             expected = np.mean([score(labels, run >= threshold) for run in p])
-            assert lines[style].get_ydata()[k] == pytest.approx(expected)
+            assert lines[dashes].get_ydata()[k] == pytest.approx(expected)
     assert len(axis.collections) == 2  # a band a row
     assert not shown(loss_figures.f_beta_curves(predictions(runs=1), 0.17))[0].collections  # one run has no spread
 
@@ -247,7 +247,7 @@ def test_training_curves_average_the_chunks_that_all_runs_have():
 
 @pytest.mark.parametrize("n", [0, 1, 6, 7])
 def test_every_stamp_has_its_own_panel(n):
-    figure = figures.stamps(images(n))
+    figure = style.stamps(images(n))
     assert sum(bool(a.images) for a in figure.axes) == n
     for axis in figure.axes[:n]:
         assert axis.images[0].origin == "lower" and axis.images[0].get_clim() == (0, 1)
@@ -258,20 +258,20 @@ def test_every_stamp_has_its_own_panel(n):
 
 def test_caption_says_what_data_and_training_made_a_figure(here, tmp_path):
     p = parameters.resolve({"profile": "lite", "protocol": "code", "data": tmp_path / "kids"})
-    figure = figures.empty("")
-    figures.publish(figure, "seen", p, 3)
+    figure = style.empty("")
+    style.publish(figure, "seen", p, 3)
     for words in ("profile lite", "protocol code", "stamps of kids", "3 runs", "851,968 images a run, width 64"):
         assert words in figure.get_supxlabel()
-    figures.publish(figure, "seen", p, 3, hardware="NVIDIA H200")
+    style.publish(figure, "seen", p, 3, hardware="NVIDIA H200")
     assert "· NVIDIA H200" in figure.get_supxlabel()
-    figures.publish(figure, "seen", parameters.resolve({"profile": "quick"}), 1)
+    style.publish(figure, "seen", parameters.resolve({"profile": "quick"}), 1)
     assert "simulated survey" in figure.get_supxlabel() and "1 run ·" in figure.get_supxlabel()
-    figures.publish(figure, "seen", p)  # of the data alone: nothing was trained
+    style.publish(figure, "seen", p)  # of the data alone: nothing was trained
     assert "run" not in figure.get_supxlabel()
 
 
 def test_figure_file_is_named_after_its_function(here, smoke):
-    figures.publish(data_figures.figure_4_2(images(3), ["ring"] * 3), data_figures.figure_4_2, smoke)
+    style.publish(data_figures.figure_4_2(images(3), ["ring"] * 3), data_figures.figure_4_2, smoke)
     assert {f.name for f in (here / "smoke").iterdir()} == {"fig_4_2.png", "fig_4_2.pdf"}
 
 
@@ -280,7 +280,7 @@ def test_figure_file_is_named_after_its_function(here, smoke):
 
 def test_changed_parameters_draw_into_a_folder_of_their_own(here, tmp_path):
     def name(**given):
-        folder = figures.folder(parameters.resolve(given))
+        folder = style.folder(parameters.resolve(given))
         assert folder.parent == here
         return folder.name
 
@@ -299,13 +299,13 @@ def test_changed_parameters_draw_into_a_folder_of_their_own(here, tmp_path):
 def test_figures_go_to_the_repository_by_default(tmp_path, monkeypatch, smoke):
     monkeypatch.delenv("LENSDET_FIGURES")
     monkeypatch.setenv("LENSDET_ROOT", str(tmp_path))
-    assert figures.folder(parameters.resolve({})) == tmp_path / "figures" / "quick"
+    assert style.folder(parameters.resolve({})) == tmp_path / "figures" / "quick"
 
 
 def test_tables_are_written_as_csv_markdown_and_latex(here, smoke):
     table = pd.DataFrame({"model": ["F_1"], "mean": [1 / 3]})
     readable = pd.DataFrame({"F_beta": ["0.333; 50 %"]}, index=pd.Index(["F_1"], name="model"))
-    figures.save_table(table, "t", smoke, readable)
+    style.save_table(table, "t", smoke, readable)
     found = {f.suffix: f.read_text() for f in (here / "smoke").iterdir()}
     assert set(found) == {".csv", ".md", ".tex"}
     assert pd.read_csv(here / "smoke" / "t.csv")["mean"][0] == 1 / 3
@@ -314,10 +314,10 @@ def test_tables_are_written_as_csv_markdown_and_latex(here, smoke):
     for text in (found[".md"], found[".tex"]):  # what made it
         assert "simulated survey · profile smoke" in text
     kids = parameters.resolve({**smoke.model_dump(), "data": here / "my_kids"})
-    figures.save_table(table, "run", kids, runs=3)
+    style.save_table(table, "run", kids, runs=3)
     (written,) = here.glob("smoke-*/run.tex")
     assert r"\caption{stamps of my\_kids" in written.read_text() and "3 runs" in written.read_text()
-    figures.save_table(table, "plain", smoke)
+    style.save_table(table, "plain", smoke)
     assert "model" in (here / "smoke" / "plain.md").read_text().splitlines()[0]
 
 

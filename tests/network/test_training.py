@@ -701,7 +701,7 @@ def test_missing_runs_are_trained_run_by_run_over_all_losses(tiny, reference, sm
     (truth / "test.csv").unlink()  # as one does with a table that is damaged: it comes back without a training
     training.train_missing(changed(tiny, experiments=["bce"]))
     assert (truth / "test.csv").read_bytes() == before
-    monkeypatch.setattr(training.bank_room, "open_bank", lambda _: pytest.fail("a bank was opened"))
+    monkeypatch.setattr(training, "open_bank", lambda _: pytest.fail("a bank was opened"))
     assert training.train_missing(changed(tiny, experiments=["bce"])) == smoke_bank.data_key
 
 

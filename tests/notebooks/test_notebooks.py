@@ -15,12 +15,11 @@ import papermill
 import pytest
 
 from lensdet import parameters, storage
-from lensdet import runs as results
 from lensdet.chapters import style
 from lensdet.data import simulation, stamps
 from lensdet.network import engine, training
-from lensdet.network import finders as weights
-from lensdet.runs import Run
+from lensdet.network.finders import EXPERIMENTS, export
+from lensdet.runs import Run, run_folder
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 LOSSES = NOTEBOOKS / "02_losses.py"
@@ -91,8 +90,8 @@ def few(places, smoke_bank):
     p = parameters.resolve(FEW)
     leave_runs(p, smoke_bank, [(loss, run) for loss in (*FEW["experiments"], "IDE_3") for run in (1, 2)])
     leave_runs(p.model_copy(update={"segmentation": "text"}), smoke_bank, [("bce", 1)])
-    for finder in weights.EXPERIMENTS:
-        weights.export(results.run_folder(p, finder, 1, smoke_bank.data_key), places / f"{finder}.h5")
+    for finder in EXPERIMENTS:
+        export(run_folder(p, finder, 1, smoke_bank.data_key), places / f"{finder}.h5")
     run_losses(FEW, places)
     return p
 
@@ -186,7 +185,7 @@ def test_running_the_losses_notebook_again_trains_nothing(few, places):
 
 @pytest.mark.slow
 def test_the_network_of_an_ensemble_is_trained_where_it_is_missing(tmp_path, places, few, smoke_bank):
-    folder = results.run_folder(few, "IDE_3", 2, smoke_bank.data_key)
+    folder = run_folder(few, "IDE_3", 2, smoke_bank.data_key)
     shutil.rmtree(folder)
     execute(NOTEBOOKS / "05_ensembles.py", tmp_path, **FEW)
     assert Run(folder).is_complete
@@ -209,7 +208,7 @@ def given_to(notebook, real, places):
         return {**FEW, "experiments": ["bce", "fbeta"]}
     if number in ("04", "05"):
         return FEW
-    finders = {"finders": [str(places / f"{finder}.h5") for finder in weights.EXPERIMENTS]} if number == "07" else {}
+    finders = {"finders": [str(places / f"{finder}.h5") for finder in EXPERIMENTS]} if number == "07" else {}
     return {"profile": "smoke", "workers": 1, "real_stamps": str(real), **finders}
 
 

@@ -18,7 +18,7 @@ from scipy.special import expit
 from lensdet import parameters, storage
 from lensdet.data import simulation, stamps
 from lensdet.data.stamps import Rejection
-from lensdet.network import finders as weights
+from lensdet.network import finders as network_finders
 from lensdet.network import resnet
 from lensdet.survey import candidate_list, catalogues, cutouts, ranking
 
@@ -31,7 +31,9 @@ def finders():
     for run, (name, temperature) in enumerate({"bce": 2.0, "fbeta": 0.5}.items()):
         model = resnet.resnet18(8)
         resnet.initialise(model, 7, run)
-        told = weights.Finder(resnet.logit_model(model), weights.PREPROCESSING, temperature, made, f"{run}" * 64)
+        told = network_finders.Finder(
+            resnet.logit_model(model), network_finders.PREPROCESSING, temperature, made, f"{run}" * 64
+        )
         found[name] = told
     return found
 
@@ -112,8 +114,8 @@ def test_another_finder_has_its_own_kept_scores(folder, finders, tmp_path):
 
 @pytest.mark.parametrize(("key", "value"), [("pixel_scale", 0.17), ("size", [64, 64]), ("band", "i")])
 def test_finders_that_take_other_stamps_are_refused_by_name(finders, monkeypatch, key, value):
-    other = finders["fbeta"]._replace(preprocessing={**weights.PREPROCESSING, key: value})
-    monkeypatch.setattr(weights, "load", lambda name: {"bce": finders["bce"], "fbeta": other}[name])
+    other = finders["fbeta"]._replace(preprocessing={**network_finders.PREPROCESSING, key: value})
+    monkeypatch.setattr(ranking, "load_finder", lambda name: {"bce": finders["bce"], "fbeta": other}[name])
     with pytest.raises(ValueError, match=f"bce and fbeta take different stamps .*{key}"):
         ranking.load_finders(["bce", "fbeta"])
 
@@ -168,7 +170,7 @@ def exported(finders, folder):
         arrays = [np.asarray(v) for v in finder.network.variables]
         arrays = [a.astype(np.float16) if a.ndim > 1 else a for a in arrays]
         told = {
-            "format": weights.FORMAT,
+            "format": network_finders.FORMAT,
             "architecture": {"name": "resnet18", "width": 8},
             "preprocessing": finder.preprocessing,
             "temperature": finder.temperature,
@@ -178,7 +180,7 @@ def exported(finders, folder):
             for i, array in enumerate(arrays):
                 file[f"{i:03d}"] = array
             file.attrs["about"] = json.dumps(told, sort_keys=True)
-            file.attrs["sha256"] = weights._digest(told, arrays)
+            file.attrs["sha256"] = network_finders._digest(told, arrays)
     return [str(folder / f"{name}.h5") for name in finders]
 
 

@@ -11,8 +11,8 @@ import pandas as pd
 from joblib import Parallel, delayed
 from scipy.ndimage import label
 
-from lensdet.data import bank as bank_room
 from lensdet.data import frozen_sets, maxtree, mocklens
+from lensdet.data.bank import simulated_again
 from lensdet.evaluation import statistics
 
 NONE = dict(area=None, box=None, rectangularity=None, broken_rectangularity=False)  # without the filters
@@ -59,7 +59,7 @@ def neighbours(parameters, bank, split, rows, arcs):
 
 
 def _beside(ident, noise, parameters):
-    light, bare = bank_room.simulated_again("lrg", ident, parameters)
+    light, bare = simulated_again("lrg", ident, parameters)
     return (light >= 2 * noise) & ~_central(bare >= 2 * noise)
 
 

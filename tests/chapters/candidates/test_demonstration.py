@@ -8,7 +8,7 @@ from lensdet import parameters, profiles
 from lensdet.chapters.candidates import demonstration
 from lensdet.data import bank, simulation, stamps
 from lensdet.network import finders, resnet
-from lensdet.survey import ranking as candidates
+from lensdet.survey.ranking import output_folder, run
 
 
 def test_demonstration_survey_hides_mock_lenses_among_other_stamps(smoke, tmp_path, monkeypatch):
@@ -41,7 +41,7 @@ def test_each_profile_and_parameter_change_has_its_own_output_folder(tmp_path, m
     monkeypatch.setattr(demonstration, "survey", lambda parameters: tmp_path / "stamps")  # not drawn here
 
     def output(**given):
-        return candidates.output_folder(demonstration.parameters_of(parameters.resolve(given)))
+        return output_folder(demonstration.parameters_of(parameters.resolve(given)))
 
     several = [{"profile": profile} for profile in profiles.PROFILES]
     several += [{"profile": "smoke", **more} for more in ({"hardness": 0.5}, {"data_seed": 1}, {"rank_by": "bce"})]
@@ -53,7 +53,7 @@ def test_each_profile_and_parameter_change_has_its_own_output_folder(tmp_path, m
 
 
 def output_of_survey(folder):
-    return candidates.output_folder(parameters.resolve({"survey": folder}))
+    return output_folder(parameters.resolve({"survey": folder}))
 
 
 def test_demonstration_page_and_list_say_all_stamps_are_simulated(smoke, tmp_path, monkeypatch):
@@ -63,7 +63,7 @@ def test_demonstration_page_and_list_say_all_stamps_are_simulated(smoke, tmp_pat
     made = {"parameters": {"loss": "bce", "width": 8, "chunk_size": 64}, "chunks": 2, "run": "smoke/bce/run_01"}
     finder = finders.Finder(resnet.logit_model(model), finders.PREPROCESSING, 1.0, made | {"validation_loss": 1}, "0")
     ranking = demonstration.parameters_of(smoke)
-    outcome = candidates.run(ranking, {"bce": finder}, progress=False, **demonstration.about(smoke))
+    outcome = run(ranking, {"bce": finder}, progress=False, **demonstration.about(smoke))
     page = outcome.page.read_text()
     header = page[page.index("<header") : page.index("</header>")]
     assert "<h1>Lens candidates: simulated survey (profile smoke)</h1>" in header
@@ -73,6 +73,6 @@ def test_demonstration_page_and_list_say_all_stamps_are_simulated(smoke, tmp_pat
     assert "4 simulated lenses" in demonstration.recovered(outcome.ranked, ranking.survey)
 
     own = smoke.model_copy(update={"survey": ranking.survey, "pixel_scale": 0.2, "output": tmp_path / "own"})
-    outcome = candidates.run(own, {"bce": finder}, progress=False)
+    outcome = run(own, {"bce": finder}, progress=False)
     assert "All stamps are" not in outcome.page.read_text()  # what a user's page says is up to the user's stamps
     assert "notes" not in Table.read(outcome.folder / "ranked.ecsv").meta

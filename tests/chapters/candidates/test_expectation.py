@@ -10,9 +10,9 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from lensdet.chapters import style as figures
 from lensdet.chapters.candidates import expectation, literature
 from lensdet.chapters.candidates import figures as candidates_figures
+from lensdet.chapters.style import STYLE, plt
 from lensdet.evaluation.statistics import clopper_pearson
 
 matplotlib.use("Agg")  # in this process alone: kernels have their own
@@ -297,9 +297,9 @@ def test_published_numbers_name_paper_and_place():
 
 @pytest.fixture
 def style():
-    with figures.plt.rc_context(figures.STYLE):
+    with plt.rc_context(STYLE):
         yield
-    figures.plt.close("all")
+    plt.close("all")
 
 
 def test_roc_figure_marks_rates_of_fewer_than_10_false_positives(scores, style):

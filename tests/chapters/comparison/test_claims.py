@@ -9,15 +9,15 @@ from scipy.special import expit
 from sklearn.metrics import accuracy_score, confusion_matrix, fbeta_score, precision_score, recall_score
 
 from lensdet import experiments, parameters, storage
-from lensdet import runs as results
 from lensdet.chapters import style, thesis
-from lensdet.chapters.comparison import claims as comparison
+from lensdet.chapters.comparison import claims
 from lensdet.chapters.ensembles import tables as ensemble_tables
 from lensdet.chapters.losses import tables
 from lensdet.data import frozen_sets
 from lensdet.evaluation import statistics
 from lensdet.evaluation.scores import Scores
 from lensdet.network.checkpoints import SELECTORS
+from lensdet.runs import complete_runs, run_folder, write_large, write_rows
 from lensdet.study import Study
 from tests.evaluation.test_ensembles import KEY, SETS, N, draw, rows_of, write_run
 
@@ -92,8 +92,8 @@ def test_measures_equal_scikit_learn(p, weights, protocol, threshold, beta):
     labels = np.repeat([1.0, 0.0], N // 2)
     logits = 3 * (2 * labels - 1 + rng.normal(size=(2, N)))
     read = Scores(labels, logits, np.array([1, 2]))
-    plain, drawn = comparison.measure(p, read), comparison.measure(p, read, weights)
-    assert set(comparison.METRICS) - set(plain) == {"f_beta_over_runs", "recall_large", "mean_f_beta", "soft_f_beta"}
+    plain, drawn = claims.measure(p, read), claims.measure(p, read, weights)
+    assert set(claims.METRICS) - set(plain) == {"f_beta_over_runs", "recall_large", "mean_f_beta", "soft_f_beta"}
     for run, b in ((0, None), (1, None), (0, 7), (1, 30)):
         q, w = expit(logits[run]), None if b is None else weights[b]
         accepted = q >= threshold
@@ -119,7 +119,7 @@ def test_measures_equal_scikit_learn(p, weights, protocol, threshold, beta):
 def test_f_beta_at_high_thresholds_equals_that_of_the_ensembles(p):
     read = Scores(rows_of("test")["label"], np.stack([draw(k)["test"] for k in (1, 2)]), np.array([1, 2]))
     both = ensemble_tables.values(p, read, read)["f_beta_high"]
-    np.testing.assert_allclose(comparison.measure(p, read)["f_beta_high"], both)
+    np.testing.assert_allclose(claims.measure(p, read)["f_beta_high"], both)
 
 
 def test_runs_are_paired_by_run_number():
@@ -130,10 +130,10 @@ def test_runs_are_paired_by_run_number():
         plain = np.array([values[r][side] for r in runs])
         return np.array(runs), {"recall": plain}, {"recall": plain[:, None] + np.zeros((1, 5))}
 
-    d = comparison.compare({"a": read(0, [1, 2, 3, 5, 7]), "b": read(1, [2, 3, 4, 5, 6, 7])}, "a", "b", "recall")
+    d = claims.compare({"a": read(0, [1, 2, 3, 5, 7]), "b": read(1, [2, 3, 4, 5, 6, 7])}, "a", "b", "recall")
     assert d.n_runs == 4
     assert d.mean == pytest.approx(np.mean([values[r][0] - values[r][1] for r in (2, 3, 5, 7)]))
-    assert comparison.compare({"a": read(0, [1, 2]), "b": read(1, [3])}, "a", "b", "recall") is None
+    assert claims.compare({"a": read(0, [1, 2]), "b": read(1, [3])}, "a", "b", "recall") is None
 
 
 def test_spreads_over_runs_compare_by_mean_distance_from_the_mean():
@@ -142,7 +142,7 @@ def test_spreads_over_runs_compare_by_mean_distance_from_the_mean():
     shift = np.linspace(-0.1, 0.1, 4)  # images that are harder for all runs alike do not spread them
     read = {name: (np.arange(10), {"f_beta": x}, {"f_beta": x[:, None] + shift}) for name, x in
             (("tight", tight), ("wide", wide))}  # fmt: skip
-    d = comparison.compare(read, "tight", "wide", "f_beta_over_runs")
+    d = claims.compare(read, "tight", "wide", "f_beta_over_runs")
     assert d.mean == pytest.approx(np.mean(abs(tight - tight.mean())) - np.mean(abs(wide - wide.mean())))
     assert d.high < 0
     assert d.test_low == pytest.approx(d.mean) and d.test_high == pytest.approx(d.mean)
@@ -150,7 +150,7 @@ def test_spreads_over_runs_compare_by_mean_distance_from_the_mean():
 
 def test_recall_above_and_below_2_5_arcsec_is_compared(p, weights):
     write_all(p)
-    line = row(comparison.claims(Study(p, KEY), weights), F_BETA, thesis.SMALLER, "recall_large")
+    line = row(claims.claims(Study(p, KEY), weights), F_BETA, thesis.SMALLER, "recall_large")
     large = truth_of("test").einstein_radius.to_numpy() > 2.5
     expected = [few_found(run)["test"][: N // 2] > 0 for run in range(1, RUNS + 1)]
     of_each = [found[large[: N // 2]].mean() - found[~large[: N // 2]].mean() for found in expected]
@@ -158,7 +158,7 @@ def test_recall_above_and_below_2_5_arcsec_is_compared(p, weights):
     assert line.claim == f"recall above 2.5 arcsec: {F_BETA} > its recall below 2.5 arcsec"
     path = frozen_sets.truth_folder(p, KEY) / "test.csv"
     storage.write_csv(path, truth_of("test").drop(columns="einstein_radius"))  # stamps without their keywords
-    assert row(comparison.claims(Study(p, KEY), weights), F_BETA, thesis.SMALLER, "recall_large").verdict == "no run"
+    assert row(claims.claims(Study(p, KEY), weights), F_BETA, thesis.SMALLER, "recall_large").verdict == "no run"
 
 
 def test_selection_metrics_on_the_test_set_equal_scikit_learn(p, weights):
@@ -166,8 +166,8 @@ def test_selection_metrics_on_the_test_set_equal_scikit_learn(p, weights):
     write_all(p)
     for model, beta in ((METRIC, 0.17), (SOFT_METRIC, 0.5)):
         q = p.model_copy(update={"selection_beta": beta})
-        read = comparison.load(Study(p, KEY), model)
-        plain, drawn = comparison.selected_by(q, read), comparison.selected_by(q, read, weights)
+        read = claims.load(Study(p, KEY), model)
+        plain, drawn = claims.selected_by(q, read), claims.selected_by(q, read, weights)
         grid = (np.arange(50) + 1e-4) / 50
         for run, b in ((0, None), (3, None), (1, 5), (4, 40)):
             z, w = expit(read.logits[run].astype(float)), np.ones(N) if b is None else weights[b]
@@ -180,24 +180,24 @@ def test_selection_metrics_on_the_test_set_equal_scikit_learn(p, weights):
                         "soft_f_beta": fbeta_score(twice, found, beta=beta, sample_weight=weight)}  # fmt: skip
             got = {name: v[run] if b is None else v[run, b] for name, v in (plain if b is None else drawn).items()}
             assert got == pytest.approx(expected)
-    table = comparison.claims(Study(p, KEY), weights)
+    table = claims.claims(Study(p, KEY), weights)
     for model, metric in ((METRIC, "mean_f_beta"), (SOFT_METRIC, "soft_f_beta")):
-        own, plain = (comparison.selected_by(p, comparison.load(Study(p, KEY), m))[metric] for m in (model, BCE))
+        own, plain = (claims.selected_by(p, claims.load(Study(p, KEY), m))[metric] for m in (model, BCE))
         line = row(table, model, BCE, metric)
         assert line.difference == pytest.approx(np.mean(own - plain)) and line.sign == -1 and line.question == 1
 
 
 def test_recall_of_chosen_lenses_is_the_weighted_share_found(p, weights):
     write_all(p)
-    read, chosen = comparison.load(Study(p, KEY), BCE), np.arange(N) % 7 == 0
+    read, chosen = claims.load(Study(p, KEY), BCE), np.arange(N) % 7 == 0
     chosen &= rows_of("test")["label"] == 1
-    drawn = comparison.recall_of(p, read, chosen, weights)
+    drawn = claims.recall_of(p, read, chosen, weights)
     for run, b in ((0, 3), (5, 11)):
         w = weights[b][chosen]
         expected = np.average(read.logits[run][chosen] >= 0, weights=w) if w.any() else np.nan
         assert drawn[run, b] == pytest.approx(expected, nan_ok=True)
     none = weights * ~chosen
-    assert np.isnan(comparison.recall_of(p, read, chosen, none)).all()
+    assert np.isnan(claims.recall_of(p, read, chosen, none)).all()
 
 
 # ---- verdicts
@@ -205,9 +205,9 @@ def test_recall_of_chosen_lenses_is_the_weighted_share_found(p, weights):
 
 def test_runs_of_known_difference_get_the_right_verdicts(p, weights):
     write_all(p)
-    table = comparison.claims(Study(p, KEY), weights)
+    table = claims.claims(Study(p, KEY), weights)
     assert len(table) == len(thesis.CLAIMS)
-    assert set(table.verdict) <= set(comparison.VERDICTS)
+    assert set(table.verdict) <= set(claims.VERDICTS)
     cases = {
         (BCE, F_BETA, "accuracy"): "agrees",
         (BCE, F_1, "accuracy"): "agrees",
@@ -240,11 +240,11 @@ def test_runs_of_known_difference_get_the_right_verdicts(p, weights):
 def test_claim_differences_equal_those_of_the_tables(p, weights):
     write_all(p, 3)
     of_three = p.model_copy(update={"runs": 3})
-    table = comparison.claims(Study(of_three, KEY), weights)
+    table = claims.claims(Study(of_three, KEY), weights)
     means = tables_of(of_three, weights)
     for line in table[table.metric.isin(["accuracy", "f_beta", "precision", "recall"])].itertuples():
         if {line.a, line.b} <= set(experiments.NETWORKS):
-            name = comparison.METRICS[line.metric]
+            name = claims.METRICS[line.metric]
             assert line.difference == pytest.approx(means[line.a, name] - means[line.b, name])
     assert "agrees" not in set(table.verdict)  # three runs decide nothing
 
@@ -257,7 +257,7 @@ def tables_of(p, weights):
 def test_p_values_are_adjusted_within_one_research_question(p, weights):
     """The p-values of all its claims, and of no others, are adjusted together."""
     write_all(p)
-    table = comparison.claims(Study(p, KEY), weights)
+    table = claims.claims(Study(p, KEY), weights)
     assert set(table.question) == {1, 2, 3, 4}
     for _, family in table[table.runs > 0].groupby("question"):
         adjusted = statistics.holm(family.p)
@@ -265,30 +265,30 @@ def test_p_values_are_adjusted_within_one_research_question(p, weights):
         close = np.maximum(-family.low, family.high) < 0.01
         other = np.where(close, "equivalent", "open")
         assert family.verdict.tolist() == np.where(adjusted < 0.05, decided, other).tolist()
-    wide = comparison.by_question(table)
+    wide = claims.by_question(table)
     assert wide["claims"].sum() == len(table) and wide.loc["4. Does segmentation help?", "no run"] == 4
 
 
 def test_claims_use_the_large_test_set_where_all_runs_have_it(p, weights):
     write_all(p, 2)
     folder = frozen_sets.large_folder(p)
-    results.write_rows(folder / "rows.h5", rows_of("calibration"))
+    write_rows(folder / "rows.h5", rows_of("calibration"))
     storage.write_csv(folder / "truth.csv", truth_of("calibration"))
     key = folder.name.removeprefix("large-")
-    assert comparison.judged_on(Study(p, KEY)) == "test"
+    assert claims.judged_on(Study(p, KEY)) == "test"
     for experiment in p.experiments:
-        for run in results.complete_runs(p, experiment, KEY):
+        for run in complete_runs(p, experiment, KEY):
             logits = {s: run.logits(s, "calibration")[1] for s in ("loss", "f_beta", "soft_f_beta")}
-            results.write_large(run.folder / "large.h5", logits, key)
-    assert comparison.judged_on(Study(p, KEY)) == "large"
-    stated = comparison.save(Study(p, KEY), weights)
+            write_large(run.folder / "large.h5", logits, key)
+    assert claims.judged_on(Study(p, KEY)) == "large"
+    stated = claims.save(Study(p, KEY), weights)
     scores = {model: Study(p, KEY).scores(model, "calibration") for model in (BCE, F_1)}
     means = {model: np.mean([accuracy_score(s.labels, z >= 0) for z in s.logits]) for model, s in scores.items()}
     assert row(stated, BCE, F_1, "accuracy").difference == pytest.approx(means[BCE] - means[F_1])
     assert row(stated, BCE, F_1, "accuracy").images == N
-    run = results.complete_runs(p, "f1", KEY)[0]
+    run = complete_runs(p, "f1", KEY)[0]
     (run.folder / "large.h5").unlink()
-    assert comparison.judged_on(Study(p, KEY)) == "test"
+    assert claims.judged_on(Study(p, KEY)) == "test"
 
 
 def test_best_member_is_chosen_on_the_calibration_set(p, weights):
@@ -298,7 +298,7 @@ def test_best_member_is_chosen_on_the_calibration_set(p, weights):
         right, wrong = few_found(run)["calibration"], member(run, -3, 3)["test"]
         write_run(p, "fbeta", run, {"calibration": wrong, "test": 12 * rows_of("test")["label"].astype("f4") - 6,
                                     "training": right})  # fmt: skip
-    table = comparison.claims(Study(p, KEY).changed(runs=2), weights)
+    table = claims.claims(Study(p, KEY).changed(runs=2), weights)
     two = row(table, BCE, F_1, "accuracy")  # too few to decide anything, but the interval lies where it lies
     assert two.verdict == "open" and two.low > 0
     best = table[(table.a == "NM_3") & table.claim.str.contains("its best member")]
@@ -308,14 +308,14 @@ def test_best_member_is_chosen_on_the_calibration_set(p, weights):
 
 def test_ensembles_use_the_runs_that_all_members_have(p, weights):
     write_all(p)
-    (results.run_folder(p, "f1", 4, KEY) / "logits.h5").unlink()
-    assert list(comparison.load(Study(p, KEY), "NM_3").runs) == [1, 2, 3]
-    assert list(comparison.load(Study(p, KEY), F_1).runs) == [1, 2, 3, 5, 6]
-    (results.run_folder(p, "f1", 1, KEY) / "logits.h5").unlink()
-    assert comparison.load(Study(p, KEY), "NM_3") is None
-    assert comparison.load(Study(p, KEY), "IDE_3") is None
+    (run_folder(p, "f1", 4, KEY) / "logits.h5").unlink()
+    assert list(claims.load(Study(p, KEY), "NM_3").runs) == [1, 2, 3]
+    assert list(claims.load(Study(p, KEY), F_1).runs) == [1, 2, 3, 5, 6]
+    (run_folder(p, "f1", 1, KEY) / "logits.h5").unlink()
+    assert claims.load(Study(p, KEY), "NM_3") is None
+    assert claims.load(Study(p, KEY), "IDE_3") is None
     few = p.model_copy(update={"experiments": ("bce",)})
-    assert comparison.load(Study(few, KEY), F_BETA) is None and comparison.load(Study(few, KEY), "NM_6") is None
+    assert claims.load(Study(few, KEY), F_BETA) is None and claims.load(Study(few, KEY), "NM_6") is None
 
 
 # ---- numbers
@@ -337,7 +337,7 @@ PUBLISHED = """
 
 
 def test_all_44_published_numbers_are_listed_without_any_run(p, weights):
-    table = comparison.published(Study(p, KEY), weights)  # without a run
+    table = claims.published(Study(p, KEY), weights)  # without a run
     assert len(table) == 44 and set(table.note) == {"no run"} and table["mean"].isna().all()
     for line in PUBLISHED.split("\n")[1:-1]:
         number, model, values = line.split("|")
@@ -351,13 +351,13 @@ def test_our_means_stand_beside_the_published_numbers(p, weights):
     segmented = p.model_copy(update={"segmentation": "text"})
     for run in (1, 2):
         write_run(segmented, "bce", run, member(run, 1, -1, 1))
-    table = comparison.published(Study(p, KEY), weights).set_index(["model", "metric"])
+    table = claims.published(Study(p, KEY), weights).set_index(["model", "metric"])
     means = tables_of(p, weights)
     for model in experiments.NETWORKS:
         assert table.loc[(model, "recall"), "mean"] == pytest.approx(means[model, "recall"])
     assert table.loc[(BCE, "recall"), ["runs", "images"]].tolist() == [RUNS, N]
     # the accuracy of an ensemble is the mean over thresholds, as published
-    read = comparison.load(Study(p, KEY), "NM_3")
+    read = claims.load(Study(p, KEY), "NM_3")
     over = np.mean([accuracy_score(read.labels, expit(z) >= t) for z in read.logits for t in GRID])
     assert table.loc[("NM_3", ensemble_tables.OVER), "mean"] == pytest.approx(over)
     assert table.loc[("IDE_3", "recall"), "note"] == "no run"
@@ -367,30 +367,30 @@ def test_our_means_stand_beside_the_published_numbers(p, weights):
     line = table.loc[("Max-Tree Seg.", "recall")]
     assert line["mean"] == pytest.approx(np.mean(recalls)) and line.runs == 2
     assert line.test_low < line["mean"] < line.test_high
-    claims = comparison.claims(Study(p, KEY), weights)
-    d = row(claims, BCE, "Max-Tree Seg.", "recall")
-    both = [run.logits("loss", "test")[1] for run in results.complete_runs(p, "bce", KEY)[:2]]
+    stated = claims.claims(Study(p, KEY), weights)
+    d = row(stated, BCE, "Max-Tree Seg.", "recall")
+    both = [run.logits("loss", "test")[1] for run in complete_runs(p, "bce", KEY)[:2]]
     whole = [recall_score(labels, z >= 0) for z in both]
     assert d.difference == pytest.approx(np.mean(whole) - np.mean(recalls)) and d.runs == 2
 
 
 def test_comparison_refuses_segmented_stamps(p, weights):
     with pytest.raises(ValueError, match="leave `segmentation` at none"):
-        comparison.claims(Study(p, KEY).changed(segmentation="text"), weights)
+        claims.claims(Study(p, KEY).changed(segmentation="text"), weights)
 
 
 def test_runs_needed_to_close_an_open_claim_follow_holm(p, weights):
     """At the level that Holm's method has left for the claims that are not decided."""
     write_all(p)
-    table = comparison.claims(Study(p, KEY), weights)
+    table = claims.claims(Study(p, KEY), weights)
     family = table[(table.question == 1) & (table.runs > 0)]
     undecided = int((~family.verdict.isin(["agrees", "contradicts"])).sum())
     assert 0 < undecided < len(family)
     some = 0
     for line in family[(family.verdict == "open") & family.p.notna()].itertuples():
         d = next(c for c in thesis.CLAIMS if (c.a, c.metric, c.section) == (line.a, line.metric, line.section))
-        read = comparison._read(Study(p, KEY), weights, "test")
-        expected = statistics.needed(comparison.compare(read, d.a, line.b, d.metric), undecided)
+        read = claims._read(Study(p, KEY), weights, "test")
+        expected = statistics.needed(claims.compare(read, d.a, line.b, d.metric), undecided)
         found = line.runs_needed, line.images_needed / N, line.runs_needed_on_many
         np.testing.assert_allclose(found, expected)
         some += 1
@@ -408,7 +408,7 @@ def test_runs_needed_to_close_an_open_claim_follow_holm(p, weights):
 def test_what_would_close_an_open_claim_is_worded_by_case(given, words):
     nothing = dict.fromkeys(("runs_needed", "images_needed", "runs_needed_on_many"), np.nan)
     line = SimpleNamespace(**{"verdict": "open", "runs": 5, "p": 0.3, **nothing, **given})
-    assert comparison._closing(line) == words
+    assert claims._closing(line) == words
 
 
 # ---- words
@@ -416,10 +416,10 @@ def test_what_would_close_an_open_claim_is_worded_by_case(given, words):
 
 def test_comparison_text_counts_the_verdicts_first(p, weights):
     write_all(p)
-    stated = comparison.save(Study(p, KEY), weights)
+    stated = claims.save(Study(p, KEY), weights)
     assert len(stated) == len(thesis.CLAIMS)
-    text = (style.folder(p) / "comparison.md").read_text()
-    table = comparison.claims(Study(p, KEY), weights)
+    text = (style.folder(p) / "claims.md").read_text()
+    table = claims.claims(Study(p, KEY), weights)
     assert text.startswith("# Simulated survey: comparison with the thesis\n")
     n = table.verdict.value_counts()
     first = next(line for line in text.splitlines() if line.startswith("**"))
@@ -438,8 +438,6 @@ def test_comparison_text_counts_the_verdicts_first(p, weights):
 
 def test_comparison_names_a_data_folder_and_not_the_simulation(p, weights, tmp_path):
     p = p.model_copy(update={"data": tmp_path / "kids"})
-    text = comparison.markdown(
-        p, comparison.published(Study(p, KEY), weights), comparison.claims(Study(p, KEY), weights)
-    )
+    text = claims.markdown(p, claims.published(Study(p, KEY), weights), claims.claims(Study(p, KEY), weights))
     assert text.startswith("# Stamps of kids: comparison with the thesis") and "Simulated" not in text
     assert f"**Of {len(thesis.CLAIMS)} claims {len(thesis.CLAIMS)} have no run.**" in text

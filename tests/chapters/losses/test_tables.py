@@ -7,12 +7,12 @@ from scipy.special import expit
 from sklearn.metrics import accuracy_score, fbeta_score, precision_score, recall_score
 
 from lensdet import experiments, parameters, storage
-from lensdet import runs as results
 from lensdet.chapters.ensembles import summary as ensemble_summary
 from lensdet.chapters.losses import tables
 from lensdet.data import frozen_sets, mocklens
-from lensdet.evaluation import scores as saved_scores
+from lensdet.evaluation.scores import collapsed, models, saturated
 from lensdet.network.checkpoints import SELECTORS
+from lensdet.runs import complete_runs, run_folder, write_logits
 from lensdet.study import Study
 
 KEY = "0123abcd"
@@ -44,14 +44,14 @@ def write_runs(p, loss, n, collapse=()):
     rows = np.zeros(80, mocklens.ROW)
     rows["label"][:40] = 1
     for run in range(1, n + 1):
-        folder = results.run_folder(p, loss, run, KEY)
+        folder = run_folder(p, loss, run, KEY)
         rng = np.random.default_rng(run)
         logits = {s: {"test": (rows["label"] - 0.4 + rng.normal(size=80)).astype("f4")} for s in SELECTORS}
         if run in collapse:
             logits = {s: {"test": np.full(80, 3, np.float32)} for s in SELECTORS}
         storage.write_json(folder / "parameters.json", p.experiment(loss, KEY) | {"run": run})
         logits = {s: {"test": sets["test"], "calibration": sets["test"]} for s, sets in logits.items()}
-        results.write_logits(folder / "logits.h5", logits, {"test": rows, "calibration": rows})
+        write_logits(folder / "logits.h5", logits, {"test": rows, "calibration": rows})
 
 
 def found(table, row, metric):
@@ -74,7 +74,7 @@ def test_table_5_1_equals_scikit_learn(p, protocol, threshold, beta):
     }
     for row in table.model.unique():
         network = experiments.NETWORKS[row]
-        folders = results.complete_runs(p, network.loss, KEY)
+        folders = complete_runs(p, network.loss, KEY)
         runs = [run.logits(network.checkpoint[protocol], "test") for run in folders]
         for metric, oracle in oracles.items():
             values = [oracle(labels, expit(logits.astype(float))) for labels, logits in runs]
@@ -117,7 +117,7 @@ def test_collapsed_runs_count_in_the_mean_and_are_marked(p):
     table = table_of(parameters.resolve({**p.model_dump(), "experiments": ["f1"]}))
     line = found(table, "F_1 Soft loss", "recall")
     assert (line.runs, line.collapsed_runs) == (3, 1)
-    pairs = [run.logits("loss", "test") for run in results.complete_runs(p, "f1", KEY)]
+    pairs = [run.logits("loss", "test") for run in complete_runs(p, "f1", KEY)]
     recalls = [recall_score(labels, logits >= 0) for labels, logits in pairs]
     assert recalls[1] == 1
     assert line.mean == pytest.approx(np.mean(recalls))
@@ -127,18 +127,18 @@ def test_collapsed_runs_count_in_the_mean_and_are_marked(p):
 
 def test_a_run_with_all_logits_on_one_side_is_collapsed():
     logits = np.array([[3, 0, 1], [-1, -2, -3], [1, -1, 0], [0, 0, -1e-7]])
-    np.testing.assert_array_equal(saved_scores.collapsed(logits), [True, True, False, False])
+    np.testing.assert_array_equal(collapsed(logits), [True, True, False, False])
 
 
 def test_polarised_predictions_lie_below_0_01_or_above_0_99():
     low, high = np.log(0.01 / 0.99), np.log(0.99 / 0.01)
     logits = np.array([[low - 0.01, high + 0.01, 40, -40], [low + 0.01, high - 0.01, 0, 40]])
-    np.testing.assert_array_equal(saved_scores.saturated(logits), [1, 0.25])
+    np.testing.assert_array_equal(saturated(logits), [1, 0.25])
 
 
 def test_rows_of_the_table_follow_the_chosen_experiments(p):
     def rows(*losses):
-        return list(saved_scores.models(parameters.resolve({"experiments": losses})))
+        return list(models(parameters.resolve({"experiments": losses})))
 
     assert rows("f1", "bce") == [*ROWS[:3], ROWS[4]]
     assert rows("fbeta") == [ROWS[3]]
@@ -186,11 +186,11 @@ def test_missing_truth_table_error_names_the_remedy(p):
 
 def test_a_diverged_run_is_named_and_left_out(p, capsys):
     write_runs(p, "f1", 3)
-    folder = results.run_folder(p, "f1", 2, KEY)
+    folder = run_folder(p, "f1", 2, KEY)
     rows = np.zeros(80, mocklens.ROW)
     good, bad = np.zeros(80, np.float32), np.full(80, np.inf, np.float32)  # one set is enough
     logits = {s: {"test": good, "calibration": bad} for s in SELECTORS}
-    results.write_logits(folder / "logits.h5", logits, {"test": rows, "calibration": rows})
+    write_logits(folder / "logits.h5", logits, {"test": rows, "calibration": rows})
     read = Study(p, KEY).scores("F_1 Soft loss")
     assert list(read.runs) == [1, 3] and read.logits.shape == (2, 80)
     assert "F_1 Soft loss: run 2 diverged" in capsys.readouterr().out

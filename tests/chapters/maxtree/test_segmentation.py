@@ -15,7 +15,7 @@ from lensdet.chapters.maxtree import figures as segmentation_figures
 from lensdet.chapters.maxtree import summary as segmentation_summary
 from lensdet.chapters.maxtree import sweep as segmentation_sweep
 from lensdet.chapters.maxtree.effect import Lenses
-from lensdet.data import bank, frozen_sets, maxtree, mocklens
+from lensdet.data import frozen_sets, maxtree, mocklens
 from lensdet.data.maxtree import PRESETS, Settings
 from lensdet.evaluation import metrics, thresholds
 from lensdet.evaluation.scores import Scores
@@ -71,7 +71,7 @@ def test_neighbour_pixels_exclude_the_arc_and_the_central_galaxy(smoke, smoke_ba
         light = n * (2.0 * spot + 3 * touching + 5 * island + 1.9 * (Y > 40))
         return light, n * (50 * (R < 8) + 4 * island + 1.9)
 
-    monkeypatch.setattr(bank, "simulated_again", again)
+    monkeypatch.setattr(segmentation_effect, "simulated_again", again)
     rows = np.zeros(3, mocklens.ROW)
     rows["stamp"] = [2, 0, 2]
     arcs = np.stack([Y > 20, X > 9, np.zeros_like(spot)])
