@@ -20,16 +20,18 @@ if TYPE_CHECKING:  # what an editor completes
     from lensdet.data.stamps import normalise, read_stamp, read_stamps
     from lensdet.network.finders import load as load_finder
     from lensdet.network.gradcam import heat_maps
-    from lensdet.network.losses import DoubleSoftF1, SoftF1, SoftFBeta
+    from lensdet.network.losses import DoubleSoftF1, SigmoidF1, SoftF1, SoftFBeta
     from lensdet.network.resnet import resnet18
     from lensdet.network.training import load_network, train_missing
     from lensdet.parameters import ParameterError, Parameters, resolve
     from lensdet.study import Study
+    from lensdet.survey.ranking import rank_survey as rank
 
 _PLACES = {
     "DoubleSoftF1": "network.losses.DoubleSoftF1",
     "ParameterError": "parameters.ParameterError",
     "Parameters": "parameters.Parameters",
+    "SigmoidF1": "network.losses.SigmoidF1",
     "SoftF1": "network.losses.SoftF1",
     "SoftFBeta": "network.losses.SoftFBeta",
     "Study": "study.Study",
@@ -38,6 +40,7 @@ _PLACES = {
     "load_network": "network.training.load_network",
     "normalise": "data.stamps.normalise",
     "open_bank": "data.bank.open_bank",
+    "rank": "survey.ranking.rank_survey",
     "read_stamp": "data.stamps.read_stamp",
     "read_stamps": "data.stamps.read_stamps",
     "resnet18": "network.resnet.resnet18",
@@ -49,6 +52,7 @@ __all__ = [
     "DoubleSoftF1",
     "ParameterError",
     "Parameters",
+    "SigmoidF1",
     "SoftF1",
     "SoftFBeta",
     "Study",
@@ -58,6 +62,7 @@ __all__ = [
     "load_network",
     "normalise",
     "open_bank",
+    "rank",
     "read_stamp",
     "read_stamps",
     "resnet18",

@@ -124,7 +124,8 @@ if nelder_mead:
     figure, words = figures.raw_weights(rows, curves), summary.steps_summary(curves)
 else:
     figure, words = style.empty("No Nelder-Mead ensemble among those asked for."), ""
-style.publish(figure, "05_raw_weights", code.parameters, **made)
+style.caption(figure, code.parameters, **made)
+style.save(figure, "05_raw_weights", p)
 Markdown(words)
 
 # %% [markdown]

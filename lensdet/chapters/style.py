@@ -46,8 +46,13 @@ def publish(figure, name, parameters, runs=None, data=None, hardware=None, forma
     name : str
         Of the file, such as "fig_5_1", or the function that drew it: `figure_5_1`.
     """
-    figure.supxlabel(provenance(parameters, runs, data, hardware), fontsize=7, color="0.35")
+    caption(figure, parameters, runs, data, hardware)
     save(figure, name, parameters, formats)
+
+
+def caption(figure, parameters, runs=None, data=None, hardware=None):
+    """State below a figure what made it, see `provenance`."""
+    figure.supxlabel(provenance(parameters, runs, data, hardware), fontsize=7, color="0.35")
 
 
 def save(figure, name, parameters, formats=FORMATS):

@@ -252,6 +252,11 @@ def output_folder(parameters):
     return folder
 
 
+def rank_survey(parameters: Parameters) -> Outcome:
+    """Rank a survey by the ``finders`` that its parameters name: `load_finders`, then `run`."""
+    return run(parameters, load_finders(parameters.finders))
+
+
 def run(
     parameters: Parameters,
     finders: dict[str, Finder],
@@ -371,8 +376,7 @@ def main(arguments=None):
     try:
         from_file = read_yaml(options.file) if options.file else {}
         p = resolve({**from_file, **{name: _value(text) for name, text in options.given}})
-        finders = load_finders(p.finders)
-        outcome = run(p, finders)
+        outcome = rank_survey(p)
     except (NothingUsable, stamps.StampError) as error:  # the latter: stopped at a stamp, as asked for, or no tile
         print(error, file=sys.stderr)
         return 1

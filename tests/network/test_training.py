@@ -904,7 +904,7 @@ from lensdet.runs import Run
 
 p, folder = parameters.resolve(json.loads(sys.argv[1])), Path(sys.argv[2])
 assert keras.backend.backend() == "jax"
-assert results.device().startswith("CPU")
+assert run_folders.device().startswith("CPU")
 stamps = bank.open_bank(p)
 learner = engine.Learner(p, "fbeta", 1, *mocklens.device_bank(stamps, "train"))
 size = mocklens.sizes(stamps, "train")

@@ -167,7 +167,6 @@ def test_the_readme_command_runs_the_losses_notebook(few, places):
     ):
         assert row in said
     assert "F_1 Double" not in said
-    assert "1 not FITS" in said  # a spoilt stamp is left out, and counted
     assert "profile smoke: all runs are there" in said
 
 
@@ -225,9 +224,8 @@ def test_notebook_runs_in_the_smoke_profile(notebook, tmp_path, real, places, fe
 
 
 def test_files_in_build_lie_in_folders_of_their_profile(few):
-    """Only a lock has no folder of a profile, a survey or a bank; of stamps that were left out 02 keeps a list."""
+    """Only a lock has no folder of a profile, a survey or a bank."""
     assert {path.name for path in storage.build_dir().iterdir() if path.is_file()} <= {"sums.lock"}
-    assert "spoilt.fits" in (storage.build_dir() / "smoke" / "02_real_rejected.csv").read_text()
 
 
 @pytest.mark.slow
