@@ -21,6 +21,8 @@ RESULTS = Path(__file__).parents[1] / "results"
 # ever changes.
 RUNS = {
     "evening/bce-b3dd2d65": {"learning_rate": 1e-3},
+    "evening/f1-0800745e": {"learning_rate": 1e-3},
+    "evening/f1_double-c5cd5464": {"learning_rate": 1e-3},
     "evening/fbeta-851f80b2": {"learning_rate": 1e-3},
     "lite/bce-b1d613ce": {},
     "lite/f1-d8b50331": {},
