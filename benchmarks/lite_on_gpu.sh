@@ -1,7 +1,7 @@
 #!/bin/bash
 # All runs of the profile lite on one GPU, in two commands meant for a quarter of an hour; not tried on a GPU yet.
 #
-#   benchmarks/lite_on_gpu.sh prepare     # simulate the survey and the large test set; on JAX compile: at most 280 s
+#   benchmarks/lite_on_gpu.sh prepare     # simulate the survey and the large test set: at most 280 s
 #   benchmarks/lite_on_gpu.sh train       # train what is missing, score it, pack it: at most 560 s
 #   PROFILE=smoke OUT=/tmp/out benchmarks/lite_on_gpu.sh prepare      # a trial on a CPU; likewise train
 #

@@ -5,7 +5,7 @@ import signal
 import sys
 
 COMMANDS = {
-    "train": ("network.side_by_side", "train what is missing of some experiments"),
+    "train": ("network.side_by_side", "train the runs that results/ does not have yet"),
     "rank": ("survey.ranking", "rank a survey of your own, the most likely lens first"),
     "export": ("network.finders", "write trained networks as finders, which score stamps anywhere"),
     "draw": ("machinery.drawing", "draw every figure and table that is out of date"),

@@ -7,18 +7,18 @@ In a notebook's parameter cell ``None`` means "the profile decides".
 import difflib
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from lensdet.experiments import ENSEMBLES, FURTHER, LOSSES, NETWORKS, PRESETS
+from lensdet.experiments import ENSEMBLES, FURTHER, LOSSES, NETWORKS, PRESETS, Settings
 from lensdet.profiles import PROFILES
 from lensdet.storage import digest
 
 # Parameters, and settings of the Max-Tree, that were added when there were results already: by name, the value that
 # those had.  At that value they stay out of every key, so that each committed folder keeps its name.
-ADDED_LATER: dict[str, object] = {"batch_norm_images": 0}
+ADDED_LATER: dict[str, Any] = {"batch_norm_images": 0}
 SURVEY = 1  # version of `lensdet.data.simulation`, part of every key: raise it when a pixel changes
 Profile = Literal["smoke", "quick", "evening", "overnight", "lite", "thesis"]
 Count = Annotated[int, Field(ge=1)]
@@ -195,7 +195,7 @@ class Parameters(Simulation, Sampling, Training, Candidates):
     sky_contaminants: Fraction = Field(0.8, description="share of contaminants among what is no lens in that sky")
     data: Path | None = Field(None, description="folder in the thesis' layout; without it the embedded survey")
     real_stamps: Path | None = Field(
-        None, description="folder of FITS stamps that 02 scores; default ../shared/data/cutouts"
+        None, description="folder with galaxies/ and lens_candidates/ for 01, 06 and 07; default ../shared/data/cutouts"
     )
     on_bad: Literal["quarantine", "raise"] = Field("quarantine", description="what to do with an unusable FITS file")
     workers: int = Field(-1, description="processes that simulate or read stamps; -1: all cores")
@@ -246,42 +246,42 @@ class Parameters(Simulation, Sampling, Training, Candidates):
             raise ValueError(f"a range goes from low to high, not {value}")
         return value
 
-    def section(self, cls):
+    def section(self, cls: type[BaseModel]) -> dict[str, Any]:
         """What of one section (`Simulation`, `Sampling` or `Training`) goes into a key, as `keyed`."""
         return keyed(self.model_dump(mode="json", include=set(cls.model_fields)))
 
-    def bank_key(self):
+    def bank_key(self) -> str:
         """Eight hexadecimal digits that name the pixels of the embedded survey."""
         return digest({"version": SURVEY, "data_seed": self.data_seed, **self.section(Simulation)})
 
-    def folder_key(self, pixels):
+    def folder_key(self, pixels: str) -> str:
         """Eight hexadecimal digits that name a folder's stamps, by the digest of their pixels, and its frozen sets."""
         return digest({"pixels": pixels, **self.section(Sampling)})
 
-    def simulated(self):
+    def simulated(self) -> dict[str, Any]:
         """What decides the embedded survey and its frozen sets, as a JSON-ready dictionary."""
         return {"version": SURVEY, **self.section(Simulation), **self.section(Sampling)}
 
-    def survey_key(self):
+    def survey_key(self) -> str:
         """Eight hexadecimal digits that name the embedded survey and its frozen sets."""
         return digest(self.simulated())
 
     @property
-    def images(self):
+    def images(self) -> int:
         """Training images of a run, where patience does not end it before."""
         return self.chunks * self.chunk_size
 
-    def large(self):
+    def large(self) -> dict[str, Any]:
         """What decides the large test set, as a JSON-ready dictionary: not how many stamps there are to train on."""
         simulated = {name: v for name, v in self.section(Simulation).items() if not name.startswith("n_")}
         sampled = {"alpha": self.alpha, "contaminant_fraction": self.contaminant_fraction, "size": self.large_size}
         return {"version": SURVEY, "data_seed": self.data_seed, **simulated, **sampled}
 
-    def rate(self, experiment):
+    def rate(self, experiment: str) -> float:
         """The learning rate of an experiment."""
         return self.learning_rates.get(experiment, self.learning_rate)
 
-    def loss(self, experiment):
+    def loss(self, experiment: str) -> dict[str, Any]:
         """The loss of an experiment: the arguments of `losses.make_loss` that it depends on."""
         name, _, beta = experiment.partition(":")
         own = {
@@ -291,7 +291,7 @@ class Parameters(Simulation, Sampling, Training, Candidates):
         }
         return {"name": name, **own.get(name, {})}
 
-    def experiment(self, experiment, data_key):
+    def experiment(self, experiment: str, data_key: str) -> dict[str, Any]:
         """What decides the result of an experiment, as a dictionary; its hash names the run folder.
 
         An experiment is a loss, or ``IDE_3`` or ``IDE_6``: the network that weighs the members of an ensemble.
@@ -307,14 +307,14 @@ class Parameters(Simulation, Sampling, Training, Candidates):
         own = self.section(Training) | {"learning_rate": self.rate(experiment)}
         return {"loss": loss.pop("name"), **keyed(loss), **own, **segmentation, "data": data_key}
 
-    def maxtree(self):
+    def maxtree(self) -> Settings | None:
         """`maxtree.Settings` of the segmentation; None without one."""
         if self.segmentation == "none":
             return None
         own = {"area": self.maxtree_area, "decay": self.maxtree_decay, "tolerance": self.maxtree_tolerance}
         return PRESETS[self.segmentation]._replace(**{name: value for name, value in own.items() if value is not None})
 
-    def dynamic(self):
+    def dynamic(self) -> Self:
         """The same for the network of an input-dependent ensemble (section 4.6): its chunks, and no early stopping.
 
         Under either protocol it is trained in batches of ``batch_size`` and validated on the frozen set; the published
@@ -323,19 +323,19 @@ class Parameters(Simulation, Sampling, Training, Candidates):
         chunks = dict.fromkeys(("chunks", "patience"), self.dynamic_chunks)
         return self.model_copy(update={**chunks, "redraw_validation": False})
 
-    def experiment_name(self, experiment, data_key):
+    def experiment_name(self, experiment: str, data_key: str) -> str:
         """Name of the experiment's folder: the loss and eight hexadecimal digits of what decides its result."""
         return f"{experiment.partition(':')[0]}-{digest(self.experiment(experiment, data_key))}"
 
 
-def keyed(values: dict) -> dict:
+def keyed(values: dict[str, Any]) -> dict[str, Any]:
     """What of some named values goes into a key, JSON-ready: not `ADDED_LATER` at the value that older runs had."""
     ready = json.loads(json.dumps(values))
     as_older = {name: json.dumps(value) for name, value in ADDED_LATER.items()}
     return {name: value for name, value in ready.items() if json.dumps(value) != as_older.get(name)}
 
 
-def resolve(given):
+def resolve(given: dict[str, Any]) -> Parameters:
     """Parameters from what was given, over the profile, over the defaults.
 
     Parameters
@@ -364,7 +364,7 @@ def resolve(given):
         raise ParameterError("; ".join(_explain(e) for e in error.errors())) from None
 
 
-def read_yaml(path):
+def read_yaml(path: str | Path) -> dict[str, Any]:
     """Values by name from a YAML file, for `resolve`; else `ParameterError` or OSError, which name the file."""
     try:
         with open(path, encoding="utf-8") as file:
@@ -389,7 +389,7 @@ def _explain(error):
     return f"parameter {name!r}{about}: {error['msg']}, not {error['input']!r}{near}"
 
 
-def from_notebook(namespace):
+def from_notebook(namespace: dict[str, Any]) -> Parameters:
     """Parameters from the ``globals()`` of a notebook, after its parameter cell and papermill's.
 
     Names that are no parameters (imports, loop variables) are passed over here; papermill's own are checked before

@@ -8,15 +8,19 @@ import platform
 import subprocess
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 import pandas as pd
 
 from lensdet.storage import SUMS, atomic, results_dir, root, verified
+
+if TYPE_CHECKING:
+    from lensdet.parameters import Parameters
 
 VERSIONS_OF = (
     "lensdet",
@@ -34,7 +38,7 @@ VERSIONS_OF = (
 )
 
 
-def device():
+def device() -> str:
     """What the network runs on: the names of the GPUs that the backend sees, or the CPU and its number of cores."""
     import keras
 
@@ -50,7 +54,7 @@ def device():
     return ", ".join(gpus) if gpus else f"CPU, {os.cpu_count()} cores"
 
 
-def versions(names=VERSIONS_OF):
+def versions(names: Iterable[str] = VERSIONS_OF) -> dict[str, str]:
     """Versions of packages, of all that matter to a result where none are named, by name, of those that are there."""
     found = {}
     for name in names:
@@ -59,7 +63,7 @@ def versions(names=VERSIONS_OF):
     return found
 
 
-def provenance():
+def provenance() -> dict[str, Any]:
     """What made a result: versions, backend, device, system, oneDNN's switch, and the commit where there is one."""
     import keras
 
@@ -110,12 +114,12 @@ class Run:
         return pd.read_csv(self._checked("history.csv"))
 
     @property
-    def provenance(self) -> dict:
+    def provenance(self) -> dict[str, Any]:
         """What made it: versions, device, commit, seconds, the chunk of each selector's checkpoint."""
         return json.loads(self._checked("provenance.json").read_text())
 
     @property
-    def parameters(self) -> dict:
+    def parameters(self) -> dict[str, Any]:
         """What decides its result, as it was written when it began."""
         return json.loads(self._checked("parameters.json").read_text())
 
@@ -161,8 +165,15 @@ class Run:
         with self._large() as file:
             return file.attrs["set"] == key
 
-    def check(self, parameters, loss: str, number: int, data_key: str) -> None:
+    def check(self, parameters: "Parameters", loss: str, number: int, data_key: str) -> None:
         """Make sure that it is the run that its folder is named for.
+
+        Parameters
+        ----------
+        parameters, loss, data_key
+            As of `run_folder`.
+        number : int
+            The run's, as in `Run.number`.
 
         Raises
         ------
@@ -188,18 +199,35 @@ class Run:
         return h5py.File(verified(path, self.folder))
 
 
-def run_folder(parameters, loss: str, run: int, data_key: str) -> Path:
-    """``results/<profile>/<experiment>-<hash>/run_03``: the place of a run, decided by all that decides its result."""
+def run_folder(parameters: "Parameters", loss: str, run: int, data_key: str) -> Path:
+    """``results/<profile>/<experiment>-<hash>/run_03``: the place of a run, decided by all that decides its result.
+
+    Parameters
+    ----------
+    parameters : lensdet.parameters.Parameters
+    loss : str
+        An experiment, as in `Parameters.experiments`; or ``IDE_3`` or ``IDE_6``.
+    run : int
+        From 1.
+    data_key : str
+        Of the data, as from `bank.data_key`.
+    """
     return results_dir() / parameters.profile / parameters.experiment_name(loss, data_key) / f"run_{run:02d}"
 
 
-def complete_runs(parameters, loss: str, data_key: str) -> list[Run]:
-    """The complete runs among 1 ... ``runs`` of an experiment, each checked to be what it is named for."""
+def complete_runs(parameters: "Parameters", loss: str, data_key: str) -> list[Run]:
+    """The complete runs among 1 ... ``runs`` of an experiment, each checked to be what it is named for.
+
+    Parameters are those of `run_folder`.
+    """
     return _complete(parameters, loss, range(1, parameters.runs + 1), data_key)
 
 
-def all_runs(parameters, loss: str, data_key: str) -> list[Run]:
-    """All complete runs of an experiment that are there, beyond ``runs`` too; checked as `complete_runs`."""
+def all_runs(parameters: "Parameters", loss: str, data_key: str) -> list[Run]:
+    """All complete runs of an experiment that are there, beyond ``runs`` too; checked as `complete_runs`.
+
+    Parameters are those of `run_folder`.
+    """
     there = run_folder(parameters, loss, 1, data_key).parent.glob("run_*")
     return _complete(parameters, loss, sorted(int(f.name[4:]) for f in there if f.name[4:].isdigit()), data_key)
 
@@ -223,12 +251,12 @@ def hardware(runs: Iterable[Run]) -> str:
     return "; ".join(sorted({run.provenance["device"] for run in runs}))
 
 
-def is_kept(path):
+def is_kept(path: Path) -> bool:
     """Whether a file of results is small and says what came of a run: no weights, no state, no lock, nothing half."""
     return path.suffix in (".json", ".csv", ".h5") and not path.name.endswith(".weights.h5") and path.name[0] != "."
 
 
-def pack(path, folders):
+def pack(path: str | os.PathLike, folders: Iterable[Path]) -> None:
     """Put what is small in some folders of results (no weights, no state) into a ZIP file, by their place in results/.
 
     Unpack with ``python -m zipfile -e FILE results/``.
@@ -238,7 +266,9 @@ def pack(path, folders):
             file.write(member, member.relative_to(results_dir()))
 
 
-def write_logits(path, logits, rows):
+def write_logits(
+    path: str | os.PathLike, logits: Mapping[str, Mapping[str, np.ndarray]], rows: Mapping[str, np.ndarray]
+) -> None:
     """Write logits by selector and set, and the rows of each set, as one HDF5 file, atomically.
 
     Parameters
@@ -256,10 +286,17 @@ def write_logits(path, logits, rows):
                 file.create_dataset(f"logits/{selector}/{name}", data=array.astype(np.float32))
 
 
-def write_large(path, logits, key):
+def write_large(path: str | os.PathLike, logits: Mapping[str, np.ndarray], key: str) -> None:
     """Write logits of the large test set by selector, and the set's key, as one HDF5 file, atomically.
 
     Selectors that share a checkpoint, and so an array, share it here too.
+
+    Parameters
+    ----------
+    logits : dict of float array (N,)
+        ``logits[selector]``; kept as float32.
+    key : str
+        From `frozen_sets.large_key`.
     """
     written = {}
     with atomic(path) as beside, h5py.File(beside, "w") as file:
@@ -273,7 +310,7 @@ def write_large(path, logits, key):
                 file[f"logits/{selector}/large"] = written[id(array)]
 
 
-def write_rows(path, rows):
+def write_rows(path: str | os.PathLike, rows: np.ndarray) -> None:
     """Write rows, a structured array of dtype `mocklens.ROW` (N,), as an HDF5 file, atomically."""
     with atomic(path) as beside, h5py.File(beside, "w") as file:
         file.create_dataset("rows", data=rows, compression="gzip", shuffle=True, track_times=False)

@@ -6,16 +6,21 @@ import json
 import os
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from filelock import FileLock
+
+if TYPE_CHECKING:
+    from lensdet.parameters import Parameters
 
 SUMS = "SHA256SUMS"
 OUTPUTS = "application/vnd.lensdet.told+json"  # type of what `register_outputs` leaves in a notebook
 
 
-def root():
+def root() -> Path:
     """The repository: ``LENSDET_ROOT``, or the folder above this one that has our notebooks.
 
     A notebook runs in its own folder under JupyterLab and in the caller's under papermill; nothing in lensdet depends
@@ -66,7 +71,7 @@ def _place(name):
 
 
 @contextlib.contextmanager
-def atomic(path):
+def atomic(path: str | os.PathLike) -> Iterator[Path]:
     """A temporary path beside ``path``, renamed to it when the block ends well and removed when it does not."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,19 +88,19 @@ def atomic(path):
         beside.unlink(missing_ok=True)
 
 
-def write_json(path, content):
+def write_json(path: str | os.PathLike, content: Any) -> None:
     """Write ``content`` as indented JSON, atomically."""
     with atomic(path) as beside:
         beside.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
 
 
-def write_csv(path, frame):
+def write_csv(path: str | os.PathLike, frame: pd.DataFrame) -> None:
     """Write a data frame as CSV, atomically, with enough digits to read the same floats back."""
     with atomic(path) as beside:
         frame.to_csv(beside, index=False)
 
 
-def kept_table(path, make):
+def kept_table(path: Path, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
     """A table that takes long to make: read from ``path``, where what ``make()`` returns is written first if need be.
 
     Floats are the same either way.  As `verified`, it raises where the file is not what was written.
@@ -107,18 +112,18 @@ def kept_table(path, make):
     return pd.read_csv(verified(path))
 
 
-def digest(content):
+def digest(content: Any) -> str:
     """Eight hexadecimal digits that name some JSON-ready content."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
 
-def sha(path):
+def sha(path: Path) -> str:
     """SHA-256 of a file's bytes, hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @contextlib.contextmanager
-def with_checksum(*paths):
+def with_checksum(*paths: Path) -> Iterator[None]:
     """Put the sums of some files of one folder into its ``SHA256SUMS`` when the block that writes them ends well.
 
     ``sha256sum -c SHA256SUMS`` reads it, too.  They are not listed while they are written: whatever stops that, no file
@@ -132,7 +137,7 @@ def with_checksum(*paths):
     register_outputs(kept=[os.path.relpath(path, results_dir()) for path in paths])
 
 
-def register_outputs(**files):
+def register_outputs(**files: list[str]) -> None:
     """Leave names of files in the output of the cell that wrote them, unseen: for `lensdet.machinery`.
 
     ``drawn`` are those in the profile's folder of figures/, ``kept`` those in results/.
@@ -141,7 +146,7 @@ def register_outputs(**files):
         shell.display_pub.publish({OUTPUTS: files})
 
 
-def verified(path, part_of=None):
+def verified(path: Path, part_of: Path | None = None) -> Path:
     """The path of a result, whose content is what the ``SHA256SUMS`` beside it says; what is not listed there passes.
 
     Parameters
@@ -177,6 +182,6 @@ def _change_sums(path, changed):
         beside.write_text("".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items()) if digest))
 
 
-def real_stamps(parameters):
+def real_stamps(parameters: "Parameters") -> Path:
     """The folder of real stamps to score; it may not exist."""
     return parameters.real_stamps or root_or_here().parent / "shared" / "data" / "cutouts"

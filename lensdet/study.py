@@ -1,6 +1,7 @@
 """A study: the runs of some parameters, and what they say of frozen sets.  Notebooks hold one."""
 
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,7 @@ import pandas as pd
 from lensdet import runs, storage
 from lensdet.data import bank, frozen_sets
 from lensdet.evaluation import statistics
+from lensdet.evaluation.metrics import Protocol
 from lensdet.evaluation.scores import Scores, models
 from lensdet.experiments import Experiment
 from lensdet.parameters import Parameters
@@ -25,7 +27,7 @@ class Study:
         have to be read for them.
     """
 
-    def __init__(self, parameters: Parameters, key: str | None = None):
+    def __init__(self, parameters: Parameters, key: str | None = None) -> None:
         self.parameters = parameters
         if key is not None:
             self.key = key
@@ -35,7 +37,7 @@ class Study:
         """Eight hexadecimal digits that name the data."""
         return bank.data_key(self.parameters)
 
-    def changed(self, **values) -> "Study":
+    def changed(self, **values: Any) -> "Study":
         """A study of the same data with other parameters, such as ``protocol="code"``."""
         return Study(self.parameters.model_copy(update=values), self.key)
 
@@ -54,7 +56,7 @@ class Study:
         """The complete runs of a loss."""
         return runs.complete_runs(self.parameters, loss, self.key)
 
-    def scores(self, model: str, name: str = "test", protocol: str | None = None) -> Scores | None:
+    def scores(self, model: str, name: str = "test", protocol: Protocol | None = None) -> Scores | None:
         """What the complete runs of a model say of a frozen set; None without a run.
 
         A run that diverged (some logit of the calibration or test set is not finite) is named and left out, of all

@@ -8,9 +8,12 @@ from itertools import groupby
 import matplotlib.pyplot as plt
 import pandas as pd
 from keras import Model, layers
+from matplotlib.axes import Axes
+from matplotlib.text import Text
 
 from lensdet.chapters import style
 from lensdet.network import resnet
+from lensdet.parameters import Parameters
 
 BLUE, YELLOW = "#cfe2f3", "#ffe8b8"  # layers; what they hand on
 BARE = {"frame_on": False, "xticks": [], "yticks": []}
@@ -45,8 +48,18 @@ def sized(layer: layers.Layer) -> str:
     return f"{describe(layer)}: {' × '.join(str(n) for n in layer.output.shape[1:])}"
 
 
-def box(axis, x, y, text, colour, *before):
-    """Draw a text in a box, with arrows from the boxes before it."""
+def box(axis: Axes, x: float, y: float, text: str, colour: str, *before: Text) -> Text:
+    """Draw a text in a box, with arrows from the boxes before it.
+
+    Parameters
+    ----------
+    axis : matplotlib.axes.Axes
+    x, y : float
+        Of its centre, in the units of the axis.
+    text, colour : str
+    *before : matplotlib.text.Text
+        Boxes that were drawn.
+    """
     frame = {"boxstyle": "round,pad=0.4", "facecolor": colour, "edgecolor": "0.3"}
     drawn = axis.text(x, y, text, ha="center", va="center", fontsize=7, bbox=frame)
     for other in before:
@@ -55,8 +68,20 @@ def box(axis, x, y, text, colour, *before):
     return drawn
 
 
-def draw(axis, start, part, right, step, between):
-    """Draw a part of the network: its layers to the right, a skip connection straight down.  Returns its last box."""
+def draw(axis: Axes, start: Text, part: list[layers.Layer], right: float, step: float, between: str) -> Text:
+    """Draw a part of the network: its layers to the right, a skip connection straight down.  Returns its last box.
+
+    Parameters
+    ----------
+    axis : matplotlib.axes.Axes
+    start : matplotlib.text.Text
+        The box that it follows.
+    part : list of keras.layers.Layer
+    right, step : float
+        How far the layers are to the right, and each box below the one before, in the units of the axis.
+    between : str
+        What stands between two layers.
+    """
     texts = [describe(layer) for layer in part[:-1]]
     skip = next((text for text in texts if text.startswith("1 × 1 ")), "identity")
     branch = between.join(text for text in texts if text != skip).replace(", batch", "\nbatch")
@@ -112,7 +137,7 @@ def table_3_1() -> pd.DataFrame:
     return pd.DataFrame([positive, negative], columns=["", "labelled positive", "labelled negative"])
 
 
-def save(parameters) -> None:
+def save(parameters: Parameters) -> None:
     """Draw Figures 3.1, 3.2 and 4.3 of the network of these parameters, and Table 3.1, beside the other figures."""
     model = resnet.resnet18(parameters.width)
     for name, figure in (("3_1", figure_3_1), ("3_2", figure_3_2), ("4_3", figure_4_3)):

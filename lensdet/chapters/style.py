@@ -1,10 +1,16 @@
 """How figures and tables look, where they are kept, and what each says of how it was made."""
 
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
 import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from PIL import Image
 
 from lensdet import storage
-from lensdet.parameters import resolve
+from lensdet.parameters import Parameters, resolve
 from lensdet.storage import digest
 
 STYLE = {
@@ -22,7 +28,7 @@ STYLE = {
 FORMATS = ("png", "pdf")
 
 
-def folder(parameters):
+def folder(parameters: Parameters) -> Path:
     """Where the figures of these parameters go: ``figures/<profile>``, or beside it where they are not the profile's.
 
     ``papermill -f params/fbeta.yaml`` draws one experiment: its figures go to ``figures/quick-fbeta`` and leave those
@@ -38,28 +44,48 @@ def folder(parameters):
     return storage.figures_dir() / "-".join(parts)
 
 
-def publish(figure, name, parameters, runs=None, data=None, hardware=None, formats=FORMATS):
+def publish(
+    figure: Figure,
+    name: str | Callable[..., Figure],
+    parameters: Parameters,
+    runs: int | None = None,
+    data: str | None = None,
+    hardware: str | None = None,
+    formats: Sequence[str] = FORMATS,
+) -> None:
     """State on a figure what made it, see `provenance`, and `save` it.
 
     Parameters
     ----------
     name : str
         Of the file, such as "fig_5_1", or the function that drew it: `figure_5_1`.
+    runs, data, hardware
+        As in `provenance`.
+    formats : sequence of str
+        Suffixes, a file each.
     """
     caption(figure, parameters, runs, data, hardware)
     save(figure, name, parameters, formats)
 
 
-def caption(figure, parameters, runs=None, data=None, hardware=None):
-    """State below a figure what made it, see `provenance`."""
+def caption(
+    figure: Figure,
+    parameters: Parameters,
+    runs: int | None = None,
+    data: str | None = None,
+    hardware: str | None = None,
+) -> None:
+    """State below a figure what made it; parameters are those of `provenance`."""
     figure.supxlabel(provenance(parameters, runs, data, hardware), fontsize=7, color="0.35")
 
 
-def save(figure, name, parameters, formats=FORMATS):
+def save(
+    figure: Figure, name: str | Callable[..., Figure], parameters: Parameters, formats: Sequence[str] = FORMATS
+) -> None:
     """Write a figure into `folder`, without dates: the same figure gives the same bytes.
 
     A PNG has what made it among its texts too, for `read_provenance`.  Large sheets of noisy stamps are better off with
-    ``formats=("jpg",)``.
+    ``formats=("jpg",)``.  Parameters are those of `publish`.
     """
     name = name if isinstance(name, str) else name.__name__.replace("figure", "fig", 1)
     for suffix in formats:
@@ -67,7 +93,7 @@ def save(figure, name, parameters, formats=FORMATS):
     storage.register_outputs(drawn=[f"{name}.{suffix}" for suffix in formats])
 
 
-def write(figure, path):
+def write(figure: Figure, path: Path) -> None:
     """Write a figure, atomically, in the format that the path's suffix says and without dates."""
     undated = {
         ".png": {"Software": None, "Description": figure.get_supxlabel()},
@@ -77,10 +103,26 @@ def write(figure, path):
         figure.savefig(beside, dpi=150, metadata=undated.get(path.suffix), format=path.suffix[1:])
 
 
-def save_table(table, name, parameters, readable=None, runs=None, hardware=None):
+def save_table(
+    table: pd.DataFrame,
+    name: str,
+    parameters: Parameters,
+    readable: pd.DataFrame | None = None,
+    runs: int | None = None,
+    hardware: str | None = None,
+) -> None:
     """Write a table as CSV (all digits), Markdown and LaTeX (booktabs); the last two of ``readable`` where given.
 
     Both have below or above them what made the table, as `publish` has it on a figure.
+
+    Parameters
+    ----------
+    name : str
+        Of the files.
+    readable : pandas.DataFrame, optional
+        The table as it is to be read.
+    runs, hardware
+        As in `provenance`.
     """
     shown = table if readable is None else readable
     index, words = shown.index.name is not None, provenance(parameters, runs, hardware=hardware)
@@ -92,10 +134,19 @@ def save_table(table, name, parameters, readable=None, runs=None, hardware=None)
     storage.register_outputs(drawn=[f"{name}{suffix}" for suffix in (".csv", ".md", ".tex")])
 
 
-def provenance(parameters, runs=None, data=None, hardware=None):
+def provenance(
+    parameters: Parameters, runs: int | None = None, data: str | None = None, hardware: str | None = None
+) -> str:
     """What made a figure or table: data, profile, protocol, runs, and how many images each run was trained on at most.
 
-    ``hardware`` is what the runs were trained on, from `runs.hardware`, where there is room for it.
+    Parameters
+    ----------
+    runs : int, optional
+        How many are behind each number; None where none are.
+    data : str, optional
+        What is shown, where it is not the data of the parameters.
+    hardware : str, optional
+        What the runs were trained on, from `runs.hardware`, where there is room for it.
     """
     data = data or ("simulated survey" if parameters.data is None else f"stamps of {parameters.data.name}")
     words = [data, f"profile {parameters.profile}", f"protocol {parameters.protocol}"]
@@ -107,7 +158,7 @@ def provenance(parameters, runs=None, data=None, hardware=None):
     return " · ".join(words)
 
 
-def read_provenance(path):
+def read_provenance(path: Path) -> str | None:
     """What made a figure or table, as it says itself: the text of a PNG, the last line of Markdown.
 
     "" where it depends on no data, as a schematic; None where it does not say.
@@ -119,8 +170,26 @@ def read_provenance(path):
     return last.strip("*") if last.startswith("*") else None
 
 
-def stamps(images, titles=None, columns=6, size=1.25, vmin=0.0, vmax=1.0):
-    """A contact sheet of stamps (n, 101, 101), grey, origin below, 20 arcsec a side."""
+def stamps(
+    images: NDArray,
+    titles: Sequence[str] | None = None,
+    columns: int = 6,
+    size: float = 1.25,
+    vmin: float = 0.0,
+    vmax: float = 1.0,
+) -> Figure:
+    """A contact sheet of stamps, grey, origin below, 20 arcsec a side.
+
+    Parameters
+    ----------
+    images : array (n, 101, 101)
+    titles : sequence of str, n, optional
+    columns : int
+    size : float
+        Inches of a stamp.
+    vmin, vmax : float
+        What is drawn black and white.
+    """
     rows = max(1, -(-len(images) // columns))
     figure, axes = plt.subplots(
         rows, columns, figsize=(columns * size, rows * (size + 0.2 * (titles is not None)) + 0.3), squeeze=False
@@ -134,7 +203,7 @@ def stamps(images, titles=None, columns=6, size=1.25, vmin=0.0, vmax=1.0):
     return figure
 
 
-def empty(words):
+def empty(words: str) -> Figure:
     """A panel that says why there is nothing to see."""
     figure, axis = plt.subplots(figsize=(6, 1.2))
     axis.axis("off")

@@ -164,7 +164,7 @@ class Claim(NamedTuple):
     sign: int  # 1 if a is said to have more of it, -1 if less
 
     @property
-    def question(self):
+    def question(self) -> int:
         """The research question that it belongs to, of `QUESTIONS`."""
         if MAX_TREE in (self.a, self.b):
             return 4

@@ -1,9 +1,11 @@
 """Augmentation: rotation, shift, zoom and flip as one affine warp (section 4.2.1)."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+Tensor = Any  # of the backend that Keras has: TensorFlow's or JAX', or an array that it makes one of
 
 CENTRE = 50.0  # the true centre of 101 pixels; the published runs turned about 51
 
@@ -45,7 +47,7 @@ def draw_warps(
     return np.stack([a0, a1, a2, b0, b1, b2], 1).astype(np.float32)
 
 
-def warp(images, warps, interpolation="bilinear"):
+def warp(images: Tensor, warps: Tensor, interpolation: Literal["bilinear", "nearest"] = "bilinear") -> Tensor:
     """Warp images, on the device; beyond the frame the edge is repeated.
 
     Parameters

@@ -9,8 +9,10 @@ bits round a pixel by at most 2.4e-4 of the peak, a thirtieth of the sky noise.
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -18,10 +20,12 @@ import pandas as pd
 from astropy.stats import mad_std
 from filelock import FileLock
 from joblib import Parallel, delayed
+from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
 from lensdet import storage
 from lensdet.data import stamps
+from lensdet.parameters import Parameters
 from lensdet.storage import digest
 
 CLASSES = ("lrg", "source", "contaminant")
@@ -47,12 +51,12 @@ class Bank:
     data_key: str
     rejected: int = 0
 
-    def pixels(self, cls, split, places=slice(None)):
+    def pixels(self, cls: str, split: str, places: slice | ArrayLike = slice(None)) -> NDArray[np.float16]:
         """Normalised stamps, float16 (n, 101, 101): all, or those at some places, which must increase."""
         with h5py.File(self.path) as file:
             return file[cls][split]["pixels"][places]
 
-    def catalogue(self, cls, split):
+    def catalogue(self, cls: str, split: str) -> pd.DataFrame:
         """Catalogue of a class and split, a pandas data frame with a row a stamp."""
         with h5py.File(self.path) as file:
             table = pd.DataFrame.from_records(file[cls][split]["catalogue"][:])
@@ -60,13 +64,13 @@ class Bank:
             table[column] = table[column].str.decode("utf-8", "replace")
         return table
 
-    def count(self, cls, split):
+    def count(self, cls: str, split: str) -> int:
         """Number of stamps."""
         with h5py.File(self.path) as file:
             return file[cls][split]["pixels"].shape[0]
 
 
-def open_bank(parameters, only=None):
+def open_bank(parameters: Parameters, only: tuple[str, Mapping[str, ArrayLike]] | None = None) -> Bank:
     """The bank of these parameters: opened if it is there, else built (once, whoever asks first).
 
     Parameters
@@ -112,17 +116,17 @@ def open_bank(parameters, only=None):
         return Bank(path, parameters.folder_key(file.attrs["pixels"]), len(bad))
 
 
-def is_built(parameters):
+def is_built(parameters: Parameters) -> bool:
     """Whether the bank of a simulated survey is there, with all of its stamps."""
     return (storage.build_dir() / "banks" / _Survey(parameters).name / "bank.h5").exists()
 
 
-def data_key(parameters):
+def data_key(parameters: Parameters) -> str:
     """The key of the data: of a simulated survey without building it, of a folder by opening its bank."""
     return open_bank(parameters).data_key if parameters.data else parameters.survey_key()
 
 
-def split_sizes(n_train):
+def split_sizes(n_train: int) -> dict[str, int]:
     """Stamps in each split: 80/10/10, and as many again as validation for calibration."""
     return {split: n_train if split == "train" else max(1, round(n_train / 8)) for split in SPLITS}
 
@@ -133,7 +137,7 @@ class _Survey:
     def __init__(self, parameters):
         self.parameters, self.name = parameters, f"survey-{parameters.bank_key()}"
 
-    def fill(self, file, _rejected, only):
+    def fill(self, file: h5py.File, _rejected: Path, only: tuple[str, dict[str, list[int]]] | None) -> None:
         p, (wanted, places) = self.parameters, only or (None, None)
         for cls, n_train in zip(CLASSES, (p.n_lrg, p.n_source, p.n_contaminant), strict=True):
             first, splits = 0, {}
@@ -166,7 +170,7 @@ class _Folder:
         listing = [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for files in self.files.values() for f in files]
         self.name = f"folder-{hashlib.sha256(repr(listing).encode()).hexdigest()[:8]}"
 
-    def fill(self, file, rejected, _only):
+    def fill(self, file: h5py.File, rejected: Path, _only: object) -> None:
         p, pixels, rejections = self.parameters, hashlib.sha256(), []
         for (split, cls), files in sorted(self.files.items()):
             blocks, tables = [], []
@@ -199,7 +203,9 @@ class _Folder:
         file.attrs["pixels"] = pixels.hexdigest()
 
 
-def simulated(cls, ident, parameters, **left_out):
+def simulated(
+    cls: str, ident: int, parameters: Parameters, **left_out: bool
+) -> tuple[NDArray[np.float32], dict[str, Any]]:
     """One object of any of `CLASSES`, as `simulation.render` and `render_source` draw it.
 
     Parameters
@@ -223,8 +229,11 @@ def simulated(cls, ident, parameters, **left_out):
     return simulation.render(cls, ident, parameters, **left_out)
 
 
-def simulated_again(cls, ident, parameters):
-    """The light of a simulated stamp's neighbours, without noise, and the stamp without them: (101, 101), in flux."""
+def simulated_again(cls: str, ident: int, parameters: Parameters) -> tuple[NDArray, NDArray]:
+    """The light of a simulated stamp's neighbours, without noise, and the stamp without them: (101, 101), in flux.
+
+    Parameters are those of `simulated`, with a class other than "source".
+    """
     full, bare = (simulated(cls, int(ident), parameters, neighbours=kept)[0] for kept in (True, False))
     return full - bare, bare
 
@@ -235,13 +244,13 @@ def _simulate(cls, ids, parameters):
     return pixels, pd.DataFrame({"id": ids, **pd.DataFrame([truth for _, truth in drawn])})
 
 
-def sixteen_bits(pixels):
+def sixteen_bits(pixels: ArrayLike) -> NDArray[np.float16]:
     """Stamps (..., 101, 101) in any unit as a bank keeps them: normalised (Eq. 4.1; raises as that does), float16."""
     # by NumPy: HDF5's own conversion (1.14.6) halves values that round up to a power of two
     return stamps.normalise(pixels).astype(np.float16)
 
 
-def measured(pixels):
+def measured(pixels: NDArray) -> dict[str, NDArray]:
     """Noise (sigma from the median absolute deviation), minimum and maximum of each stamp, in its own units."""
     return {
         "noise": mad_std(pixels, axis=(1, 2)),

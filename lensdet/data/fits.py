@@ -31,17 +31,17 @@ class _Unzipped(gzip.GzipFile):
 
     wanted = here = 0
 
-    def seek(self, offset, whence=os.SEEK_SET):
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         if whence == os.SEEK_END:
             self.wanted = self.here = super().seek(offset, whence)
         else:
             self.wanted = offset + (self.wanted if whence == os.SEEK_CUR else 0)
         return self.wanted
 
-    def tell(self):
+    def tell(self) -> int:
         return self.wanted
 
-    def read(self, size=-1):
+    def read(self, size: int | None = -1) -> bytes:
         if self.wanted != self.here:
             super().seek(self.wanted)
         data = super().read(size)
@@ -59,7 +59,7 @@ class _HeadersChecked:
     blocks = last = 0  # of a header, read one after the other; where that ended
     begun = 0  # how often the first was read: twice where astropy turns to its other parser
 
-    def read(self, size=-1):
+    def read(self, size: int | None = -1) -> bytes:
         data = super().read(size)
         if size == 2880 and data:  # as headers are read; pixels that are read so hardly look like one of the cards
             here = self.tell()
@@ -81,7 +81,7 @@ class _PlainChecked(_HeadersChecked, io.BufferedReader):
 
 
 class _UnzippedChecked(_HeadersChecked, _Unzipped):
-    def seek(self, offset, whence=os.SEEK_SET):
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         self.last = -1  # rows of pixels are read by this class, too, and are no header without end
         return super().seek(offset, whence)
 

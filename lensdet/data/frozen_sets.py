@@ -1,12 +1,17 @@
 """The frozen sets: validation, calibration, test, information, and the large test set; what is known of each stamp."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from lensdet import runs, storage
-from lensdet.data.bank import is_built, open_bank, split_sizes
+from lensdet.data.bank import Bank, is_built, open_bank, split_sizes
 from lensdet.data.mocklens import draw_rows, sizes
 from lensdet.data.random import stream
+from lensdet.parameters import Parameters
 from lensdet.storage import digest
 
 # The frozen sets: the split each is drawn from.
@@ -16,7 +21,9 @@ OF_LARGE = ["label", "host", "stamp_id", "kind", "source_id", "alpha", "einstein
 BLOCK = 2048  # stamps of the large test set on the device at once
 
 
-def frozen_rows(parameters, name, size, redraw=()):
+def frozen_rows(
+    parameters: Parameters, name: str, size: tuple[int, int, int], redraw: tuple[int, ...] = ()
+) -> np.ndarray:
     """Rows of a frozen set: positives, then negatives; without warps.  Nothing is drawn twice before all were once.
 
     Parameters
@@ -40,7 +47,7 @@ def frozen_rows(parameters, name, size, redraw=()):
     return draw_rows(rng, n, n, size, parameters, pick)
 
 
-def frozen_bank(parameters, name):
+def frozen_bank(parameters: Parameters, name: str) -> tuple[Bank, np.ndarray]:
     """A `bank.Bank` that has the stamps of a frozen set, and the set's rows for that bank, (N,) of dtype `ROW`.
 
     The rows are those of `frozen_rows` without a redraw.  Of a simulated survey no others are simulated, where the
@@ -66,15 +73,31 @@ def frozen_bank(parameters, name):
     return open_bank(parameters, (split, places)), rows
 
 
-def large_rows(parameters):
+def large_rows(parameters: Parameters) -> np.ndarray:
     """Rows of the large test set: of all that may be drawn, where those of `frozen_bank` are of what it simulates."""
     return frozen_rows(parameters, LARGE, (parameters.large_size,) * 3)
 
 
-def blocks(bank, split, rows):
+def blocks(
+    bank: Bank, split: str, rows: np.ndarray
+) -> Iterator[tuple[np.ndarray, NDArray[np.float16], NDArray[np.float16]]]:
     """Rows of a split and their stamps, a block at a time: rows for these stamps, LRGs with contaminants, sources.
 
     Of 30,000 stamps at once there would be 600 MB on the host, and as many on the device.
+
+    Parameters
+    ----------
+    bank : lensdet.data.bank.Bank
+    split : str
+        Of the bank; "large" for the large test set.
+    rows : structured array (N,) of dtype `mocklens.ROW`
+        Of that split, such as from `frozen_bank`.
+
+    Yields
+    ------
+    rows : structured array (n,)
+        At most `BLOCK` of them, in order.
+    hosts, sources : float16 arrays (k, 101, 101) and (l, 101, 101)
     """
     n_lrg = bank.count("lrg", split)
     for i in range(0, len(rows), BLOCK):
@@ -86,11 +109,13 @@ def blocks(bank, split, rows):
         yield part, np.concatenate(hosts), bank.pixels("source", split, used)
 
 
-def truth(bank, split, rows):
+def truth(bank: Bank, split: str, rows: np.ndarray) -> pd.DataFrame:
     """What is known of each row, a pandas data frame: class, ids, label, alpha, and the stamps' catalogue columns.
 
     ``area_fraction`` is the fraction of the stamp where the source is above twice the noise of its lens image, which is
     measured from the median absolute deviation (section 5.3; the published runs took 1.66 times as much).
+
+    Parameters are those of `blocks`.
     """
     lrg, contaminant, source = (bank.catalogue(cls, split) for cls in ("lrg", "contaminant", "source"))
     hosts = pd.concat([lrg.assign(host="lrg"), contaminant.assign(host="contaminant")], ignore_index=True)
@@ -111,32 +136,32 @@ def truth(bank, split, rows):
     return table
 
 
-def truth_folder(parameters, data_key):
+def truth_folder(parameters: Parameters, data_key: str) -> Path:
     """Where the truth tables of the frozen sets lie: ``results/<profile>/truth-<key>``."""
     return storage.results_dir() / parameters.profile / f"truth-{data_key}"
 
 
-def has_truth(parameters, data_key):
+def has_truth(parameters: Parameters, data_key: str) -> bool:
     """Whether the truth table of every frozen set is there."""
     return all((truth_folder(parameters, data_key) / f"{name}.csv").exists() for name in FROZEN)
 
 
-def large_key(parameters):
+def large_key(parameters: Parameters) -> str:
     """Eight hexadecimal digits that name the large test set, of any profile that simulates so."""
     return digest(parameters.large())
 
 
-def large_folder(parameters):
+def large_folder(parameters: Parameters) -> Path:
     """Where truth and rows of the large test set lie: ``results/large-<key>``."""
     return storage.results_dir() / f"large-{large_key(parameters)}"
 
 
-def has_large(parameters):
+def has_large(parameters: Parameters) -> bool:
     """Whether there is a large test set: of the embedded survey, where one is asked for."""
     return bool(parameters.large_size) and parameters.data is None
 
 
-def large_set(parameters):
+def large_set(parameters: Parameters) -> tuple[Bank, np.ndarray]:
     """The large test set as `frozen_bank` has it; its rows and what is known of them are left in `large_folder`."""
     bank, rows = frozen_bank(parameters, LARGE)
     folder = large_folder(parameters)
@@ -148,7 +173,7 @@ def large_set(parameters):
     return bank, rows
 
 
-def write_truth(parameters, bank):
+def write_truth(parameters: Parameters, bank: Bank) -> None:
     """Write `truth` of every frozen set to `truth_folder`, ``<set>.csv``, where it is not there yet."""
     for name, split in FROZEN.items():
         path = truth_folder(parameters, bank.data_key) / f"{name}.csv"

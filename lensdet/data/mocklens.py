@@ -1,9 +1,10 @@
-"""Mock lenses and negatives (Eq. 4.2): drawing rows, merging pixels, the frozen sets.
+"""Mock lenses and negatives (Eq. 4.2): drawing rows, merging pixels.
 
 An example is a row of numbers: which stamp, which source, which alpha, which warp.  Rows are drawn on the host; pixels
 are merged on the device by `merge`, from a bank that stays there; on the host by `merged`.
 """
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -12,25 +13,46 @@ from joblib import Parallel, cpu_count, delayed
 from numpy.typing import ArrayLike, NDArray
 
 from lensdet.data import augmentation, maxtree
-from lensdet.data.bank import simulated_again
+from lensdet.data.augmentation import Tensor
+from lensdet.data.bank import Bank, simulated_again
 from lensdet.data.random import stream
+from lensdet.parameters import Parameters
 
 ROW = np.dtype([("stamp", np.int32), ("source", np.int32), ("alpha", np.float32), ("label", np.float32)])
 
 
-def device_bank(bank, split):
+def device_bank(bank: Bank, split: str) -> tuple[NDArray[np.float16], NDArray[np.float16]]:
     """The stamps of a split for `merge`: (LRGs followed by contaminants, sources), float16 (n, 101, 101) each."""
     hosts = np.concatenate([bank.pixels("lrg", split), bank.pixels("contaminant", split)])
     return hosts, bank.pixels("source", split)
 
 
-def sizes(bank, split):
+def sizes(bank: Bank, split: str) -> tuple[int, int, int]:
     """Number of LRGs, contaminants and sources in a split."""
     return tuple(bank.count(cls, split) for cls in ("lrg", "contaminant", "source"))
 
 
-def draw_rows(rng, n_positive, n_negative, size, parameters, pick):
-    """Positives followed by negatives; ``pick(n, k)`` draws k indices below n."""
+def draw_rows(
+    rng: np.random.Generator,
+    n_positive: int,
+    n_negative: int,
+    size: tuple[int, int, int],
+    parameters: Parameters,
+    pick: Callable[[int, int], NDArray],
+) -> np.ndarray:
+    """Positives followed by negatives, (n_positive + n_negative,) of dtype `ROW`.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Draws alpha, and which negatives are contaminants.
+    n_positive, n_negative : int
+    size : tuple of int
+        As from `sizes`.
+    parameters : lensdet.parameters.Parameters
+    pick : callable
+        ``pick(n, k)`` draws k indices below n.
+    """
     n_lrg, n_contaminant, n_source = size
     rows = np.zeros(n_positive + n_negative, ROW)
     positive, negative = rows[:n_positive], rows[n_positive:]
@@ -44,7 +66,9 @@ def draw_rows(rng, n_positive, n_negative, size, parameters, pick):
     return rows
 
 
-def training_rows(parameters, run, chunk, size):
+def training_rows(
+    parameters: Parameters, run: int, chunk: int, size: tuple[int, int, int]
+) -> tuple[np.ndarray, NDArray[np.float32]]:
     """Rows and warps of a training chunk, shuffled (sections 4.2 and 4.2.1).
 
     Half are mock lenses of an LRG and a source drawn with replacement, half are negatives, of which each is a
@@ -95,11 +119,14 @@ def stretched(images: ArrayLike) -> NDArray:
 
 
 def merged(hosts: ArrayLike, sources: ArrayLike, alpha: ArrayLike) -> NDArray:
-    """Mock lenses and negatives on the host, `added` and then `stretched`: the pixels of `merge`."""
+    """Mock lenses and negatives on the host, `added` and then `stretched`: the pixels of `merge`.
+
+    Parameters are those of `added`.
+    """
     return stretched(added(hosts, sources, alpha))
 
 
-def merge(hosts, sources, stamp, source, alpha):
+def merge(hosts: Tensor, sources: Tensor, stamp: Tensor, source: Tensor, alpha: Tensor) -> Tensor:
     """Mock lenses and negatives on the device: Eq. 4.2, square root, clip.
 
     Both stamps are normalised, so that m = l + alpha s.  There is no second normalisation: where l + alpha s passes 1
@@ -122,7 +149,9 @@ def merge(hosts, sources, stamp, source, alpha):
     return ops.clip(ops.sqrt(host + alpha[:, None, None] * light), 0.0, 1.0)[..., None]
 
 
-def masker(settings, hosts, sources, threads=None):
+def masker(
+    settings: maxtree.Settings, hosts: NDArray, sources: NDArray, threads: int | None = None
+) -> Callable[[np.ndarray], NDArray[np.bool_]]:
     """What masks the stamps of some rows by Max-Tree (section 4.7), on the host: a function of rows.
 
     It goes between merging and warp.  LRGs and contaminants are the same in every chunk and are segmented once, here;
@@ -162,17 +191,28 @@ def masker(settings, hosts, sources, threads=None):
     return masks
 
 
-def images(bank, split, rows):
-    """The merged stamps of some rows as a float32 array (N, 101, 101, 1), made on the host: what `merge` makes."""
+def images(bank: Bank, split: str, rows: np.ndarray) -> NDArray[np.float32]:
+    """The merged stamps of some rows as a float32 array (N, 101, 101, 1), made on the host: what `merge` makes.
+
+    Parameters
+    ----------
+    bank : lensdet.data.bank.Bank
+    split : str
+        Of the bank.
+    rows : structured array (N,) of dtype `ROW`
+        Of that split, such as from `frozen_sets.frozen_bank`.
+    """
     hosts, sources = device_bank(bank, split)
     return merged(hosts[rows["stamp"]], sources[rows["source"]], rows["alpha"])[..., None]
 
 
-def without_neighbours(parameters, bank, split, rows):
+def without_neighbours(parameters: Parameters, bank: Bank, split: str, rows: np.ndarray) -> NDArray[np.float32]:
     """The merged stamps of some rows, as `images`, without their neighbours: same galaxy, arc, noise, normalisation.
 
     Each stamp is simulated again (`simulation.render`), with and without, and the difference taken away from
     the bank's; Eq. 4.1 keeps the stamp's own minimum and maximum, so that nothing else changes.
+
+    Parameters are those of the bank, which must be of a simulated survey, and those of `images`.
     """
     hosts, sources = device_bank(bank, split)
     catalogue = pd.concat([bank.catalogue(cls, split).assign(cls=cls) for cls in ("lrg", "contaminant")])
@@ -188,10 +228,11 @@ def without_neighbours(parameters, bank, split, rows):
     return merged(bare[of], sources[rows["source"]], rows["alpha"])[..., None]
 
 
-def arc_pixels(bank, split, rows):
+def arc_pixels(bank: Bank, split: str, rows: np.ndarray) -> NDArray[np.bool_]:
     """Where the source of mock lenses is at or above twice the noise of its lens image: bool (n, 101, 101).
 
-    The pixels that ``area_fraction`` counts, see `truth`.  All rows must be mock lenses.
+    The pixels that ``area_fraction`` counts, see `truth`.  All rows must be mock lenses; parameters are
+    otherwise those of `images`.
     """
     lens = bank.catalogue("lrg", split).iloc[rows["stamp"]]
     limit = (2 * lens["noise"] / lens["maximum"]).to_numpy(np.float32)[:, None, None]

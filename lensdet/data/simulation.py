@@ -13,16 +13,18 @@ Not simulated: other bands, artefacts of reduction, a varying PSF of the lensed 
 the small-scale perturbations of the lens' potential in Petrillo et al. (2019a).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from lenstronomy.LensModel.lens_model import LensModel
 from lenstronomy.LightModel.light_model import LightModel
 from lenstronomy.Util.param_util import phi_q2_ellipticity, shear_polar2cartesian
+from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation, convolve1d
 from scipy.signal import fftconvolve
 
 from lensdet.data.random import stream
+from lensdet.parameters import Parameters
 
 SIZE, SCALE = 101, 0.2  # pixels a side; arcsec a pixel
 CENTRE = SIZE // 2
@@ -40,7 +42,7 @@ _SERSIC = LightModel(["SERSIC_ELLIPSE"])
 _LENS = LensModel(["SIE", "SHEAR"])
 
 
-def moffat_psf(fwhm, beta=2.07, size=25):
+def moffat_psf(fwhm: float, beta: float = 2.07, size: int = 25) -> NDArray:
     """Round Moffat kernel (size, size) of unit sum, centred; FWHM in arcsec."""
     r = np.arange(size) - size // 2
     width = fwhm / SCALE / (2 * np.sqrt(2 ** (1 / beta) - 1))
@@ -51,7 +53,9 @@ def moffat_psf(fwhm, beta=2.07, size=25):
 _SOURCE_PSF = moffat_psf(SOURCE_SEEING)
 
 
-def render(cls, ident, parameters, neighbours=True, structure=True):
+def render(
+    cls: str, ident: int, parameters: Parameters, neighbours: bool = True, structure: bool = True
+) -> tuple[NDArray[np.float32], dict[str, Any]]:
     """A stamp of a luminous red galaxy or a contaminant.
 
     Parameters
@@ -170,7 +174,7 @@ class _Draws(NamedTuple):
     rng: np.random.Generator
     hardness: float
 
-    def mix(self, easy, hard):
+    def mix(self, easy: tuple[float, float], hard: tuple[float, float]) -> float:
         """A draw between the range of a plain structure and that of a lens-like one."""
         u, h = self.rng.random(), self.hardness
         return (1 - h) * (easy[0] + u * (easy[1] - easy[0])) + h * (hard[0] + u * (hard[1] - hard[0]))
@@ -296,7 +300,7 @@ def _unit(image):
     return image / fftconvolve(image, _SOURCE_PSF, "same").max()
 
 
-def render_source(ident, parameters):
+def render_source(ident: int, parameters: Parameters) -> tuple[NDArray[np.float32], dict[str, float]]:
     """A lensed source: SIE and external shear, an elliptical Sersic galaxy with clumps; noiseless, PSF-convolved.
 
     Rays are shot with lenstronomy through pixel centres, and through ``supersampling`` x ``supersampling`` points of
@@ -343,7 +347,9 @@ def render_source(ident, parameters):
     return fftconvolve(image, _SOURCE_PSF, "same").astype(np.float32), {k: float(v) for k, v in truth.items()}
 
 
-def lensed_image(lens, lights, supersampling, bright_radius):
+def lensed_image(
+    lens: list[dict[str, float]], lights: list[dict[str, float]], supersampling: int, bright_radius: float
+) -> NDArray:
     """Ray-traced surface brightness (101, 101), unconvolved.
 
     Parameters

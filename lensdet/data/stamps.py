@@ -23,6 +23,7 @@ from tqdm import tqdm
 from lensdet import storage
 from lensdet.data.fits import open_checked
 
+OnBad = Literal["quarantine", "raise"]  # leave out what cannot be used, or stop at it
 SHAPE = (101, 101)  # pixels, of 0.2 arcsec (section 4.2)
 SPLITS = ("train", "validation", "test")
 FOLDERS = {"lenses": "lrg", "sources": "source", "negatives": "contaminant"}  # folder of the thesis' layout: our class
@@ -54,7 +55,7 @@ class StampError(ValueError):
     no image, shape, non-finite, constant, keyword; of a folder: empty class.
     """
 
-    def __init__(self, file, reason, detail):
+    def __init__(self, file: str | os.PathLike, reason: str, detail: object) -> None:
         super().__init__(str(file), reason, str(detail))
         self.file, self.reason, self.detail = self.args
 
@@ -229,7 +230,7 @@ def _read_batch(paths):
 
 def read_stamps(
     paths: Sequence[str | os.PathLike],
-    on_bad: Literal["quarantine", "raise"] = "quarantine",
+    on_bad: OnBad = "quarantine",
     workers: int = -1,
     rejected: str | os.PathLike | None = None,
     description: str | None = "stamps",
@@ -323,7 +324,7 @@ def fits_below(folder: str | os.PathLike) -> list[Path]:
     return sorted(path for path in Path(folder).rglob("*") if _FITS_NAME.fullmatch(path.name))
 
 
-def find_stamps(folder):
+def find_stamps(folder: str | os.PathLike) -> dict[tuple[str, str], list[Path]]:
     """The files of a folder in the thesis' layout: ``train|validation|test`` / ``lenses|sources|negatives``.
 
     Lenses and negatives lie flat; where names have ``_r_`` in them only these are taken (the r band), and files one

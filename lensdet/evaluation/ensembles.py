@@ -4,9 +4,11 @@ Members are rows of Table 5.1, and ensemble i is made of their runs i.  Every en
 is a weighted mean of its members' probabilities (Eqs. 3.22 and 3.23); what is handed on is the logit of that mean.
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
 from scipy.special import log_expit, logsumexp, softmax
 from sklearn.linear_model import LogisticRegression
@@ -15,9 +17,14 @@ from sklearn.preprocessing import StandardScaler
 
 from lensdet.data.random import stream
 from lensdet.evaluation import metrics, thresholds
+from lensdet.evaluation.metrics import Protocol
 from lensdet.evaluation.scores import Scores
 from lensdet.experiments import ENSEMBLES, INPUT_DEPENDENT, MEMBERS, NETWORKS, baseline
+from lensdet.parameters import Parameters
 from lensdet.runs import Run, all_runs, run_folder
+
+if TYPE_CHECKING:
+    from lensdet.study import Study
 
 TOLERANCE, ITERATIONS = 1e-6, 200  # of Nelder-Mead; iterations for each member (section 4.6)
 REJECTED = -1e9  # the logit of what the first stage of a cascade leaves out: below any of the second
@@ -38,7 +45,7 @@ class Weights(NamedTuple):
     used: np.ndarray
 
 
-def possible(parameters):
+def possible(parameters: Parameters) -> list[str]:
     """The ensembles asked for whose members are all among the experiments.
 
     Raises
@@ -54,13 +61,21 @@ def possible(parameters):
     return found
 
 
-def dynamic(parameters):
+def dynamic(parameters: Parameters) -> list[str]:
     """The input-dependent ones of `possible`: those that have a network to train."""
     return [ensemble for ensemble in possible(parameters) if ensemble in INPUT_DEPENDENT]
 
 
-def load(study, models, name="test"):
+def load(study: "Study", models: Sequence[str], name: str = "test") -> Members:
     """`Members` of a frozen set: those rows of Table 5.1, runs 1 ... ``runs``.
+
+    Parameters
+    ----------
+    study : lensdet.study.Study
+    models : sequence of str
+        Names of the rows, in `experiments.NETWORKS`; the members in this order.
+    name : {"validation", "calibration", "test", "large", "training"}
+        The set.  "training" is the chunk after those of the training, another in each run: labels are then (R, N).
 
     Raises
     ------
@@ -82,7 +97,7 @@ def load(study, models, name="test"):
     return Members(labels, np.stack([logits for _, logits in found]), numbers)
 
 
-def read(members, name):
+def read(members: Sequence[tuple[Run, str]], name: str) -> tuple[np.ndarray, NDArray[np.float64]]:
     """Rows (N,) and logits, float64 (N, m), of some members on one set: pairs of `Run` and selector.
 
     Raises as `load`.
@@ -109,13 +124,13 @@ def _same_rows(run, rows, others, name):
         )
 
 
-def distinct(logits):
+def distinct(logits: NDArray) -> NDArray[np.bool_]:
     """Members (m,) that are not a copy of an earlier one: two selectors may have chosen the same checkpoint."""
     m = logits.shape[-1]
     return np.array([not any(np.array_equal(logits[..., i], logits[..., j]) for j in range(i)) for i in range(m)])
 
 
-def mix(logits, weights):
+def mix(logits: ArrayLike, weights: ArrayLike) -> NDArray[np.float64]:
     """Logits (..., N) of the weighted mean of the members' probabilities (Eqs. 3.22 and 3.23).
 
     Parameters
@@ -130,7 +145,9 @@ def mix(logits, weights):
     return logsumexp(log_expit(logits), -1, weights) - logsumexp(log_expit(-logits), -1, weights)
 
 
-def nelder_mead(labels, logits, protocol, rng):
+def nelder_mead(
+    labels: ArrayLike, logits: ArrayLike, protocol: Protocol, rng: np.random.Generator
+) -> tuple[NDArray, NDArray]:
     """Weights (m,) of least mean squared error, by Nelder & Mead (1965) from a random start: (raw, used).
 
     A member that is a copy of an earlier one has the weight 0, under either protocol.
@@ -158,7 +175,7 @@ def nelder_mead(labels, logits, protocol, rng):
     return raw, used
 
 
-def nelder_mead_weights(study, ensemble):
+def nelder_mead_weights(study: "Study", ensemble: str) -> Weights:
     """`Weights` of ``NM_3`` or ``NM_6`` for each run."""
     protocol = study.parameters.protocol
     fit = load(study, ENSEMBLES[ensemble].members, {"text": "calibration", "code": "training"}[protocol])
@@ -170,8 +187,10 @@ def nelder_mead_weights(study, ensemble):
     return Weights(*map(np.stack, zip(*found, strict=True)))
 
 
-def dynamic_weights(study, ensemble, name="test"):
+def dynamic_weights(study: "Study", ensemble: str, name: str = "test") -> NDArray:
     """Weights (R, N, m) that the trained DE_m of ``IDE_3`` or ``IDE_6`` gives the members for each image.
+
+    Parameters are those of `scores`.
 
     Raises
     ------
@@ -191,15 +210,35 @@ def dynamic_weights(study, ensemble, name="test"):
     return softmax(np.stack(found), -1)
 
 
-def run_members(parameters, data_key, models, run):
-    """`Run` and selector of some rows of Table 5.1, for their runs of one number."""
+def run_members(parameters: Parameters, data_key: str, models: Sequence[str], run: int) -> list[tuple[Run, str]]:
+    """`Run` and selector of some rows of Table 5.1, for their runs of one number.
+
+    Parameters
+    ----------
+    parameters : lensdet.parameters.Parameters
+    data_key : str
+        Of the data, as from `bank.data_key`.
+    models : sequence of str
+        Names of the rows.
+    run : int
+        The number, from 1; the run need not be there.
+    """
     networks = [NETWORKS[model] for model in models]
     return [(Run(run_folder(parameters, network.loss, run, data_key)), network.checkpoint[parameters.protocol])
             for network in networks]  # fmt: skip
 
 
-def scores(study, ensemble, name="test"):
-    """`scores.Scores` of ``NM_3``, ``NM_6``, ``IDE_3`` or ``IDE_6``: what the members say, weighed."""
+def scores(study: "Study", ensemble: str, name: str = "test") -> Scores:
+    """`scores.Scores` of ``NM_3``, ``NM_6``, ``IDE_3`` or ``IDE_6``: what the members say, weighed.
+
+    Parameters
+    ----------
+    study : lensdet.study.Study
+    ensemble : str
+        Of `experiments.ENSEMBLES`.
+    name : {"validation", "calibration", "test", "large"}
+        The frozen set.
+    """
     members = load(study, ENSEMBLES[ensemble].members, name)
     if ensemble in INPUT_DEPENDENT:
         weights = dynamic_weights(study, ensemble, name)
@@ -208,12 +247,19 @@ def scores(study, ensemble, name="test"):
     return Scores(members.labels, mix(members.logits, weights), members.runs)
 
 
-def baselines(study, size, name="test"):
+def baselines(study: "Study", size: int, name: str = "test") -> dict[str, Scores]:
     """`Scores` of what an ensemble of that size has to beat, by name; what is fitted is fitted on the calibration set.
 
     ``mean``: equal weights.  ``best member``: the one of least mean squared error, of each run.  ``stacking``: logistic
     regression on the standardised logits.  ``oracle``: for each image the member closest to its label, which uses the
     labels and cannot be attained.
+
+    Parameters
+    ----------
+    study : lensdet.study.Study
+    size : {3, 6}
+    name : {"validation", "calibration", "test", "large"}
+        The frozen set.
     """
     fit, members = (load(study, MEMBERS[size], each) for each in ("calibration", name))
     once = np.stack([distinct(z) for z in fit.logits]).astype(float)
@@ -233,11 +279,13 @@ def baselines(study, size, name="test"):
     return {baseline(kind, size): Scores(members.labels, logits, members.runs) for kind, logits in found.items()}
 
 
-def same_loss(study, model, size, name="test"):
+def same_loss(study: "Study", model: str, size: int, name: str = "test") -> Scores | None:
     """`Scores` of the mean of ``size`` runs of one row of Table 5.1: runs i ... i + size - 1, and round again.
 
     All complete runs in results/ serve, also beyond ``runs``; one that diverged is named and left out.  These ensembles
     share members: they say nothing of other seeds.  None where there are too few runs.
+
+    Parameters are those of `baselines`, but that any size will do; ``model`` is the name of the row.
     """
     network, runs = NETWORKS[model], []
     selector = network.checkpoint[study.parameters.protocol]
@@ -255,12 +303,22 @@ def same_loss(study, model, size, name="test"):
     return Scores(rows["label"], np.stack([mix(part, np.full(size, 1 / size)) for part in parts]), numbers)
 
 
-def cascade(first, second, cut):
-    """Logits (N,) of a cascade: those of the second member for what passes the first at `cut`, else `REJECTED`."""
+def cascade(first: ArrayLike, second: ArrayLike, cut: float) -> NDArray[np.float64]:
+    """Logits (N,) of a cascade: those of the second member for what passes the first at `cut`, else `REJECTED`.
+
+    Parameters
+    ----------
+    first, second : array_like, (N,)
+        Logits of the two members on the same images.
+    cut : float
+        A logit of the first, as from `cascade_cuts`.
+    """
     return np.where(np.asarray(first) >= cut, np.asarray(second, np.float64), REJECTED)
 
 
-def cascade_cuts(labels, first, second, beta, recall=None):
+def cascade_cuts(
+    labels: ArrayLike, first: ArrayLike, second: ArrayLike, beta: float, recall: float | None = None
+) -> tuple[float, float]:
     """Thresholds of the two stages, from the calibration set: (of the first, of the second).
 
     Parameters
@@ -292,7 +350,7 @@ def cascade_cuts(labels, first, second, beta, recall=None):
     return best[1:]
 
 
-def votes(logits, models):
+def votes(logits: ArrayLike, models: Sequence[str]) -> NDArray:
     """Logits (..., m) of members with those of soft losses rounded to a yes or no (p = 0.5), rows of Table 5.1."""
     soft = np.array([NETWORKS[model].loss != "bce" for model in models])
     return np.where(soft, np.where(np.asarray(logits) >= 0, -REJECTED, REJECTED), logits)

@@ -114,7 +114,7 @@ def _counts(rng, ids, draws):
 def on_resamples(
     labels: ArrayLike, logits: ArrayLike, weights: ArrayLike, protocol: Protocol = "text", beta: float = 0.17
 ) -> dict[str, NDArray]:
-    """`metrics.evaluate` on resamples: a dict of arrays (..., B).
+    """`metrics.evaluate`, whose parameters it has, on resamples: a dict of arrays (..., B).
 
     Not a number for a draw that has lost a class of the test set, where `evaluate` says 0.
     """

@@ -217,7 +217,7 @@ def effective_threshold(labels: ArrayLike, logits: ArrayLike, reference_logits: 
     return float((ranked[found] + ranked[found + 1]) / 2)
 
 
-def purity(tpr: ArrayLike, fpr: ArrayLike, prior: float) -> NDArray:
+def purity(tpr: ArrayLike, fpr: ArrayLike, prior: ArrayLike) -> NDArray:
     """Precision on a sky where `prior` of the galaxies are lenses (Bayes); arrays broadcast.
 
     From the true and false positive rates; NaN where nothing is accepted (0/0).
@@ -227,7 +227,7 @@ def purity(tpr: ArrayLike, fpr: ArrayLike, prior: float) -> NDArray:
         return found / (found + false)
 
 
-def inspected_per_lens(tpr: ArrayLike, fpr: ArrayLike, prior: float) -> NDArray:
+def inspected_per_lens(tpr: ArrayLike, fpr: ArrayLike, prior: ArrayLike) -> NDArray:
     """False positives to inspect for each lens found, 1/purity - 1; arrays broadcast.
 
     inf where no lens is found among those accepted, NaN where nothing is accepted.
@@ -237,7 +237,7 @@ def inspected_per_lens(tpr: ArrayLike, fpr: ArrayLike, prior: float) -> NDArray:
         return false / found
 
 
-def mixed_fpr(fpr_lrg: ArrayLike, fpr_contaminant: ArrayLike, share: float) -> NDArray:
+def mixed_fpr(fpr_lrg: ArrayLike, fpr_contaminant: ArrayLike, share: ArrayLike) -> NDArray:
     """False positive rate where `share` of the non-lenses are contaminants, the others LRGs; arrays broadcast.
 
     A rate that is NaN does no harm where it has no share.

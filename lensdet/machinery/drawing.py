@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import h5py
 from filelock import FileLock, Timeout
@@ -18,19 +19,19 @@ from lensdet.chapters.comparison import index
 from lensdet.experiments import ENSEMBLES, INPUT_DEPENDENT
 from lensdet.machinery import stale
 from lensdet.network.side_by_side import SHARED
-from lensdet.parameters import ParameterError, resolve
+from lensdet.parameters import ParameterError, Parameters, resolve
 from lensdet.profiles import BEST, PROFILES
 from lensdet.runs import Run
 
 TRAIN = ("02", "03", "04", "05", "06")  # numbers of the notebooks that train what is missing
 
 
-def notebooks():
+def notebooks() -> list[Path]:
     """The numbered notebooks, in order."""
     return sorted((storage.root() / "notebooks").glob("[0-9][0-9]_*.py"))
 
 
-def needed(notebook, profile):
+def needed(notebook: Path, profile: str) -> list[tuple[Parameters, str, list[Path]]]:
     """The runs that a notebook needs in a profile: parameters, name and folders of each experiment.
 
     Of 06 those that the thesis has: its best settings are known when it has run.
@@ -45,7 +46,7 @@ def needed(notebook, profile):
     return [(q, name, [runs.run_folder(q, name, i, key) for i in numbers]) for q, name in wanted]
 
 
-def best_profile(notebook):
+def best_profile(notebook: Path) -> tuple[str, str]:
     """The largest profile that has all runs of a notebook, and words on them; ``quick`` where there is none.
 
     07 needs finders, and goes with the profile whose runs they are.
@@ -61,7 +62,7 @@ def best_profile(notebook):
     return profile, f"profile {profile}, {there} of {wanted} runs: the others are trained first"
 
 
-def finders_profile():
+def finders_profile() -> str:
     """The profile that the finders in ``weights/`` were trained in; ``quick`` where there are none."""
     files = sorted((storage.root() / "weights").glob("*.h5"))
     if not files:
@@ -70,7 +71,7 @@ def finders_profile():
         return json.loads(file.attrs["about"])["made"]["run"].partition("/")[0]
 
 
-def put_aside(profile):
+def put_aside(profile: str) -> Path | None:
     """Move the results of a profile out of the way, to ``results/<profile>-aside-1`` or the next number.
 
     Returns
@@ -98,7 +99,7 @@ def put_aside(profile):
     return aside
 
 
-def draw(notebook, profile):
+def draw(notebook: Path, profile: str) -> list[str]:
     """Run a notebook, and keep its executed copy and the record of what it was made from.
 
     Where it fails the copy is ``build/<profile>/<notebook>.failed.ipynb``, with the traceback in it.
@@ -129,8 +130,16 @@ def draw(notebook, profile):
     return sorted(before.difference(*[record["drawn"] for record in records if record]))
 
 
-def draw_and_tell(notebook, profile, words):
-    """`draw`, with lines that say what runs, how it ended, and how long it took; returns whether it went well."""
+def draw_and_tell(notebook: Path, profile: str, words: str) -> bool:
+    """`draw`, with lines that say what runs, how it ended, and how long it took; returns whether it went well.
+
+    Parameters
+    ----------
+    notebook : Path
+    profile : str
+    words : str
+        What follows "running": why it runs.
+    """
     print(f"{notebook.stem}: running{words}", flush=True)
     start = time.monotonic()
     try:
@@ -148,7 +157,7 @@ def draw_and_tell(notebook, profile, words):
     return True
 
 
-def side_by_side(due, jobs):
+def side_by_side(due: list[tuple[Path, str, str]], jobs: int) -> list[str]:
     """Draw notebooks, several at a time in processes of their own; returns the names of those that failed.
 
     Parameters
@@ -191,7 +200,7 @@ def side_by_side(due, jobs):
     return sorted(failed)
 
 
-def trainings(notebook, profile):
+def trainings(notebook: Path, profile: str) -> list[list[str]]:
     """Arguments of ``lensdet train`` for the runs that a notebook needs and that are missing: a list of lists."""
     if notebook.name[:2] not in TRAIN:
         return []
@@ -211,7 +220,7 @@ def trainings(notebook, profile):
     return [own] if missing else []
 
 
-def train(notebook, profile, jobs):
+def train(notebook: Path, profile: str, jobs: int) -> None:
     """Train what a notebook needs and what is missing, some runs side by side, which its kernel cannot.
 
     What comes of it counts as added by that notebook.  What is left out, as when a training fails, the notebook trains.
@@ -235,12 +244,12 @@ def _train(arguments, jobs):
             process.wait()
 
 
-def failed_copy(notebook, profile):
+def failed_copy(notebook: Path, profile: str) -> Path:
     """Where the executed copy of a notebook that failed goes."""
     return stale.executed(notebook, profile).with_suffix(".failed.ipynb")
 
 
-def compare(profile):
+def compare(profile: str) -> None:
     """Write the comparison of a profile with the thesis, where there is a truth table to take the test set apart by.
 
     It takes seconds, or a minute on the large test set, and is written whatever is stale.
@@ -255,14 +264,14 @@ def compare(profile):
         print(f"comparison of {profile} with the thesis: {claims.counted(stated)}", flush=True)
 
 
-def over_budgets():
+def over_budgets() -> None:
     """Write the claims at each number of training images, from the comparisons that there are."""
     from lensdet.chapters.comparison import budgets
 
     budgets.save()
 
 
-def parser():
+def parser() -> argparse.ArgumentParser:
     """The arguments."""
     made = argparse.ArgumentParser(
         prog="tox -e figures --",
@@ -287,7 +296,7 @@ def parser():
     return made
 
 
-def main(arguments=None):
+def main(arguments: list[str] | None = None) -> int:
     """Run the notebooks that are stale; returns the exit status."""
     asked = parser()
     options = asked.parse_args(arguments)

@@ -12,7 +12,9 @@ import html
 import io
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
 
 from lensdet import storage
@@ -20,6 +22,9 @@ from lensdet.chapters import thesis
 from lensdet.machinery import drawing, stale
 from lensdet.profiles import BEST, PROFILES
 from lensdet.runs import commit
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
 TEMPLATES = Path(__file__).parent / "paper_template"
 TAGS = ("a b blockquote br code dd del div dl dt em h1 h2 h3 h4 h5 h6 hr i li ol p pre s span strong sub sup "
@@ -35,12 +40,12 @@ _NUMBERS = re.compile(r"(?<=>)[-+–\d., ()%±]+(?: to [-+–\d., ()%]+)?(?=</t[
 _PICTURES = {".png": "image/png", ".jpg": "image/jpeg"}
 
 
-def quiet(text):
+def quiet(text: str) -> str:
     """What a notebook said on stderr, less the notes of libraries and progress bars."""
     return "\n".join(line for line in re.split(r"[\r\n]+", text) if not _NOISE.match(line))
 
 
-def maths(formula):
+def maths(formula: str) -> str:
     """A formula, in what of TeX matplotlib knows, as an ``<img>`` that holds its drawing; else as it stands."""
     import matplotlib
     from matplotlib import mathtext
@@ -56,7 +61,7 @@ def maths(formula):
     return f'<img class="maths" alt="{html.escape(formula.strip())}" src="data:image/svg+xml;base64,{data}">'
 
 
-def safe_html(text):
+def safe_html(text: str) -> str:
     """HTML with only what a table or prose needs: no script, style, picture from elsewhere, or handler of events."""
     from nbconvert.preprocessors.sanitize import SanitizeHTML
 
@@ -64,7 +69,7 @@ def safe_html(text):
     return SanitizeHTML(tags=TAGS, attributes=ATTRIBUTES, strip=True).sanitize_html_tags(text)
 
 
-def prose(text, base=None, page_folder=None):
+def prose(text: str, base: Path | None = None, page_folder: Path | None = None) -> str:
     """Markdown as safe HTML, with maths drawn and links that lead on from the page.
 
     Parameters
@@ -112,25 +117,34 @@ def _link(target, page_folder):
     return quote(Path(os.path.relpath(target, page_folder)).as_posix())
 
 
-def label(name):
+def label(name: str) -> str:
     """A name of a figure or table as the thesis has it: ``fig_5_1`` is Figure 5.1."""
     words = {"fig": "Figure", "table": "Table"}
     numbered = re.fullmatch(r"(fig|table)_(\d+)_(\d+)", name)
     return f"{words[numbered[1]]} {numbered[2]}.{numbered[3]}" if numbered else name
 
 
-def thesis_title(name):
+def thesis_title(name: str) -> str:
     """What the thesis calls the figure or table of this name, "" for what goes beyond it."""
     kind, _, number = name.partition("_")
     entry = {"fig": thesis.FIGURES, "table": thesis.TABLES}.get(kind, {}).get(number.replace("_", "."))
     return entry.title if entry else ""
 
 
-def prepare(notebook, profile, page_folder):
+def prepare(notebook: "NotebookNode", profile: str, page_folder: Path) -> list[tuple[str, str]]:
     """Make the cells of an executed notebook fit to be shown, in place; returns names and labels of what they drew.
 
     Noise goes, folders become relative to the repository, each cell gets the files that it drew, and the saved pictures
     where it shows none itself.
+
+    Parameters
+    ----------
+    notebook : nbformat.NotebookNode
+        An executed copy.
+    profile : str
+        That it was run in.
+    page_folder : Path
+        The folder of the page, that links start from.
     """
     folder, every = storage.figures_dir() / profile, []
     places = {"build/": storage.build_dir(), "results/": storage.results_dir(), "figures/": storage.figures_dir()}
@@ -205,7 +219,7 @@ def _title(notebook):
     return heading.lstrip("# ").splitlines()[0], next((block for block in blocks if not block.startswith("#")), "")
 
 
-def write(profile=None, progress=print):
+def write(profile: str | None = None, progress: Callable[[str], object] = print) -> Path:
     """Write the site to ``build/paper``; returns the path of its front page.
 
     Chapters are the notebooks with an executed copy, each in this profile, or in the largest that has its runs.  One
@@ -312,7 +326,7 @@ def _front(profile, folder):
     return made
 
 
-def main(arguments=None):
+def main(arguments: list[str] | None = None) -> int:
     """Run what is stale, write the site; returns the exit status, that of the notebooks."""
     parser = argparse.ArgumentParser(
         prog="tox -e paper --",

@@ -6,7 +6,7 @@ from lensdet.parameters import Parameters
 from lensdet.profiles import PROFILES
 
 
-def markdown_table():
+def markdown_table() -> str:
     """Every parameter with its default, its value in each profile, and what it is, as a Markdown table."""
     rows = [f"| parameter | default | {' | '.join(PROFILES)} | meaning |", "|---" * (len(PROFILES) + 3) + "|"]
     for name, field in Parameters.model_fields.items():

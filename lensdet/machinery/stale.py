@@ -14,7 +14,9 @@ import hashlib
 import json
 import os
 import platform
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from lensdet import runs, storage
 from lensdet.parameters import resolve
@@ -26,7 +28,7 @@ PACKAGE = Path(__file__).parents[1]
 DRAWN_BY = ("jinja2", "matplotlib", "pandas", "pillow", "scikit-learn", "seaborn", "tabulate")
 
 
-def result_files(profile):
+def result_files(profile: str) -> dict[str, str]:
     """SHA-256 of each result of a profile by its place in ``results/<profile>``; runs that are under way are left out.
 
     Without weights: they are not part of the committed results, and what they say is in the logits.
@@ -39,7 +41,7 @@ def result_files(profile):
     return found
 
 
-def made_from(notebook, profile):
+def made_from(notebook: Path, profile: str) -> dict[str, dict[str, Any]]:
     """All that decides what a notebook draws, by kind and name: notebook, code, parameters, versions, finders, stamps,
     results.
 
@@ -69,17 +71,17 @@ def made_from(notebook, profile):
     }
 
 
-def key(made):
+def key(made: dict[str, dict[str, Any]]) -> str:
     """One SHA-256 of all in `made_from`."""
     return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()
 
 
-def executed(notebook, profile):
+def executed(notebook: Path, profile: str) -> Path:
     """Where the executed copy of a notebook goes."""
     return storage.build_dir() / profile / f"{notebook.stem}.ipynb"
 
 
-def record_of(notebook, profile):
+def record_of(notebook: Path, profile: str) -> dict[str, Any] | None:
     """The record of a notebook's last good run; None where there is none that can be read."""
     record = _read(notebook, profile)
     return record if {"made from", "drawn", "added", "key"} <= record.keys() else None
@@ -93,30 +95,45 @@ def _read(notebook, profile):
     return record if isinstance(record, dict) else {}
 
 
-def begin(notebook, profile, made):
+def begin(notebook: Path, profile: str, made: dict[str, dict[str, Any]]) -> None:
     """Put a note in the record's place before the notebook runs: whatever stops it, it will be stale.
 
     The note tells which results were there: what is added until it has ended well makes no other notebook stale.
+
+    Parameters
+    ----------
+    notebook : Path
+    profile : str
+    made : dict of dict
+        From `made_from`.
     """
     note = {"before": sorted(made["results"]), "added": sorted(added_by(notebook, profile, made["results"]))}
     note["drawn before"] = sorted(drawn_before(notebook, profile))
     storage.write_json(executed(notebook, profile).with_suffix(".json"), note)
 
 
-def drawn_before(notebook, profile):
+def drawn_before(notebook: Path, profile: str) -> set[str]:
     """Names of the files that a notebook drew in its last good run: a set."""
     record = _read(notebook, profile)
     return set(record.get("drawn", record.get("drawn before", ())))
 
 
-def added_by(notebook, profile, there):
-    """Which of the results that are there a notebook has added, in any of its runs, as far as is known: a set."""
+def added_by(notebook: Path, profile: str, there: dict[str, str]) -> set[str]:
+    """Which of the results that are there a notebook has added, in any of its runs, as far as is known: a set.
+
+    Parameters
+    ----------
+    notebook : Path
+    profile : str
+    there : dict of str
+        From `result_files`.
+    """
     record = _read(notebook, profile)
     since = there.keys() - set(record["before"]) if "before" in record else set()
     return (set(record.get("added", ())) & there.keys()) | since
 
 
-def told(path):
+def told(path: Path) -> tuple[set[str], set[str]]:
     """What an executed notebook has told (`storage.register_outputs`): two sets, of files drawn and results kept."""
     cells = json.loads(path.read_text())["cells"]
     found = [
@@ -125,7 +142,9 @@ def told(path):
     return tuple({name for files in found for name in files.get(kind, [])} for kind in ("drawn", "kept"))
 
 
-def finish(notebook, profile, made, drawn, kept, seconds=0.0):
+def finish(
+    notebook: Path, profile: str, made: dict[str, dict[str, Any]], drawn: set[str], kept: set[str], seconds: float = 0.0
+) -> None:
     """Write the record: what a run was made from, what it drew, and what it added to the results.
 
     Parameters
@@ -149,7 +168,7 @@ def finish(notebook, profile, made, drawn, kept, seconds=0.0):
     storage.write_json(executed(notebook, profile).with_suffix(".json"), record)
 
 
-def reasons(notebook, profile, later=()):
+def reasons(notebook: Path, profile: str, later: Iterable[Path] = ()) -> list[str]:
     """Why a notebook has to run: a list of words, empty where all it made is there and would be made again.
 
     Parameters

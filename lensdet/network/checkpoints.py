@@ -4,10 +4,12 @@ The scores of the tables, in NumPy and float64, are in `lensdet.evaluation.metri
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from keras import ops
 
+from lensdet.data.augmentation import Tensor
 from lensdet.evaluation.metrics import OF_THE_MEAN
 from lensdet.network.losses import f_beta_loss, soft_counts
 
@@ -22,7 +24,7 @@ SELECTORS = {
 }
 
 
-def mean_f_beta(labels, logits, beta=0.17):
+def mean_f_beta(labels: Tensor, logits: Tensor, beta: float = 0.17) -> Tensor:
     """Mean of F_beta over thresholds, the stand-in for the area under its curve (Eq. 3.21).
 
     Eq. 3.21 sums S + 1 terms and divides by S; like the published code this is the mean over S = 50 thresholds,
@@ -43,7 +45,14 @@ def mean_f_beta(labels, logits, beta=0.17):
     return ops.mean(1 - f_beta_loss(tp, fp, ops.sum(labels) - tp, beta))
 
 
-def selectors(labels, logits, loss, beta=0.17, l2_penalty=0.0, batch_size=64):
+def selectors(
+    labels: Tensor,
+    logits: Tensor,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    beta: float = 0.17,
+    l2_penalty: float | Tensor = 0.0,
+    batch_size: int = 64,
+) -> Tensor:
     """What a checkpoint can be selected by, under both protocols, from the logits of a validation set.
 
     ``text``: the training loss, Eq. 3.21 and the soft F_beta score (section 3.5.2), each on the whole set at once.

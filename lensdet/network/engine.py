@@ -4,12 +4,17 @@ The host sends rows of numbers, some 100 kB a chunk (and masks, where stamps are
 selectors.  What must differ in training between TensorFlow and JAX stands in `_TensorFlow` and `_Jax`, nowhere else.
 """
 
+from collections.abc import Sequence
+
 import keras
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from lensdet import storage
 from lensdet.data import augmentation, mocklens
+from lensdet.data.augmentation import Tensor
 from lensdet.network import checkpoints, losses, resnet
+from lensdet.parameters import Parameters
 
 PREDICT_BATCH = 128
 WARM_UP = 0.02  # of all steps, with the cosine schedule
@@ -32,7 +37,7 @@ class Learner:
     selectors = checkpoints.SELECTORS  # what `validate` returns, and whether the best is the smallest or the largest
     made_from = ()  # fingerprints of the networks that went into it
 
-    def __init__(self, parameters, experiment, run, hosts, sources):
+    def __init__(self, parameters: Parameters, experiment: str, run: int, hosts: Tensor, sources: Tensor) -> None:
         p = self.parameters = parameters.model_copy(update={"learning_rate": parameters.rate(experiment)})
         self.model = resnet.resnet18(p.width, p.momentum, p.l2, precision=p.precision)  # what is kept
         self.network = self.validated = resnet.logit_model(self.model)  # what is computed
@@ -48,7 +53,7 @@ class Learner:
         self._untrained = self.get(every=True)
         self._initialise(run)
 
-    def restart(self, run):
+    def restart(self, run: int) -> None:
         """Begin another run: its initial weights, fresh moving averages and optimiser; what was compiled stays."""
         self.set(self._untrained)
         self._initialise(run)
@@ -58,27 +63,27 @@ class Learner:
         self._backend.refresh()
 
     @property
-    def variables(self):
+    def variables(self) -> list[keras.Variable]:
         """All that a training changes: weights, moving averages, the optimiser's moments and step.
 
         On JAX they lag behind: `get` has what they are now, and `set` puts it into them.
         """
         return [*self.model.variables, *self.optimizer.variables]
 
-    def objective(self, labels, outputs):
+    def objective(self, labels: Tensor, outputs: Tensor) -> Tensor:
         """The loss of a batch, without the L2 penalty: labels (N,) and what the network leaves (N, 1)."""
         return self.loss(labels, outputs[:, 0])
 
-    def merged(self, bank, batch):
+    def merged(self, bank: tuple[Tensor, ...], batch: dict[str, Tensor]) -> Tensor:
         """Stamps (N, 101, 101, 1) of a batch on the device, zero outside their masks where it has any."""
         images = mocklens.merge(*bank, batch["stamp"], batch["source"], batch["alpha"])
         return images * keras.ops.cast(batch["mask"][..., None], images.dtype) if "mask" in batch else images
 
-    def augmented(self, bank, batch):
+    def augmented(self, bank: tuple[Tensor, ...], batch: dict[str, Tensor]) -> Tensor:
         """Merged and warped stamps (N, 101, 101, 1) of a training batch, on the device."""
         return augmentation.warp(self.merged(bank, batch), batch["warp"], self.parameters.interpolation)
 
-    def train_chunk(self, rows, warps, masks=None):
+    def train_chunk(self, rows: np.ndarray, warps: NDArray, masks: NDArray | None = None) -> ArrayLike:
         """Train on a chunk in batches.
 
         Parameters
@@ -95,7 +100,7 @@ class Learner:
         """
         return self._backend.train(_batches({**_columns(rows, masks), "warp": warps}, self.parameters.batch_size))
 
-    def average_statistics(self, rows, warps, masks=None):
+    def average_statistics(self, rows: np.ndarray, warps: NDArray, masks: NDArray | None = None) -> None:
         """Give batch normalisation the mean and variance that the weights of now have on some training images.
 
         Its moving averages are of the last steps, whose weights were others: where the rate is high, a validation with
@@ -109,15 +114,15 @@ class Learner:
         """
         self._backend.average(_batches({**_columns(rows, masks), "warp": warps}, self.parameters.batch_size))
 
-    def averages(self):
+    def averages(self) -> list[keras.Variable]:
         """The variables of the model that hold the averages of batch normalisation."""
         layers = [layer for layer in self.model.layers if isinstance(layer, keras.layers.BatchNormalization)]
         return [variable for layer in layers for variable in layer.non_trainable_variables]
 
-    def validate(self, rows, bank, masks=None):
+    def validate(self, rows: np.ndarray, bank: tuple[Tensor, ...], masks: NDArray | None = None) -> ArrayLike:
         """The values of `selectors` on a validation set, a float32 array as from `train_chunk`.
 
-        Forward passes, selectors and penalty are one compiled call.
+        Forward passes, selectors and penalty are one compiled call.  Parameters are those of `logits`.
         """
         n = len(rows)
         chosen = np.minimum(np.arange(-(-n // PREDICT_BATCH) * PREDICT_BATCH), n - 1)
@@ -126,21 +131,31 @@ class Learner:
             padded["known"] = known[chosen]
         return self._backend.validate(rows["label"], _batches(padded, PREDICT_BATCH), bank)
 
-    def known(self, rows, bank, masks=None):
+    def known(
+        self, rows: np.ndarray, bank: tuple[Tensor, ...], masks: NDArray | None = None
+    ) -> NDArray[np.float32] | None:
         """Outputs (N, m) that no training changes, to stand behind those of `validated` on this set; or None."""
         return None
 
-    def select(self, labels, outputs, penalty):
+    def select(self, labels: Tensor, outputs: Tensor, penalty: float | Tensor) -> Tensor:
         """What `validate` makes of labels (n,) and outputs (B, PREDICT_BATCH, 1), those after n being padding."""
         p, n = self.parameters, labels.shape[0]
         logits = keras.ops.reshape(outputs, (-1,))[:n]
         return checkpoints.selectors(labels, logits, self.loss, p.selection_beta, penalty, p.batch_size)
 
-    def logits(self, rows, bank, masks=None):
-        """Logits of rows without augmentation, float32 (N,); ``bank`` as from `on_device`."""
+    def logits(self, rows: np.ndarray, bank: tuple[Tensor, ...], masks: NDArray | None = None) -> NDArray[np.float32]:
+        """Logits of rows without augmentation, float32 (N,), or (N, m) of a DE_m.
+
+        Parameters
+        ----------
+        rows : structured array (N,) of dtype `mocklens.ROW`
+        bank : tensors
+            LRGs with contaminants, and sources, that the rows are of; as from `on_device`.
+        masks : bool array (N, 101, 101), optional
+        """
         return self.logits_of(self.outputs(rows, bank, masks))
 
-    def outputs(self, rows, bank, masks=None):
+    def outputs(self, rows: np.ndarray, bank: tuple[Tensor, ...], masks: NDArray | None = None) -> NDArray[np.float32]:
         """All that the network leaves of rows, float32 (N, outputs), as `logits`."""
         n, found = len(rows), []
         for i in range(0, n, PREDICT_BATCH):
@@ -149,20 +164,20 @@ class Learner:
             found.append(self._backend.score(self.merged(bank, part)))  # not waited for, where the backend runs ahead
         return np.concatenate(found)[:n]
 
-    def logits_of(self, outputs):
+    def logits_of(self, outputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """The logits among what the network leaves, (N, 1)."""
         return outputs[:, 0]
 
-    def get(self, every=False):
+    def get(self, every: bool = False) -> list[Tensor]:
         """The network's variables, or with ``every`` also the optimiser's: arrays that do not change any more."""
         return self._backend.get(len(self.variables) if every else len(self.model.variables))
 
-    def set(self, values):
+    def set(self, values: Sequence[Tensor]) -> None:
         """Set the network's variables, or all of them, from what `get` returned; the others stay as they are."""
         self._backend.set(values)
 
 
-def learning_rate(p):
+def learning_rate(p: Parameters) -> float | keras.optimizers.schedules.LearningRateSchedule:
     """What Adam is given: a number, or the schedule over all steps of a training."""
     if p.schedule == "constant":
         return p.learning_rate
@@ -171,7 +186,7 @@ def learning_rate(p):
     return keras.optimizers.schedules.CosineDecay(0.0, steps - up, warmup_target=p.learning_rate, warmup_steps=up)
 
 
-def on_device(*arrays):
+def on_device(*arrays: ArrayLike) -> tuple[Tensor, ...]:
     """Tensors of some arrays, where the backend computes."""
     return tuple(keras.ops.convert_to_tensor(x) for x in arrays)
 
@@ -246,14 +261,14 @@ class _TensorFlow:
         self.validate = lambda labels, batches, bank: validate(tf.constant(labels), batches, bank).numpy()
         self.score = tf.function(lambda images: network(images, training=False))
 
-    def get(self, n):
+    def get(self, n: int) -> list[Tensor]:
         return [v.value.numpy().copy() for v in self.learner.variables[:n]]
 
-    def set(self, values):
+    def set(self, values: Sequence[Tensor]) -> None:
         for variable, value in zip(self.learner.variables[: len(values)], values, strict=True):
             variable.value.assign(value)  # Keras' own assign takes several times as long
 
-    def refresh(self):
+    def refresh(self) -> None:
         """Nothing to do: the variables are the state."""
 
 
@@ -353,12 +368,12 @@ class _Jax:
 
         return validate
 
-    def get(self, n):
+    def get(self, n: int) -> list[Tensor]:
         """References, not copies: JAX' arrays do not change."""
         values = self._values(self.state)
         return [values[id(v)] for v in self.learner.variables[:n]]
 
-    def set(self, values):
+    def set(self, values: Sequence[Tensor]) -> None:
         variables = self.learner.variables
         now = self.get(len(variables))
         for variable, value in zip(variables, [*values, *now[len(values) :]], strict=True):
@@ -374,7 +389,7 @@ class _Jax:
         values = self._values(state)
         return [[values[id(v)] for v in vs] for vs in (network.trainable_variables, network.non_trainable_variables)]
 
-    def refresh(self):
+    def refresh(self) -> None:
         """Take the state from the Keras variables."""
         self.state = tuple([v.value for v in group] for group in self._groups())
 

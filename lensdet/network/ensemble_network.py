@@ -3,16 +3,23 @@
 It looks at a stamp and leaves one logit for each member; their softmax weighs the members' predictions (Eq. 3.23).
 """
 
-import keras
+from collections.abc import Sequence
 
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from lensdet.data.augmentation import Tensor
+from lensdet.evaluation.metrics import Protocol
 from lensdet.network import resnet
 from lensdet.network.engine import Learner
+from lensdet.parameters import Parameters
 
 ops = keras.ops
 SELECTORS = {"loss": "min", "accuracy": "max"}  # the checkpoints of the text protocol and of the code protocol
 
 
-def closest(labels, logits, protocol="text"):
+def closest(labels: Tensor, logits: Tensor, protocol: Protocol = "text") -> Tensor:
     """The member whose prediction is closest to the label.
 
     Parameters
@@ -52,7 +59,9 @@ class DynamicEnsembler(Learner):
 
     selectors = SELECTORS
 
-    def __init__(self, parameters, members, run, hosts, sources):
+    def __init__(
+        self, parameters: Parameters, members: Sequence[keras.Model], run: int, hosts: Tensor, sources: Tensor
+    ) -> None:
         p, self.m = parameters, len(members)
         self.parameters = parameters
         self.model = resnet.resnet18(p.width, p.momentum, p.l2, self.m, "softmax", p.precision)
@@ -65,28 +74,28 @@ class DynamicEnsembler(Learner):
         self.network = keras.Model(stamp, ops.concatenate(outputs, axis=-1), name=f"DE_{self.m}")
         self._begin(hosts, sources, run)
 
-    def augmented(self, bank, batch):
+    def augmented(self, bank: tuple[Tensor, ...], batch: dict[str, Tensor]) -> Tensor:
         """Merged stamps (N, 101, 101, 1) of a training batch, as they are."""
         return self.merged(bank, batch)
 
-    def objective(self, labels, outputs):
+    def objective(self, labels: Tensor, outputs: Tensor) -> Tensor:
         """Categorical cross-entropy of labels (N,) and what the network leaves, (N, 2 m)."""
         target = closest(labels, outputs[:, self.m :], self.parameters.protocol)
         return ops.mean(keras.losses.sparse_categorical_crossentropy(target, outputs[:, : self.m], from_logits=True))
 
-    def known(self, rows, bank, masks=None):
+    def known(self, rows: np.ndarray, bank: tuple[Tensor, ...], masks: NDArray | None = None) -> NDArray[np.float32]:
         """The members' logits (N, m), computed once for the same rows: on a frozen set they do not change."""
         if self._known[0] != (key := rows.tobytes()):
             self._known = key, self.outputs(rows, bank, masks)[:, self.m :]
         return self._known[1]
 
-    def select(self, labels, outputs, penalty):
+    def select(self, labels: Tensor, outputs: Tensor, penalty: float | Tensor) -> Tensor:
         """Loss, and the share of images for which the closest member is named, on a validation set."""
         outputs = ops.reshape(outputs, (-1, 2 * self.m))[: labels.shape[0]]
         target = closest(labels, outputs[:, self.m :], self.parameters.protocol)
         named = ops.cast(ops.argmax(outputs[:, : self.m], -1), "int32") == ops.cast(target, "int32")
         return ops.stack([self.objective(labels, outputs), ops.mean(ops.cast(named, "float32"))])
 
-    def logits_of(self, outputs):
+    def logits_of(self, outputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """DE_m's own logits (N, m) among what the network leaves."""
         return outputs[:, : self.m]

@@ -8,6 +8,7 @@ JSON, and the network is built here.
 import argparse
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,7 +64,7 @@ class Finder(NamedTuple):
         return _predict(self.network, images)
 
 
-def name_of(finder):
+def name_of(finder: str | Path) -> str:
     """What a finder is called, by its name or file: ``bce`` for ``bce`` and for ``some/where/bce.h5``."""
     return Path(finder).name.removesuffix(".h5")
 
@@ -172,13 +173,14 @@ def load(name: str | Path) -> Finder:
     return Finder(network, about["preprocessing"], about["temperature"], about["made"], told)
 
 
-def compare(finder, run, images):
+def compare(finder: Finder, run: Path, images: NDArray[np.float32]) -> dict[str, float]:
     """How far the finder's logits are from those of the run's own float32 weights.
 
     Parameters
     ----------
     finder : Finder
     run : Path
+        The folder of that run, with its weights.
     images : float32 array (N, 101, 101, 1)
         Stretched stamps.
 
@@ -211,7 +213,7 @@ def _digest(about, arrays):
     return digest.hexdigest()
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     """Export the runs of median validation loss; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m lensdet export",

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 import keras
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
 from lensdet.data.random import stream
@@ -206,7 +206,7 @@ def _jax(probe):
     return lambda images: work(state, images)
 
 
-def upsample(heat, size=resnet.STAMP):
+def upsample(heat: NDArray, size: int = resnet.STAMP) -> NDArray:
     """Nearest neighbour (section 4.5): maps (..., u, v) to (..., size, size), row i from row floor((i + 1/2) u / size).
 
     For the eye: the cells are spread evenly over the image, where `receptive_field` says that they look up to 12 pixels
@@ -216,7 +216,7 @@ def upsample(heat, size=resnet.STAMP):
     return heat[..., rows[:, None], columns]
 
 
-def overlay(image, heat):
+def overlay(image: NDArray, heat: NDArray) -> tuple[NDArray, NDArray, NDArray]:
     """Colours of the three columns of a Grad-CAM panel, of one image or of N.
 
     Parameters
@@ -235,7 +235,7 @@ def overlay(image, heat):
     return tuple(np.stack(rgb, -1) for rgb in ((red, red, none), (blue, blue, none), (red, none, blue)))
 
 
-def receptive_field(model, layer):
+def receptive_field(model: keras.Model, layer: str) -> Field:
     """Where the cells of a layer look, from the network's strides, windows and padding.
 
     Padding "same" is TensorFlow's: of an odd number of rows the larger half goes below.  Where branches are added, the
@@ -290,7 +290,7 @@ def _listed(tensors):
     return tensors if isinstance(tensors, list) else [tensors]
 
 
-def heat_inside(heat, mask, centres):
+def heat_inside(heat: NDArray, mask: NDArray[np.bool_], centres: ArrayLike) -> NDArray:
     """Share of the heat that lies inside a mask, each pixel having the heat of the cell that is centred nearest to it.
 
     A cell of ``add_4`` and ``add_5`` is 16 pixels wide and one of ``add_6`` and ``add_7`` 32, and each sees more than
@@ -317,7 +317,7 @@ def heat_inside(heat, mask, centres):
         return (heat * inside).sum((1, 2)) / (heat * pixels).sum((1, 2))
 
 
-def randomised(model, seed, layer):
+def randomised(model: keras.Model, seed: int, layer: str) -> keras.Model:
     """A copy of the network, drawn anew from the top down to a layer: the sanity check of Adebayo et al. (2018).
 
     Maps that tell what the network has learnt change with its weights.  The layer and all that does not lead to it
@@ -341,7 +341,7 @@ def randomised(model, seed, layer):
     return copy
 
 
-def rank_similarity(a, b):
+def rank_similarity(a: NDArray, b: NDArray) -> NDArray:
     """Spearman's rank correlation between two maps of each image, at their own resolution.
 
     Parameters

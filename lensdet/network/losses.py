@@ -6,15 +6,20 @@ The same quantities on whole arrays, without Keras, are in `lensdet.evaluation.m
 """
 
 from functools import partial
+from typing import Any
 
 import keras
 from keras import ops
+
+from lensdet.data.augmentation import Tensor
 
 # The thesis has 1e-16 (Eqs. 3.13-3.15), which vanishes beside 1 in float32; this does not, and keeps 0/0 at 0.
 EPSILON = 1e-7
 
 
-def soft_counts(y_true, y_pred, from_logits=False, sample_weight=None):
+def soft_counts(
+    y_true: Tensor, y_pred: Tensor, from_logits: bool = False, sample_weight: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Soft true positives, false positives, false negatives and true negatives of a batch (Eqs. 3.9-3.12).
 
     Parameters
@@ -45,18 +50,24 @@ def soft_counts(y_true, y_pred, from_logits=False, sample_weight=None):
     return ops.sum(w * y * p), ops.sum(w * (1 - y) * p), ops.sum(w * y * q), ops.sum(w * (1 - y) * q)
 
 
-def f_beta_loss(tp, fp, fn, beta):
+def f_beta_loss(tp: Tensor, fp: Tensor, fn: Tensor, beta: float) -> Tensor:
     """Soft F_beta loss (Eq. 3.19) from soft counts; with ``beta=1`` the soft F1 loss (Eq. 3.14).
 
     Written as ``1 - (1 + b^2) TP / ((1 + b^2) TP + b^2 FN + FP + EPSILON)``: precision and recall put into Eq. 3.19
     and multiplied out, hence equal to it but for `EPSILON`, without the 0/0 on the way.  The published code has
     1e-7 in each of its three fractions.  In [0, 1]; 1 where there is no true positive.
+
+    Parameters
+    ----------
+    tp, fp, fn : tensors of one shape
+        Counts as from `soft_counts`, or hard ones.
+    beta : float
     """
     gain = (1 + beta**2) * tp
     return 1 - gain / (gain + beta**2 * fn + fp + EPSILON)
 
 
-def f1_double_loss(tp, fp, fn, tn):
+def f1_double_loss(tp: Tensor, fp: Tensor, fn: Tensor, tn: Tensor) -> Tensor:
     """Double soft F1 loss (Eq. 3.17) from soft counts: the mean of soft F1 (Eq. 3.14) of lenses and of negatives."""
     # For the negatives (Eq. 3.15) TN takes the place of TP, and the two errors change names.
     return (f_beta_loss(tp, fp, fn, 1) + f_beta_loss(tn, fn, fp, 1)) / 2
@@ -64,7 +75,7 @@ def f1_double_loss(tp, fp, fn, tn):
 
 class _SoftLoss(keras.losses.Loss):
     # Half precision is too coarse for sums over a batch, whatever the network computes in.
-    def __init__(self, from_logits=False, name=None, dtype="float32"):
+    def __init__(self, from_logits: bool = False, name: str | None = None, dtype: str = "float32") -> None:
         super().__init__(name=name, dtype=dtype)
         self.from_logits = from_logits
 
@@ -73,10 +84,10 @@ class _SoftLoss(keras.losses.Loss):
         given = (y_true, y_pred) if sample_weight is None else (y_true, y_pred, sample_weight)
         return self.call(*(ops.convert_to_tensor(x, self.dtype) for x in given))
 
-    def call(self, y_true, y_pred, sample_weight=None):
+    def call(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None) -> Tensor:
         return self.from_counts(*soft_counts(y_true, y_pred, self.from_logits, sample_weight))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"name": self.name, "from_logits": self.from_logits, "dtype": self.dtype}
 
 
@@ -94,7 +105,7 @@ class SoftF1(_SoftLoss):
     Called with labels, predictions and perhaps sample weights, as `soft_counts` takes them; returns a scalar.
     """
 
-    def from_counts(self, tp, fp, fn, tn):
+    def from_counts(self, tp: Tensor, fp: Tensor, fn: Tensor, tn: Tensor) -> Tensor:
         return f_beta_loss(tp, fp, fn, 1)
 
 
@@ -105,14 +116,16 @@ class SoftFBeta(_SoftLoss):
     Takes ``from_logits`` and the other arguments of `SoftF1`.
     """
 
-    def __init__(self, beta=0.17, from_logits=False, name=None, dtype="float32"):
+    def __init__(
+        self, beta: float = 0.17, from_logits: bool = False, name: str | None = None, dtype: str = "float32"
+    ) -> None:
         super().__init__(from_logits, name, dtype)
         self.beta = beta
 
-    def from_counts(self, tp, fp, fn, tn):
+    def from_counts(self, tp: Tensor, fp: Tensor, fn: Tensor, tn: Tensor) -> Tensor:
         return f_beta_loss(tp, fp, fn, self.beta)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "beta": self.beta}
 
 
@@ -120,7 +133,7 @@ class SoftFBeta(_SoftLoss):
 class DoubleSoftF1(_SoftLoss):
     """Double soft F1 loss (Eq. 3.17), with the arguments of `SoftF1`.  See `f1_double_loss`."""
 
-    def from_counts(self, tp, fp, fn, tn):
+    def from_counts(self, tp: Tensor, fp: Tensor, fn: Tensor, tn: Tensor) -> Tensor:
         return f1_double_loss(tp, fp, fn, tn)
 
 
@@ -131,17 +144,19 @@ class SigmoidF1(_SoftLoss):
     With slope 1 and offset 0 it is `SoftF1`.  Predictions are logits.
     """
 
-    def __init__(self, slope=2.0, offset=0.0, name=None, dtype="float32"):
+    def __init__(
+        self, slope: float = 2.0, offset: float = 0.0, name: str | None = None, dtype: str = "float32"
+    ) -> None:
         super().__init__(True, name, dtype)
         self.slope, self.offset = slope, offset
 
-    def call(self, y_true, y_pred, sample_weight=None):
+    def call(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None) -> Tensor:
         return super().call(y_true, self.slope * (y_pred + self.offset), sample_weight)
 
-    def from_counts(self, tp, fp, fn, tn):
+    def from_counts(self, tp: Tensor, fp: Tensor, fn: Tensor, tn: Tensor) -> Tensor:
         return f_beta_loss(tp, fp, fn, 1)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"name": self.name, "dtype": self.dtype, "slope": self.slope, "offset": self.offset}
 
 

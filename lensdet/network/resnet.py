@@ -67,21 +67,23 @@ def resnet18(
 class _Parts:
     """What the network is put together from: parameters as for `resnet18`, and Keras' name of what to compute in."""
 
-    def __init__(self, momentum, l2, dtype):
+    def __init__(self, momentum: float, l2: float, dtype: str) -> None:
         self.momentum, self.l2, self.dtype = momentum, l2, dtype
         self.sums = 0  # residual sums so far
 
-    def conv(self, x, filters, size, stride=1, padding="same"):
+    def conv(
+        self, x: keras.KerasTensor, filters: int, size: int, stride: int = 1, padding: str = "same"
+    ) -> keras.KerasTensor:
         regularizer = keras.regularizers.L2(self.l2) if self.l2 else None
         return layers.Conv2D(filters, size, stride, padding, kernel_initializer="he_normal",
                              kernel_regularizer=regularizer, dtype=self.dtype)(x)  # fmt: skip
 
-    def norm_relu(self, x):
+    def norm_relu(self, x: keras.KerasTensor) -> keras.KerasTensor:
         # Keras casts to float32 for the statistics and back, whatever comes in
         norm = layers.BatchNormalization(momentum=self.momentum, epsilon=1e-3, dtype=self.dtype)
         return layers.ReLU(dtype=self.dtype)(norm(x))
 
-    def block(self, x, filters, stride, first):
+    def block(self, x: keras.KerasTensor, filters: int, stride: int, first: bool) -> keras.KerasTensor:
         """Two convolutions and what they are added to; the first block of all comes after a rectifier already."""
         y = x if first else self.norm_relu(x)
         y = self.conv(y, filters, 3, stride)

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -21,7 +22,7 @@ from lensdet.parameters import read_yaml, resolve
 SHARED = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     """Train what is missing, without a notebook; returns the exit status, 3 where runs are still missing."""
     parser = argparse.ArgumentParser(
         prog="python -m lensdet train",

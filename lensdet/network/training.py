@@ -7,9 +7,11 @@ import gc
 import math
 import shutil
 import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -18,17 +20,22 @@ from tqdm import tqdm
 
 from lensdet import runs, storage
 from lensdet.data import frozen_sets, mocklens
-from lensdet.data.bank import data_key, open_bank
+from lensdet.data.bank import Bank, data_key, open_bank
 from lensdet.evaluation import ensembles
 from lensdet.experiments import ENSEMBLES, NETWORKS
 from lensdet.network.state import State
-from lensdet.parameters import ADDED_LATER
+from lensdet.parameters import ADDED_LATER, Parameters
 from lensdet.runs import Run
+
+if TYPE_CHECKING:
+    import keras
+
+    from lensdet.network.engine import Learner
 
 SAVE_SECONDS = 60  # between two saves of the state; a run that was killed repeats at most this much
 
 
-def banner(parameters, experiments=None):
+def banner(parameters: Parameters, experiments: Sequence[str] | None = None) -> str:
     """What will run, and on what: a line to print first; warns where a CPU would need days.
 
     Without ``experiments``, those of the parameters.
@@ -58,8 +65,14 @@ class Busy(RuntimeError):
     """Another process is training this run, or the members of this ensemble."""
 
 
-def train_missing(parameters, progress=True, minutes=None, after=None, experiments=None):
-    """Train the runs that are not there yet, the first run of every experiment first.
+def train_missing(
+    parameters: Parameters,
+    progress: bool = True,
+    minutes: float | None = None,
+    after: Callable[[], object] | None = None,
+    experiments: Sequence[str] | None = None,
+) -> str:
+    """Train the runs that are not there yet, the first run of every experiment first; returns the key of the data.
 
     Several processes may do so at once: each takes runs that no other is at, and waits at the end for the others.
 
@@ -75,11 +88,6 @@ def train_missing(parameters, progress=True, minutes=None, after=None, experimen
         Called after each run.
     experiments : list of str, optional
         Other than those of the parameters: ``IDE_3``, ``IDE_6``, whose members must be there with their weights.
-
-    Returns
-    -------
-    str
-        The key of the data.
     """
     deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
     key, longest = data_key(parameters), 0.0
@@ -129,8 +137,18 @@ def _large_again(parameters, key, experiments):
         frozen_sets.large_set(parameters)
 
 
-def missing(parameters, key, experiments):
-    """The runs that are not there yet, pairs of number and experiment: the first run of every experiment first."""
+def missing(parameters: Parameters, key: str, experiments: Sequence[str]) -> list[tuple[int, str]]:
+    """The runs that are not there yet, pairs of number and experiment: the first run of every experiment first.
+
+    Parameters
+    ----------
+    parameters : lensdet.parameters.Parameters
+        ``runs`` of each.
+    key : str
+        Of the data, as from `bank.data_key`.
+    experiments : sequence of str
+        Losses, or ``IDE_3`` or ``IDE_6``.
+    """
     return [
         (run, loss)
         for run in range(1, parameters.runs + 1)
@@ -139,7 +157,7 @@ def missing(parameters, key, experiments):
     ]
 
 
-def load_network(folder, selector="loss"):
+def load_network(folder: str | Path, selector: str = "loss") -> "keras.Model":
     """The network of a run at a selector's checkpoint: stretched stamps (N, 101, 101, 1) in, probabilities (N, 1) out.
 
     A DE_m leaves the weights of its members, (N, m).
@@ -164,7 +182,16 @@ def load_network(folder, selector="loss"):
     return model
 
 
-def train(parameters, experiment, run, bank, progress=True, deadline=math.inf, wait=0.0, learners=None):
+def train(
+    parameters: Parameters,
+    experiment: str,
+    run: int,
+    bank: Bank,
+    progress: bool = True,
+    deadline: float = math.inf,
+    wait: float = 0.0,
+    learners: "Callable[[str, int], Learner] | None" = None,
+) -> None:
     """Train one run, or take it up where it was left, and leave its folder complete.
 
     The folder then holds ``parameters.json``, ``provenance.json``, ``history.csv``, ``<selector>.weights.h5`` and last

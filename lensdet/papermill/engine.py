@@ -9,10 +9,14 @@ import ast
 import contextlib
 import importlib.metadata
 import re
+from typing import TYPE_CHECKING, Any
 
 from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillException
 from papermill.log import logger
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
 _IMPORT = re.compile(r"^\s*(import|from) lensdet\b", re.MULTILINE)
 
@@ -21,7 +25,9 @@ class LensdetEngine(NBClientEngine):
     """Papermill's default engine, strict, quiet and stamping for our notebooks."""
 
     @classmethod
-    def execute_notebook(cls, nb, kernel_name, input_path=None, **kwargs):
+    def execute_notebook(
+        cls, nb: "NotebookNode", kernel_name: str, input_path: str | None = None, **kwargs: Any
+    ) -> "NotebookNode":
         """Check the parameters of one of our notebooks, then run it; run any other as papermill does.
 
         Raises
@@ -37,13 +43,13 @@ class LensdetEngine(NBClientEngine):
         return super().execute_notebook(nb, kernel_name, input_path=input_path, **kwargs)
 
 
-def is_ours(nb, input_path):
+def is_ours(nb: "NotebookNode", input_path: str | None) -> bool:
     """Whether a notebook was read from a script that imports lensdet."""
     code = (cell.source for cell in nb.cells if cell.cell_type == "code")
     return str(input_path).endswith(".py") and any(_IMPORT.search(source) for source in code)
 
 
-def check_parameters(nb):
+def check_parameters(nb: "NotebookNode") -> None:
     """Resolve the parameters as the notebook will: what its parameter cell says, then what papermill was given."""
     from lensdet.parameters import ParameterError, Parameters, resolve
 
@@ -58,7 +64,7 @@ def check_parameters(nb):
         logger.info("Parameters checked: " + ", ".join(f"{name} = {getattr(resolved, name)!r}" for name in given))
 
 
-def typed_values(nb):
+def typed_values(nb: "NotebookNode") -> dict[str, Any]:
     """The literal values that the cell tagged "parameters" assigns, by name.
 
     They matter to what is given: ``batch_size`` may be right with the ``chunk_size`` typed there and wrong without.
@@ -76,7 +82,7 @@ def typed_values(nb):
     return values
 
 
-def stamp():
+def stamp() -> dict[str, Any]:
     """Version, commit (with ``+`` where tracked files differ from it) and versions of the packages that matter."""
     from lensdet import runs
 

@@ -12,7 +12,7 @@ KERNELSPEC = {"name": "python3", "display_name": "Python 3 (ipykernel)", "langua
 _CELL = re.compile(r"^# %%", re.MULTILINE)
 
 
-def to_ipynb(source, path):
+def to_ipynb(source: str, path: str) -> str:
     """A percent script as the JSON text of a notebook.
 
     Parameters
@@ -40,7 +40,7 @@ def to_ipynb(source, path):
     return jupytext.writes(notebook, fmt="ipynb")
 
 
-def install():
+def install() -> None:
     """Teach papermill's local handler to read scripts and never to write them; a second call does nothing."""
     from papermill.exceptions import PapermillException
     from papermill.iorw import papermill_io

@@ -1,17 +1,22 @@
 """The ranked list: matched with known lenses, written as tables, and shown on a page."""
 
+import os
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
 from astropy.coordinates import SkyCoord
 from astropy.table import MaskedColumn, Table
+from numpy.typing import NDArray
 from scipy.special import expit
 
 from lensdet import storage
 from lensdet.data import stamps
 from lensdet.network import gradcam
+from lensdet.network.finders import Finder
 from lensdet.survey import cutouts
 
 ENSEMBLE = "ensemble"
@@ -20,7 +25,7 @@ SHOWN = 512  # stamps of the page at a time: 20 MB, and one compilation of the h
 _LISTS = ("ids", "ra", "dec", "x", "y")  # of a unit of `lensdet.survey.cutouts`, an entry a stamp
 
 
-def match(ranked, known, radius):
+def match(ranked: pd.DataFrame, known: pd.DataFrame, radius: float) -> pd.DataFrame:
     """The nearest known lens within a radius of each candidate.
 
     Parameters
@@ -53,7 +58,13 @@ def match(ranked, known, radius):
     return found
 
 
-def write(folder, ranked, rejections, finders, about):
+def write(
+    folder: str | os.PathLike,
+    ranked: pd.DataFrame,
+    rejections: Sequence[stamps.Rejection],
+    finders: Collection[str],
+    about: dict[str, str],
+) -> None:
     """Write ``ranked.ecsv`` and ``ranked.fits``, every stamp that was asked for in both, and ``rejected.csv``.
 
     Columns: ``rank``, ``id``, ``ra``, ``dec``, ``p_ensemble`` and ``p_...`` of each finder, from calibrated logits, and
@@ -63,6 +74,12 @@ def write(folder, ranked, rejections, finders, about):
 
     Parameters
     ----------
+    folder : path-like
+    ranked : pandas.DataFrame
+        From `ranking.rank`, perhaps with the columns of `match`.
+    rejections : list of lensdet.data.stamps.Rejection
+    finders : dict, or list of str
+        By name, or the names.
     about : dict
         Kept in the tables' header: what made them.
     """
@@ -114,8 +131,19 @@ def _printable(table, form):
     return made
 
 
-def pictures(job, ranked, finder):
+def pictures(
+    job: cutouts.Plan, ranked: pd.DataFrame, finder: Finder
+) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
     """Stamps of the ranked, in their order, with their heat maps: batches for `page.write`.
+
+    Parameters
+    ----------
+    job : lensdet.survey.cutouts.Plan
+        That the ranked are of; their files are read again.
+    ranked : pandas.DataFrame
+        With ``id``.
+    finder : lensdet.network.finders.Finder
+        That the heat maps are of.
 
     Yields
     ------
@@ -131,7 +159,7 @@ def pictures(job, ranked, finder):
         yield pixels, maps.heat[LAYER]
 
 
-def read_again(job, ids):
+def read_again(job: cutouts.Plan, ids: Sequence[str]) -> NDArray[np.float32]:
     """Stamps of a plan float32 (k, 101, 101) by their ids, in that order, as read."""
     wanted, found = set(ids), {}
     for unit in job.units:
@@ -144,8 +172,18 @@ def read_again(job, ids):
     return np.stack([found[i] for i in ids])
 
 
-def page_rows(ranked, finders, by=ENSEMBLE):
-    """Rows of a ranked table as `page.write` takes them, with the score that they are ranked by."""
+def page_rows(ranked: pd.DataFrame, finders: Collection[str], by: str = ENSEMBLE) -> Iterator[dict[str, Any]]:
+    """Rows of a ranked table as `page.write` takes them, with the score that they are ranked by.
+
+    Parameters
+    ----------
+    ranked : pandas.DataFrame
+        From `ranking.rank`, perhaps with the columns of `match`.
+    finders : dict, or list of str
+        By name, or the names.
+    by : str
+        The ensemble, or one of the finders.
+    """
     texts = {"match": "", "separation": np.nan, "reference": ""}
     for row in ranked.to_dict("records"):
         yield {

@@ -1,9 +1,12 @@
 """Catalogues: ids and positions from a table, whatever its columns are called."""
 
 import gzip
+import os
 import re
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 from xml.parsers import expat
 
 import numpy as np
@@ -11,6 +14,7 @@ import pandas as pd
 from astropy import units
 from astropy.io import fits
 from astropy.table import Table
+from numpy.typing import NDArray
 
 from lensdet.data.fits import open_checked
 from lensdet.survey import headers
@@ -26,7 +30,9 @@ _FORMATS = {".csv": "csv", ".ecsv": "ascii.ecsv", ".fits": "fits", ".fit": "fits
 )
 
 
-def read_catalogue(path, columns=None):
+def read_catalogue(
+    path: str | os.PathLike, columns: Mapping[Literal["id", "ra", "dec"], str] | None = None
+) -> tuple[list[str], NDArray, NDArray]:
     """Ids and positions.
 
     Parameters
@@ -60,7 +66,7 @@ def read_catalogue(path, columns=None):
     return ids, *(_degrees(path, table[found[what]], found[what]) for what in ("ra", "dec"))
 
 
-def read_known(path):
+def read_known(path: str | os.PathLike) -> pd.DataFrame:
     """Known lenses: names, positions and references.
 
     Parameters

@@ -13,8 +13,9 @@ import json
 import math
 import os
 import warnings
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from astropy.coordinates import SkyCoord
@@ -82,7 +83,13 @@ class TileUnit(NamedTuple):
     max_filled: float
 
 
-def plan_folder(folder, wanted=_USUAL, pixel_scale=None, band=None, batch=256):
+def plan_folder(
+    folder: str | os.PathLike,
+    wanted: Wanted = _USUAL,
+    pixel_scale: float | None = None,
+    band: str | None = None,
+    batch: int = 256,
+) -> Plan:
     """Stamps of a folder and those below it.
 
     Parameters
@@ -124,33 +131,36 @@ def plan_folder(folder, wanted=_USUAL, pixel_scale=None, band=None, batch=256):
     return Plan(found, [], len(ids), digest)
 
 
-def plan_tiles(catalogue, tiles, wanted=_USUAL, columns=None, pixel_scale=None, band=None, max_filled=0.02, batch=256):
+def plan_tiles(
+    catalogue: str | os.PathLike,
+    tiles: str | os.PathLike | Iterable[str | os.PathLike],
+    wanted: Wanted = _USUAL,
+    columns: Mapping[Literal["id", "ra", "dec"], str] | None = None,
+    pixel_scale: float | None = None,
+    band: str | None = None,
+    max_filled: float = 0.02,
+    batch: int = 256,
+) -> Plan:
     """Stamps at the positions of a catalogue, from the tiles that hold them.
+
+    A unit has positions on one tile, in the order of its rows.  A position on several is cut from that in which it is
+    farthest from the edge.  A tile that cannot be used is named with each position that no other tile has.
 
     Parameters
     ----------
-    catalogue : path-like
-        See `catalogues.read_catalogue`.
+    catalogue, columns
+        As in `catalogues.read_catalogue`.
     tiles : path-like or list of them
         FITS files, or folders of them: plain, ``.gz``, or tile-compressed; of each the first image with a celestial
         WCS counts.  A gzipped tile is unzipped from its beginning once a unit: gunzip large ones.
-    wanted : Wanted
-    columns : dict, optional
-        Names of columns by "id", "ra" and "dec", where they are not the usual.
     pixel_scale : float, optional
         Arcsec a pixel of all tiles; one whose WCS says otherwise is not used.
     band : str, optional
         Band of all tiles, whatever their headers say.
     max_filled : float
         Share of a stamp's pixels that may be filled.
-    batch : int
-        Stamps a unit, at most.
-
-    Returns
-    -------
-    Plan
-        A unit has positions on one tile, in the order of its rows.  A position on several is cut from that in which it
-        is farthest from the edge.  A tile that cannot be used is named with each position that no other tile has.
+    wanted, batch
+        As in `plan_folder`.
 
     Raises
     ------
@@ -283,7 +293,7 @@ def _digest(*of):
     return hashlib.sha256(json.dumps([_VERSION, *of]).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def read(unit):
+def read(unit: FolderUnit | TileUnit) -> Batch:
     """Read a unit of a plan; in any process.
 
     Returns

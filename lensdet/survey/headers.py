@@ -6,13 +6,19 @@ import gzip
 import math
 import os
 import re
+from typing import TYPE_CHECKING
 
 import numpy as np
+from astropy.io import fits
 from astropy.wcs import WCS
 from astropy.wcs.utils import proj_plane_pixel_scales
+from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import label
 
 from lensdet.data.stamps import StampError
+
+if TYPE_CHECKING:
+    from lensdet.survey.cutouts import Wanted
 
 SCALE_TOLERANCE = 0.01  # relative: half a pixel at the edge of a stamp
 FINER = 0.8  # wanted pixels, below which a tile is averaged rather than interpolated
@@ -52,20 +58,30 @@ REASONS = {  # of a rejection: what it means, and what to do
 _BAND = re.compile(r"(?:sdss)?([ugrizy])(?:p|prime|mag|\d)?")
 
 
-def near(scales, wanted):
+def near(scales: ArrayLike, wanted: float) -> bool:
     """Whether all of some pixel scales are the wanted one within `SCALE_TOLERANCE`; arcsec a pixel."""
     return bool(np.all(np.abs(np.asarray(scales) / wanted - 1) <= SCALE_TOLERANCE))
 
 
-def is_band(text, band):
+def is_band(text: str, band: str) -> bool:
     """Whether a header's words (``r.MP9601``, ``OCAM_r_SDSS``, ``HSC-R2``) name a band, and no other."""
     words = re.split(r"[\W_]+", text.lower())
     letters = {match[1] for word in words if (match := _BAND.fullmatch(word))}
     return letters == {band.lower()} or (not letters and band.lower() in words)
 
 
-def check_band(name, header, wanted, stated):
-    """Raise StampError where a header names another band than `Wanted.band`, unless the user stated the band."""
+def check_band(name: str | os.PathLike, header: fits.Header, wanted: "Wanted", stated: str | None) -> None:
+    """Raise StampError where a header names another band than `Wanted.band`, unless the user stated the band.
+
+    Parameters
+    ----------
+    name : str or path-like
+        Of the stamp or tile, for the message.
+    header : astropy.io.fits.Header
+    wanted : lensdet.survey.cutouts.Wanted
+    stated : str or None
+        Where it is given, the header is not looked at.
+    """
     said = [header.get(keyword) for keyword in ("FILTER", "BAND", "INSFLNAM")]
     said = [
         text for text in said if isinstance(text, str) and text.strip().lower() not in ("", "none", "n/a", "unknown")
@@ -83,14 +99,14 @@ def _number(header, keyword):
     return None
 
 
-def celestial(header, hdus=None):
+def celestial(header: fits.Header, hdus: fits.HDUList | None = None) -> WCS | None:
     """WCS of the first two axes, or None where it is not celestial."""
     wcs = WCS(header, hdus, naxis=2)
     scaled = wcs.wcs.has_cd() or wcs.wcs.has_pc() or "CDELT1" in header
     return wcs if wcs.has_celestial and scaled else None  # without any the standard's default is a degree a pixel
 
 
-def scales_of(header, wcs):
+def scales_of(header: fits.Header, wcs: WCS | None) -> NDArray | None:
     """Arcsec a pixel along both axes, or along one for both; None where the header does not say."""
     if wcs is not None:
         return proj_plane_pixel_scales(wcs) * 3600
@@ -104,8 +120,11 @@ def scales_of(header, wcs):
     return next((np.array([abs(value)]) for value in said if value), None)
 
 
-def check_plateau(name, pixels, header):
-    """Raise StampError where the brightest pixels (rows, columns; NaN apart) are cut off, see `PLATEAU`."""
+def check_plateau(name: str | os.PathLike, pixels: NDArray, header: fits.Header) -> None:
+    """Raise StampError where the brightest pixels (rows, columns; NaN apart) are cut off, see `PLATEAU`.
+
+    Name and header are those of `check_band`; pixels are in the units of the file.
+    """
     top, level = np.nanmax(pixels), _number(header, "SATURATE")
     over = level is not None and 0 < level <= top
     groups, n = label(pixels >= (level if over else top), np.ones((3, 3)))
@@ -115,7 +134,7 @@ def check_plateau(name, pixels, header):
         raise StampError(name, "saturated", f"{largest} connected pixels at {detail}")
 
 
-def as_stamp_error(name, error):
+def as_stamp_error(name: str | os.PathLike, error: Exception) -> StampError:
     """What went wrong, as one of REASONS."""
     if isinstance(error, StampError):
         return error
@@ -128,7 +147,7 @@ def as_stamp_error(name, error):
     )
 
 
-def peek(path):
+def peek(path: str | os.PathLike) -> bool:
     """Whether a file is gzipped; raises StampError for what is no FITS file, after its first bytes, however large."""
     if not os.path.isfile(path):  # a folder, a pipe that would wait for ever
         raise StampError(path, "unreadable", "not a file")

@@ -11,13 +11,16 @@ import re
 import shutil
 import sys
 import unicodedata
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import jinja2
 import numpy as np
 from astropy import units
 from astropy.coordinates import SkyCoord
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from tqdm import tqdm
 
@@ -37,7 +40,7 @@ _PICTURE = re.compile(r"\d{5,}\.jpg")
 _HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # Unicode categories: control, format (such as right to left), surrogates
 
 
-def faint(pixels):
+def faint(pixels: NDArray) -> NDArray:
     """Second stretch of a stamp: asinh, linear within some of the sky's noise, with the bright core clipped.
 
     Sky and noise are median and median absolute deviation of the stamp, white its 99th percentile, or 10 times the
@@ -62,13 +65,13 @@ def faint(pixels):
     return np.clip((np.arcsinh(above / SOFTENING) - low) / (high - low), 0, 1)
 
 
-def smooth(heat, size=SIZE):
+def smooth(heat: ArrayLike, size: int = SIZE) -> NDArray:
     """A heat map (u, v) as (size, size), its cells spread evenly over the image, between them bicubic; in [0, 1]."""
     image = Image.fromarray(np.ascontiguousarray(heat, np.float32))
     return np.clip(np.asarray(image.resize((size, size), Image.Resampling.BICUBIC)), 0, 1)
 
 
-def strip(pixels, heat):
+def strip(pixels: NDArray, heat: NDArray) -> NDArray[np.uint8]:
     """The picture of a candidate: stamp as the network sees it, stamp with its faint parts, heat over the stamp.
 
     Parameters
@@ -92,7 +95,7 @@ def strip(pixels, heat):
     return np.rint(255 * picture).astype(np.uint8)
 
 
-def visible(text):
+def visible(text: object) -> str:
     r"""Text in which no character hides or turns others about: those that would are written as ``\u202e``."""
     return "".join(
         c.encode("unicode_escape", "surrogatepass").decode() if unicodedata.category(c) in _HIDDEN else c
@@ -100,7 +103,7 @@ def visible(text):
     )
 
 
-def links(reference):
+def links(reference: object) -> list[tuple[str, str]]:
     """Words of a reference as (text, URL) each, the URL "" for what is no http or https address."""
     found = []
     for word in str(reference).split():
@@ -113,7 +116,7 @@ def links(reference):
     return found
 
 
-def digits(probability):
+def digits(probability: float) -> str:
     """A probability in at least three decimals, and two digits of its distance from 0 or 1, at most eight decimals."""
     if not math.isfinite(probability):
         return "–"
@@ -123,8 +126,17 @@ def digits(probability):
     )
 
 
-def write(folder, rows, pictures, models, heading, notes=(), summary=(), progress=True):
-    """Write the page: ``index.html``, and ``stamps/00001.jpg`` and so on beside it, named by rank.
+def write(
+    folder: str | Path,
+    rows: Iterable[dict[str, Any]],
+    pictures: Iterable[tuple[NDArray, NDArray]],
+    models: Sequence[str],
+    heading: str,
+    notes: Sequence[str] = (),
+    summary: Sequence[tuple[str, str]] = (),
+    progress: bool = True,
+) -> Path:
+    """Write the page, ``index.html`` (the path that is returned), and ``stamps/00001.jpg`` and so on, named by rank.
 
     Nothing of an older page changes until all pictures are there.  Then its index goes, the pictures change places, and
     the new index comes last: a crash leaves the old page, or the new one, or in between none, never one with the
@@ -149,11 +161,6 @@ def write(folder, rows, pictures, models, heading, notes=(), summary=(), progres
         Labels and texts of a small table.
     progress : bool
         Show a progress bar on stderr.
-
-    Returns
-    -------
-    Path
-        Of ``index.html``.
 
     Raises
     ------
@@ -181,7 +188,7 @@ def write(folder, rows, pictures, models, heading, notes=(), summary=(), progres
     return index
 
 
-def remove(folder):
+def remove(folder: str | Path) -> None:
     """Take away the page that `write` left there, if any: what is no longer true must not be read."""
     index = Path(folder) / "index.html"
     if index.is_file() and _ours(index):

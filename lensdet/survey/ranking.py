@@ -11,7 +11,7 @@ import hashlib
 import re
 import sys
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ import yaml
 from filelock import FileLock
 from joblib import effective_n_jobs
 from joblib.externals.loky import ProcessPoolExecutor
+from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
 from lensdet import runs, storage
@@ -50,7 +51,7 @@ class Outcome(NamedTuple):
     plan: cutouts.Plan
 
 
-def load_finders(names):
+def load_finders(names: Iterable[str | Path]) -> dict[str, Finder]:
     """Finders by name, see `finders.load`; all must take the same stamps.
 
     Raises
@@ -75,13 +76,13 @@ def load_finders(names):
     return loaded
 
 
-def wanted(finders):
+def wanted(finders: dict[str, Finder]) -> cutouts.Wanted:
     """The stamps that finders take, a `cutouts.Wanted`: their preprocessing travels with them."""
     told = next(iter(finders.values())).preprocessing
     return cutouts.Wanted(tuple(told["size"]), told["pixel_scale"], told["band"])
 
 
-def plan(parameters, finders):
+def plan(parameters: Parameters, finders: dict[str, Finder]) -> cutouts.Plan:
     """What is to be scored, a `cutouts.Plan`: the folder ``survey``, or what ``catalogue`` names on ``tiles``.
 
     Raises
@@ -99,7 +100,7 @@ def plan(parameters, finders):
     raise ValueError("nothing to rank: give the parameter survey (a folder), or catalogue and tiles")
 
 
-def calibrated(logits, finders):
+def calibrated(logits: Mapping[str, ArrayLike], finders: dict[str, Finder]) -> dict[str, NDArray[np.float64]]:
     """Logits of each finder over its temperature, and their mean as ``ensemble``: dict of float64 arrays (N,).
 
     The mean of logits, not of probabilities: far out in the tail, where a list begins, those are all 1.
@@ -108,7 +109,14 @@ def calibrated(logits, finders):
     return {ENSEMBLE: np.mean(list(made.values()), axis=0), **made}
 
 
-def score(job, finders, folder, workers=-1, progress=True, on_bad="quarantine"):
+def score(
+    job: cutouts.Plan,
+    finders: dict[str, Finder],
+    folder: Path,
+    workers: int = -1,
+    progress: bool = True,
+    on_bad: stamps.OnBad = "quarantine",
+) -> Path:
     """Score every stamp of a plan, in batches, each kept as soon as it is done.
 
     Batches with files that could not be opened are read again by the next call.
@@ -203,8 +211,8 @@ def _read(every, chosen, workers):
         pool.shutdown(kill_workers=True)  # after an error or Ctrl-C too
 
 
-def collect(job, parts, finders):
-    """All scores of a job, and what was left out.
+def collect(job: cutouts.Plan, parts: Path, finders: dict[str, Finder]) -> tuple[pd.DataFrame, list[stamps.Rejection]]:
+    """All scores of a job, and what was left out; ``parts`` is the folder from `score`.
 
     Returns
     -------
@@ -223,19 +231,19 @@ def collect(job, parts, finders):
     return pd.DataFrame({"id": joined.pop("ids"), **joined, **calibrated(logits, finders)}), rejections
 
 
-def rank(table, by=ENSEMBLE):
+def rank(table: pd.DataFrame, by: str = ENSEMBLE) -> pd.DataFrame:
     """The table of `collect` with a column ``rank`` from 1, sorted: the highest first, ties by id."""
     ranked = table.sort_values([by, "id"], ascending=[False, True], kind="stable", ignore_index=True)
     return pd.concat([pd.Series(np.arange(1, len(ranked) + 1), name="rank"), ranked], axis=1)
 
 
-def survey_name(parameters):
+def survey_name(parameters: Parameters) -> str:
     """What a survey is called: its folder, or its catalogue and tiles."""
     p = parameters
     return p.survey.name if p.survey else f"{p.catalogue.name} on {', '.join(tile.name for tile in p.tiles[:3])}"
 
 
-def output_folder(parameters):
+def output_folder(parameters: Parameters) -> Path:
     """Where list and page go: ``output``, or a folder of ``build/candidates`` that is called as the survey.
 
     Raises
@@ -276,10 +284,6 @@ def run(
         The survey, in the heading of the page, where `survey_name` does not say what it is.
     notes : sequence of str
         ASCII, what a reader of the page and of the tables has to know of the stamps.
-
-    Returns
-    -------
-    Outcome
 
     Raises
     ------
@@ -333,18 +337,18 @@ def _write_page(parameters, finders, outcome, progress, called, notes):
     )
 
 
-def counted(rejections):
+def counted(rejections: Iterable[stamps.Rejection]) -> str:
     """How many stamps were left out for each reason, in words."""
     reasons = pd.Series([r.reason for r in rejections], dtype=object).value_counts()
     return ", ".join(f"{n:,} {reason}" for reason, n in reasons.items()) or "none"
 
 
-def advice(rejections):
+def advice(rejections: Iterable[stamps.Rejection]) -> list[str]:
     """What each reason means and what to do, a list of texts."""
     return [f"{reason}: {headers.REASONS[reason]}" for reason in dict.fromkeys(r.reason for r in rejections)]
 
 
-def about(finder):
+def about(finder: Finder) -> dict[str, str]:
     """What a finder was trained on and what it takes, by what it is: a dict of texts."""
     p, told = finder.made["parameters"], finder.preprocessing
     return {
@@ -359,7 +363,7 @@ def about(finder):
     }
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     """Rank a survey without a notebook; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m lensdet rank",

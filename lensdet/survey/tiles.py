@@ -20,18 +20,25 @@ import math
 import os
 import warnings
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.nddata import overlap_slices
 from astropy.utils.exceptions import AstropyWarning
 from astropy.wcs import WCS
 from astropy.wcs.wcsapi import HighLevelWCSWrapper, SlicedLowLevelWCS
+from numpy.typing import NDArray
 
 from lensdet.data.fits import open_checked
 from lensdet.data.stamps import StampError
 from lensdet.survey import headers
+
+if TYPE_CHECKING:
+    from lensdet.survey.cutouts import TileUnit, Wanted
 
 
 @contextlib.contextmanager
@@ -63,8 +70,21 @@ def _is_cut(path, gzipped):
     return False
 
 
-def look_over(path, sky, wanted, pixel_scale, band):
+def look_over(
+    path: Path, sky: SkyCoord, wanted: "Wanted", pixel_scale: float | None, band: str | None
+) -> tuple[StampError | None, tuple[int, NDArray, NDArray, NDArray, NDArray] | None]:
     """What a tile is good for, by its headers.
+
+    Parameters
+    ----------
+    path : Path
+    sky : astropy.coordinates.SkyCoord, (n,)
+        Positions that stamps are wanted of.
+    wanted : lensdet.survey.cutouts.Wanted
+    pixel_scale : float or None
+        Arcsec a pixel that the tile is stated to have.
+    band : str or None
+        The tile's, whatever its header says.
 
     Returns
     -------
@@ -143,7 +163,7 @@ def _inside(wcs, shape, sky, scales):
     return close[on], x[on], y[on], distance[on] * np.sqrt(np.prod(scales))
 
 
-def read(unit):
+def read(unit: "TileUnit") -> Iterator[tuple[NDArray[np.float32], float, float, int] | StampError]:
     """Of each position: pixels, RA, Dec, number of pixels filled; or a StampError."""
     done = 0
     try:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from lensdet import storage
 from lensdet.chapters import style
 from lensdet.data import bank, mocklens, stamps
 from lensdet.data.random import stream
+from lensdet.parameters import Parameters
 
 SIZES = {"smoke": (24, 4)}  # negatives and lenses, by profile
 SIZE = (600, 20)
@@ -33,7 +35,7 @@ def _simulate(i, lens, parameters):
     return mocklens.added(pixels, light, np.float32(alpha)), kind, alpha, truth["einstein_radius"]
 
 
-def parameters_of(parameters):
+def parameters_of(parameters: Parameters) -> Parameters:
     """Parameters that rank it: list and page go to ``build/demonstration/<profile>``, unless ``output`` says otherwise.
 
     As with figures, what was ranked with other parameters than the profile's goes beside it.
@@ -43,12 +45,12 @@ def parameters_of(parameters):
     return parameters.model_copy(update=own)
 
 
-def about(parameters) -> dict:
+def about(parameters: Parameters) -> dict:
     """What its page and list have to say of it: arguments of `ranking.run`."""
     return {"called": f"simulated survey (profile {parameters.profile})", "notes": (NOTE,)}
 
 
-def survey(parameters):
+def survey(parameters: Parameters) -> Path:
     """Make it where it is not there yet.
 
     Returns
@@ -79,7 +81,7 @@ def survey(parameters):
     return folder / "stamps"
 
 
-def recovered(ranked, folder):
+def recovered(ranked: pd.DataFrame, folder: Path) -> str:
     """How many of the lenses stand at the top of a ranked list of `survey`, in words."""
     lens = pd.read_csv(folder.with_name("truth.csv"), dtype={"id": str}).set_index("id")["lens"]
     found = lens[ranked["id"]].to_numpy()

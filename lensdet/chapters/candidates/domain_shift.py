@@ -13,20 +13,26 @@ network that learnt from simulated mock lenses, neither completeness nor purity.
 
 import hashlib
 import json
-from typing import NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import h5py
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
+from numpy.typing import NDArray
 
 from lensdet import storage
 from lensdet.data import bank, mocklens, stamps
 from lensdet.data.random import stream
 from lensdet.evaluation import thresholds
 from lensdet.evaluation.statistics import clopper_pearson
+from lensdet.parameters import Parameters
 from lensdet.storage import digest
 from lensdet.survey import cutouts
+
+if TYPE_CHECKING:
+    from lensdet.network.finders import Finder  # with Keras
 
 FORMAT = 1  # part of the key of kept logits
 EACH = 8  # mock lenses of each real galaxy
@@ -47,7 +53,7 @@ def _simulate(i, parameters):
     return tuple(map(stamps.normalise, pixels))
 
 
-def read(folder):
+def read(folder: Path) -> tuple[NDArray, NDArray, NDArray]:
     """Real stamps of 0.2 arcsec a pixel from ``galaxies/`` and ``lens_candidates/`` of a folder.
 
     Returns
@@ -69,7 +75,7 @@ def read(folder):
     return tuple(np.array(part, np.float32).reshape(-1, *stamps.SHAPE) for part in parts)
 
 
-def make(parameters, galaxies, candidates, pictures):
+def make(parameters: Parameters, galaxies: NDArray, candidates: NDArray, pictures: NDArray) -> dict[str, NDArray]:
     """The stamps of each group, a dict of stretched float32 arrays (n, 101, 101, 1).
 
     Parameters
@@ -101,7 +107,9 @@ def make(parameters, galaxies, candidates, pictures):
     return {name: mocklens.stretched(x).astype(np.float32)[..., None] for name, x in images.items()}
 
 
-def score(parameters, finders, digests):
+def score(
+    parameters: Parameters, finders: dict[str, "Finder"], digests: dict[str, str]
+) -> dict[str, dict[str, NDArray]]:
     """Logits of each group by each finder, kept so that they can be shown without the stamps.
 
     Computed anew where other stamps are there than those of the kept logits.
@@ -165,7 +173,7 @@ def _answers(negative, positive):
     return _Answers(np.mean(positive >= 0), np.mean(negative >= 0), auc, np.median(positive))
 
 
-def steps(logits):
+def steps(logits: dict[str, NDArray]) -> pd.DataFrame:
     """A finder's answers at each step, and what the step changed.
 
     Parameters
@@ -198,7 +206,7 @@ def steps(logits):
     return pd.DataFrame({**place, **{k: v.ravel() for k, v in found.items()}, "galaxies": n, "mock_lenses": n * EACH})
 
 
-def accepted(logits):
+def accepted(logits: dict[str, NDArray]) -> pd.DataFrame:
     """How many of each group a finder accepts at p = 0.5, a data frame with 95 % Clopper-Pearson intervals.
 
     Mock lenses of one galaxy are not independent: their intervals are too narrow, those of `steps` are not.
@@ -211,7 +219,7 @@ def accepted(logits):
     return pd.DataFrame(rows)
 
 
-def summary(tables):
+def summary(tables: dict[str, pd.DataFrame]) -> str:
     """What the steps change, in Markdown, from the tables of `steps` by the name of the finder."""
     lines = []
     for name, table in tables.items():

@@ -8,10 +8,12 @@ likelihoods and not from a bootstrap: the tail of a good finder has few negative
 none again, an interval of no width where least is known.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 from scipy.special import expit, xlogy
 from scipy.stats import chi2, norm, rankdata
@@ -60,7 +62,9 @@ class Interval(NamedTuple):
     high: float
 
 
-def expected(negatives, lenses, m, inspected, prior, level=0.95):
+def expected(
+    negatives: ArrayLike, lenses: ArrayLike, m: int, inspected: ArrayLike, prior: ArrayLike, level: float = 0.95
+) -> Expectation:
     """Lenses among the N highest ranked of M stamps, of which a share `prior` are lenses.
 
     The N-th highest lies at the threshold where ``prior TPR + (1 - prior) FPR = N / M``; above it are ``prior TPR M``
@@ -83,10 +87,8 @@ def expected(negatives, lenses, m, inspected, prior, level=0.95):
         Logits of simulated negatives and lenses by one finder, or by an ensemble.
     m : int
         Stamps that were ranked.
-    inspected : array_like of int
-        N, from 1 to M.
-    prior : array_like
-        Share of lenses, from 0 to 1; both broadcast.
+    inspected, prior : array_like
+        N, from 1 to M, and the share of lenses, from 0 to 1; both broadcast.
     level : float
         Of the interval.
 
@@ -159,8 +161,18 @@ def _deviance(successes, trials, rate):
     return 2 * (xlogy(successes, successes / (trials * rate)) + xlogy(missed, missed / (trials * (1 - rate))))
 
 
-def rates(negatives, lenses, threshold, level=0.95):
-    """TPR and FPR at a threshold (a stamp at or above is accepted), each with its exact interval: `Rates`."""
+def rates(negatives: ArrayLike, lenses: ArrayLike, threshold: float, level: float = 0.95) -> Rates:
+    """TPR and FPR at a threshold, each with its exact interval: `Rates`.
+
+    Parameters
+    ----------
+    negatives, lenses : array_like, (n,) and (k,)
+        Logits.
+    threshold : float
+        A logit; a stamp at or above it is accepted.
+    level : float
+        Of each interval.
+    """
     negatives, lenses = np.asarray(negatives), np.asarray(lenses)
     counts = [(int((set_ >= threshold).sum()), len(set_)) for set_ in (lenses, negatives)]
     (found, k), (wrong, n) = counts
@@ -168,7 +180,7 @@ def rates(negatives, lenses, threshold, level=0.95):
     return Rates(float(threshold), found / k, *bounds[:2], wrong / n, *bounds[2:], found, k, wrong, n)
 
 
-def tpr_before(negatives, lenses, false_positives, level=0.95):
+def tpr_before(negatives: ArrayLike, lenses: ArrayLike, false_positives: int, level: float = 0.95) -> Rates:
     """The highest TPR that a threshold reaches with fewer false positives than given.
 
     With 1 it is TPR0 of Metcalf et al. (2019), "the highest TPR reached, as a function of p threshold, before a single
@@ -206,18 +218,27 @@ def tpr_before(negatives, lenses, false_positives, level=0.95):
     return rates(negatives, lenses, above.min() if len(above) else np.inf, level)
 
 
-def tpr_at(negatives, lenses, fpr, level=0.95):
+def tpr_at(negatives: ArrayLike, lenses: ArrayLike, fpr: float, level: float = 0.95) -> Rates:
     """The highest TPR that a threshold reaches with at most this FPR among these negatives: `Rates`.
 
     With both bounded: at an FPR of 1e-4, 100,000 negatives have 10 false positives, and the true FPR of that threshold
     is from 4.8e-5 to 1.84e-4.  Ties are as in `tpr_before`.
+
+    Parameters
+    ----------
+    negatives, lenses : array_like, (n,) and (k,)
+        Logits.
+    fpr : float
+        From 0 to 1.
+    level : float
+        Of each interval.
     """
     if not 0 <= fpr <= 1:
         raise ValueError(f"a false-positive rate of {fpr}: from 0 to 1")
     return tpr_before(negatives, lenses, int(fpr * len(negatives) * (1 + thresholds.ROUNDING)) + 1, level)
 
 
-def precision(at, prior, level=0.95):
+def precision(at: Rates, prior: float, level: float = 0.95) -> Interval:
     """Precision at a threshold where `prior` of the stamps are lenses, from `Rates`: an `Interval`.
 
     The interval is conservative: both rates at their worst and at their best at once, each with half of what may fail.
@@ -229,7 +250,7 @@ def precision(at, prior, level=0.95):
     return Interval(*map(float, ends))
 
 
-def auroc(negatives, lenses, level=0.95):
+def auroc(negatives: ArrayLike, lenses: ArrayLike, level: float = 0.95) -> Interval:
     """Area under the ROC curve, ties counted half, with the interval of DeLong et al. (1988) on the logistic scale.
 
     The variance is from midranks (Sun & Xu 2014), the interval that of its logit, and so within [0, 1].  Where all
@@ -268,13 +289,18 @@ def _checked(negatives, lenses):
     return negatives, lenses
 
 
-def highest(logits, n):
+def highest(logits: ArrayLike, n: int) -> NDArray[np.bool_]:
     """Which stamps are among the n highest ranked (all in a block of equal logits), bool (N,)."""
     logits = np.asarray(logits)
     return logits >= np.sort(logits)[-min(n, len(logits))]
 
 
-def expected_table(scores, m, inspected=INSPECTED, priors=PRIORS):
+def expected_table(
+    scores: dict[str, tuple[NDArray, NDArray]],
+    m: int,
+    inspected: Sequence[int] = INSPECTED,
+    priors: Sequence[float] = PRIORS,
+) -> pd.DataFrame:
     """`expected` as a table.
 
     Parameters
@@ -302,7 +328,7 @@ def expected_table(scores, m, inspected=INSPECTED, priors=PRIORS):
     return pd.concat(tables, ignore_index=True)
 
 
-def readable(table):
+def readable(table: pd.DataFrame) -> pd.DataFrame:
     """`expected_table` in words: a row a finder and N, a column a prior; "a bound" where too few negatives tell."""
 
     def words(row):
@@ -318,7 +344,9 @@ def readable(table):
     return shown.rename(columns={"inspected": f"inspected of {table['ranked'].iloc[0]:,} ({HEADING})"})
 
 
-def metrics_table(scores, prior, fprs=(1e-4, 1e-3)):
+def metrics_table(
+    scores: dict[str, tuple[NDArray, NDArray]], prior: float, fprs: Sequence[float] = (1e-4, 1e-3)
+) -> pd.DataFrame:
     """The field's metrics of each finder, each with its 95 % interval and the numbers of stamps.
 
     Parameters

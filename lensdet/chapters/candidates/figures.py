@@ -2,8 +2,11 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import seaborn as sns
+from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
+from numpy.typing import NDArray
 
 from lensdet.chapters.candidates import domain_shift, expectation
 from lensdet.evaluation import thresholds
@@ -11,7 +14,7 @@ from lensdet.evaluation import thresholds
 COLUMN = 120  # pixels of a curve across the axis: no more points are drawn than can be seen
 
 
-def roc(scores, names=None):
+def roc(scores: dict[str, tuple[NDArray, NDArray]], names: dict[str, str] | None = None) -> Figure:
     """Recall against the false-positive rate on a logarithmic axis from 1e-5 to 1.
 
     Left of the grey edge fewer than ten negatives are accepted, and how large the rate is is not known; the curves are
@@ -51,7 +54,7 @@ def roc(scores, names=None):
     return figure
 
 
-def lenses_found(table):
+def lenses_found(table: pd.DataFrame) -> Figure:
     """Lenses expected among the first N of a ranked list, one line a prior, with its interval; dashed: N at random.
 
     Where fewer than ten simulated negatives are above the threshold there is no line, but the interval alone.
@@ -100,7 +103,7 @@ def _visible(x, y):
     return np.flatnonzero(np.r_[True, changed] | np.r_[changed, True])
 
 
-def logits(found):
+def logits(found: dict[str, dict[str, NDArray]]) -> Figure:
     """Logits of each group of stamps by each finder: every stamp a point, a box from quartile to quartile.
 
     Parameters

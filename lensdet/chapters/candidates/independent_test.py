@@ -10,20 +10,26 @@ of our simulator, not of the sky.
 
 import json
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import h5py
 import numpy as np
 from filelock import FileLock
 from joblib import Parallel, delayed
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from lensdet import storage
 from lensdet.data import bank, mocklens, stamps
 from lensdet.data.bank import FIRST_FRESH, FIRST_FRESH_HOST
 from lensdet.data.random import stream
+from lensdet.parameters import Parameters
 from lensdet.storage import digest
+
+if TYPE_CHECKING:
+    from lensdet.network.finders import Finder  # with Keras
 
 FORMAT = 1  # part of the key: raise it when a number of the set changes
 BLOCK = 2000  # stamps simulated, scored and saved at once: 80 MB
@@ -37,11 +43,18 @@ class Fresh(NamedTuple):
     """A scored fresh set of N stamps, negatives first."""
 
     rows: np.ndarray  # (N,) of dtype `ROW`; source -1, alpha 0 and NaN where there is none
-    logits: dict  # float32 (N,) by finder
+    logits: dict[str, np.ndarray]  # float32 (N,) by finder
     made: dict  # what decides every number
 
 
-def score(parameters, finders, digests, negatives=100_000, lenses=10_000, progress=True):
+def score(
+    parameters: Parameters,
+    finders: dict[str, "Finder"],
+    digests: dict[str, str],
+    negatives: int = 100_000,
+    lenses: int = 10_000,
+    progress: bool = True,
+) -> Path:
     """Simulate and score a fresh set; where that was done before, nothing is computed.
 
     An interrupted call goes on at the block where it was.  Numbers depend neither on interruptions nor on the number
@@ -89,7 +102,7 @@ def score(parameters, finders, digests, negatives=100_000, lenses=10_000, progre
     return path
 
 
-def load(path):
+def load(path: str | Path) -> Fresh:
     """A scored fresh set.
 
     Parameters
@@ -121,12 +134,12 @@ def load(path):
         ) from None
 
 
-def kinds(found):
+def kinds(found: Fresh) -> NDArray[np.str_]:
     """What each stamp of a fresh set is, by its name in `KINDS` (N,)."""
     return np.array(KINDS)[found.rows["kind"]]
 
 
-def render(indices, parameters, negatives):
+def render(indices: Iterable[int], parameters: Parameters, negatives: int) -> tuple[NDArray[np.float32], NDArray]:
     """Stamps of a fresh set: i below `negatives` is a negative, the others are mock lenses.
 
     Parameters

@@ -3,7 +3,7 @@
 import pandas as pd
 
 
-def table():
+def table() -> pd.DataFrame:
     """What others published, as a data frame: paper, finder, data, n, metric, value, and where it stands.
 
     For orientation, and no verdict: other images, bands, lenses, negatives and numbers of them, and so other tasks.

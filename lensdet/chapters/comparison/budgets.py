@@ -4,6 +4,8 @@ Reads what `claims` has left of each profile, and writes the figure, the sentenc
 ``figures/comparison.md``.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 
@@ -29,7 +31,7 @@ ASKED = (
 )
 
 
-def read(profiles=PROFILES):
+def read(profiles: Iterable[str] = PROFILES) -> dict[str, pd.DataFrame]:
     """`claims.claims` as it lies beside the figures, by profile, of those that have any run.
 
     Raises
@@ -52,7 +54,7 @@ def read(profiles=PROFILES):
     return found
 
 
-def over(found):
+def over(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """Each claim's verdicts, a column a profile, and what they say together.
 
     Parameters
@@ -80,7 +82,7 @@ def over(found):
     return table.assign(**{"over budgets": said})
 
 
-def sentences(found):
+def sentences(found: dict[str, pd.DataFrame]) -> list[str]:
     """Six claims in words, with the numbers of each budget; `found` as from `read`."""
     said = []
     for question, a, b, metric in ASKED:
@@ -102,7 +104,7 @@ def sentences(found):
     return said
 
 
-def markdown(found):
+def markdown(found: dict[str, pd.DataFrame]) -> str:
     """What stands first in the comparison: counts, the figure, six sentences, verdicts by question and by claim."""
     table, profiles = over(found), list(found)
     counts = [
@@ -133,7 +135,7 @@ def _runs(n):
     return "1 run" if n == 1 else f"{n} runs"
 
 
-def save():
+def save() -> None:
     """Write ``comparison.md``, ``.png`` and ``.pdf`` into figures/; nothing where no profile has a run."""
     found = read()
     if not found:

@@ -8,6 +8,7 @@ import itertools
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from lensdet import storage
 from lensdet.chapters import style, thesis
@@ -15,6 +16,7 @@ from lensdet.chapters.ensembles import tables as ensemble_tables
 from lensdet.chapters.losses import tables
 from lensdet.data import frozen_sets
 from lensdet.evaluation import ensembles, metrics, statistics, thresholds
+from lensdet.evaluation.scores import Scores
 from lensdet.experiments import (
     BCE,
     BY_F_BETA,
@@ -27,6 +29,8 @@ from lensdet.experiments import (
     NETWORKS,
     SEGMENTED,
 )
+from lensdet.parameters import Parameters
+from lensdet.study import Study
 
 METRICS = {
     **tables.METRICS,
@@ -62,8 +66,8 @@ CELLS = (
 )
 
 
-def measure(parameters, scores, weights=None):
-    """Of `METRICS` what any model has, by name: arrays (R,), or (R, B) with weights from `scores.resamples`."""
+def measure(parameters: Parameters, scores: Scores, weights: NDArray | None = None) -> dict[str, NDArray]:
+    """Of `METRICS` what any model has, by name: arrays (R,), or (R, B) with weights from `Study.resamples`."""
     labels, p, beta = scores.labels, metrics.probability(scores.logits), parameters.selection_beta
     counts = metrics.hard_counts(labels, p, metrics.THRESHOLDS, weights)  # each (R, 99) or (R, 99, B)
     f_beta, high = metrics.f_beta(counts, beta), metrics.THRESHOLDS > ensemble_tables.HIGH + thresholds.ROUNDING
@@ -80,7 +84,7 @@ def measure(parameters, scores, weights=None):
     }
 
 
-def recall_of(parameters, scores, chosen, weights=None):
+def recall_of(parameters: Parameters, scores: Scores, chosen: NDArray, weights: NDArray | None = None) -> NDArray:
     """Recall (Eq. 3.7) on some lenses alone.
 
     Parameters
@@ -88,7 +92,7 @@ def recall_of(parameters, scores, chosen, weights=None):
     scores : lensdet.evaluation.scores.Scores
     chosen : bool array (N,)
     weights : array (B, N), optional
-        From `scores.resamples`.
+        From `Study.resamples`.
 
     Returns
     -------
@@ -102,7 +106,7 @@ def recall_of(parameters, scores, chosen, weights=None):
     return np.where(counts.tp + counts.fn > 0, metrics.recall(counts), np.nan)
 
 
-def selected_by(parameters, scores, weights=None):
+def selected_by(parameters: Parameters, scores: Scores, weights: NDArray | None = None) -> dict[str, NDArray]:
     """``mean_f_beta`` (Eq. 3.21) and ``soft_f_beta``, as `checkpoints.selectors` has them: (R,) or (R, B)."""
     labels, p, beta = scores.labels, metrics.probability(scores.logits), parameters.selection_beta
     counts = metrics.hard_counts(labels, p, metrics.OF_THE_MEAN, weights)
@@ -110,7 +114,7 @@ def selected_by(parameters, scores, weights=None):
     return {"mean_f_beta": metrics.f_beta(counts, beta).mean(1), "soft_f_beta": metrics.f_beta(soft, beta)}
 
 
-def load(study, name, which="test"):
+def load(study: Study, name: str, which: str = "test") -> Scores | None:
     """`scores.Scores` of a row of Tables 5.1 to 5.3 on a frozen set; None without a run.
 
     An ensemble is made of as many runs as all its members have from the first on.
@@ -134,13 +138,13 @@ def _segmented(study):
     return study.changed(segmentation=study.parameters.protocol)
 
 
-def published(study, weights):
+def published(study: Study, weights: NDArray) -> pd.DataFrame:
     """Each number of Tables 5.1 to 5.3 beside ours.
 
     Parameters
     ----------
     weights : array (B, N)
-        From `scores.resamples`.
+        From `Study.resamples`.
 
     Returns
     -------
@@ -172,7 +176,9 @@ def published(study, weights):
     return pd.DataFrame(rows)
 
 
-def compare(read, a, b, metric):
+def compare(
+    read: dict[str, tuple[NDArray, dict[str, NDArray], dict[str, NDArray]]], a: str, b: str, metric: str
+) -> statistics.Difference | None:
     """`statistics.paired` difference of two entries of `read`, over the runs that both have; None without one.
 
     A spread over runs is compared by the distances from the mean, run by run, as in Levene's test.
@@ -196,7 +202,7 @@ def compare(read, a, b, metric):
     return statistics.paired(*values, *resampled)
 
 
-def judged_on(study):
+def judged_on(study: Study) -> str:
     """What claims are judged on: the large test set where every run was scored on it, else the test set.
 
     Runs of before it was there have no logits of it, and one such run sends all claims of its profile to the test set.
@@ -208,13 +214,13 @@ def judged_on(study):
     return frozen_sets.LARGE if runs and all(run.scored_on_large(key) for run in runs) else "test"
 
 
-def claims(study, weights, which="test"):
+def claims(study: Study, weights: NDArray, which: str = "test") -> pd.DataFrame:
     """Each of `thesis.CLAIMS` with our difference and the verdict.
 
     Parameters
     ----------
     weights : array (B, N)
-        From `scores.resamples`.
+        From `Study.resamples`.
     which : str
         The frozen set that claims are judged on, from `judged_on`.
 
@@ -315,7 +321,7 @@ def _closing(r):
     return either or both
 
 
-def counted(stated):
+def counted(stated: pd.DataFrame) -> str:
     """How many claims have which verdict, in words, from `claims`."""
     words = {"agrees": ("agrees", "agree"), "contradicts": ("contradicts", "contradict"),
              "equivalent": ("is equivalent", "are equivalent"), "open": ("is open", "are open"),
@@ -324,7 +330,7 @@ def counted(stated):
     return f"Of {len(stated)} claims {', '.join(f'{n} {words[v][n > 1]}' for n, v in numbers if n)}."
 
 
-def by_question(stated):
+def by_question(stated: pd.DataFrame) -> pd.DataFrame:
     """How many claims of each research question have which verdict, a row a question, from `claims`."""
     table = pd.crosstab(stated.question, stated.verdict).reindex(columns=list(VERDICTS), fill_value=0)
     table = table.loc[:, (table > 0).any()]
@@ -332,7 +338,7 @@ def by_question(stated):
     return table.rename(index=lambda number: f"{number}. {thesis.QUESTIONS[number]}").rename_axis("question")
 
 
-def markdown(parameters, numbers, stated):
+def markdown(parameters: Parameters, numbers: pd.DataFrame, stated: pd.DataFrame) -> str:
     """The comparison as text, from `published` and `claims`: the verdicts counted, then claims, then numbers."""
     data = "Simulated survey" if parameters.data is None else f"Stamps of {parameters.data.name}"
     made = style.provenance(parameters, int(numbers.runs.max()))
@@ -380,7 +386,7 @@ def _wide(numbers):
     return pd.DataFrame(wide).T.rename_axis("model")
 
 
-def save(study, weights):
+def save(study: Study, weights: NDArray) -> pd.DataFrame:
     """Write ``comparison.md``, and as CSV what is in it, beside the figures; returns `claims`."""
     folder, numbers = style.folder(study.parameters), published(study, weights)
     if (which := judged_on(study)) != "test":

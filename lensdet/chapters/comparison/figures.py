@@ -2,6 +2,8 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from lensdet.chapters import thesis
@@ -42,7 +44,7 @@ ROW = 0.112  # inches a claim
 LINEAR = 0.02  # of the axis; beyond it is logarithmic
 
 
-def forest(tables):
+def forest(tables: dict[str, pd.DataFrame]) -> Figure:
     """Every claim in a row, by research question: left the claim, then a panel for each number of images.
 
     To the right of 0 is the thesis' side, whichever sign the claim has.
@@ -94,7 +96,7 @@ def forest(tables):
     return figure
 
 
-def describe(claim):
+def describe(claim: thesis.Claim) -> str:
     """A claim (of `thesis.CLAIMS`) in a few words, such as "recall: soft F1 > BCE"."""
     a, b = (SHORT.get(name, name) for name in (claim.a, claim.b))
     metric = MEASURES.get(claim.metric) or claims.METRICS[claim.metric]

@@ -1,6 +1,7 @@
 """The index: every figure and table of the thesis, with what we have of it, as ``figures/index.md``."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -11,7 +12,7 @@ from lensdet.chapters import style, thesis
 from lensdet.profiles import BEST
 
 
-def found(root, folders=BEST):
+def found(root: Path, folders: Sequence[str] = BEST) -> pd.DataFrame:
     """Each figure and table of the thesis, with the file of the best profile that has it.
 
     Parameters
@@ -50,7 +51,7 @@ def found(root, folders=BEST):
     return pd.DataFrame(rows)
 
 
-def runs(made):
+def runs(made: str | None) -> str:
     """The number of runs, in words, from what made a figure or table."""
     if made is None:
         return "not recorded"
@@ -58,7 +59,7 @@ def runs(made):
     return n[1] if n else "no training"
 
 
-def markdown(table):
+def markdown(table: pd.DataFrame) -> str:
     """`found` as text: holes first, then a row a figure and table with links from ``figures/``."""
     missing = [f"{row.kind} {row.number}" for row in table[table.status == "missing"].itertuples()]
     here, outside = (int(table.status.str.startswith(status).sum()) for status in ("here", "outside"))
@@ -86,7 +87,7 @@ def markdown(table):
     return "\n\n".join(parts) + "\n"
 
 
-def drawn_by():
+def drawn_by() -> dict[str, str]:
     """Where the function of each figure and table is: "figure_5.9" to ``chapters/information/figures.py``."""
     package, found = Path(lensdet.__file__).parent, {}
     for path in sorted((package / "chapters").rglob("*.py")):
@@ -106,7 +107,7 @@ def _notebook(number):
     return f"[{paths[0].stem}](../notebooks/{paths[0].name})" if paths else number or "–"
 
 
-def save(folders=BEST):
+def save(folders: Sequence[str] = BEST) -> pd.DataFrame:
     """Write ``figures/index.md`` (``LENSDET_FIGURES`` moves it); returns the data frame of `found`."""
     root = storage.figures_dir()
     table = found(root, folders)

@@ -1,18 +1,23 @@
 """The figures of notebook 01."""
 
+from collections.abc import Sequence
+
 import matplotlib.pyplot as plt
+import pandas as pd
 import seaborn as sns
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from lensdet.chapters import style
 
 
-def figure_1_2(images, names):
+def figure_1_2(images: NDArray, names: Sequence[str]) -> Figure:
     """Figure 1.2: three known lenses; stretched stamps (3, 101, 101) and their names.  The thesis has gri colour."""
     return style.stamps(images, names, columns=3, size=2.2)
 
 
-def figure_4_1(lrg, source, mock):
-    """Figure 4.1: an LRG, a lensed source (PSF-convolved), and the mock lens they make; (101, 101) each."""
+def figure_4_1(lrg: NDArray, source: NDArray, mock: NDArray) -> Figure:
+    """Figure 4.1: an LRG, a lensed source (PSF-convolved), and the mock lens they make; (101, 101), 0 to 1 each."""
     figure, axes = plt.subplots(1, 3, figsize=(7.2, 2.5))
     titles = ("luminous red galaxy", "lensed source", "mock lens (square root)")
     for axis, image, title in zip(axes, (lrg, source, mock), titles, strict=True):
@@ -25,12 +30,12 @@ def figure_4_1(lrg, source, mock):
     return figure
 
 
-def figure_4_2(images, kinds):
+def figure_4_2(images: NDArray, kinds: Sequence[str]) -> Figure:
     """Figure 4.2: three contaminants; stretched stamps (3, 101, 101) and their kinds."""
     return style.stamps(images, kinds, columns=3, size=2.2)
 
 
-def distributions(catalogues, columns):
+def distributions(catalogues: dict[str, pd.DataFrame], columns: dict[str, str]) -> Figure:
     """Histograms of catalogue columns.
 
     Parameters

@@ -1,9 +1,15 @@
 """The figures of notebook 05: arrays in, matplotlib Figure out."""
 
+from collections.abc import Sequence
+
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import seaborn as sns
+from matplotlib.figure import Figure
 
+from lensdet.chapters.ensembles.summary import Bumps
+from lensdet.chapters.ensembles.tables import Pairs
 from lensdet.chapters.losses.figures import LABELS, colour_of, label_of
 from lensdet.evaluation import metrics
 from lensdet.experiments import ENSEMBLES, EXPERIMENTS
@@ -11,22 +17,22 @@ from lensdet.experiments import ENSEMBLES, EXPERIMENTS
 FBETA = r"$F_\beta$"
 
 
-def figure_5_15(found, beta):
+def figure_5_15(found: Pairs, beta: float) -> Figure:
     """Figure 5.15: F_beta against the threshold, NM_3; as `f_beta_curve`."""
     return f_beta_curve(found, "NM_3", beta)
 
 
-def figure_5_16(found, beta):
+def figure_5_16(found: Pairs, beta: float) -> Figure:
     """Figure 5.16: F_beta against the threshold, NM_6; as `f_beta_curve`."""
     return f_beta_curve(found, "NM_6", beta)
 
 
-def figure_5_17(found, beta):
+def figure_5_17(found: Pairs, beta: float) -> Figure:
     """Figure 5.17: F_beta against the threshold, IDE_3; as `f_beta_curve`."""
     return f_beta_curve(found, "IDE_3", beta)
 
 
-def figure_5_18(found, beta):
+def figure_5_18(found: Pairs, beta: float) -> Figure:
     """Figure 5.18: F_beta against the threshold, IDE_6; as `f_beta_curve`."""
     return f_beta_curve(found, "IDE_6", beta)
 
@@ -35,13 +41,13 @@ def figure_5_18(found, beta):
 CURVES = {"NM_3": figure_5_15, "NM_6": figure_5_16, "IDE_3": figure_5_17, "IDE_6": figure_5_18}
 
 
-def f_beta_curve(found, ensemble, beta):
+def f_beta_curve(found: Pairs, ensemble: str, beta: float) -> Figure:
     """F_beta of an ensemble with a band of one seed spread, precision and recall; its members.
 
     Parameters
     ----------
     found : dict
-        From `ensembles.tables.pairs`.
+        From `ensembles.tables.load_scores`.
     ensemble : str
     beta : float
     """
@@ -64,14 +70,14 @@ def f_beta_curve(found, ensemble, beta):
     return figure
 
 
-def label(method):
+def label(method: str) -> str:
     """How a method, or a row of Table 5.1, is written in a figure."""
     if method in LABELS:
         return LABELS[method]
     return rf"{method.partition('_')[0]}$_{ENSEMBLES[method].size}$" if method in ENSEMBLES else method
 
 
-def raw_weights(tables, found):
+def raw_weights(tables: dict[str, pd.DataFrame], found: dict[str, Bumps]) -> Figure:
     """Weights before and after the softmax, and the curve that each makes; a row an ensemble.
 
     Parameters
@@ -108,7 +114,7 @@ def raw_weights(tables, found):
     return figure
 
 
-def compared(table, measures):
+def compared(table: pd.DataFrame, measures: Sequence[str]) -> Figure:
     """Members, ensembles and baselines side by side: means over runs with the 95 % interval that the images leave.
 
     Parameters
@@ -136,15 +142,15 @@ KINDS = dict(zip(("member", "ensemble", "baseline", "same loss", "oracle"),
                  (sns.color_palette("colorblind")[i] for i in (7, 0, 1, 2, 3)), strict=True))  # fmt: skip
 
 
-def kind_of(which):
-    """What a name among `ensembles.tables.pairs` stands for: a key of `KINDS`."""
+def kind_of(which: str) -> str:
+    """What a name in `ensembles.tables.load_scores` stands for: a key of `KINDS`."""
     if which in ENSEMBLES:
         return "ensemble"
     kind = EXPERIMENTS[which].kind
     return {"network": "member", "same loss": "same loss", "oracle": "oracle"}.get(kind, "baseline")
 
 
-def cascade(table):
+def cascade(table: pd.DataFrame) -> Figure:
     """Precision of the cascade and of single models at its recall, a panel a way to choose its thresholds."""
     ways = list(table.thresholds.unique())
     figure, axes = plt.subplots(1, len(ways), figsize=(3.3 * len(ways), 2.9), sharey=True, squeeze=False)

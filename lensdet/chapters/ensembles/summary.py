@@ -1,16 +1,20 @@
 """What came of the ensembles: what a DE_m learns, the softmax, the cascade, the third research question in words."""
 
 import itertools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.special import expit
 
-from lensdet.chapters.ensembles.tables import AT, MEASURES, OVER, gain
+from lensdet.chapters.ensembles.tables import AT, MEASURES, OVER, Measured, Pairs, gain
 from lensdet.chapters.losses import tables, threshold_control
 from lensdet.evaluation import ensembles, metrics, statistics, thresholds
 from lensdet.experiments import BCE, ENSEMBLES, F_1, F_BETA, MEMBERS, NETWORKS, baseline, same_loss
+from lensdet.parameters import Parameters
+from lensdet.study import Study
 
 CASCADE = (F_1, F_BETA)  # first stage, second stage (section 6.2)
 SINGLE = (BCE, F_BETA, F_1, "NM_3")  # what a cascade is compared with
@@ -20,7 +24,7 @@ FAIR = [MEASURES[m] for m in ("f_beta_own", "auc")]  # where no threshold of p =
 SHOWN = [MEASURES[m] for m in ("f_beta", "f_beta_own", "auc")]
 
 
-def members_by_rule(table):
+def members_by_rule(table: pd.DataFrame) -> str:
     """The models of NM_x by the rule of section 4.6, from `losses.tables.table_5_1`, in words."""
     best = tables.best_models(table)
     models = list(dict.fromkeys(best.values()))
@@ -32,7 +36,7 @@ def members_by_rule(table):
     )
 
 
-def targets(study, ensemble):
+def targets(study: Study, ensemble: str) -> pd.DataFrame:
     """What a DE_m was to learn, the member closest to the label, and whether it did: a training chunk and the test set.
 
     Returns
@@ -65,12 +69,19 @@ def targets(study, ensemble):
     return pd.DataFrame(rows)
 
 
-def cascades(parameters, found, weights, recalls=(0.5, 0.7)):
+def cascades(
+    parameters: Parameters, found: Pairs, weights: NDArray, recalls: Sequence[float] = (0.5, 0.7)
+) -> pd.DataFrame:
     """The cascade against single models at the recall that it has on the test set.
 
     Thresholds of both stages are from the calibration set: those of the best F_beta, and those of the highest precision
-    at some recalls.  The single models' precision is read off their test curves, and so is that of the cascade, as a
+    at `recalls`.  The single models' precision is read off their test curves, and so is that of the cascade, as a
     function of its second threshold: a diagnosis, as in `threshold_control.matched`.
+
+    Parameters
+    ----------
+    found, weights
+        As in `tables.measure`.
 
     Returns
     -------
@@ -119,11 +130,11 @@ class Bumps(NamedTuple):
     used: np.ndarray  # with the softmax of the optimum
     raw: np.ndarray  # with the optimum itself
     votes: np.ndarray  # with the softmax, soft members rounded to yes or no
-    alone: dict  # of float: up to this p the vote of a soft member alone is enough; by member, mean over runs
-    veto: dict  # of float: above this p nothing passes without its vote
+    alone: dict[str, float]  # up to this p the vote of a soft member alone is enough; by member, mean over runs
+    veto: dict[str, float]  # above this p nothing passes without its vote
 
 
-def threshold_steps(study, ensemble, weights):
+def threshold_steps(study: Study, ensemble: str, weights: ensembles.Weights) -> Bumps:
     """The curve of an ensemble with its weights before and after the softmax (thesis, sections 5.4 and 5.6).
 
     A member that says 0 or 1 adds a step: below its weight it is enough alone, above 1 less its weight it has a veto.
@@ -148,7 +159,7 @@ def threshold_steps(study, ensemble, weights):
     return Bumps(used(members.logits), f_beta(raw), used(rounded), soft, {m: 1 - w for m, w in soft.items()})
 
 
-def steps_summary(found):
+def steps_summary(found: dict[str, Bumps]) -> str:
     """Whether the softmax makes the bumps of the curve, in sentences made of `threshold_steps` by ensemble."""
     said = []
     for ensemble, b in found.items():
@@ -164,7 +175,14 @@ def steps_summary(found):
     return "\n\n".join(said)
 
 
-def third_question(parameters, measured, table, compared, learned, cascade):
+def third_question(
+    parameters: Parameters,
+    measured: Measured,
+    table: pd.DataFrame,
+    compared: pd.DataFrame,
+    learned: pd.DataFrame,
+    cascade: pd.DataFrame,
+) -> str:
     """The third research question, in sentences made of the tables.
 
     Parameters

@@ -1,12 +1,17 @@
 """Ensembles in tables: Table 5.2, and differences to members and baselines (section 5.4)."""
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from lensdet.chapters import thesis
 from lensdet.evaluation import ensembles, metrics, statistics, thresholds
 from lensdet.evaluation.scores import Scores, collapsed, saturated
 from lensdet.experiments import BCE, BY_LOSS, ENSEMBLES, EXPERIMENTS, MEMBERS, NETWORKS, baseline, same_loss
+from lensdet.parameters import Parameters
+from lensdet.study import Study
 
 # What is measured, and how it is named in tables.
 MEASURES = {
@@ -24,8 +29,13 @@ AT = "accuracy at p = 0.5 (thesis: implied by its precision and recall at 0.49)"
 OVER = "accuracy, mean over thresholds (spread: over thresholds and runs)"
 HIGH = 0.75  # above which the thesis finds the ensembles better (section 5.4)
 
+Pairs = dict[str, tuple[Scores, Scores]]  # on the calibration set and on the test set, by model or ensemble
+Measured = dict[str, dict[str, tuple[NDArray, NDArray]]]  # (R,) and (R, B), by model or ensemble, then by measure
 
-def values(parameters, calibration, test, weights=None):
+
+def values(
+    parameters: Parameters, calibration: Scores, test: Scores, weights: NDArray | None = None
+) -> dict[str, NDArray]:
     """All of `MEASURES` of a model or ensemble, by name: arrays (R,), or (R, B) with weights.
 
     Parameters
@@ -33,7 +43,7 @@ def values(parameters, calibration, test, weights=None):
     calibration, test : lensdet.evaluation.scores.Scores
         Of the same runs; its own threshold, of the best F_beta, comes from the former.
     weights : array (B, N), optional
-        From `scores.resamples`.
+        From `Study.resamples`.
     """
     beta, labels, logits = parameters.selection_beta, test.labels, np.asarray(test.logits, np.float64)
     p = metrics.probability(logits)
@@ -50,7 +60,7 @@ def values(parameters, calibration, test, weights=None):
     }
 
 
-def load_scores(study):
+def load_scores(study: Study) -> Pairs:
     """`scores.Scores` on the calibration and test sets of ensembles, members and baselines, by name."""
     wanted, found = ensembles.possible(study.parameters), {}
     sizes = sorted({ENSEMBLES[ensemble].size for ensemble in wanted})
@@ -74,8 +84,16 @@ def load_scores(study):
     return found
 
 
-def measure(parameters, found, weights):
-    """`values` on the test set of all that `load_scores` has, by name: dicts of (array (R,), array (R, B))."""
+def measure(parameters: Parameters, found: Pairs, weights: NDArray) -> Measured:
+    """`values` on the test set of all that `load_scores` has, by name: dicts of (array (R,), array (R, B)).
+
+    Parameters
+    ----------
+    found : dict
+        From `load_scores`.
+    weights : array (B, N)
+        From `Study.resamples`, of the test set.
+    """
     measured = {}
     for name, pair in found.items():
         plain, resampled = values(parameters, *pair), values(parameters, *pair, weights)
@@ -83,7 +101,7 @@ def measure(parameters, found, weights):
     return measured
 
 
-def summary(measured):
+def summary(measured: Measured) -> pd.DataFrame:
     """Means over runs of all that `measure` has, with the interval that the test images leave, as one data frame."""
     rows = []
     for name, measures in measured.items():
@@ -96,12 +114,12 @@ def summary(measured):
     return pd.DataFrame(rows)
 
 
-def implied_accuracy(precision, recall):
+def implied_accuracy(precision: float, recall: float) -> float:
     """Accuracy on a set of as many lenses as negatives, from precision and recall."""
     return (1 + recall - recall * (1 - precision) / precision) / 2
 
 
-def table_5_2(measured, found):
+def table_5_2(measured: Measured, found: Pairs) -> pd.DataFrame:
     """Table 5.2: accuracy at p = 0.5 and as its published column was computed, F_beta, precision and recall.
 
     Returns
@@ -133,7 +151,7 @@ def table_5_2(measured, found):
     return pd.DataFrame(rows)
 
 
-def weights_table(read):
+def weights_table(read: Mapping[str, ensembles.Weights | NDArray]) -> pd.DataFrame:
     """Mean weights of each member, with the thesis' (captions of Figs. 5.15 and 5.16).
 
     Parameters
@@ -154,17 +172,26 @@ def weights_table(read):
     return pd.DataFrame(rows)
 
 
-def copies(study, size):
+def copies(study: Study, size: int) -> tuple[int, int]:
     """Members that are the same network as an earlier one of the ensemble: how many, of all runs."""
     members = ensembles.load(study, MEMBERS[size], "calibration")
     return int(sum((~ensembles.distinct(z)).sum() for z in members.logits)), members.logits.shape[0] * size
 
 
-def compare(measured, name, other, measure):
+def compare(measured: Measured, name: str, other: str, measure: str) -> statistics.Difference:
     """`statistics.paired` difference of two entries of `measure` in one measure.
 
     A same-loss ensemble shares its members with others and goes by no run: against it there is an interval over images
     alone, between means.
+
+    Parameters
+    ----------
+    measured : dict
+        From `measure`.
+    name, other : str
+        Of the entries; the difference is the first less the second.
+    measure : str
+        Of `MEASURES`.
     """
     (a, resampled_a), (b, resampled_b) = measured[name][measure], measured[other][measure]
     if EXPERIMENTS[other].kind == "same loss":
@@ -175,10 +202,20 @@ def compare(measured, name, other, measure):
     return statistics.paired(a, b, resampled_a, resampled_b)
 
 
-def gain(measured, name, members, which):
+def gain(measured: Measured, name: str, members: Sequence[str], which: str) -> tuple[float, float, float]:
     """How much a mean of members has more of a measure than they have on average: (mean, low, high), over images alone.
 
     Members that are weak give a weak mean; what averaging does is this difference.
+
+    Parameters
+    ----------
+    measured : dict
+        From `measure`.
+    name : str
+        Of the ensemble.
+    members : sequence of str
+    which : str
+        Of `MEASURES`.
     """
     ensemble, parts = measured[name][which], [measured[member][which] for member in members]
     resampled = ensemble[1].mean(0) - np.mean([part[1].mean(0) for part in parts], 0)
@@ -186,10 +223,15 @@ def gain(measured, name, members, which):
     return float(mean), *statistics.bootstrap_interval(resampled[None])
 
 
-def compare_with_baselines(parameters, found, measured):
+def compare_with_baselines(parameters: Parameters, found: Pairs, measured: Measured) -> pd.DataFrame:
     """Every ensemble, mean and stacking against the member that is best at each measure, and against means.
 
     Which member is best is decided on the calibration set, by its mean over runs.
+
+    Parameters
+    ----------
+    found, measured : dict
+        From `load_scores` and `measure`.
 
     Returns
     -------

@@ -1,10 +1,14 @@
 """The figures of notebook 03: panels, contact sheets of errors, and what is measured."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import seaborn as sns
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from lensdet.chapters.gradcam import measurements
 from lensdet.chapters.style import empty
@@ -49,107 +53,107 @@ class Cases(NamedTuple):
     named: dict[str, int | None]  # from `measurements.named_cases`
 
 
-def figure_5_3(cases):
+def figure_5_3(cases: Cases) -> Figure:
     """Figure 5.3: Grad-CAM of a true positive, the median in confidence."""
     return _case(cases, _ranked(cases, "TP", 2), "True positive, median")
 
 
-def figure_5_4(cases):
+def figure_5_4(cases: Cases) -> Figure:
     """Figure 5.4: Grad-CAM of a true negative, the least confident."""
     return _case(cases, _ranked(cases, "TN", 4), "True negative, least confident")
 
 
-def figure_5_5(cases):
+def figure_5_5(cases: Cases) -> Figure:
     """Figure 5.5: Grad-CAM of a true negative whose maps are empty."""
     return _named(cases, measurements.EMPTY)
 
 
-def figure_5_6(cases):
+def figure_5_6(cases: Cases) -> Figure:
     """Figure 5.6: Grad-CAM of a spiral that is taken for a lens."""
     return _named(cases, measurements.SPIRAL)
 
 
-def figure_5_7(cases):
+def figure_5_7(cases: Cases) -> Figure:
     """Figure 5.7: Grad-CAM of a faint arc that is missed."""
     return _named(cases, measurements.FAINT)
 
 
-def figure_5_8(cases):
+def figure_5_8(cases: Cases) -> Figure:
     """Figure 5.8: Grad-CAM of a lens among neighbours that is missed."""
     return _named(cases, measurements.CROWDED)
 
 
-def figure_7_7(cases):
+def figure_7_7(cases: Cases) -> Figure:
     """Figure 7.7: Grad-CAM of a true positive, most confident."""
     return _down(cases, "TP", 0)
 
 
-def figure_7_8(cases):
+def figure_7_8(cases: Cases) -> Figure:
     """Figure 7.8: Grad-CAM of a true positive, median in confidence."""
     return _down(cases, "TP", 2)
 
 
-def figure_7_9(cases):
+def figure_7_9(cases: Cases) -> Figure:
     """Figure 7.9: Grad-CAM of a true positive, least confident."""
     return _down(cases, "TP", 4)
 
 
-def figure_7_10(cases):
+def figure_7_10(cases: Cases) -> Figure:
     """Figure 7.10: Grad-CAM of a true negative, most confident."""
     return _down(cases, "TN", 0)
 
 
-def figure_7_11(cases):
+def figure_7_11(cases: Cases) -> Figure:
     """Figure 7.11: Grad-CAM of a true negative, 25 % down in confidence."""
     return _down(cases, "TN", 1)
 
 
-def figure_7_12(cases):
+def figure_7_12(cases: Cases) -> Figure:
     """Figure 7.12: Grad-CAM of a true negative, median in confidence."""
     return _down(cases, "TN", 2)
 
 
-def figure_7_13(cases):
+def figure_7_13(cases: Cases) -> Figure:
     """Figure 7.13: Grad-CAM of a true negative, 75 % down in confidence."""
     return _down(cases, "TN", 3)
 
 
-def figure_7_14(cases):
+def figure_7_14(cases: Cases) -> Figure:
     """Figure 7.14: Grad-CAM of a true negative, least confident."""
     return _down(cases, "TN", 4)
 
 
-def figure_7_15(cases):
+def figure_7_15(cases: Cases) -> Figure:
     """Figure 7.15: Grad-CAM of a false positive, most confident."""
     return _down(cases, "FP", 0)
 
 
-def figure_7_16(cases):
+def figure_7_16(cases: Cases) -> Figure:
     """Figure 7.16: Grad-CAM of a false positive, median in confidence."""
     return _down(cases, "FP", 2)
 
 
-def figure_7_17(cases):
+def figure_7_17(cases: Cases) -> Figure:
     """Figure 7.17: Grad-CAM of a false positive, least confident."""
     return _down(cases, "FP", 4)
 
 
-def figure_7_18(cases):
+def figure_7_18(cases: Cases) -> Figure:
     """Figure 7.18: Grad-CAM of a false negative, most confident."""
     return _down(cases, "FN", 0)
 
 
-def figure_7_19(cases):
+def figure_7_19(cases: Cases) -> Figure:
     """Figure 7.19: Grad-CAM of a false negative, 25 % down in confidence."""
     return _down(cases, "FN", 1)
 
 
-def figure_7_20(cases):
+def figure_7_20(cases: Cases) -> Figure:
     """Figure 7.20: Grad-CAM of a false negative, 75 % down in confidence."""
     return _down(cases, "FN", 3)
 
 
-def figure_7_21(cases):
+def figure_7_21(cases: Cases) -> Figure:
     """Figure 7.21: Grad-CAM of a false negative, least confident."""
     return _down(cases, "FN", 4)
 
@@ -180,7 +184,7 @@ def _case(cases, i, words):
     return panel(cases.images[i], heat, f"{words}\n{cases.titles[i]}")
 
 
-def panel(image, heat, title):
+def panel(image: NDArray, heat: dict[str, NDArray], title: str) -> Figure:
     """One case: rows add_4 to add_7; input, nearest-neighbour map, both.
 
     Parameters
@@ -195,7 +199,7 @@ def panel(image, heat, title):
     return figure
 
 
-def sheet(images, heat, chosen, titles):
+def sheet(images: NDArray, heat: dict[str, NDArray], chosen: dict[str, list[int]], titles: Sequence[str]) -> Figure:
     """Three cases of each of TP, TN, FP and FN, a row each, as `panel`; a class without members says so.
 
     Parameters
@@ -220,7 +224,14 @@ def sheet(images, heat, chosen, titles):
     return figure
 
 
-def errors(images, heat, chosen, titles, layer=measurements.LAYER, columns=8):
+def errors(
+    images: NDArray,
+    heat: dict[str, NDArray],
+    chosen: NDArray,
+    titles: Sequence[str],
+    layer: str = measurements.LAYER,
+    columns: int = 8,
+) -> Figure:
     """A contact sheet of errors: each the input and the overlay of its map at a layer, side by side.
 
     Parameters
@@ -248,7 +259,7 @@ def errors(images, heat, chosen, titles, layer=measurements.LAYER, columns=8):
     return figure
 
 
-def empty_share(found):
+def empty_share(found: dict[str, pd.DataFrame]) -> Figure:
     """Share of empty maps by class and layer, a panel a model and target; hatched: for want of a gradient.
 
     Parameters
@@ -278,7 +289,9 @@ def empty_share(found):
     return figure
 
 
-def heat_in_arcs(found, truth, layer=measurements.LAYER, bins=6):
+def heat_in_arcs(
+    found: dict[str, dict[str, NDArray]], truth: pd.DataFrame, layer: str = measurements.LAYER, bins: int = 6
+) -> Figure:
     """Share of heat inside the arc against alpha and Einstein radius, less that of the mean map; means with 95 %.
 
     Parameters
@@ -310,7 +323,7 @@ def heat_in_arcs(found, truth, layer=measurements.LAYER, bins=6):
     return figure
 
 
-def left_out(found):
+def left_out(found: dict[str, pd.DataFrame]) -> Figure:
     """Mean change of the logit without the arc or the neighbours, 95 % intervals, and decisions changed.
 
     Parameters
@@ -338,8 +351,17 @@ def left_out(found):
     return figure
 
 
-def title(i, truth, logits, model):
-    """Prediction, label and model of an image, as the thesis' titles have them."""
+def title(i: int, truth: pd.DataFrame, logits: NDArray, model: str) -> str:
+    """Prediction, label and model of an image, as the thesis' titles have them.
+
+    Parameters
+    ----------
+    i : int
+        Its place in the test set.
+    truth : pandas.DataFrame, N rows
+    logits : array (N,)
+    model : str
+    """
     row = truth.iloc[i]
     kind = "mock lens" if row["label"] else row.get("kind", row["host"])
     words = f"{'positive' if row['label'] else 'negative'} ({kind})"

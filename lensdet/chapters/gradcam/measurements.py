@@ -1,15 +1,19 @@
 """Where a run looks, in numbers (section 5.2): heat maps and interventions on the test set, kept in its folder."""
 
 import json
+from collections.abc import Sequence
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from lensdet import runs, storage
 from lensdet.data import frozen_sets, mocklens
 from lensdet.evaluation import statistics
 from lensdet.network import gradcam, resnet, training
+from lensdet.parameters import Parameters
 
 SELECTOR = {"text": "loss", "code": "code_loss"}
 LAYER = "add_5"  # that is spoken of: the finest, and the last of its size
@@ -24,12 +28,12 @@ FAINT = "faintest arc as a false negative"
 CROWDED = "false negative with the most neighbours"
 
 
-def path(parameters, folder):
+def path(parameters: Parameters, folder: Path) -> Path:
     """Where `measure` keeps what it finds: the checkpoint depends on the protocol."""
     return folder / f"gradcam_{SELECTOR[parameters.protocol]}.h5"
 
 
-def measure(parameters, folder):
+def measure(parameters: Parameters, folder: Path) -> dict[str, NDArray]:
     """Heat maps of the test set by a run's checkpoint of lowest loss, and logits of images without their parts.
 
     Computed once, from the run's weights, and kept in its folder, see `path`.
@@ -113,12 +117,12 @@ def _measure(p, model):
     return found
 
 
-def outcome(labels, logits):
+def outcome(labels: NDArray, logits: NDArray) -> NDArray[np.str_]:
     """Which of `CLASSES` each image is at p = 0.5, str (N,), from labels (N,) and logits (N,)."""
     return np.where(labels == 1, np.where(logits >= 0, "TP", "FN"), np.where(logits >= 0, "FP", "TN"))
 
 
-def cases(labels, logits, quantiles=(0, 0.5, 1)):
+def cases(labels: NDArray, logits: NDArray, quantiles: Sequence[float] | NDArray = (0, 0.5, 1)) -> dict[str, list[int]]:
     """Images of each of `CLASSES`, from the most to the least confident; none if a class is empty.
 
     Parameters
@@ -142,7 +146,7 @@ def cases(labels, logits, quantiles=(0, 0.5, 1)):
     return found
 
 
-def named_cases(truth, logits, found):
+def named_cases(truth: pd.DataFrame, logits: NDArray, found: dict[str, NDArray]) -> dict[str, int | None]:
     """The cases that the thesis names by kind (section 5.2): what each is, and its index, None where there is none.
 
     Parameters
@@ -171,7 +175,7 @@ def named_cases(truth, logits, found):
     }  # fmt: skip
 
 
-def empty_maps(labels, found):
+def empty_maps(labels: NDArray, found: dict[str, NDArray]) -> pd.DataFrame:
     """Share of empty maps by layer, target and class, with its cause; a row each, Clopper-Pearson intervals.
 
     Classes are those of the images as the network had them: negatives not stretched for target ``published``.
@@ -190,7 +194,7 @@ def empty_maps(labels, found):
     return pd.DataFrame(rows)
 
 
-def inside(found, weights):
+def inside(found: dict[str, NDArray], weights: NDArray) -> pd.DataFrame:
     """Mean share of heat inside the arc, of mock lenses whose map is not empty, by layer, beside both baselines.
 
     Parameters
@@ -198,7 +202,7 @@ def inside(found, weights):
     found : dict
         From `measure`.
     weights : array (B, N)
-        From `scores.resamples`, of the test set.
+        From `Study.resamples`, of the test set.
 
     Returns
     -------
@@ -218,7 +222,7 @@ def inside(found, weights):
     return pd.DataFrame(rows)
 
 
-def interventions(truth, found, weights):
+def interventions(truth: pd.DataFrame, found: dict[str, NDArray], weights: NDArray) -> pd.DataFrame:
     """Change of the logit when the arc, or the neighbours, are left out of the same image with the same noise.
 
     Neighbours are left out where the catalogue counts at least one bright one.
@@ -230,7 +234,7 @@ def interventions(truth, found, weights):
     found : dict
         From `measure`.
     weights : array (B, N)
-        From `scores.resamples`.
+        From `Study.resamples`.
 
     Returns
     -------
@@ -260,7 +264,7 @@ def interventions(truth, found, weights):
     return pd.DataFrame(rows)
 
 
-def randomised(found):
+def randomised(found: dict[str, NDArray]) -> pd.DataFrame:
     """Median rank correlation of each layer's maps with those of a network drawn anew from the top down, and n."""
     rows = []
     for layer in gradcam.LAYERS:
@@ -272,7 +276,7 @@ def randomised(found):
     return pd.DataFrame(rows)
 
 
-def summary(name, empty, heat, changes):
+def summary(name: str, empty: pd.DataFrame, heat: pd.DataFrame, changes: pd.DataFrame) -> str:
     """What the tables of one model say, as Markdown: those of `empty_maps`, `inside` and `interventions`."""
     text = [f"**{name}.**"]
     logit = empty[(empty["target"] == "logit") & (empty["layer"] == "add_7")].set_index("class")

@@ -4,8 +4,11 @@
 not independent, and intervals mind that.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike, NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
@@ -25,7 +28,7 @@ NAMES = {
 }
 
 
-def lensing_parameters(table):
+def lensing_parameters(table: pd.DataFrame) -> pd.DataFrame:
     """What may explain a detection, as the model takes it, from a truth table: a data frame with a row a mock lens.
 
     Alpha and the number of neighbours as they are; logarithms of Einstein radius, source radius (arcsec) and the lens'
@@ -49,7 +52,7 @@ def lensing_parameters(table):
     return pd.DataFrame({c: v for c, v in found.items() if v is not None and np.isfinite(v).all()}, table.index)
 
 
-def held_out(columns, detected, groups, folds=5, seed=0):
+def held_out(columns: ArrayLike, detected: ArrayLike, groups: ArrayLike, folds: int = 5, seed: int = 0) -> NDArray:
     """Probability of detection of each image, by a logistic regression fitted to the other folds.
 
     Each column is standardised and enters with its square: on runs on the embedded survey squares explain 0.01 to 0.11
@@ -100,13 +103,21 @@ def held_out(columns, detected, groups, folds=5, seed=0):
     return found
 
 
-def deviance(detected, probability):
+def deviance(detected: ArrayLike, probability: ArrayLike) -> NDArray:
     """Deviance of each image, -2 log-likelihood, averaged over runs: (N,) from (N,) or (R, N), and (N,)."""
     share, p = np.atleast_2d(np.asarray(detected, np.float64)).mean(0), np.clip(probability, 1e-12, 1 - 1e-12)
     return -2 * (share * np.log(p) + (1 - share) * np.log1p(-p))
 
 
-def importance(table, detected, features, groups, folds=5, draws=2000, seed=0):
+def importance(
+    table: pd.DataFrame,
+    detected: ArrayLike,
+    features: Iterable[str],
+    groups: ArrayLike,
+    folds: int = 5,
+    draws: int = 2000,
+    seed: int = 0,
+) -> pd.DataFrame:
     """How much of the deviance each parameter explains that the others cannot.
 
     A parameter is dropped and the model fitted anew.  (Permuting it would ask the full model about lenses that do not
@@ -147,7 +158,15 @@ def importance(table, detected, features, groups, folds=5, draws=2000, seed=0):
     return pd.DataFrame(rows, columns=columns).assign(images=len(table), detected=np.mean(detected))
 
 
-def explained(table, detected, fraction, groups, folds=5, draws=2000, seed=0):
+def explained(
+    table: pd.DataFrame,
+    detected: ArrayLike,
+    fraction: ArrayLike,
+    groups: ArrayLike,
+    folds: int = 5,
+    draws: int = 2000,
+    seed: int = 0,
+) -> pd.DataFrame:
     """Deviance explained, D2, by all parameters and by the area fraction alone, and their paired difference.
 
     The fraction enters as its logarithm, on which detection depends more evenly; a pixel is added, as some have none.
@@ -173,7 +192,7 @@ def explained(table, detected, fraction, groups, folds=5, draws=2000, seed=0):
     return table
 
 
-def summary(found):
+def summary(found: dict[str, tuple[pd.DataFrame, pd.DataFrame]]) -> str:
     """What explains the performance of each model, as a Markdown list.
 
     Parameters

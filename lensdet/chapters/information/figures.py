@@ -4,7 +4,10 @@ from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import seaborn as sns
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from lensdet.chapters import style
 from lensdet.chapters.information import detection_model, selection_function
@@ -30,82 +33,82 @@ class Detections(NamedTuple):
     probability: np.ndarray  # (N,)
 
 
-def figure_5_9(found):
+def figure_5_9(found: dict[str, Detections]) -> Figure:
     """Figure 5.9: lenses found by Einstein radius and alpha, binary cross-entropy."""
     return by_radius_and_alpha(found[BCE])
 
 
-def figure_5_10(found):
+def figure_5_10(found: dict[str, Detections]) -> Figure:
     """Figure 5.10: lenses found and missed by the area above the noise, binary cross-entropy."""
     return by_fraction(found[BCE])
 
 
-def figure_5_11(found):
+def figure_5_11(found: dict[str, Detections]) -> Figure:
     """Figure 5.11: lenses found by Einstein radius and alpha, the F_beta soft loss."""
     return by_radius_and_alpha(found[F_BETA])
 
 
-def figure_5_12(found):
+def figure_5_12(found: dict[str, Detections]) -> Figure:
     """Figure 5.12: lenses found and missed by the area above the noise, the F_beta soft loss."""
     return by_fraction(found[F_BETA])
 
 
-def figure_5_13(found):
+def figure_5_13(found: dict[str, Detections]) -> Figure:
     """Figure 5.13: lenses found by Einstein radius and alpha, the F_1 soft loss."""
     return by_radius_and_alpha(found[F_1])
 
 
-def figure_5_14(found):
+def figure_5_14(found: dict[str, Detections]) -> Figure:
     """Figure 5.14: lenses found and missed by the area above the noise, the F_1 soft loss."""
     return by_fraction(found[F_1])
 
 
-def figure_7_22(found):
+def figure_7_22(found: dict[str, Detections]) -> Figure:
     """Figure 7.22: predictions against the area above the noise, binary cross-entropy."""
     return predictions_by_fraction(found[BCE])
 
 
-def figure_7_23(found):
+def figure_7_23(found: dict[str, Detections]) -> Figure:
     """Figure 7.23: predictions against the Einstein radius, binary cross-entropy."""
     return predictions_by_radius(found[BCE])
 
 
-def figure_7_24(found):
+def figure_7_24(found: dict[str, Detections]) -> Figure:
     """Figure 7.24: mean prediction by Einstein radius and alpha, binary cross-entropy."""
     return mean_prediction(found[BCE])
 
 
-def figure_7_25(found):
+def figure_7_25(found: dict[str, Detections]) -> Figure:
     """Figure 7.25: predictions against the area above the noise, the F_1 soft loss."""
     return predictions_by_fraction(found[F_1])
 
 
-def figure_7_26(found):
+def figure_7_26(found: dict[str, Detections]) -> Figure:
     """Figure 7.26: predictions against the Einstein radius, the F_1 soft loss."""
     return predictions_by_radius(found[F_1])
 
 
-def figure_7_27(found):
+def figure_7_27(found: dict[str, Detections]) -> Figure:
     """Figure 7.27: mean prediction by Einstein radius and alpha, the F_1 soft loss."""
     return mean_prediction(found[F_1])
 
 
-def figure_7_28(found):
+def figure_7_28(found: dict[str, Detections]) -> Figure:
     """Figure 7.28: predictions against the area above the noise, the F_beta soft loss."""
     return predictions_by_fraction(found[F_BETA])
 
 
-def figure_7_29(found):
+def figure_7_29(found: dict[str, Detections]) -> Figure:
     """Figure 7.29: predictions against the Einstein radius, the F_beta soft loss."""
     return predictions_by_radius(found[F_BETA])
 
 
-def figure_7_30(found):
+def figure_7_30(found: dict[str, Detections]) -> Figure:
     """Figure 7.30: mean prediction by Einstein radius and alpha, the F_beta soft loss."""
     return mean_prediction(found[F_BETA])
 
 
-def by_radius_and_alpha(found):
+def by_radius_and_alpha(found: Detections) -> Figure:
     """Share of mock lenses found (TPR) in hexagons of Einstein radius and alpha; `Detections`."""
     if found.radius is None:
         return style.empty(NOWHERE)
@@ -113,24 +116,24 @@ def by_radius_and_alpha(found):
     return hexagons(found.radius, found.alpha, detected, found.title, "TPR")
 
 
-def by_fraction(found):
+def by_fraction(found: Detections) -> Figure:
     """Mock lenses found and missed by the fraction above the noise; `Detections`."""
     return bars(found.fraction, found.probability >= 0.5, found.title, found.label)
 
 
-def predictions_by_fraction(found):
+def predictions_by_fraction(found: Detections) -> Figure:
     """Prediction of each mock lens against the fraction above the noise; `Detections`."""
     return scatter(found.fraction, found.probability, found.label, found.title)
 
 
-def predictions_by_radius(found):
+def predictions_by_radius(found: Detections) -> Figure:
     """Prediction of each mock lens against its Einstein radius; `Detections`."""
     if found.radius is None:
         return style.empty(NOWHERE)
     return scatter(found.radius, found.probability, RADIUS, found.title)
 
 
-def mean_prediction(found):
+def mean_prediction(found: Detections) -> Figure:
     """Mean prediction in hexagons of Einstein radius and alpha; `Detections`."""
     if found.radius is None:
         return style.empty(NOWHERE)
@@ -152,7 +155,7 @@ NUMBERED = {
 }
 
 
-def draw(kind, found, model, name):
+def draw(kind: str, found: dict[str, Detections], model: str, name: str) -> tuple[Figure, str]:
     """A figure of `DRAWN` of one model on a set, and the name of its file.
 
     That is the thesis' figure where it is of the test set and of a model of `NUMBERED`.
@@ -173,7 +176,7 @@ def draw(kind, found, model, name):
     return function(found), number if name == "test" else f"04_{number}_{name}"
 
 
-def hexagons(radius, alpha, values, title, label):
+def hexagons(radius: NDArray, alpha: NDArray, values: NDArray, title: str, label: str) -> Figure:
     """Mean of ``values`` in hexagons of Einstein radius and alpha; few images: a dot in it.
 
     Parameters
@@ -195,8 +198,17 @@ def hexagons(radius, alpha, values, title, label):
     return figure
 
 
-def bars(fraction, detected, title, label):
-    """TPR (olive) and FNR by area fraction, stacked; no bar: an empty bin."""
+def bars(fraction: NDArray, detected: NDArray, title: str, label: str) -> Figure:
+    """TPR (olive) and FNR by area fraction, stacked; no bar: an empty bin.
+
+    Parameters
+    ----------
+    fraction : array (N,)
+        From 0 to 1.
+    detected : bool array (N,)
+    title, label : str
+        Label says how the fraction was measured.
+    """
     edges = selection_function.bins(fraction)
     table = selection_function.rates(fraction, detected, edges)
     figure, axis = plt.subplots(figsize=(7.6, 3.6))
@@ -214,8 +226,16 @@ def bars(fraction, detected, title, label):
     return figure
 
 
-def scatter(x, probability, label, title):
-    """Prediction of each mock lens against something: blue from 0.5 on, red below."""
+def scatter(x: NDArray, probability: NDArray, label: str, title: str) -> Figure:
+    """Prediction of each mock lens against something: blue from 0.5 on, red below.
+
+    Parameters
+    ----------
+    x, probability : array (N,)
+        Probabilities from 0 to 1.
+    label, title : str
+        Label names x.
+    """
     accepted = probability >= 0.5
     figure, axis = plt.subplots(figsize=(5.6, 3.8))
     for colour, chosen, words in (("blue", accepted, "p ≥ 0.5"), ("red", ~accepted, "p < 0.5")):
@@ -226,7 +246,7 @@ def scatter(x, probability, label, title):
     return figure
 
 
-def noise(estimates, bins=40):
+def noise(estimates: dict[str, NDArray], bins: int = 40) -> Figure:
     """Each estimate of the noise over the simulated sky's, of the LRGs; names with medians in the legend.
 
     Parameters
@@ -245,7 +265,7 @@ def noise(estimates, bins=40):
     return figure
 
 
-def importances(found):
+def importances(found: dict[str, pd.DataFrame]) -> Figure:
     """Deviance that each parameter explains and the others cannot, by model, with 95 % intervals.
 
     Parameters
@@ -269,7 +289,7 @@ def importances(found):
     return figure
 
 
-def selection(tables):
+def selection(tables: dict[str, pd.DataFrame]) -> Figure:
     """P(detected | Einstein radius, area fraction) of each model, with the number of mock lenses in each cell.
 
     Parameters

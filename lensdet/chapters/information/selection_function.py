@@ -9,10 +9,14 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from astropy.stats import mad_std, sigma_clip
+from numpy.typing import ArrayLike, NDArray
 
 from lensdet import storage
 from lensdet.data import frozen_sets, stamps
+from lensdet.evaluation.metrics import Protocol
 from lensdet.evaluation.statistics import clopper_pearson
+from lensdet.parameters import Parameters
+from lensdet.study import Study
 
 HALF_NORMAL = 1 / np.sqrt(1 - 2 / np.pi)  # 1.659: from the standard deviation of a half-normal to sigma
 FORMAT = 1  # part of the name of kept fractions: raise it when a number changes
@@ -33,7 +37,7 @@ class FullAbove(NamedTuple):
     miss_rate_high: float  # upper end of the 95 % Clopper-Pearson interval of 0 missed among them
 
 
-def negative_noise(pixels, protocol="text"):
+def negative_noise(pixels: ArrayLike, protocol: Protocol = "text") -> NDArray:
     """Noise of each stamp from its negative pixels, as in section 5.3: sigma = sqrt(mean(negative^2)).
 
     Right where the sky has a mean of zero and a symmetric noise: half of it is below zero, and squares to sigma^2.
@@ -67,7 +71,7 @@ def negative_noise(pixels, protocol="text"):
     return sigma * HALF_NORMAL if protocol == "code" else sigma
 
 
-def clipped_noise(pixels):
+def clipped_noise(pixels: ArrayLike) -> NDArray:
     """Noise of each stamp (N, 101, 101) in its own units: 1.48 MAD of the pixels within 3 sigma of the median; (N,).
 
     Galaxies are clipped, round by round.  It needs no zero of the sky; faint wings widen it a little.
@@ -77,7 +81,7 @@ def clipped_noise(pixels):
     return mad_std(clipped, axis=(-2, -1), ignore_nan=True)
 
 
-def area_fraction(source, alpha, limit):
+def area_fraction(source: NDArray, alpha: ArrayLike, limit: ArrayLike) -> NDArray:
     """Fraction of the pixels of each stamp where alpha times the source is at or above the limit.
 
     In section 5.3 that is where s / max(s) max(l) alpha >= 2 RMS, thus limit = 2 sigma / max(l).
@@ -104,7 +108,7 @@ def area_fraction(source, alpha, limit):
     return found
 
 
-def fractions(parameters, name, k=2.0):
+def fractions(parameters: Parameters, name: str, k: float = 2.0) -> pd.DataFrame:
     """`area_fraction` of the mock lenses of a frozen set, by the estimate of the noise.
 
     Parameters
@@ -143,30 +147,38 @@ def fractions(parameters, name, k=2.0):
     return pd.DataFrame({estimator: np.concatenate(parts) for estimator, parts in found.items()})
 
 
-def kept_fractions(study, name):
+def kept_fractions(study: Study, name: str) -> pd.DataFrame:
     """`fractions` above two sigma, the same data frame, computed once: kept beside the truth tables, in pixels."""
     pixels = stamps.SHAPE[0] * stamps.SHAPE[1]
     path = frozen_sets.truth_folder(study.parameters, study.key) / f"{name}_pixels-{FORMAT}.csv"
     return storage.kept_table(path, lambda: (fractions(study.parameters, name) * pixels).round().astype(int)) / pixels
 
 
-def bins(fraction, n=30):
+def bins(fraction: ArrayLike, n: int = 30) -> NDArray:
     """Edges (n + 1,) of the bars of Figs 5.10, 5.12 and 5.14: n bins of width (max + 0.01) / n from 0."""
     return np.linspace(0, np.max(fraction) + 0.01, n + 1)
 
 
-def rates(values, detected, edges):
+def rates(values: ArrayLike, detected: ArrayLike, edges: NDArray) -> pd.DataFrame:
     """True positive rate in bins: a data frame with columns ``edge`` (left), n, detected, tpr, low and high.
 
     Low and high are the 95 % Clopper-Pearson interval; all three are NaN in an empty bin.  A bin has its left edge, the
     last one both; what lies outside the edges does not count.
+
+    Parameters
+    ----------
+    values : array_like, (N,)
+        Such as area fractions, or Einstein radii in arcsec.
+    detected : array_like of 0 and 1, (N,)
+    edges : array (n + 1,)
+        Of the bins, rising.
     """
     n, k = np.histogram(values, edges)[0], np.histogram(values, edges, weights=np.asarray(detected, float))[0]
     rate, low, high = _proportions(k, n)
     return pd.DataFrame({"edge": edges[:-1], "n": n, "detected": k.astype(int), "tpr": rate, "low": low, "high": high})
 
 
-def full_above(values, detected, n=30):
+def full_above(values: ArrayLike, detected: ArrayLike, n: int = 30) -> FullAbove:
     """From where on no mock lens is missed: the thesis' 0.043, 0.074 and 0.017, which are left edges of bins.
 
     Parameters
@@ -193,7 +205,13 @@ def full_above(values, detected, n=30):
     return FullAbove(edge, float(missed) if len(broken) else np.nan, above, clopper_pearson(0, above)[1])
 
 
-def selection_function(table, detected, radius_edges=None, fraction_edges=FRACTION_EDGES, fraction="area_fraction"):
+def selection_function(
+    table: pd.DataFrame,
+    detected: ArrayLike,
+    radius_edges: ArrayLike | None = None,
+    fraction_edges: ArrayLike = FRACTION_EDGES,
+    fraction: str = "area_fraction",
+) -> pd.DataFrame:
     """Share of the mock lenses that are detected, by Einstein radius and area fraction.
 
     Parameters

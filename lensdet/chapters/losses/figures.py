@@ -1,11 +1,18 @@
 """The figures of notebook 02: arrays in, matplotlib Figure out."""
 
+from collections.abc import Mapping, Sequence
+
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import seaborn as sns
+from matplotlib.figure import Figure
+from matplotlib.typing import ColorType
+from numpy.typing import NDArray
 
 from lensdet.chapters import thesis
 from lensdet.evaluation import metrics, thresholds
+from lensdet.evaluation.calibration import Reliability
 from lensdet.evaluation.statistics import clopper_pearson
 from lensdet.experiments import BCE, BY_F_BETA, BY_SOFT_F_BETA, F_1, F_1_DOUBLE, F_BETA, NETWORKS
 
@@ -26,17 +33,23 @@ _BEYOND = {
     "NM_3": "0.5",
 }  # the thesis' colours are in `lensdet.chapters.thesis`
 
+OneRun = dict[str, tuple[NDArray, NDArray, int]]  # labels (N,), logits (N,) and the number of a run, by model
+AllRuns = dict[str, tuple[NDArray, NDArray, int]]  # labels (N,), logits (R, N) and the run that stands out, by model
 
-def label_of(model):
+
+def label_of(model: str) -> str:
+    """How a model is called in a figure: its name, with maths where it has some."""
     return LABELS.get(model, model.replace("F_beta", r"$F_\beta$").replace("beta ", r"$\beta$ = "))
 
 
-def colour_of(model):
+def colour_of(model: str) -> ColorType:
     """The same for a model in every figure; another beta has one by its logarithm."""
     known = {**thesis.COLOURS, **_BEYOND}
     if model in known:
         return known[model]
-    return plt.get_cmap("viridis")(np.clip((np.log10(float(model.split()[-1])) + 2) / 3, 0, 1))
+    if model.startswith(f"{F_BETA}, beta "):
+        return plt.get_cmap("viridis")(np.clip((np.log10(float(model.split()[-1])) + 2) / 3, 0, 1))
+    return "saddlebrown"
 
 
 def _width(i, k):
@@ -44,12 +57,14 @@ def _width(i, k):
     return {"lw": 1.3, "alpha": 1.0, "zorder": 2.5} if i == k else {"lw": 0.5, "alpha": 0.4}
 
 
-def figure_5_1(rows, beta):
+def figure_5_1(rows: Mapping[str, tuple[NDArray, ...]], beta: float) -> Figure:
     """Figure 5.1: F_beta, precision and recall against the threshold, six models; as `f_beta_curves`."""
     return f_beta_curves(rows, beta)
 
 
-def f_beta_curves(rows, beta, colours=None):
+def f_beta_curves(
+    rows: Mapping[str, tuple[NDArray, ...]], beta: float, colours: dict[str, ColorType] | None = None
+) -> Figure:
     """F_beta with a band of one seed spread, precision (dotted) and recall (dashed) against the threshold.
 
     Parameters
@@ -77,7 +92,7 @@ def f_beta_curves(rows, beta, colours=None):
     return figure
 
 
-def figure_5_2(rows):
+def figure_5_2(rows: OneRun) -> Figure:
     """Figure 5.2: predictions on the test set, lenses and negatives stacked.
 
     Parameters
@@ -107,32 +122,32 @@ def figure_5_2(rows):
     return figure
 
 
-def figure_7_1(rows):
+def figure_7_1(rows: OneRun) -> Figure:
     """Figure 7.1: predictions on the test set, binary cross-entropy; as `histogram`."""
     return histogram(rows, BCE)
 
 
-def figure_7_2(rows):
+def figure_7_2(rows: OneRun) -> Figure:
     """Figure 7.2: predictions on the test set, its F_beta metric; as `histogram`."""
     return histogram(rows, BY_F_BETA)
 
 
-def figure_7_3(rows):
+def figure_7_3(rows: OneRun) -> Figure:
     """Figure 7.3: predictions on the test set, its soft F_beta metric; as `histogram`."""
     return histogram(rows, BY_SOFT_F_BETA)
 
 
-def figure_7_4(rows):
+def figure_7_4(rows: OneRun) -> Figure:
     """Figure 7.4: predictions on the test set, the F_beta soft loss; as `histogram`."""
     return histogram(rows, F_BETA)
 
 
-def figure_7_5(rows):
+def figure_7_5(rows: OneRun) -> Figure:
     """Figure 7.5: predictions on the test set, the F_1 soft loss; as `histogram`."""
     return histogram(rows, F_1)
 
 
-def figure_7_6(rows):
+def figure_7_6(rows: OneRun) -> Figure:
     """Figure 7.6: predictions on the test set, the F_1 double soft loss; as `histogram`."""
     return histogram(rows, F_1_DOUBLE)
 
@@ -141,7 +156,7 @@ def figure_7_6(rows):
 PREDICTIONS = dict(zip(NETWORKS, (figure_7_1, figure_7_2, figure_7_3, figure_7_4, figure_7_5, figure_7_6), strict=True))
 
 
-def histogram(rows, model):
+def histogram(rows: OneRun, model: str) -> Figure:
     """All predictions of one model, drawn as the thesis draws them; ``rows`` as for `figure_5_2`."""
     _, logits, run = rows[model]
     figure, axis = plt.subplots(figsize=(6, 4))
@@ -152,7 +167,7 @@ def histogram(rows, model):
     return figure
 
 
-def precision_recall(models, forest):
+def precision_recall(models: AllRuns, forest: pd.DataFrame) -> Figure:
     """The control: precision against recall of every model, and the differences to cross-entropy at equal recall.
 
     Parameters
@@ -203,7 +218,7 @@ def precision_recall(models, forest):
     return figure
 
 
-def roc(models):
+def roc(models: AllRuns) -> Figure:
     """Recall against the false-positive rate, one curve a run, with each model's p = 0.5 point.
 
     Parameters are those of `precision_recall`.
@@ -225,7 +240,7 @@ def roc(models):
     return figure
 
 
-def effective(table):
+def effective(table: pd.DataFrame) -> Figure:
     """Where each soft model cuts, in calibrated probabilities of cross-entropy, against where theory says.
 
     Open: the model accepts all lenses of the calibration set or none, and cuts beyond what can be told.
@@ -243,7 +258,7 @@ def effective(table):
     return figure
 
 
-def reliability(curves, least=10):
+def reliability(curves: Mapping[str, Sequence[Reliability]], least: int = 10) -> Figure:
     """Fraction of lenses against prediction, before and after temperature scaling.
 
     Parameters
@@ -270,7 +285,7 @@ def reliability(curves, least=10):
     return figure
 
 
-def false_positive_rates(table):
+def false_positive_rates(table: pd.DataFrame) -> Figure:
     """False-positive rate of LRGs and of each kind of contaminant at p = 0.5, with Clopper-Pearson intervals."""
     rows = table[table.threshold == "p = 0.5"]
     kinds, found = list(rows.kind.unique()), list(rows.model.unique())
@@ -290,7 +305,7 @@ def false_positive_rates(table):
     return figure
 
 
-def inspected(models, contaminant, share, prior):
+def inspected(models: AllRuns, contaminant: NDArray[np.bool_], share: float, prior: float) -> Figure:
     """False positives that are looked at for each true lens, against the recall.
 
     Where a kind of negative has no false positive its rate is taken as the upper end of its 95 % interval, dotted: the
@@ -325,7 +340,7 @@ def inspected(models, contaminant, share, prior):
     return figure
 
 
-def training_curves(histories):
+def training_curves(histories: dict[str, list[pd.DataFrame]]) -> Figure:
     """Training and validation loss, F_beta and soft F_beta against chunks: each run thin, the mean bold.
 
     Parameters

@@ -1,21 +1,27 @@
 """Table 5.1: losses and selection, with uncertainties, beside what was published."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from lensdet.chapters import thesis
 from lensdet.evaluation import metrics, statistics
-from lensdet.evaluation.scores import collapsed, saturated
+from lensdet.evaluation.metrics import Protocol
+from lensdet.evaluation.scores import Scores, collapsed, saturated
+from lensdet.study import Study
 
 METRICS = {"accuracy": "accuracy", "f_beta": "F_beta", "precision": "precision", "recall": "recall"}
 
 
-def best_models(table):
+def best_models(table: pd.DataFrame) -> dict[str, str]:
     """The model with the highest mean of each metric of Table 5.1, by name of the metric; of equals the first."""
     return {metric: own.loc[own["mean"].idxmax(), "model"] for metric, own in table.groupby("metric", sort=False)}
 
 
-def table_5_1(study, weights, protocol=None):
+def table_5_1(study: Study, weights: NDArray, protocol: Protocol | None = None) -> pd.DataFrame:
     """Table 5.1: accuracy, F_beta, precision and recall of each model.
 
     Collapsed runs stay in every mean.
@@ -23,7 +29,7 @@ def table_5_1(study, weights, protocol=None):
     Parameters
     ----------
     weights : array (B, N)
-        From `resamples`.
+        From `Study.resamples`.
     protocol : {"text", "code"}, optional
         Without it, that of the parameters.
 
@@ -43,7 +49,7 @@ def table_5_1(study, weights, protocol=None):
     return pd.DataFrame(found)
 
 
-def to_rows(model, read, summary):
+def to_rows(model: str, read: Scores, summary: dict[str, statistics.Summary]) -> Iterator[dict[str, Any]]:
     """Rows of `table_5_1` for one model: its `Scores` and what `statistics.summarise` makes of them."""
     shared = {"runs": len(read.logits), "images": len(read.labels), "collapsed_runs": int(collapsed(read.logits).sum()),
               "saturated": float(saturated(read.logits).mean())}  # fmt: skip
@@ -53,18 +59,28 @@ def to_rows(model, read, summary):
                "test_high": s.high, **shared, "thesis": published[0], "thesis_spread": published[1]}  # fmt: skip
 
 
-def interval(low, high):
+def interval(low: float, high: float) -> str:
     """An interval as it is read; a single run has none over seeds, nor have runs that agree exactly."""
     return f"{low:+.3f} to {high:+.3f}" if np.isfinite(low) else "no interval: one run, or runs that agree exactly"
 
 
-def cell(mean, spread, low, high, thesis=np.nan):
-    """A cell: three numbers, each with its name, and the thesis'."""
+def cell(mean: float, spread: float, low: float, high: float, thesis: float = np.nan) -> str:
+    """A cell: three numbers, each with its name, and the thesis'.
+
+    Parameters
+    ----------
+    mean, spread : float
+        Over runs; the spread is that from seed to seed.
+    low, high : float
+        The interval that the test images leave.
+    thesis : float
+        Its mean.
+    """
     parts = [f"{mean:.3f}", f"seeds {spread:.3f}" if np.isfinite(spread) else "seeds –", f"test {low:.3f}–{high:.3f}"]
     return "; ".join([*parts, *([f"thesis {thesis:.3f}"] if np.isfinite(thesis) else [])])
 
 
-def readable(table):
+def readable(table: pd.DataFrame) -> pd.DataFrame:
     """Table 5.1 as it is read: a row a model, in each cell the mean, spread, interval and the thesis' number."""
     if table.empty:
         return table
@@ -83,7 +99,7 @@ def readable(table):
     return pd.DataFrame(wide).T.rename_axis("model")
 
 
-def protocols(study, weights):
+def protocols(study: Study, weights: NDArray) -> pd.DataFrame:
     """Table 5.1 under both protocols, from the same trainings.
 
     Returns

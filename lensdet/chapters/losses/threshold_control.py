@@ -8,18 +8,21 @@ temperatures come from the calibration set, numbers from the test set, and run i
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.special import expit
 
 from lensdet.chapters import thesis
 from lensdet.chapters.losses.tables import cell, interval, to_rows
 from lensdet.evaluation import calibration, metrics, statistics, thresholds
 from lensdet.experiments import BCE, F_1, F_BETA
+from lensdet.parameters import Parameters
+from lensdet.study import Study
 
 OWN = (BCE, F_BETA, F_1)  # whose own recall and precision are matched
 THESIS_RECALLS = {thesis.TABLE_5_1[model]["recall"][0]: model for model in OWN}
 
 
-def own_thresholds(study):
+def own_thresholds(study: Study) -> dict[str, NDArray]:
     """Logit thresholds (R,) by model: those of the best F_beta on the calibration set, one a run."""
     found = {}
     for model in study.models:
@@ -29,7 +32,7 @@ def own_thresholds(study):
     return found
 
 
-def deployed(study, weights):
+def deployed(study: Study, weights: NDArray) -> pd.DataFrame:
     """Table 5.1 again, every model at its own threshold from the calibration set, the mean of which stands beside."""
     found = []
     for model, cut in own_thresholds(study).items():
@@ -52,7 +55,7 @@ def _targets(parameters, read):
         yield "recall", f"the thesis' {recall} ({model})", dict.fromkeys(range(1, parameters.runs + 1), recall)
 
 
-def matched(study, weights):
+def matched(study: Study, weights: NDArray) -> pd.DataFrame:
     """Precision at matched recall and recall at matched precision, of each model and against cross-entropy.
 
     Read from the test curves, with ties interpolated (see `thresholds`); a diagnosis, not a way to deploy.
@@ -106,7 +109,7 @@ def _at_targets(found, common, targets, weights):
     return np.array(plain), np.array(drawn)
 
 
-def effective_thresholds(study):
+def effective_thresholds(study: Study) -> pd.DataFrame:
     """Where soft F_beta and soft F1 cut, in calibrated probabilities of cross-entropy, and where theory says.
 
     Returns
@@ -133,7 +136,7 @@ def effective_thresholds(study):
     return pd.DataFrame(found)
 
 
-def calibrated(study):
+def calibrated(study: Study) -> pd.DataFrame:
     """Expected calibration error and Brier score on the test set, before and after temperature scaling.
 
     Returns
@@ -154,7 +157,7 @@ def calibrated(study):
     return pd.DataFrame(found)
 
 
-def false_positives(study):
+def false_positives(study: Study) -> pd.DataFrame:
     """False positives by kind of negative, of the run of median validation loss of each model (Clopper-Pearson).
 
     Returns
@@ -187,7 +190,7 @@ def false_positives(study):
     return pd.DataFrame(found)
 
 
-def on_the_sky(table, prior, share):
+def on_the_sky(table: pd.DataFrame, prior: float, share: float) -> pd.DataFrame:
     """Purity where one object in ``1 / prior`` is a lens, for a mix of negatives.
 
     Parameters
@@ -224,8 +227,17 @@ def on_the_sky(table, prior, share):
     return pd.DataFrame(found)
 
 
-def verdict(question, verdicts, runs, parameters):
-    """The end of a paragraph: the verdict at this budget, or that there are too few runs for one."""
+def verdict(question: str, verdicts: str, runs: int, parameters: Parameters) -> str:
+    """The end of a paragraph: the verdict at this budget, or that there are too few runs for one.
+
+    Parameters
+    ----------
+    question, verdicts : str
+        Whole sentences.
+    runs : int
+        How many are behind them.
+    parameters : lensdet.parameters.Parameters
+    """
     if runs < statistics.LEAST_RUNS:
         return (
             f"{question} **Open**: {runs} run{'s' * (runs != 1)}, and nothing is decided below {statistics.LEAST_RUNS}."
@@ -233,7 +245,7 @@ def verdict(question, verdicts, runs, parameters):
     return f"{question} At {parameters.images:,} images a run: {verdicts}"
 
 
-def matched_summary(parameters, table):
+def matched_summary(parameters: Parameters, table: pd.DataFrame) -> str:
     """What the control says, in sentences made of the numbers in the tables.
 
     Parameters
@@ -268,7 +280,7 @@ def matched_summary(parameters, table):
     return "\n\n".join([*said, verdict(question, " ".join(verdicts), min(runs), parameters)])
 
 
-def effective_summary(table):
+def effective_summary(table: pd.DataFrame) -> str:
     """Where the soft losses cut and where theory says, in a sentence a beta."""
     said = []
     for (model, beta), rows in table.groupby(["model", "beta"], sort=False) if len(table) else ():
@@ -284,7 +296,7 @@ def effective_summary(table):
     return "\n\n".join(said) or "Effective thresholds need bce beside fbeta or f1 among the experiments."
 
 
-def selection(study, weights):
+def selection(study: Study, weights: NDArray) -> dict[str, statistics.Difference]:
     """Is the recall of soft F1 its loss, or its selection?  Recalls at p = 0.5, whatever the protocol.
 
     Returns
@@ -310,7 +322,7 @@ def selection(study, weights):
             for name, (a, b) in pairs.items()}  # fmt: skip
 
 
-def selection_summary(parameters, differences):
+def selection_summary(parameters: Parameters, differences: dict[str, statistics.Difference]) -> str:
     """What `selection` found, in words."""
     if not differences:
         return "Whether selection raises the recall of soft F1 needs bce and f1 among the experiments."
@@ -334,7 +346,7 @@ def selection_summary(parameters, differences):
     return said + "\n\n" + verdict("Its loss, or its selection?", f"**{words}**.", loss.n_runs, parameters)
 
 
-def readable(table):
+def readable(table: pd.DataFrame) -> pd.DataFrame:
     """`matched` as it is read: a row a target and model, in each cell numbers with their names."""
     if not len(table):
         return table

@@ -9,11 +9,13 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
+from numpy.typing import NDArray
 from scipy.ndimage import label
 
 from lensdet.data import frozen_sets, maxtree, mocklens
-from lensdet.data.bank import simulated_again
+from lensdet.data.bank import Bank, simulated_again
 from lensdet.evaluation import statistics
+from lensdet.parameters import Parameters
 
 NONE = dict(area=None, box=None, rectangularity=None, broken_rectangularity=False)  # without the filters
 SHARES = {"pixels": "arc pixels", "light": "arc light", "neighbours": "neighbours' pixels"}
@@ -29,7 +31,7 @@ class Lenses(NamedTuple):
     neighbours: np.ndarray | None  # bool; None where the stamps are not simulated
 
 
-def lenses(parameters, name):
+def lenses(parameters: Parameters, name: str) -> Lenses:
     """The mock lenses of a frozen set ("validation", "test" or another of `frozen_sets.FROZEN`) as `Lenses`."""
     split = frozen_sets.FROZEN[name]
     bank, rows = frozen_sets.frozen_bank(parameters, name)
@@ -41,12 +43,24 @@ def lenses(parameters, name):
     return Lenses(frozen_sets.truth(bank, split, rows), images, light, arcs, beside)
 
 
-def neighbours(parameters, bank, split, rows, arcs):
+def neighbours(
+    parameters: Parameters, bank: Bank, split: str, rows: NDArray, arcs: NDArray[np.bool_]
+) -> NDArray[np.bool_] | None:
     """Where mock lenses show neighbours alone: bool (n, 101, 101), or None where the stamps are not simulated.
 
     Each LRG is simulated again with and without them (`bank.simulated_again`): a pixel is a neighbour's
     where their light is at or above twice the noise, outside the arc, and outside the central galaxy, which is the
     component around the centre at or above twice the noise without neighbours.
+
+    Parameters
+    ----------
+    bank : lensdet.data.bank.Bank
+        That has the stamps of the split.
+    split : str
+    rows : structured array (n,), of dtype `mocklens.ROW`
+        Mock lenses.
+    arcs : bool array (n, 101, 101)
+        From `mocklens.arc_pixels`.
     """
     if parameters.data is not None:
         return None
@@ -70,7 +84,7 @@ def _central(bright):
     return (components == centre) & (centre > 0)
 
 
-def share(of, masks, weights=None):
+def share(of: NDArray[np.bool_], masks: NDArray[np.bool_], weights: NDArray | None = None) -> NDArray:
     """Share of the pixels ``of`` (bool), by weight, that ``masks`` leave, (n, ny, nx) each: (n,); NaN without any."""
     where = np.nonzero(of)
     weight = np.ones(len(where[0])) if weights is None else weights[where]
@@ -79,7 +93,7 @@ def share(of, masks, weights=None):
         return left / whole
 
 
-def sky(images):
+def sky(images: NDArray) -> NDArray:
     """8-bit grey level of the background of stamps (n, ny, nx): the median beyond 0.8 of half a side of the centre."""
     far = _distance(images.shape[1:]) > 0.4 * min(images.shape[1:])
     return np.median((images[:, far] * 255.0).astype(np.uint8), axis=1)
@@ -91,14 +105,14 @@ def _distance(shape):
     return np.hypot(y[:, None], x)
 
 
-def masks_of(images, how):
+def masks_of(images: NDArray, how: maxtree.Settings | float) -> NDArray[np.bool_]:
     """What is left of stamps (n, ny, nx): by `maxtree.Settings`, or a plain disc of ``how`` pixels' radius."""
     if isinstance(how, maxtree.Settings):
         return maxtree.masks(images, how)
     return np.broadcast_to(_distance(images.shape[1:]) <= how, images.shape)
 
 
-def arc_removed(found, how):
+def arc_removed(found: Lenses, how: maxtree.Settings | float) -> pd.DataFrame:
     """How much of each mock lens is removed.
 
     Parameters
@@ -126,12 +140,12 @@ def arc_removed(found, how):
     })  # fmt: skip
 
 
-def resamples(truth, draws=2000, seed=0):
+def resamples(truth: pd.DataFrame, draws: int = 2000, seed: int = 0) -> NDArray:
     """Resamples (B, n) of mock lenses by LRG, and by source where one is used twice (`statistics.resample`)."""
     return statistics.resample(truth["stamp_id"], truth["source_id"], np.zeros(len(truth)), draws, seed)
 
 
-def totals(removed, weights):
+def totals(removed: dict[str, pd.DataFrame], weights: NDArray) -> pd.DataFrame:
     """Mean of each removed share over mock lenses.
 
     Parameters
@@ -155,7 +169,7 @@ def totals(removed, weights):
     return pd.DataFrame(rows)
 
 
-def by_radius(removed, weights, bins=8):
+def by_radius(removed: dict[str, pd.DataFrame], weights: NDArray, bins: int = 8) -> pd.DataFrame:
     """Removed shares of arc pixels against Einstein radius.
 
     Parameters
@@ -194,7 +208,7 @@ def by_radius(removed, weights, bins=8):
     return pd.DataFrame(rows)
 
 
-def disc(images, settings):
+def disc(images: NDArray, settings: maxtree.Settings) -> pd.DataFrame:
     """What decay and flood fill alone leave, a disc about the centre, against the level of the sky.
 
     The decayed sky is I exp(-d / alpha) and the flood takes what is within the tolerance of (nearly) nothing, so that
@@ -229,7 +243,7 @@ def disc(images, settings):
     return pd.DataFrame({"sky": level, "radius": radius, "predicted": np.clip(predicted, 0, half)})
 
 
-def by_sky(discs, bins=5):
+def by_sky(discs: dict[str, pd.DataFrame], bins: int = 5) -> pd.DataFrame:
     """Radii of `disc` in bins of the sky's level, with as many stamps in each as ties allow.
 
     Parameters

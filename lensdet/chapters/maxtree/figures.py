@@ -2,7 +2,10 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import seaborn as sns
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from lensdet.chapters.losses import figures as loss_figures
 from lensdet.chapters.maxtree import summary as segmentation_summary
@@ -21,7 +24,7 @@ _PALETTE = sns.color_palette("colorblind")
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 
 
-def figure_5_19(images, settings):
+def figure_5_19(images: dict[str, NDArray | None], settings: maxtree.Settings) -> Figure:
     """Figure 5.19: what each step makes of some stamps; a row a stamp, grey, 0 to 1, origin below.
 
     Decayed and flood-filled images are dim, and stretched to their own maximum.
@@ -53,13 +56,13 @@ def figure_5_19(images, settings):
     return figure
 
 
-def figure_5_20(found, beta):
+def figure_5_20(found: segmentation_summary.Pairs, beta: float) -> Figure:
     """Figure 5.20: F_beta, precision and recall against the threshold, on plain and on segmented stamps.
 
     Parameters
     ----------
     found : dict
-        From `maxtree.summary.pairs`.
+        From `maxtree.summary.load_scores`.
     beta : float
     """
     rows = {
@@ -69,7 +72,7 @@ def figure_5_20(found, beta):
     return loss_figures.f_beta_curves(rows, beta, colours)
 
 
-def arc_removed(binned):
+def arc_removed(binned: pd.DataFrame) -> Figure:
     """Mean share of the arc that is removed against Einstein radius, with 95 % intervals over LRGs.
 
     Parameters
@@ -98,7 +101,7 @@ def arc_removed(binned):
     return figure
 
 
-def disc(discs, settings):
+def disc(discs: dict[str, pd.DataFrame], settings: dict[str, maxtree.Settings]) -> Figure:
     """Radius of what decay and flood fill alone leave against the level of the sky, and where it was predicted.
 
     Parameters
@@ -122,7 +125,7 @@ def disc(discs, settings):
     return figure
 
 
-def sweep(swept, chosen=None):
+def sweep(swept: pd.DataFrame, chosen: int | None = None) -> Figure:
     """Arc kept against neighbours removed of all settings of a sweep, and of plain discs; presets and the best marked.
 
     Parameters

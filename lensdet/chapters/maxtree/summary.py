@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from lensdet.chapters import thesis
 from lensdet.chapters.ensembles import tables as ensemble_tables
@@ -10,7 +11,10 @@ from lensdet.chapters.maxtree import effect as segmentation_effect
 from lensdet.chapters.maxtree import sweep as segmentation_sweep
 from lensdet.data import maxtree
 from lensdet.evaluation import statistics
+from lensdet.evaluation.scores import Scores
 from lensdet.experiments import BCE, BY_LOSS, MAX_TREE
+from lensdet.parameters import Parameters
+from lensdet.study import Study
 
 # What is compared, and how it is named in tables.
 MEASURES = {
@@ -18,13 +22,16 @@ MEASURES = {
 }
 PLAIN = "none"
 
+# On the calibration set and on the test set, by row of Table 5.1 and name of the segmentation.
+Pairs = dict[tuple[str, str], tuple[Scores, Scores]]
 
-def label(model, how=PLAIN):
+
+def label(model: str, how: str = PLAIN) -> str:
     """How a row of Table 5.1 is called, on plain stamps or on those segmented with a preset."""
     return model if how == PLAIN else f"{model}, Max-Tree ({how})"
 
 
-def load_scores(ways):
+def load_scores(ways: dict[str, Study]) -> Pairs:
     """`scores.Scores` on the calibration and test sets, by model and segmentation, of the runs that are there.
 
     Checkpoints of the lowest validation loss alone: those selected otherwise belong to Table 5.1.
@@ -48,7 +55,7 @@ def load_scores(ways):
     return found
 
 
-def table_5_3(parameters, found, weights):
+def table_5_3(parameters: Parameters, found: Pairs, weights: NDArray) -> pd.DataFrame:
     """Table 5.3: accuracy, F_beta, precision and recall on plain and on segmented stamps.
 
     Parameters
@@ -56,7 +63,7 @@ def table_5_3(parameters, found, weights):
     found : dict
         From `load_scores`.
     weights : array (B, N)
-        From `scores.resamples`.
+        From `Study.resamples`.
 
     Returns
     -------
@@ -79,7 +86,7 @@ def table_5_3(parameters, found, weights):
     return pd.DataFrame(rows)
 
 
-def differences(parameters, found, weights):
+def differences(parameters: Parameters, found: Pairs, weights: NDArray) -> pd.DataFrame:
     """Segmented less plain, run i against run i, in each of `MEASURES`.
 
     Parameters are those of `table_5_3`.
@@ -117,7 +124,7 @@ def _of(scores, runs):
     return scores._replace(logits=np.asarray(scores.logits)[place], runs=np.asarray(runs))
 
 
-def to_rows(table):
+def to_rows(table: pd.DataFrame) -> pd.DataFrame:
     """`differences` as they are read, a row a model and preset."""
     if not len(table):
         return table
@@ -135,7 +142,7 @@ def _both(r):
     return f"{tables.interval(r.test_low, r.test_high)}, images alone"
 
 
-def training_time(ways):
+def training_time(ways: dict[str, Study]) -> str:
     """Whether segmented stamps shorten the training (section 1.3), in words; `ways` as for `load_scores`.
 
     All trainings have the same number of chunks: what can come earlier is the lowest validation loss.
@@ -150,7 +157,16 @@ def training_time(ways):
     return f"{asked}\n\n" + "\n".join(f"- {item}" for item in items)
 
 
-def fourth_question(parameters, compared, total, binned, discs, swept, removed, weights):
+def fourth_question(
+    parameters: Parameters,
+    compared: pd.DataFrame,
+    total: pd.DataFrame,
+    binned: pd.DataFrame,
+    discs: dict[str, pd.DataFrame],
+    swept: pd.DataFrame,
+    removed: dict[str, pd.DataFrame],
+    weights: NDArray,
+) -> str:
     """The fourth research question, in sentences made of the tables.
 
     Parameters

@@ -1,6 +1,7 @@
 """Other settings of the Max-Tree segmentation, without training: arcs kept against neighbours removed (section 5.6)."""
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -10,12 +11,13 @@ from lensdet.chapters.maxtree import effect as segmentation_effect
 from lensdet.data import frozen_sets, maxtree
 from lensdet.parameters import keyed
 from lensdet.storage import digest
+from lensdet.study import Study
 
 FORMAT = 1  # part of the name of a kept sweep: raise it when a number changes
 RADII = (8, 10, 12, 15, 18, 22, 27, 33, 40, 50)  # pixels, of plain discs
 
 
-def grid():
+def grid() -> list[maxtree.Settings]:
     """Settings around the presets: filters (none, or areas), decay and tolerance, each also without; presets first."""
     text = maxtree.PRESETS["text"]
     filters = [segmentation_effect.NONE, *({"area": area} for area in (25, 45, 90))]
@@ -24,7 +26,7 @@ def grid():
     return [*maxtree.PRESETS.values(), *(s for s in around if s != text)]
 
 
-def sweep(found, ways):
+def sweep(found: segmentation_effect.Lenses, ways: Sequence[maxtree.Settings | float]) -> pd.DataFrame:
     """How much each way leaves of the arcs and removes of the neighbours.
 
     Parameters
@@ -57,7 +59,7 @@ def _keyed(how):
     return list(keyed(how._asdict()).values()) if isinstance(how, maxtree.Settings) else how
 
 
-def kept(study, ways):
+def kept(study: Study, ways: Sequence[maxtree.Settings | float]) -> pd.DataFrame:
     """`sweep` of the validation set, computed once: kept beside the truth tables, by a digest of the ways."""
     folder = frozen_sets.truth_folder(study.parameters, study.key)
     path = folder / f"maxtree_sweep-{digest([FORMAT, *map(_keyed, ways)])}.csv"
@@ -65,7 +67,7 @@ def kept(study, ways):
     return found.fillna({"preset": ""})
 
 
-def best(swept):
+def best(swept: pd.DataFrame) -> int | None:
     """Place in `sweep` of the settings of highest Youden index: share of arc pixels kept less that of neighbours kept.
 
     The mask as a test that tells arcs from neighbours, by the number that is usual where neither error has a price
@@ -75,7 +77,7 @@ def best(swept):
     return None if among["youden"].isna().all() else int(among["youden"].idxmax())
 
 
-def trained_with(study, settings):
+def trained_with(study: Study, settings: maxtree.Settings) -> Study | None:
     """The study of trainings on stamps that are segmented with some settings of `grid`.
 
     None where the settings leave a step out, which parameters cannot.
@@ -85,14 +87,14 @@ def trained_with(study, settings):
     return found if found.parameters.maxtree() == settings else None
 
 
-def beaten(swept, preset="text"):
+def beaten(swept: pd.DataFrame, preset: str = "text") -> pd.DataFrame:
     """Of `sweep`, the settings that keep more of the arcs than a preset and remove at least as many neighbours."""
     it = swept[swept["preset"] == preset].iloc[0]
     better = (swept["arc_kept"] > it.arc_kept) & (swept["neighbours_removed"] >= it.neighbours_removed)
     return swept[better & swept["disc"].isna()]
 
 
-def equal_disc(swept, removed):
+def equal_disc(swept: pd.DataFrame, removed: float) -> float | None:
     """Radius (pixels) of the plain disc that removes this share of neighbours, between those of `sweep`; or None."""
     discs = swept[swept["disc"].notna()].sort_values("neighbours_removed")
     shares = discs["neighbours_removed"]
@@ -101,7 +103,9 @@ def equal_disc(swept, removed):
     return float(np.interp(removed, shares, discs["disc"]))
 
 
-def shown(settings, swept, ways):
+def shown(
+    settings: dict[str, maxtree.Settings], swept: pd.DataFrame, ways: Sequence[maxtree.Settings | float]
+) -> dict[str, maxtree.Settings | float]:
     """What is shown of a sweep: some settings, those that do best, and for each the plain disc that removes as much.
 
     Parameters
@@ -129,12 +133,12 @@ def shown(settings, swept, ways):
     return {**found, **discs}
 
 
-def disc_name(how):
+def disc_name(how: str) -> str:
     """What the plain disc that removes as many neighbours as some settings is called."""
     return f"disc as {how}"
 
 
-def describe(row):
+def describe(row: pd.Series) -> str:
     """A row of `sweep` in words."""
     if np.isfinite(row.disc):
         return f"a plain disc of {row.disc:g} pixels"

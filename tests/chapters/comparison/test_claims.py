@@ -418,7 +418,7 @@ def test_comparison_text_counts_the_verdicts_first(p, weights):
     write_all(p)
     stated = claims.save(Study(p, KEY), weights)
     assert len(stated) == len(thesis.CLAIMS)
-    text = (style.folder(p) / "claims.md").read_text()
+    text = (style.folder(p) / "comparison.md").read_text()
     table = claims.claims(Study(p, KEY), weights)
     assert text.startswith("# Simulated survey: comparison with the thesis\n")
     n = table.verdict.value_counts()
