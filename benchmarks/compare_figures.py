@@ -1,4 +1,4 @@
-"""What is drawn now against what was committed: every CSV by value, every PNG by pixel.
+"""What is drawn now against what was committed: every CSV by value, every PNG and JPEG by pixel.
 
     python benchmarks/compare_figures.py                 # figures/ as it lies here, against HEAD
     python benchmarks/compare_figures.py --against 0567c4f --profile lite
@@ -19,21 +19,24 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 RELATIVE = 1e-6
-RENAMED = {"polarised": "saturated"}  # columns and words of tables, before and now
-# What may differ, by the end of the path, and why.
+# Between a commit and the next step, what may differ by the end of the path and why; and columns and words renamed.
 EXPECTED = {
-    "02_real_stamps.png": "gone: notebook 07 scores real stamps, with finders",
-    "fig_3_1.png": "drawn more simply",
-    "fig_3_2.png": "drawn more simply",
-    "fig_4_3.png": "drawn more simply",
+    "0567c4f": {
+        "02_real_stamps.png": "gone: notebook 07 scores real stamps, with finders",
+        "fig_3_1.png": "drawn more simply",
+        "fig_3_2.png": "drawn more simply",
+        "fig_4_3.png": "drawn more simply",
+        "figures/comparison.png": "two more runs of evening",
+        "evening/comparison_claims.csv": "two more runs of evening",
+        "evening/comparison_numbers.csv": "two more runs of evening",
+    }
 }
+RENAMED = {"0567c4f": {"polarised": "saturated"}}
 
 
-def tables_differ(before: bytes, after: bytes) -> str:
+def tables_differ(before: bytes, after: bytes, renamed: dict[str, str]) -> str:
     """In words what differs between two CSV files; "" where all numbers agree within `RELATIVE`, and all words."""
-    one, other = (
-        pd.read_csv(io.BytesIO(content)).rename(columns=RENAMED).replace(RENAMED) for content in (before, after)
-    )
+    one, other = (pd.read_csv(io.BytesIO(x)).rename(columns=renamed).replace(renamed) for x in (before, after))
     if list(one.columns) != list(other.columns) or len(one) != len(other):
         return f"columns or rows: {one.shape} before, {other.shape} now"
     for name in one:
@@ -48,7 +51,7 @@ def tables_differ(before: bytes, after: bytes) -> str:
     return ""
 
 
-def pictures_differ(before: bytes, after: bytes) -> str:
+def pictures_differ(before: bytes, after: bytes, _: dict[str, str]) -> str:
     """In words what differs between two PNG files; "" where every pixel is the same."""
     one, other = (np.asarray(Image.open(io.BytesIO(content)).convert("RGB"), int) for content in (before, after))
     if one.shape != other.shape:
@@ -68,18 +71,26 @@ def main() -> int:
         return subprocess.run(["git", "-C", ROOT, *words], capture_output=True, check=True).stdout
 
     names = git("ls-tree", "-r", "--name-only", options.against, f"figures/{options.profile}").decode().splitlines()
+    expected_here, renamed = (by.get(options.against, {}) for by in (EXPECTED, RENAMED))
     compared, failed = 0, 0
     for name in names:
-        differ = {".csv": tables_differ, ".png": pictures_differ}.get(Path(name).suffix)
+        differ = {".csv": tables_differ, ".png": pictures_differ, ".jpg": pictures_differ}.get(Path(name).suffix)
         if differ is None:
             continue
         compared += 1
         before, now = git("show", f"{options.against}:{name}"), ROOT / name
-        words = ("" if before == now.read_bytes() else differ(before, now.read_bytes())) if now.exists() else "gone"
+        words = (
+            ("" if before == now.read_bytes() else differ(before, now.read_bytes(), renamed))
+            if now.exists()
+            else "gone"
+        )
         if words:
-            expected = next((why for end, why in EXPECTED.items() if name.endswith(end)), None)
+            expected = next((why for end, why in expected_here.items() if name.endswith(end)), None)
             failed += expected is None
             print(f"{name}: {words}{f' (expected: {expected})' if expected else ''}")
+    there = sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "figures" / options.profile).rglob("*.*"))
+    if new := [name for name in there if name not in names and not Path(name).name.startswith(".")]:
+        print(f"new: {', '.join(new)}")
     print(f"{compared} files compared with {options.against}, {failed} differ that should not")
     return int(failed > 0)
 

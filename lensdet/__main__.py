@@ -29,6 +29,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    for ends in (signal.SIGTERM, signal.SIGHUP):  # what was started ends with it, as when it is interrupted
-        signal.signal(ends, signal.default_int_handler)
+    if sys.argv[1:2] == ["draw"]:  # the notebooks and trainings that it started end with it, as when it is interrupted
+        for ends in (signal.SIGTERM, getattr(signal, "SIGHUP", None)):  # Windows has no SIGHUP
+            if ends is not None and signal.getsignal(ends) is not signal.SIG_IGN:  # as nohup has it
+                signal.signal(ends, signal.default_int_handler)
     sys.exit(main())

@@ -12,7 +12,7 @@ from lensdet.evaluation import statistics
 from lensdet.evaluation.metrics import Protocol
 from lensdet.evaluation.scores import Scores, models
 from lensdet.experiments import Experiment
-from lensdet.parameters import Parameters
+from lensdet.parameters import Parameters, resolve
 from lensdet.runs import Run
 
 
@@ -38,8 +38,16 @@ class Study:
         return bank.data_key(self.parameters)
 
     def changed(self, **values: Any) -> "Study":
-        """A study of the same data with other parameters, such as ``protocol="code"``."""
-        return Study(self.parameters.model_copy(update=values), self.key)
+        """A study with some other parameters, such as ``protocol="code"``; of other data where those decide them.
+
+        Raises
+        ------
+        ParameterError
+            As `parameters.resolve`.
+        """
+        old, new = self.parameters, resolve({**self.parameters.model_dump(), **values})
+        same = (old.data, old.survey_key()) == (new.data, new.survey_key())
+        return Study(new, self.key if same else None)
 
     @property
     def models(self) -> dict[str, Experiment]:

@@ -1,6 +1,7 @@
 """``python -m lensdet COMMAND``."""
 
 import importlib
+import signal
 import subprocess
 import sys
 
@@ -49,3 +50,24 @@ def test_package_runs_as_a_program_without_loading_a_network_library():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.endswith("0 set()\n") and "usage: python -m lensdet COMMAND" in done.stdout
+
+
+STANDS_IN = """
+import os, runpy, signal, sys
+from lensdet import __main__ as commands
+module = sys.modules["lensdet.machinery.drawing"] = type(sys)("drawing")
+module.main = lambda arguments: print(*map(signal.getsignal, (signal.SIGHUP, signal.SIGTERM)), flush=True) or 0
+if sys.argv.pop(1) == "nohup":
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+del sys.modules["lensdet.__main__"]
+runpy.run_module("lensdet", run_name="__main__")
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no SIGHUP here")
+@pytest.mark.parametrize("how", ["plain", "nohup"])
+def test_drawing_ends_what_it_started_when_terminated_but_not_under_nohup(how):
+    done = subprocess.run([sys.executable, "-c", STANDS_IN, how, "draw"], capture_output=True, text=True)
+    hang_up, terminate = done.stdout.strip().split(" ", 1) if how == "nohup" else done.stdout.strip().split(">")[:2]
+    assert "default_int_handler" in terminate, done.stderr
+    assert ("default_int_handler" in hang_up) == (how == "plain")

@@ -206,7 +206,7 @@ class _Folder:
 def simulated(
     cls: str, ident: int, parameters: Parameters, **left_out: bool
 ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-    """One object of any of `CLASSES`, as `simulation.render` and `render_source` draw it.
+    """One object of any of `CLASSES`, as `simulation.render` and `simulation.render_source` draw it.
 
     Parameters
     ----------

@@ -48,7 +48,7 @@ def frozen_rows(
 
 
 def frozen_bank(parameters: Parameters, name: str) -> tuple[Bank, np.ndarray]:
-    """A `bank.Bank` that has the stamps of a frozen set, and the set's rows for that bank, (N,) of dtype `ROW`.
+    """A `bank.Bank` that has the stamps of a frozen set, and its rows for that bank, (N,) of dtype `mocklens.ROW`.
 
     The rows are those of `frozen_rows` without a redraw.  Of a simulated survey no others are simulated, where the
     whole bank is not there yet: the test set needs some 550 of 10,000 sources.  Pixels are the same either way, and so

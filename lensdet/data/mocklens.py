@@ -231,7 +231,7 @@ def without_neighbours(parameters: Parameters, bank: Bank, split: str, rows: np.
 def arc_pixels(bank: Bank, split: str, rows: np.ndarray) -> NDArray[np.bool_]:
     """Where the source of mock lenses is at or above twice the noise of its lens image: bool (n, 101, 101).
 
-    The pixels that ``area_fraction`` counts, see `truth`.  All rows must be mock lenses; parameters are
+    The pixels that ``area_fraction`` counts, see `frozen_sets.truth`.  All rows must be mock lenses; parameters are
     otherwise those of `images`.
     """
     lens = bank.catalogue("lrg", split).iloc[rows["stamp"]]

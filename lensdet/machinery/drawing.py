@@ -145,7 +145,7 @@ def draw_and_tell(notebook: Path, profile: str, words: str) -> bool:
     try:
         left = draw(notebook, profile)
     except KeyboardInterrupt:
-        print(f"{notebook.stem}: interrupted. What was drawn before counts; say the same again (without --fresh or "
+        print(f"{notebook.stem}: interrupted. What was drawn before counts; run the same again (without --fresh or "
               "--force) to go on", flush=True)  # fmt: skip
         raise
     except Exception as error:
@@ -201,7 +201,7 @@ def side_by_side(due: list[tuple[Path, str, str]], jobs: int) -> list[str]:
 
 
 def trainings(notebook: Path, profile: str) -> list[list[str]]:
-    """Arguments of ``lensdet train`` for the runs that a notebook needs and that are missing: a list of lists."""
+    """Arguments of ``python -m lensdet train`` for the missing runs of a notebook: a list of lists."""
     if notebook.name[:2] not in TRAIN:
         return []
     missing = [
@@ -296,7 +296,7 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str]) -> int:
     """Run the notebooks that are stale; returns the exit status."""
     asked = parser()
     options = asked.parse_args(arguments)
@@ -328,7 +328,7 @@ def main(arguments: list[str] | None = None) -> int:
         for notebook, profile, _ in due:
             train(notebook, profile, options.jobs)
     except KeyboardInterrupt:
-        print("interrupted. What was trained before counts; say the same again (without --fresh or --force) to go on")
+        print("interrupted. What was trained before counts; run the same again (without --fresh or --force) to go on")
         return 130
     # a training takes all cores, and the memory: where some are left, notebooks run one after the other
     jobs = 1 if any(trainings(notebook, profile) for notebook, profile, _ in due) else options.jobs

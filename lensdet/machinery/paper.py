@@ -326,7 +326,7 @@ def _front(profile, folder):
     return made
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str]) -> int:
     """Run what is stale, write the site; returns the exit status, that of the notebooks."""
     parser = argparse.ArgumentParser(
         prog="tox -e paper --",

@@ -1,7 +1,7 @@
 """What a notebook's figures were made from, and whether they still would be: nothing that is up to date runs again.
 
 A record, ``build/<profile>/02_losses.json``, is written when a notebook has ended well.  It holds the SHA-256 of the
-notebook, of each module of lensdet, of each result of its profile and of each file
+notebook, of each module of lensdet that figures depend on, of each result of its profile and of each file
 that it drew, with the parameters and versions.  A notebook without a record is stale, so that a new clone draws all.
 Weights of runs are not looked at: they are not part of the committed results, and what they say is in the logits;
 finders in ``weights/`` are, by a notebook that loads them.
@@ -26,6 +26,12 @@ from lensdet.storage import sha
 PACKAGE = Path(__file__).parents[1]
 # As much part of a figure or table as what computed it.
 DRAWN_BY = ("jinja2", "matplotlib", "pandas", "pillow", "scikit-learn", "seaborn", "tabulate")
+
+
+def _drawing_code() -> list[Path]:
+    """Modules that a figure may depend on: all but what runs notebooks."""
+    outside = {"machinery", "papermill", "__main__.py"}
+    return [path for path in sorted(PACKAGE.rglob("*.py")) if path.relative_to(PACKAGE).parts[0] not in outside]
 
 
 def result_files(profile: str) -> dict[str, str]:
@@ -62,7 +68,7 @@ def made_from(notebook: Path, profile: str) -> dict[str, dict[str, Any]]:
     finders = sorted((storage.root() / "weights").glob("*.h5")) if "load_finders" in source else []
     return {
         "notebook": {notebook.name: sha(notebook)},
-        "code": {path.relative_to(PACKAGE).as_posix(): sha(path) for path in sorted(PACKAGE.rglob("*.py"))},
+        "code": {path.relative_to(PACKAGE).as_posix(): sha(path) for path in _drawing_code()},
         "parameters": parameters.model_dump(mode="json"),
         "versions": {**runs.versions(), **runs.versions(DRAWN_BY), **running},
         "finders": {path.name: sha(path) for path in finders},

@@ -284,8 +284,6 @@ class _Jax:
         train, average, validate = self._training(), self._averaging(), self._validation()
         score = jax.jit(lambda state, images: network.stateless_call(*state[:2], images, training=False)[0])
 
-        self.scan = train
-
         def train_chunk(chunk):
             self.state, found = train(self.state, learner.bank, jax.device_put(chunk))
             return found

@@ -213,7 +213,7 @@ def _digest(about, arrays):
     return digest.hexdigest()
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Export the runs of median validation loss; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m lensdet export",

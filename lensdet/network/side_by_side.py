@@ -22,11 +22,11 @@ from lensdet.parameters import read_yaml, resolve
 SHARED = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Train what is missing, without a notebook; returns the exit status, 3 where runs are still missing."""
     parser = argparse.ArgumentParser(
         prog="python -m lensdet train",
-        description="Train the runs that are missing in results/, for as long as there is time. Say it again to go on: "
+        description="Train the runs that are missing in results/, for as long as there is time. Run again, it resumes: "
         "a run that was stopped is taken up where it was, and what is complete is left alone.",
         epilog="exit status: 0 when all runs are there, 3 when some are still missing",
     )
@@ -62,10 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if frozen_sets.has_large(p):
             frozen_sets.large_set(p)
         get_reusable_executor().shutdown()  # the processes that simulated would wait for minutes, in memory
-        given = sys.argv[1:] if arguments is None else arguments
         for part in [False, True][: 1 + options.ensembles]:  # members first
             left = [] if options.minutes is None else [f"--minutes={options.minutes - (time.monotonic() - began) / 60}"]
-            _side_by_side([a for a in given if part or a != "--ensembles"] + left, options.jobs)
+            _side_by_side([a for a in arguments if part or a != "--ensembles"] + left, options.jobs)
     else:
         training.train_missing(p, minutes=options.minutes, after=pack if options.pack else None, experiments=wanted)
     if options.pack:
@@ -88,3 +87,5 @@ def _side_by_side(arguments, jobs):
     finally:
         for process in processes:
             process.terminate()
+        for process in processes:
+            process.wait()

@@ -44,7 +44,7 @@ class NothingUsable(RuntimeError):
 class Outcome(NamedTuple):
     """What `run` leaves."""
 
-    ranked: pd.DataFrame  # as from `rank`, with what `match` adds
+    ranked: pd.DataFrame  # as from `rank`, with what `candidate_list.match` adds
     rejections: list  # of lensdet.data.stamps.Rejection
     folder: Path
     page: Path  # index.html
@@ -363,7 +363,7 @@ def about(finder: Finder) -> dict[str, str]:
     }
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Rank a survey without a notebook; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m lensdet rank",

@@ -190,7 +190,8 @@ def third_question(
     measured : dict
         From `ensembles.tables.measure`.
     table, compared, learned, cascade : pandas.DataFrame
-        From `table_5_2`, `compare_with_baselines`, `targets` (of all ensembles together; may be empty) and `cascades`.
+        From `tables.table_5_2`, `tables.compare_with_baselines`,
+        `targets` (of all ensembles together; may be empty) and `cascades`.
     """
     compared = compared.set_index(["ensemble", "which", "measure"])
     said, verdicts = _against_best_members(table, compared)

@@ -174,7 +174,7 @@ def explained(
     Parameters
     ----------
     fraction : array_like, (N,)
-        Such as a column of `fractions`.
+        Such as a column of `selection_function.fractions`.
     table, detected, groups, folds, draws, seed
         As in `importance`; all columns of the table are used.
 

@@ -92,7 +92,7 @@ def matched(study: Study, weights: NDArray) -> pd.DataFrame:
 
 
 def _at_targets(found, common, targets, weights):
-    """What the curves of a model's `Scores` say at each target: (R, T), and with weights (R, T, B).
+    """What the curves of a model's `scores.Scores` say at each target: (R, T), and with weights (R, T, B).
 
     A run that accepts nothing has a recall of 0, at which there is no precision.
     """

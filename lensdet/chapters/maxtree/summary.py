@@ -174,12 +174,12 @@ def fourth_question(
     compared : pandas.DataFrame
         From `differences`; may be empty.
     total, binned, swept : pandas.DataFrame
-        From `effect.totals` and `by_radius`, of the test set, and `sweep.sweep`, of
+        From `effect.totals` and `effect.by_radius`, of the test set, and `sweep.sweep`, of
         the validation set.
     discs : dict of pandas.DataFrame
         From `effect.disc`, by name of the settings.
     removed, weights
-        That `totals` was made of.
+        That `effect.totals` was made of.
     """
     said = [_compared(compared), *_removed(total, binned), *_disc(discs), *_swept(swept, removed, weights)]
     question, runs = "Does Max-Tree segmentation help?", int(compared["runs"].max()) if len(compared) else 0

@@ -34,7 +34,7 @@ def sweep(found: segmentation_effect.Lenses, ways: Sequence[maxtree.Settings | f
     found : Lenses
         Of the validation set, as something is chosen.
     ways : list
-        Of `maxtree.Settings` and radii, as in `masks_of`; `RADII` say what cutting does without any tree.
+        Of `maxtree.Settings` and radii, as in `effect.masks_of`; `RADII` say what cutting does without any tree.
 
     Returns
     -------
