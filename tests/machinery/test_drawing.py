@@ -230,7 +230,7 @@ def test_an_interrupted_draw_resumes_at_the_interrupted_notebook(repository, no_
     first.write_text(GOOD.replace("good.txt", "first.txt"))
     second.write_text(GOOD + "raise KeyboardInterrupt\n")
     assert drawing.main(["--profile", "smoke"]) == 130
-    assert "say the same again" in capsys.readouterr().out
+    assert "run the same again" in capsys.readouterr().out
     left = {f.name for f in (repository / "build" / "smoke").iterdir()}
     assert left == {"01_bad.ipynb", "01_bad.json", "02_good.json"}
     second.write_text(GOOD)
