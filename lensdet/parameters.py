@@ -155,8 +155,8 @@ class Candidates(_Section):
     output: Path | None = Field(
         None, description="folder for list and page; None: build/candidates/<survey>, or build/demonstration/<profile>"
     )
-    fresh_negatives: Count = Field(100_000, description="simulated anew, for what to expect from a ranked list")
-    fresh_lenses: Count = Field(10_000, description="mock lenses simulated anew, for the same")
+    independent_negatives: Count = Field(100_000, description="simulated anew, for what to expect from a ranked list")
+    independent_lenses: Count = Field(10_000, description="mock lenses simulated anew, for the same")
 
 
 class Parameters(Simulation, Sampling, Training, Candidates):

@@ -7,12 +7,12 @@ PROFILES = {
     "smoke": dict(
         n_lrg=48, n_source=48, n_contaminant=48, frozen_size=24, information_size=32, supersampling=2, width=8,
         momentum=0.9, learning_rate=1e-3, chunks=2, chunk_size=64, batch_size=16, patience=2, runs=2,
-        dynamic_chunks=2, fresh_negatives=60, fresh_lenses=40, large_size=30,
+        dynamic_chunks=2, independent_negatives=60, independent_lenses=40, large_size=30,
     ),
     # A laptop without a GPU.  Tuned on BCE alone: see benchmarks/tuning.md.
     "quick": dict(
         n_source=8000, information_size=2000, width=16, momentum=0.9, learning_rate=1e-3, schedule="cosine", chunks=32,
-        chunk_size=2048, patience=32, runs=2, dynamic_chunks=12, fresh_negatives=5000, fresh_lenses=500,
+        chunk_size=2048, patience=32, runs=2, dynamic_chunks=12, independent_negatives=5000, independent_lenses=500,
     ),
     # Two cores over an evening: the survey and network of quick, four times as many images a run.
     "evening": dict(

@@ -151,7 +151,7 @@ for model, by_set in read.items():
 lenses = truth["information"]
 explaining = detection_model.lensing_parameters(lenses)
 group = lenses["stamp_id"].to_numpy()
-answers = {
+fits = {
     model: (
         detection_model.importance(explaining, detected, explaining.columns, group, seed=p.data_seed),
         detection_model.explained(explaining, detected, lenses["fraction"], group, seed=p.data_seed),
@@ -160,9 +160,9 @@ answers = {
 }
 fewest = min(map(len, pooled.values()))  # runs
 for i, name in enumerate(("04_importance", "04_explained")):
-    table = pd.concat([pair[i].assign(of=model) for model, pair in answers.items()])
+    table = pd.concat([pair[i].assign(of=model) for model, pair in fits.items()])
     style.save_table(table, name, p, **(made | {"runs": fewest}))
-importances = {model: pair[0] for model, pair in answers.items()}
+importances = {model: pair[0] for model, pair in fits.items()}
 if all(table["importance"].isna().any() for table in importances.values()):
     figure = style.empty("Too few mock lenses were missed, or found, to say what explains it.")
 else:
@@ -170,7 +170,7 @@ else:
 style.publish(figure, "04_importance", p, runs=fewest)
 
 # %%
-Markdown(f"After {p.images:,} images a run:\n\n" + detection_model.summary(answers))
+Markdown(f"After {p.images:,} images a run:\n\n" + detection_model.summary(fits))
 
 # %% [markdown]
 # ## The selection function

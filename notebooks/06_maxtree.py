@@ -202,5 +202,5 @@ levels.round(1)
 # ## The fourth research question
 
 # %%
-answer = summary.fourth_question(p, differences, total, binned, discs, swept, removed, drawn)
-Markdown(f"{summary.training_time(ways)}\n\n{answer}")
+text = summary.fourth_question(p, differences, total, binned, discs, swept, removed, drawn)
+Markdown(f"{summary.training_time(ways)}\n\n{text}")

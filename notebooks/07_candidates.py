@@ -103,7 +103,7 @@ Markdown("" if mine else demonstration.recovered(outcome.ranked, asked.survey))
 
 # %%
 digests = {name: finder.digest for name, finder in found.items()}
-path = independent_test.score(p, found, digests, p.fresh_negatives, p.fresh_lenses)
+path = independent_test.score(p, found, digests, p.independent_negatives, p.independent_lenses)
 tail = independent_test.load(path)
 lens = tail.rows["label"] == 1
 scores = {name: (x[~lens], x[lens]) for name, x in ranking.calibrated(tail.logits, found).items()}
@@ -157,23 +157,23 @@ published_values
 # few confirmed lenses; pictures that were recovered from colour PNGs, whose sky is cut off, are a group of their own.
 
 # %%
-by_finder, answers = domain_shift.score(p, found, digests), {}
+by_finder, logits = domain_shift.score(p, found, digests), {}
 if by_finder:
     groups = next(iter(by_finder.values()))
     scored = {g: ranking.calibrated({name: x[g] for name, x in by_finder.items()}, found) for g in groups}
-    answers = {name: {group: x[name] for group, x in scored.items()} for name in scored[domain_shift.REAL]}
-    figure = candidates_figures.logits(answers)
+    logits = {name: {group: x[name] for group, x in scored.items()} for name in scored[domain_shift.REAL]}
+    figure = candidates_figures.logits(logits)
 else:
     figure = style.empty("No real galaxies here: set the parameter real_stamps to a folder with galaxies/ in it.")
 style.publish(figure, "07_real_pixels", p, data="simulated survey and real stamps")
 
 # %%
-if answers:
-    steps = {name: domain_shift.steps(logits) for name, logits in answers.items()}
+if logits:
+    steps = {name: domain_shift.steps(x) for name, x in logits.items()}
     every = pd.concat([table.assign(finder=name) for name, table in steps.items()], ignore_index=True)
     style.save_table(every, "07_real_pixels", p)
     display(Markdown(domain_shift.summary(steps)))
 
 # %%
-if answers:
-    display(pd.concat([domain_shift.accepted(x).assign(finder=name) for name, x in answers.items()]).round(3))
+if logits:
+    display(pd.concat([domain_shift.accepted(x).assign(finder=name) for name, x in logits.items()]).round(3))

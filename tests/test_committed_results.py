@@ -46,7 +46,7 @@ TRUTH = {
     "overnight": "truth-95118a2e",
     "quick": "truth-95118a2e",
 }
-FRESH = "lite/fresh-91c97f3b"
+INDEPENDENT = "lite/independent-91c97f3b"
 REAL = "lite/real-adb31bc6"
 LARGE = "large-523b50d6"  # the large test set, of all profiles but smoke
 
@@ -73,9 +73,9 @@ def folders_not_found():
         p = parameters.resolve({"profile": profile})
         lost += [name] if frozen_sets.truth_folder(p, p.survey_key()) != RESULTS / profile / name else []
     p = parameters.resolve({"profile": "lite"})
-    finders = found_by("scores.h5", FRESH)["finders"]
-    own = independent_test._made(p, finders, finders, p.fresh_negatives, p.fresh_lenses)
-    return lost + ([] if FRESH.endswith(f"-{storage.digest(own)}") else [FRESH])
+    finders = found_by("scores.h5", INDEPENDENT)["finders"]
+    own = independent_test._made(p, finders, finders, p.independent_negatives, p.independent_lenses)
+    return lost + ([] if INDEPENDENT.endswith(f"-{storage.digest(own)}") else [INDEPENDENT])
 
 
 def found_by(name, folder):
@@ -96,7 +96,7 @@ def committed_files():
 def test_every_committed_folder_of_results_is_listed_in_this_file():
     there = {"/".join(path.split("/")[:2]) for path in committed_files() if not path.startswith(f"{LARGE}/")}
     assert {frozen_sets.large_folder(parameters.resolve({"profile": p})).name for p in profiles.BEST} == {LARGE}
-    assert there == {*RUNS, *(f"{profile}/{name}" for profile, name in TRUTH.items()), FRESH, REAL}
+    assert there == {*RUNS, *(f"{profile}/{name}" for profile, name in TRUTH.items()), INDEPENDENT, REAL}
 
 
 def test_each_folder_of_results_is_found_by_its_name(committed):
@@ -119,7 +119,7 @@ def test_runs_of_each_committed_folder_match_its_name(folder, committed):
 
 
 def test_committed_independent_test_set_is_of_the_finders_in_weights():
-    finders = found_by("scores.h5", FRESH)["finders"]
+    finders = found_by("scores.h5", INDEPENDENT)["finders"]
     assert finders == {name: load(name).digest for name in finders}
 
 

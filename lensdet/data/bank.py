@@ -33,8 +33,8 @@ SPLITS = ("train", "validation", "calibration", "test")
 # First ids of sets that are in no split.  An object of one class and id is one and the same in all sets, so that they
 # must not overlap.  Two do: LRGs and sources of `domain_shift` are the first of the large test set.  Both sets only
 # test, and results that are kept have these ids.  benchmarks/candidates.py has those from 40 million on.
-FIRST_FRESH = 10_000_000  # negatives and lensed sources of `independent_test`
-FIRST_FRESH_HOST = 15_000_000  # LRGs of its mock lenses: the i-th is the same however many negatives there are
+FIRST_INDEPENDENT = 10_000_000  # negatives and lensed sources of `independent_test`
+FIRST_INDEPENDENT_HOST = 15_000_000  # LRGs of its mock lenses: the i-th is the same however many negatives there are
 FIRST_LARGE = 20_000_000  # the large test set
 FIRST_SHIFTED = 20_000_000  # `domain_shift`
 FIRST_SHOWN = 30_000_000  # `demonstration`

@@ -35,8 +35,8 @@ def closest(labels: Tensor, logits: Tensor, protocol: Protocol = "text") -> Tens
     -------
     int tensor (N,)
     """
-    answers = ops.sigmoid(logits) if protocol == "code" else logits
-    return ops.where(ops.convert_to_tensor(labels) > 0, ops.argmax(answers, -1), ops.argmin(answers, -1))
+    scores = ops.sigmoid(logits) if protocol == "code" else logits
+    return ops.where(ops.convert_to_tensor(labels) > 0, ops.argmax(scores, -1), ops.argmin(scores, -1))
 
 
 class DynamicEnsembler(Learner):

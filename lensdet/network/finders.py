@@ -154,12 +154,12 @@ def load(name: str | Path) -> Finder:
         with h5py.File(path) as file:
             about = json.loads(file.attrs["about"])
             arrays = [file[key][()] for key in sorted(file)]
-            told = file.attrs["sha256"]
+            stated = file.attrs["sha256"]
     except (OSError, KeyError, ValueError) as error:
         raise ValueError(f"{path}: not a finder that lensdet.network.finders wrote ({error})") from None
     if about.get("format") != FORMAT:
         raise ValueError(f"{path}: format {about.get('format')}, and this lensdet reads {FORMAT}")
-    if _digest(about, arrays) != told:
+    if _digest(about, arrays) != stated:
         raise ValueError(f"{path}: damaged, its content is not that of its SHA-256; fetch it again")
     differs = {
         key: about["preprocessing"].get(key) for key in FIXED if about["preprocessing"].get(key) != PREPROCESSING[key]
@@ -170,7 +170,7 @@ def load(name: str | Path) -> Finder:
     for variable, array in zip(model.variables, arrays, strict=True):
         variable.assign(array.astype(np.float32))
     network = resnet.logit_model(model)
-    return Finder(network, about["preprocessing"], about["temperature"], about["made"], told)
+    return Finder(network, about["preprocessing"], about["temperature"], about["made"], stated)
 
 
 def compare(finder: Finder, run: Path, images: NDArray[np.float32]) -> dict[str, float]:

@@ -78,8 +78,8 @@ def load_finders(names: Iterable[str | Path]) -> dict[str, Finder]:
 
 def wanted(finders: dict[str, Finder]) -> cutouts.Wanted:
     """The stamps that finders take, a `cutouts.Wanted`: their preprocessing travels with them."""
-    told = next(iter(finders.values())).preprocessing
-    return cutouts.Wanted(tuple(told["size"]), told["pixel_scale"], told["band"])
+    expected = next(iter(finders.values())).preprocessing
+    return cutouts.Wanted(tuple(expected["size"]), expected["pixel_scale"], expected["band"])
 
 
 def plan(parameters: Parameters, finders: dict[str, Finder]) -> cutouts.Plan:
@@ -350,7 +350,7 @@ def advice(rejections: Iterable[stamps.Rejection]) -> list[str]:
 
 def about(finder: Finder) -> dict[str, str]:
     """What a finder was trained on and what it takes, by what it is: a dict of texts."""
-    p, told = finder.made["parameters"], finder.preprocessing
+    p, wants = finder.made["parameters"], finder.preprocessing
     return {
         "loss": p["loss"] + (f", beta {p['beta']:g}" if "beta" in p else ""),
         "network": f"ResNet18 of width {p['width']}",
@@ -358,7 +358,7 @@ def about(finder: Finder) -> dict[str, str]:
         "run": finder.made["run"],
         "validation loss": f"{finder.made['validation_loss']:.4f}",
         "temperature": f"{finder.temperature:.3f}",
-        "takes": f"{told['size'][0]} x {told['size'][1]} pixels, {told['pixel_scale']} arcsec, {told['band']} band",
+        "takes": f"{wants['size'][0]} x {wants['size'][1]} pixels, {wants['pixel_scale']} arcsec, {wants['band']} band",
         "SHA-256": finder.digest[:16],
     }
 

@@ -163,8 +163,8 @@ def test_test_sets_outside_the_bank_share_no_ids(profile):
     p = parameters.resolve({"profile": profile})
     counts = {
         0: max(sum(bank.split_sizes(n).values()) for n in (p.n_lrg, p.n_source, p.n_contaminant)),
-        bank.FIRST_FRESH: max(p.fresh_negatives, p.fresh_lenses),
-        bank.FIRST_FRESH_HOST: p.fresh_lenses,
+        bank.FIRST_INDEPENDENT: max(p.independent_negatives, p.independent_lenses),
+        bank.FIRST_INDEPENDENT_HOST: p.independent_lenses,
         bank.FIRST_LARGE: p.large_size,
         bank.FIRST_SHOWN: sum(demonstration.SIZES.get(profile, demonstration.SIZE)),
     }

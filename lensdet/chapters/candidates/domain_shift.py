@@ -174,7 +174,7 @@ def _answers(negative, positive):
 
 
 def steps(logits: dict[str, NDArray]) -> pd.DataFrame:
-    """A finder's answers at each step, and what the step changed.
+    """A finder's logits at each step, and what the step changed.
 
     Parameters
     ----------

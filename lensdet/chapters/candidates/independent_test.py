@@ -1,4 +1,4 @@
-"""A fresh set: negatives and mock lenses that no network was trained, selected or tested on, simulated and scored.
+"""An independent test set: negatives and mock lenses that no network was trained, selected or tested on, scored.
 
 The tail of a ranked list needs many negatives: the bank's test split has too few, and its validation split chose the
 networks.  Here every object has an id far above the bank's, so that its streams, and with them its pixels, are its own.
@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from lensdet import storage
 from lensdet.data import bank, mocklens, stamps
-from lensdet.data.bank import FIRST_FRESH, FIRST_FRESH_HOST
+from lensdet.data.bank import FIRST_INDEPENDENT, FIRST_INDEPENDENT_HOST
 from lensdet.data.random import stream
 from lensdet.parameters import Parameters
 from lensdet.storage import digest
@@ -39,8 +39,8 @@ ROW = np.dtype([("label", "i1"), ("kind", "i1"), ("stamp", "i4"), ("source", "i4
                 ("einstein_radius", "f4"), ("peak_snr", "f4"), ("area_fraction", "f4")])  # fmt: skip
 
 
-class Fresh(NamedTuple):
-    """A scored fresh set of N stamps, negatives first."""
+class IndependentSet(NamedTuple):
+    """A scored independent set of N stamps, negatives first."""
 
     rows: np.ndarray  # (N,) of dtype `ROW`; source -1, alpha 0 and NaN where there is none
     logits: dict[str, np.ndarray]  # float32 (N,) by finder
@@ -55,7 +55,7 @@ def score(
     lenses: int = 10_000,
     progress: bool = True,
 ) -> Path:
-    """Simulate and score a fresh set; where that was done before, nothing is computed.
+    """Simulate and score an independent set; where that was done before, nothing is computed.
 
     An interrupted call goes on at the block where it was.  Numbers depend neither on interruptions nor on the number
     of workers, and a smaller set is the beginning of a larger one.
@@ -76,19 +76,19 @@ def score(
     Returns
     -------
     Path
-        ``results/<profile>/fresh-<key>/scores.h5``, for `load`.
+        ``results/<profile>/independent-<key>/scores.h5``, for `load`.
 
     Raises
     ------
     ValueError
         If finders and digests do not go together, a count is not positive, the bank of these parameters has ids as
-        high as the fresh ones, a finder's logits are not finite or not one a stamp, or scores that are there were
+        high as the independent ones, a finder's logits are not finite or not one a stamp, or scores that are there were
         changed.
     """
     made = _made(parameters, finders, digests, negatives, lenses)
     key = digest(made)
-    path = storage.results_dir() / parameters.profile / f"fresh-{key}" / "scores.h5"
-    state = storage.build_dir() / "fresh" / f"{parameters.profile}-{key}"
+    path = storage.results_dir() / parameters.profile / f"independent-{key}" / "scores.h5"
+    state = storage.build_dir() / "independent" / f"{parameters.profile}-{key}"
     state.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(state.with_suffix(".lock")):
         if path.exists() and not state.exists():  # with a state, its sum may be missing
@@ -102,8 +102,8 @@ def score(
     return path
 
 
-def load(path: str | Path) -> Fresh:
-    """A scored fresh set.
+def load(path: str | Path) -> IndependentSet:
+    """A scored independent set.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def load(path: str | Path) -> Fresh:
 
     Returns
     -------
-    Fresh
+    IndependentSet
 
     Raises
     ------
@@ -123,24 +123,24 @@ def load(path: str | Path) -> Fresh:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no fresh set; lensdet.chapters.candidates.independent_test.score makes one")
+        raise FileNotFoundError(
+            f"{path}: no independent set; lensdet.chapters.candidates.independent_test.score makes one"
+        )
     try:
         with h5py.File(storage.verified(path)) as file:
             made = json.loads(file.attrs["made"])
-            return Fresh(*_read(file, made["finders"]), made)
+            return IndependentSet(*_read(file, made["finders"]), made)
     except (OSError, KeyError) as error:
-        raise ValueError(
-            f"{path}: not a fresh set that lensdet.chapters.candidates.independent_test wrote ({error}); remove it"
-        ) from None
+        raise ValueError(f"{path}: not an independent set that {__name__} wrote ({error}); remove it") from None
 
 
-def kinds(found: Fresh) -> NDArray[np.str_]:
-    """What each stamp of a fresh set is, by its name in `KINDS` (N,)."""
+def kinds(found: IndependentSet) -> NDArray[np.str_]:
+    """What each stamp of an independent set is, by its name in `KINDS` (N,)."""
     return np.array(KINDS)[found.rows["kind"]]
 
 
 def render(indices: Iterable[int], parameters: Parameters, negatives: int) -> tuple[NDArray[np.float32], NDArray]:
-    """Stamps of a fresh set: i below `negatives` is a negative, the others are mock lenses.
+    """Stamps of an independent set: i below `negatives` is a negative, the others are mock lenses.
 
     Parameters
     ----------
@@ -160,35 +160,35 @@ def render(indices: Iterable[int], parameters: Parameters, negatives: int) -> tu
 
 def _negative(i, parameters):
     contaminant = stream(parameters.data_seed, "fresh/negative", i).random() < parameters.sky_contaminants
-    pixels, truth = bank.simulated("contaminant" if contaminant else "lrg", FIRST_FRESH + i, parameters)
-    row = (0, KINDS.index(truth["kind"]), FIRST_FRESH + i, -1, 0.0, np.nan, truth["peak_snr"], np.nan)
+    pixels, truth = bank.simulated("contaminant" if contaminant else "lrg", FIRST_INDEPENDENT + i, parameters)
+    row = (0, KINDS.index(truth["kind"]), FIRST_INDEPENDENT + i, -1, 0.0, np.nan, truth["peak_snr"], np.nan)
     return np.sqrt(bank.sixteen_bits(pixels).astype(np.float32)), row
 
 
 def _lens(i, parameters):
-    pixels, host = bank.simulated("lrg", FIRST_FRESH_HOST + i, parameters)
-    light, source = bank.simulated("source", FIRST_FRESH + i, parameters)
+    pixels, host = bank.simulated("lrg", FIRST_INDEPENDENT_HOST + i, parameters)
+    light, source = bank.simulated("source", FIRST_INDEPENDENT + i, parameters)
     light = bank.sixteen_bits(light).astype(np.float32)
     alpha = np.float32(stream(parameters.data_seed, "fresh/alpha", i).uniform(*parameters.alpha))
     known = bank.measured(pixels[None])
     above = alpha * light >= 2 * known["noise"][0] / known["maximum"][0]  # as in `frozen_sets.truth`
     mock = stamps.normalise(mocklens.added(bank.sixteen_bits(pixels), light, alpha))  # again, as a survey's are
     truth = alpha, source["einstein_radius"], host["peak_snr"], above.mean()
-    return np.sqrt(mock), (1, 0, FIRST_FRESH_HOST + i, FIRST_FRESH + i, *truth)
+    return np.sqrt(mock), (1, 0, FIRST_INDEPENDENT_HOST + i, FIRST_INDEPENDENT + i, *truth)
 
 
 def _made(parameters, finders, digests, negatives, lenses):
     if not finders or finders.keys() != digests.keys():
         raise ValueError(f"finders {sorted(finders)} and digests {sorted(digests)} need the same names, one at least")
     if min(negatives, lenses) < 1:
-        raise ValueError(f"a fresh set needs negatives and lenses, not {negatives} and {lenses}")
+        raise ValueError(f"an independent set needs negatives and lenses, not {negatives} and {lenses}")
     for cls in bank.CLASSES:
         last = sum(bank.split_sizes(getattr(parameters, f"n_{cls}")).values()) - 1
-        if last >= FIRST_FRESH:
+        if last >= FIRST_INDEPENDENT:
             raise ValueError(
-                f"n_{cls}: the bank has ids up to {last}, fresh ones begin at {FIRST_FRESH}; take a smaller one"
+                f"n_{cls}: the bank has ids up to {last}, those here begin at {FIRST_INDEPENDENT}; take a smaller one"
             )
-    most = FIRST_FRESH_HOST - FIRST_FRESH
+    most = FIRST_INDEPENDENT_HOST - FIRST_INDEPENDENT
     if negatives > most:
         raise ValueError(f"{negatives} negatives: at most {most}, above are the hosts of mock lenses")
     simulated = parameters.simulated() | {"format": FORMAT, "sky_contaminants": parameters.sky_contaminants}
@@ -207,7 +207,7 @@ def _blocks(parameters, finders, negatives, lenses, state, progress):
         parts = [blocks[k][i : i + BATCH] for i in range(0, len(blocks[k]), BATCH)]
         return pool(delayed(render)(part, parameters, negatives) for part in parts)
 
-    with pool, tqdm(total=n, initial=done, desc="fresh set", unit="stamp", disable=not progress) as bar:
+    with pool, tqdm(total=n, initial=done, desc="independent set", unit="stamp", disable=not progress) as bar:
         coming = simulate(left[0]) if left else None
         for k, following in zip(left, [*left[1:], None], strict=False):
             images, rows = [], []

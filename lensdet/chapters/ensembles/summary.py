@@ -18,7 +18,7 @@ from lensdet.study import Study
 
 CASCADE = (F_1, F_BETA)  # first stage, second stage (section 6.2)
 SINGLE = (BCE, F_BETA, F_1, "NM_3")  # what a cascade is compared with
-ANSWERED = [MEASURES[m] for m in ("accuracy", "f_beta", "precision", "recall", "f_beta_high", "f_beta_own")]
+COMPARED = [MEASURES[m] for m in ("accuracy", "f_beta", "precision", "recall", "f_beta_high", "f_beta_own")]
 BY_NAME = {name: which for which, name in MEASURES.items()}
 FAIR = [MEASURES[m] for m in ("f_beta_own", "auc")]  # where no threshold of p = 0.5 stands between
 SHOWN = [MEASURES[m] for m in ("f_beta", "f_beta_own", "auc")]
@@ -47,7 +47,7 @@ def targets(study: Study, ensemble: str) -> pd.DataFrame:
         say it all.  ``named``: images for which DE_m names the closest member; ``most_frequent``: what naming one
         member for all would reach.  Targets are those of the protocol.
     """
-    from lensdet.network import ensemble_network  # with Keras, which no other answer needs
+    from lensdet.network import ensemble_network  # with Keras, which nothing else here needs
 
     rows = []
     for name in ("training", "test"):
@@ -218,7 +218,7 @@ def _against_best_members(table, compared):
     said, verdicts = [], []
     best = compared[compared.against == "best member"].reset_index("which")
     for ensemble in table.model.unique():
-        mine = {name: best.loc[(ensemble, name)] for name in ANSWERED}
+        mine = {name: best.loc[(ensemble, name)] for name in COMPARED}
         above, below = ([n for n, d in mine.items() if sign * d[end] > 0] for sign, end in ((1, "low"), (-1, "high")))
         shown = "; ".join(f"{side} 0 in {', '.join(n)}" for side, n in (("above", above), ("below", below)) if n)
         said.append(

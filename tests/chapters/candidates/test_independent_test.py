@@ -95,7 +95,7 @@ def test_scores_file_has_logits_kinds_and_lens_parameters(whole, smoke):
     area = found.rows["area_fraction"]
     assert np.isnan(area[~lens]).all() and (area[lens] >= 0).all() and 0 < area[lens].max() < 0.3
     assert whole.stat().st_size < 100_000 and whole.name in (whole.parent / storage.SUMS).read_text()
-    assert whole.parent.parent.name == "smoke" and whole.parent.name.startswith("fresh-")
+    assert whole.parent.parent.name == "smoke" and whole.parent.name.startswith("independent-")
 
 
 def test_independent_test_set_shares_no_object_with_a_bank(whole, smoke, smoke_bank):
@@ -231,7 +231,7 @@ def test_a_killed_process_loses_at_most_one_block(smoke, here):
 def test_scores_without_checksum_are_made_again_with_the_same_bytes(smoke, here):
     path = make(smoke, negatives=3, lenses=2)
     (path.parent / storage.SUMS).unlink()
-    (here / "build" / "fresh" / f"smoke-{path.parent.name[6:]}").mkdir()
+    (here / "build" / "independent" / f"smoke-{path.parent.name[12:]}").mkdir()
     whole = path.read_bytes()
     assert make(smoke, negatives=3, lenses=2).read_bytes() == whole
     assert path.name in (path.parent / storage.SUMS).read_text()
@@ -258,10 +258,10 @@ def test_scores_changed_after_writing_are_refused(smoke):
 
 
 def test_missing_and_foreign_score_files_are_errors(here):
-    with pytest.raises(FileNotFoundError, match="no fresh set"):
+    with pytest.raises(FileNotFoundError, match="no independent set"):
         independent_test.load(here / "scores.h5")
     (here / "scores.h5").write_bytes(b"\x89HDF\r\n")
-    with pytest.raises(ValueError, match="scores.h5: not a fresh set"):
+    with pytest.raises(ValueError, match="scores.h5: not an independent set"):
         independent_test.load(here / "scores.h5")
 
 
