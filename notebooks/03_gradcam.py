@@ -116,7 +116,7 @@ for experiment, f in found.items():
         figure.suptitle(
             f"{experiment}: all {len(chosen)} {words.replace('_', ' ')} of {len(labels)} images", fontsize=10
         )
-        style.publish(figure, f"03_{words}_{experiment}", p, **made, formats=("jpg",))
+        style.publish(figure, f"03_{words}_{experiment}", p, **made, suffix="jpg")
 
 # %% [markdown]
 # ## How often is a map empty, and why?

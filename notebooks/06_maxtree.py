@@ -59,8 +59,8 @@ print(training.banner(plain.parameters, losses), training.banner(segmented.param
 #
 # What the last step leaves is a mask, laid on the stamp itself.  By rule: the clearest mock lens of the test set (the
 # largest area above the noise among Einstein radii between 1.5 and 2.5 arcsec), the LRG with the largest area of
-# neighbours, the spiral of the brightest surroundings (1.5 to 6 arcsec), and the first real galaxy by name, where there
-# are any.
+# neighbours, and the spiral of the brightest surroundings (1.5 to 6 arcsec).  Below them, in a figure of its own, the
+# first real galaxy by name, where there are any.
 
 # %%
 lenses = effect.lenses(p, "test")
@@ -74,19 +74,22 @@ kind = frozen_sets.truth(bank, "test", rows).get("kind", np.array(""))
 spirals = mocklens.images(bank, "test", rows[np.broadcast_to(kind == "spiral", len(rows))])[..., 0]
 radius = 0.2 * np.hypot(*(np.indices(stamps.SHAPE) - 50))
 around = spirals[:, (radius > 1.5) & (radius < 6)].mean(1)
-galaxies = stamps.fits_below(storage.real_stamps(p) / "galaxies")[:1]
-real = stamps.read_stamps(galaxies, "quarantine", 1, description=None)
 shown = {
     "mock lens": lenses.images[i],
     "LRG with neighbours" if beside is not None else "LRG": mocklens.images(bank, "test", lrg)[0, ..., 0],
     "spiral": spirals[around.argmax()] if len(spirals) else None,
 }
+style.publish(figures.figure_5_19(shown, settings[asked]), figures.figure_5_19, p)
+
+# %%
+galaxies = stamps.fits_below(storage.real_stamps(p) / "galaxies")[:1]
+real = stamps.read_stamps(galaxies, "quarantine", 1, description=None)
 if real.paths:  # the default folder's first is of KiDS
     title = f"{real.paths[0].stem}{', KiDS/ESO' if p.real_stamps is None else ''}\n(real galaxy)"
-    shown[title] = np.sqrt(stamps.normalise(real.pixels))[0]
+    figure = figures.figure_5_19({title: np.sqrt(stamps.normalise(real.pixels))[0]}, settings[asked])
+    style.publish(figure, "06_real_galaxy", p, data="a real galaxy")
 else:
-    shown["real galaxy"] = None
-style.publish(figures.figure_5_19(shown, settings[asked]), figures.figure_5_19, p)
+    style.keep("06_real_galaxy", p, "no real stamps; set real_stamps to a folder with galaxies/*.fits")
 
 # %% [markdown]
 # ## Other settings

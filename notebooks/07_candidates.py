@@ -163,9 +163,9 @@ if by_finder:
     scored = {g: ranking.calibrated({name: x[g] for name, x in by_finder.items()}, found) for g in groups}
     logits = {name: {group: x[name] for group, x in scored.items()} for name in scored[domain_shift.REAL]}
     figure = candidates_figures.logits(logits)
+    style.publish(figure, "07_real_pixels", p, data="simulated survey and real stamps")
 else:
-    figure = style.empty("No real galaxies here: set the parameter real_stamps to a folder with galaxies/ in it.")
-style.publish(figure, "07_real_pixels", p, data="simulated survey and real stamps")
+    style.keep("07_real_pixels", p, "no real stamps; set real_stamps to a folder with galaxies/*.fits")
 
 # %%
 if logits:

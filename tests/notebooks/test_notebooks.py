@@ -142,14 +142,14 @@ def printed(path):
 
 
 def drawn(p):
-    """The bytes of each picture and table; PDFs too have no date in them."""
+    """The bytes of each picture and table."""
     return {f.name: f.read_bytes() for f in style.folder(p).iterdir()}
 
 
 def check_drawn(number, p, more=()):
     """Every figure and table of a notebook is in its folder, not empty."""
     files = {f.name for f in style.folder(p).iterdir() if f.stat().st_size}
-    expected = {f"{name}{suffix}" for name in (*DRAWN[number], *more) for suffix in (".png", ".pdf")}
+    expected = {f"{name}.png" for name in (*DRAWN[number], *more)}
     expected |= {f"{name}{suffix}" for name in TABLES[number] for suffix in (".csv", ".md", ".tex")}
     assert expected - files == set()
 

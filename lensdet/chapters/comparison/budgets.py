@@ -136,7 +136,7 @@ def _runs(n):
 
 
 def save() -> None:
-    """Write ``comparison.md``, ``.png`` and ``.pdf`` into figures/; nothing where no profile has a run."""
+    """Write ``comparison.md`` and ``.png`` into figures/; nothing where no profile has a run."""
     found = read()
     if not found:
         return
@@ -147,7 +147,6 @@ def save() -> None:
         heads[f"{profile}\nwidth {p.width}\n{images}\n{_runs(table.runs.max())}"] = table
     style.plt.rcParams.update(style.STYLE)
     figure = comparison_figures.forest(heads)
-    for suffix in ("png", "pdf"):
-        style.write(figure, storage.figures_dir() / f"comparison.{suffix}")
+    style.write(figure, storage.figures_dir() / "comparison.png")
     with storage.atomic(storage.figures_dir() / "comparison.md") as beside:
         beside.write_text(markdown(found))

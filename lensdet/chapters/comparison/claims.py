@@ -392,8 +392,8 @@ def save(study: Study, weights: NDArray) -> pd.DataFrame:
     if (which := judged_on(study)) != "test":
         weights = study.resamples(which)
     stated = claims(study, weights, which)
-    storage.write_csv(folder / "comparison_numbers.csv", numbers)
-    storage.write_csv(folder / "comparison_claims.csv", stated)
+    storage.write_csv(folder / "comparison_numbers.csv", numbers, style.DIGITS)
+    storage.write_csv(folder / "comparison_claims.csv", stated, style.DIGITS)
     text = markdown(study.parameters, numbers, stated)
     with storage.atomic(folder / "comparison.md") as beside:
         beside.write_text(text + "\n")

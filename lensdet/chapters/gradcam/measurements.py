@@ -67,11 +67,11 @@ def measure(parameters: Parameters, folder: Path) -> dict[str, NDArray]:
     kept = path(parameters, folder)
     if not kept.exists():
         found = _measure(parameters, training.load_network(folder, SELECTOR[parameters.protocol]))
-        with storage.with_checksum(kept), storage.atomic(kept) as beside, h5py.File(beside, "w") as file:
+        with storage.atomic(kept) as beside, h5py.File(beside, "w") as file:
             for name, values in found.items():
                 file.create_dataset(name, data=values, compression="gzip", track_times=False)
             file.attrs["provenance"] = json.dumps(runs.provenance())
-    with h5py.File(storage.verified(kept)) as file:
+    with h5py.File(kept) as file:
         names = []
         file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
         return {name: file[name][:] for name in names}
