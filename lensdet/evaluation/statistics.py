@@ -284,6 +284,15 @@ def directions(differences: Sequence[Difference], level: float = 0.05) -> list[s
     return found
 
 
+def side_of_zero(low: ArrayLike, high: ArrayLike) -> NDArray[np.str_]:
+    """On which side of 0 each interval lies: *higher*, *lower*, or *open* where it holds 0 or is not known.
+
+    The words of `directions`, for intervals over images alone: they are of the networks at hand, have no p-value, and
+    are not corrected for their number.
+    """
+    return np.select([np.asarray(low) > 0, np.asarray(high) < 0], ["higher", "lower"], "open")
+
+
 def needed(
     difference: Difference, comparisons: int, level: float = 0.05, most: int = 1000
 ) -> tuple[float, float, float]:

@@ -329,15 +329,15 @@ def expected_table(
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
-    """`expected_table` in words: a row a finder and N, a column a prior; "a bound" where too few negatives tell."""
+    """`expected_table` as it is read: a row a finder and N, a column a prior; "a bound" where negatives are too few."""
 
-    def words(row):
+    def cell(row):
         if not row.known:
             return f"a bound: {row.low:.3g}–{row.high:.3g} (at random {row.random:.2g})"
         return f"{row.lenses:.3g} ({row.low:.3g}–{row.high:.3g}; at random {row.random:.2g})"
 
-    shown = table.assign(words=table.apply(words, axis=1), prior=[f"1 lens in {1 / p:,.0f}" for p in table["prior"]])
-    shown = shown.pivot(index=["finder", "inspected"], columns="prior", values="words")
+    shown = table.assign(cell=table.apply(cell, axis=1), prior=[f"1 lens in {1 / p:,.0f}" for p in table["prior"]])
+    shown = shown.pivot(index=["finder", "inspected"], columns="prior", values="cell")
     columns = dict.fromkeys(f"1 lens in {1 / p:,.0f}" for p in table["prior"])
     order = dict.fromkeys(zip(table["finder"], table["inspected"], strict=True))
     shown = shown.loc[list(order), list(columns)].reset_index().rename_axis(columns=None)
