@@ -19,6 +19,7 @@ from lensdet.evaluation.statistics import (
     paired,
     resample,
     seed_spread,
+    side_of_zero,
     summarise,
 )
 
@@ -408,6 +409,11 @@ def test_verdicts_are_agrees_contradicts_equivalent_or_open():
     assert judge(family, [-1] * len(family)) == [other.get(word, word) for word in said]
     assert judge([of_p(0.1, 0.04)], [1]) == ["agrees"]  # alone it needs no correction
     assert judge([], []) == []
+
+
+def test_side_of_zero_is_open_where_the_interval_holds_zero_or_is_unknown():
+    found = side_of_zero([0.1, -0.3, -0.1, np.nan], [0.3, -0.1, 0.1, np.nan])
+    assert found.tolist() == ["higher", "lower", "open", "open"]
 
 
 def with_spreads(runs, mean, spread, error):

@@ -99,30 +99,29 @@ def headlines(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
         for profile, table in found.items():
             own = table[(table.a == a) & (table.metric == metric) & (table.runs > 0)]
             best = own.claim.str.contains(thesis.BEST_MEMBER) if b == thesis.BEST_MEMBER else own.b == b
-            for r in own[best].itertuples():
-                rows.append({"question": question, "difference of": f"{claims.METRICS[metric]}: {a} − {b}",
-                             "profile": profile, "images": resolve({"profile": profile}).images, "runs": r.runs,
-                             "thesis": r.thesis, "difference": r.difference, "low": r.low, "high": r.high,
-                             "verdict": r.verdict})  # fmt: skip
-    return pd.DataFrame(rows)
+            rows += [(question, f"{claims.METRICS[metric]}: {a} − {b}", profile, r.runs, r.thesis, r.difference, r.low,
+                      r.high, r.verdict) for r in own[best].itertuples()]  # fmt: skip
+    columns = ["question", "of", "profile", "runs", "thesis", "difference", "low", "high", "verdict"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def markdown(found: dict[str, pd.DataFrame]) -> str:
     """What stands first in the comparison: counts, the figure, six claims, verdicts by question and by claim."""
     table, profiles = over(found), list(found)
     counts = [
-        f"- `{profile}`, {resolve({'profile': profile}).images:,} images a run, {own.images.max():,} test images: "
+        f"- `{profile}`, {resolve({'profile': profile}).images:,} images a run, {own.images.max():,} test images; "
         f"{claims.counted(own)}"
         for profile, own in found.items()
     ]
     first = headlines(found)
-    formats = ["d" if name in ("question", "runs") else ",d" if name == "images" else "+.3f" for name in first]
+    numbers = ["thesis", "difference", "low", "high"]
+    first[numbers] = first[numbers].map("{:+.3f}".format).replace("+nan", "–")
     links = ", ".join(f"[{profile}]({profile}/comparison.md)" for profile in profiles)
     parts = (
         "# The thesis' claims, and how the answer moves with the number of images",
         "\n".join(counts),
         "![Each claim's difference in the thesis and here](comparison.png)",
-        first.to_markdown(index=False, floatfmt=formats, intfmt=formats, missingval="–"),
+        first.to_markdown(index=False, disable_numparse=True),
         claims.RULE + "  `quick`, `evening` and `overnight` differ in the number of training images alone; "
         "a claim is *stable* where the two largest of them that have five runs both agree or both contradict.",
         *(f"## `{profile}`\n\n{claims.by_question(own).to_markdown()}" for profile, own in found.items()),
@@ -142,7 +141,7 @@ def save() -> None:
         p = resolve({"profile": profile})
         images = f"{round(p.images, -3):,} images"  # of four panels each has an inch
         runs = table.runs.max()
-        heads[f"{profile}\nwidth {p.width}\n{images}\n{runs} run{'s' * (runs > 1)}"] = table
+        heads[f"{profile}\nwidth {p.width}\n{images}\n{runs} run{'s' * int(runs > 1)}"] = table
     style.plt.rcParams.update(style.STYLE)
     figure = comparison_figures.forest(heads)
     for suffix in ("png", "pdf"):
