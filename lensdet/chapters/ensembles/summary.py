@@ -16,7 +16,6 @@ from lensdet.study import Study
 
 CASCADE = (F_1, F_BETA)  # first stage, second stage (section 6.2)
 SINGLE = (BCE, F_BETA, F_1, "NM_3")  # what a cascade is compared with
-COMPARED = [MEASURES[m] for m in ("accuracy", "f_beta", "precision", "recall", "f_beta_high", "f_beta_own")]
 FAIR = [MEASURES[m] for m in ("f_beta_own", "auc")]  # where no threshold of p = 0.5 stands between
 SHOWN = [MEASURES[m] for m in ("f_beta", "f_beta_own", "auc")]
 

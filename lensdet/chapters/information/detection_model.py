@@ -120,9 +120,8 @@ def importance(
 ) -> pd.DataFrame:
     """How much of the deviance each parameter explains that the others cannot.
 
-    A parameter is dropped and the model fitted anew.  (Permuting it would ask the full model about lenses that do not
-    exist, and count what the other parameters could have told.)  The unit is the null deviance, that of one probability
-    for all: an importance is a loss of explained deviance, D2.
+    A parameter is dropped and the model fitted anew; permuting it would ask the model about lenses that do not exist.
+    The unit is the null deviance, that of one probability for all: an importance is a loss of explained deviance, D2.
 
     Parameters
     ----------
@@ -133,8 +132,8 @@ def importance(
     features : sequence of str
         Columns of the table.
     groups : array_like, (N,)
-        Id of the LRG: no LRG is on both sides of a fold, and the bootstrap resamples LRGs.  (Sources that are used
-        twice add a tenth to the intervals at the most; resampled with the LRGs they would make them 1.6 times wider.)
+        Id of the LRG: no LRG is on both sides of a fold, and the bootstrap resamples LRGs.  (Sources used twice would
+        add a tenth to the intervals at the most.)
     folds, draws, seed : int
         Number of folds and of resamples, whose predictions stay as they are; of both.
 
