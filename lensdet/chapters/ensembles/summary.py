@@ -108,7 +108,7 @@ def cascades(
     return pd.DataFrame(rows)
 
 
-class Bumps(NamedTuple):
+class ThresholdSteps(NamedTuple):
     """F_beta (T,) at `metrics.THRESHOLDS` of a Nelder-Mead ensemble (``code``), mean over runs."""
 
     used: np.ndarray  # with the softmax of the optimum
@@ -118,7 +118,7 @@ class Bumps(NamedTuple):
     veto: dict[str, float]  # above this p nothing passes without its vote
 
 
-def threshold_steps(study: Study, ensemble: str, weights: ensembles.Weights) -> Bumps:
+def threshold_steps(study: Study, ensemble: str, weights: ensembles.Weights) -> ThresholdSteps:
     """The curve of an ensemble with its weights before and after the softmax (thesis, sections 5.4 and 5.6).
 
     A member that says 0 or 1 adds a step: below its weight it is enough alone, above 1 less its weight it has a veto.
@@ -140,10 +140,10 @@ def threshold_steps(study: Study, ensemble: str, weights: ensembles.Weights) -> 
     raw = np.einsum("rnm,rm->rn", metrics.probability(members.logits), weights.raw)
     soft = {model: weights.used[:, j].mean() for j, model in enumerate(models) if NETWORKS[model].loss != "bce"}
     rounded = ensembles.votes(members.logits, models)
-    return Bumps(used(members.logits), f_beta(raw), used(rounded), soft, {m: 1 - w for m, w in soft.items()})
+    return ThresholdSteps(used(members.logits), f_beta(raw), used(rounded), soft, {m: 1 - w for m, w in soft.items()})
 
 
-def bands(found: dict[str, Bumps]) -> pd.DataFrame:
+def bands(found: dict[str, ThresholdSteps]) -> pd.DataFrame:
     """F_beta between the steps that the heaviest soft member of each ensemble makes, from `threshold_steps`.
 
     Returns

@@ -279,11 +279,11 @@ def test_ensemble_figures_show_the_values_of_their_tables(runs, found, measured,
 
     raw = {"NM_3": ensembles.nelder_mead_weights(Study(runs, KEY).changed(protocol="code"), "NM_3")}
     rows = {"NM_3": ensemble_tables.weights_table(raw)}
-    bumps = {"NM_3": ensemble_summary.threshold_steps(Study(runs, KEY), "NM_3", raw["NM_3"])}
-    left, right = ensemble_figures.raw_weights(rows, bumps).axes
+    steps = {"NM_3": ensemble_summary.threshold_steps(Study(runs, KEY), "NM_3", raw["NM_3"])}
+    left, right = ensemble_figures.raw_weights(rows, steps).axes
     bars = [patch.get_width() for patch in left.patches]
     assert bars == pytest.approx([*rows["NM_3"].raw, *rows["NM_3"].weight])
-    assert right.lines[0].get_ydata() == pytest.approx(bumps["NM_3"].used)
+    assert right.lines[0].get_ydata() == pytest.approx(steps["NM_3"].used)
 
     table = ensemble_summary.cascades(runs, found, weights)
     figure = ensemble_figures.cascade(table)
