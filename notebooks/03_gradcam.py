@@ -139,22 +139,22 @@ table[(table["target"] == "logit") & (table["layer"] == "add_7")].round(3)
 #
 # Each pixel has the heat of the cell whose receptive field is centred nearest; the arc is where the source is above
 # twice the noise.  Beside it the share that the map of *another* mock lens has in this arc, and the mean map of all: a
-# network that always looks around the centre does as well without looking.  The verdict is on the gain over the mean
-# map and goes by its 95 % interval over stamps: of one run, and not corrected for the number of layers.
+# network that always looks around the centre does as well without looking.  `interval` says where the 95 % interval of
+# the gain over the mean map lies: over stamps, for this one run, not corrected for the number of layers.
 
 # %%
 inside = {e: measurements.inside(f, weights) for e, f in found.items()}
 table = pd.concat([t.assign(model=e) for e, t in inside.items()])
 style.save_table(table, "03_heat_inside", p, **made)
 style.publish(figures.heat_in_arcs(found, truth), "03_heat_inside", p, **made)
-table.assign(verdict=statistics.side_of_zero(table["low mean map"], table["high mean map"])).round(4)
+table.assign(interval=statistics.side_of_zero(table["low mean map"], table["high mean map"])).round(4)
 
 # %% [markdown]
 # ## Does the network ignore neighbours?
 #
 # By intervention: the same simulated image with the same noise and the same normalisation, without its neighbours or
 # without its arc.  `change` is the mean change of the logit, `size` that of its absolute value, both with 95 %
-# intervals over stamps.  The verdict is on the mean change: where it is *higher* or *lower* for neighbours, the network
+# intervals over stamps, for this one run.  Where the interval of the change does not hold 0 for neighbours, the network
 # does not ignore them; how much they matter is seen beside the size of the arc's.
 
 # %%
@@ -166,7 +166,7 @@ if p.data is None:
 else:
     figure = style.empty("Only simulated stamps can be drawn again without their neighbours.")
 style.publish(figure, "03_left_out", p, **made)
-table.assign(verdict=statistics.side_of_zero(table["change low"], table["change high"])).round(3)
+table.assign(interval=statistics.side_of_zero(table["change low"], table["change high"])).round(3)
 
 # %% [markdown]
 # ## A sanity check: networks drawn anew

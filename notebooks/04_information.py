@@ -148,7 +148,7 @@ for model, by_set in read.items():
 #
 # In the first table `lead` is what a parameter is ahead of the next: which matters most is told only where the first
 # `lead_low` is above 0.  The second has the deviance that all parameters explain, that the fraction alone does, and
-# their difference.  A verdict is *open* where the 95 % interval holds 0, and also where too few lenses were missed, or
+# their difference.  `interval` says where the 95 % interval lies; there is none where too few lenses were missed, or
 # found, to say anything.
 
 # %%
@@ -172,10 +172,10 @@ if all(table["importance"].isna().any() for table in importances.values()):
 else:
     figure = figures.importances(importances)
 style.publish(figure, "04_importance", p, runs=fewest)
-importance.assign(verdict=statistics.side_of_zero(importance["low"], importance["high"])).round(3)
+importance.assign(interval=statistics.side_of_zero(importance["low"], importance["high"])).round(3)
 
 # %%
-explained.assign(verdict=statistics.side_of_zero(explained["low"], explained["high"])).round(3)
+explained.assign(interval=statistics.side_of_zero(explained["low"], explained["high"])).round(3)
 
 # %% [markdown]
 # ## The selection function

@@ -181,13 +181,13 @@ best.drop(columns=["against", "test_low", "test_high"]).round(3)
 # %% [markdown]
 # Is it the diversity of losses, or the averaging of seeds?  The same against as many runs of cross-entropy, where there
 # are enough; and what a mean has more than its members on average.  Intervals are over images alone: ensembles of one
-# loss share runs, among them others than those of the members.
+# loss share runs, among them others than those of the members.  So there is no verdict on other seeds.
 
 # %%
 sizes = sorted({ENSEMBLES[ensemble].size for ensemble in chosen})
 seeds = compared[compared.against.isin([same_loss(BCE, n) for n in sizes]) & compared.measure.isin(summary.FAIR)]
-seeds = seeds.assign(verdict=statistics.side_of_zero(seeds.test_low, seeds.test_high))
-seeds.drop(columns=["against", "low", "high"]).round(3)
+seeds = seeds.assign(interval=statistics.side_of_zero(seeds.test_low, seeds.test_high))
+seeds.drop(columns=["against", "low", "high", "verdict"]).round(3)
 
 # %%
 tables.gains(measured, sizes).round(3)

@@ -158,8 +158,7 @@ published_values
 # are looked for by default (credit: KiDS/ESO, DES; CFHTLS, NDWFS, Space Warps) hold unvetted galaxies of all kinds and
 # few confirmed lenses; pictures that were recovered from colour PNGs, whose sky is cut off, are a group of their own.
 #
-# The table has each step's difference from the step before, with 95 % intervals over galaxies; a verdict is *open*
-# where the interval holds 0.
+# The table has each step's difference from the step before, with the 95 % interval over galaxies and where it lies.
 
 # %%
 by_finder, logits = domain_shift.score(p, found, digests), {}
@@ -177,7 +176,7 @@ if logits:
     steps = {name: domain_shift.steps(x) for name, x in logits.items()}
     every = pd.concat([table.assign(finder=name) for name, table in steps.items()], ignore_index=True)
     style.save_table(every, "07_real_pixels", p)
-    display(every.assign(verdict=statistics.side_of_zero(every["low"], every["high"])).round(3))
+    display(every.assign(interval=statistics.side_of_zero(every["low"], every["high"])).round(3))
 
 # %%
 if logits:

@@ -264,12 +264,13 @@ def directions(differences: Sequence[Difference], level: float = 0.05) -> list[s
 
 
 def side_of_zero(low: ArrayLike, high: ArrayLike) -> NDArray[np.str_]:
-    """On which side of 0 each interval lies: *higher*, *lower*, or *open* where it holds 0 or is not known.
+    """Where each interval lies: "above 0", "below 0", "holds 0", or "–" where there is none.
 
-    The words of `directions`, for intervals over images alone: they are of the networks at hand, have no p-value, and
-    are not corrected for their number.
+    For intervals over images alone, which say nothing of networks trained anew and give no verdict: that is from
+    `directions`, over runs.  Not corrected for their number.
     """
-    return np.select([np.asarray(low) > 0, np.asarray(high) < 0], ["higher", "lower"], "open")
+    low, high = np.asarray(low, float), np.asarray(high, float)
+    return np.select([low > 0, high < 0, np.isfinite(low)], ["above 0", "below 0", "holds 0"], "–")
 
 
 def needed(

@@ -411,9 +411,9 @@ def test_verdicts_are_agrees_contradicts_equivalent_or_open():
     assert judge([], []) == []
 
 
-def test_side_of_zero_is_open_where_the_interval_holds_zero_or_is_unknown():
+def test_side_of_zero_is_told_where_there_is_an_interval():
     found = side_of_zero([0.1, -0.3, -0.1, np.nan], [0.3, -0.1, 0.1, np.nan])
-    assert found.tolist() == ["higher", "lower", "open", "open"]
+    assert found.tolist() == ["above 0", "below 0", "holds 0", "–"]
 
 
 def with_spreads(runs, mean, spread, error):

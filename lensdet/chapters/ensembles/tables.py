@@ -230,7 +230,7 @@ def gains(measured: Measured, sizes: Sequence[int]) -> pd.DataFrame:
     -------
     pandas.DataFrame
         A row an ensemble and measure that needs no threshold of p = 0.5: ``gain`` over the members' average, its 95 %
-        interval over images and its side of 0 (`statistics.side_of_zero`).
+        interval over images and where that lies (`statistics.side_of_zero`).
     """
     rows = []
     for size in sizes:
@@ -238,7 +238,7 @@ def gains(measured: Measured, sizes: Sequence[int]) -> pd.DataFrame:
             for which in ("f_beta_own", "auc") if {ensemble, *members} <= set(measured) else ():
                 rows.append((ensemble, MEASURES[which], *gain(measured, ensemble, members, which)))
     table = pd.DataFrame(rows, columns=["ensemble", "measure", "gain", "low", "high"])
-    return table.assign(verdict=statistics.side_of_zero(table.low, table.high))
+    return table.assign(interval=statistics.side_of_zero(table.low, table.high))
 
 
 def compare_with_baselines(parameters: Parameters, found: Pairs, measured: Measured) -> pd.DataFrame:

@@ -174,7 +174,7 @@ def against_discs(removed: dict[str, pd.DataFrame], weights: NDArray) -> pd.Data
     -------
     pandas.DataFrame
         A row a setting and share, ``arc kept`` or ``neighbours removed``: the difference on the test set with its 95 %
-        interval over LRGs, and its side of 0 (`statistics.side_of_zero`).
+        interval over LRGs, and where that lies (`statistics.side_of_zero`).
     """
     rows = []
     for how, table in removed.items():
@@ -184,4 +184,4 @@ def against_discs(removed: dict[str, pd.DataFrame], weights: NDArray) -> pd.Data
             values = (sign * (table[column] - plain[column])).to_numpy()
             rows.append((how, share, *statistics.mean_interval(values, weights)))
     table = pd.DataFrame(rows, columns=["settings", "share", "difference", "low", "high"])
-    return table.assign(verdict=statistics.side_of_zero(table["low"], table["high"]))
+    return table.assign(interval=statistics.side_of_zero(table["low"], table["high"]))

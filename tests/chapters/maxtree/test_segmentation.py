@@ -422,7 +422,7 @@ def test_settings_are_compared_with_an_equal_plain_disc():
     assert table.share.tolist() == ["arc kept", "neighbours removed"] and set(table.settings) == {"text"}
     for column in ("difference", "low", "high"):
         assert table[column].tolist() == pytest.approx([0.1, 0.3])
-    assert table.verdict.tolist() == ["higher", "higher"]
+    assert table.interval.tolist() == ["above 0", "above 0"]
     assert segmentation_summary.against_discs({"text": removed["text"]}, weights).empty
 
 
