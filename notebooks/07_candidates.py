@@ -53,6 +53,7 @@ from lensdet.chapters.candidates import demonstration, domain_shift, expectation
 from lensdet.chapters.candidates import figures as candidates_figures
 from lensdet.chapters.candidates import literature as publications
 from lensdet.data import stamps
+from lensdet.evaluation import statistics
 from lensdet.survey import candidate_list, ranking
 
 p = parameters.from_notebook(globals())
@@ -90,7 +91,8 @@ name = ranking.survey_name(p).replace("$", r"\$") if mine else "simulated survey
 style.publish(figure, "07_candidates", p, data=name)
 
 # %%
-Markdown("" if mine else demonstration.recovered(outcome.ranked, asked.survey))
+if not mine:  # of the simulated lenses, how many stand among the first
+    display(demonstration.recovered(outcome.ranked, asked.survey).round(1))
 
 # %% [markdown]
 # ## How many lenses to expect among the first N
@@ -155,6 +157,8 @@ published_values
 # The same sources and alphas on simulated LRGs and on real galaxies, beside real candidates.  The public stamps that
 # are looked for by default (credit: KiDS/ESO, DES; CFHTLS, NDWFS, Space Warps) hold unvetted galaxies of all kinds and
 # few confirmed lenses; pictures that were recovered from colour PNGs, whose sky is cut off, are a group of their own.
+#
+# The table has each step's difference from the step before, with the 95 % interval over galaxies and where it lies.
 
 # %%
 by_finder, logits = domain_shift.score(p, found, digests), {}
@@ -172,7 +176,7 @@ if logits:
     steps = {name: domain_shift.steps(x) for name, x in logits.items()}
     every = pd.concat([table.assign(finder=name) for name, table in steps.items()], ignore_index=True)
     style.save_table(every, "07_real_pixels", p)
-    display(Markdown(domain_shift.summary(steps)))
+    display(every.assign(interval=statistics.side_of_zero(every["low"], every["high"])).round(3))
 
 # %%
 if logits:
