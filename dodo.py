@@ -28,7 +28,7 @@ from filelock import FileLock
 from lensdet import runs, storage
 from lensdet.chapters.comparison import budgets, claims, index
 from lensdet.experiments import INPUT_DEPENDENT
-from lensdet.machinery import paper
+from lensdet.papermill import paper
 from lensdet.parameters import resolve
 from lensdet.profiles import BEST, PROFILES
 from lensdet.runs import Run
@@ -37,7 +37,7 @@ from lensdet.study import Study
 ROOT, BUILD, FIGURES = storage.root(), storage.build_dir(), storage.figures_dir()
 NOTEBOOKS = {path.name[:2]: path for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.py"))}
 # A change of any of these may change any figure.
-CODE = [path for path in (ROOT / "lensdet").rglob("*.py") if not {"papermill", "machinery", "cli.py"} & {*path.parts}]
+CODE = [path for path in (ROOT / "lensdet").rglob("*.py") if not {"papermill", "cli.py"} & {*path.parts}]
 DRAWN_BY = ("jinja2", "matplotlib", "pandas", "pillow", "scikit-learn", "seaborn", "tabulate")
 VERSIONS = config_changed({**runs.versions(), **runs.versions(DRAWN_BY)})
 PROFILE, FRESH = get_var("profile"), get_var("fresh") == "yes"

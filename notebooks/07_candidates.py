@@ -18,7 +18,7 @@
 # `ranked.ecsv`, `ranked.fits`, `rejected.csv` and `page/index.html` go to `output`.  What a finder takes travels with
 # its weights: stamps of 101 x 101 pixels at 0.2 arcsec, r band.  A stamp that is none of that is left out by name and
 # reason, and the rest goes on; interrupted, it resumes.  The same without a notebook:
-# `python -m lensdet rank --help`.
+# `lensdet rank --help`.
 #
 # Without a survey a simulated one is ranked, in which it is known what is a lens.  Then: how many lenses to expect
 # among the first N, the field's metrics, and what becomes of the scores on real pixels.

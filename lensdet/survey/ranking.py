@@ -3,7 +3,7 @@
 Stamps are read by worker processes and scored here, in batches: memory does not grow with their number.  Each batch is
 kept when it is done, in a folder named for the job, so that what was interrupted resumes.
 
-`python -m lensdet rank` does what notebook 07 does with a survey, without a notebook.
+`lensdet rank` does what notebook 07 does with a survey, without a notebook.
 """
 
 import hashlib

@@ -8,7 +8,7 @@ import pytest
 from nbformat import v4
 from PIL import Image
 
-from lensdet.machinery import paper
+from lensdet.papermill import paper
 
 HOSTILE = r"""<script>steal()</script><table onclick="steal()"><tr><td>1.5 (-0.2 to +0.2)</td><td>
 <img src="https://far.example/x.png" onerror="steal()" alt="far"><iframe src="https://far.example"></iframe>
