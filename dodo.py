@@ -1,8 +1,7 @@
 """Draws every figure and table that is out of date: ``tox -e figures``, which is ``doit``.
 
     tox -e figures                               all that is out of date, two notebooks at a time
-    tox -e figures -- list                       what is out of date (R) and what is not (U); runs nothing
-    tox -e figures -- info 02                    why
+    tox -e figures -- list                       what is out of date (R) and what is not (U); `-- info 02` says why
     tox -e figures -- 02 05                      these notebooks
     tox -e figures -- profile=quick              all in one profile; missing runs are trained first
     tox -e figures -- profile=quick fresh=yes    train anew; older results are moved aside, not removed
@@ -12,6 +11,7 @@ Without a profile each notebook is drawn in the largest that has all its runs.  
 
 import itertools
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -41,10 +41,8 @@ CODE = [path for path in (ROOT / "lensdet").rglob("*.py") if not {"papermill", "
 DRAWN_BY = ("jinja2", "matplotlib", "pandas", "pillow", "scikit-learn", "seaborn", "tabulate")
 VERSIONS = config_changed({**runs.versions(), **runs.versions(DRAWN_BY)})
 PROFILE, FRESH = get_var("profile"), get_var("fresh") == "yes"
-if PROFILE not in (None, *PROFILES):
-    sys.exit(f"profile={PROFILE}: no such profile; one of {', '.join(PROFILES)}")
-if FRESH and not PROFILE:
-    sys.exit("fresh=yes trains anew, which may take hours: say which profile, such as profile=quick fresh=yes")
+if PROFILE not in (None, *PROFILES) or (FRESH and not PROFILE):
+    sys.exit(f"profile is one of {', '.join(PROFILES)}; fresh=yes needs one, such as profile=quick fresh=yes")
 
 
 class Lines(ConsoleReporter):
@@ -62,6 +60,11 @@ class Lines(ConsoleReporter):
     def add_success(self, task):
         if task.actions:
             self._line(task, f"{time.monotonic() - task.began:.0f} s")
+        if task.targets and task.targets[0].endswith(".ipynb"):  # figures of what is not there
+            for words in re.findall(
+                r'"(\S+ is (?:kept as it was|not drawn): .*?)\\n"', Path(task.targets[0]).read_text()
+            ):
+                self._line(task, words)
 
     def skip_uptodate(self, task):
         self._line(task, "up to date")
@@ -69,7 +72,7 @@ class Lines(ConsoleReporter):
     def add_failure(self, task, fail):
         said = "".join(action.err or "" for action in task.actions).strip().splitlines()
         self._line(task, f"FAILED. {(said or fail.get_msg().strip().splitlines())[-1]}")
-        if task.targets and Path(task.targets[0]).suffix == ".ipynb" and Path(task.targets[0]).exists():
+        if task.targets and task.targets[0].endswith(".ipynb") and Path(task.targets[0]).exists():
             self._line(task, f"the cell that failed is in {task.targets[0]}")
 
     def complete_run(self):

@@ -27,6 +27,7 @@ from pathlib import Path
 folder = Path(os.environ["LENSDET_FIGURES"]) / profile
 folder.mkdir(parents=True, exist_ok=True)
 (folder / "good.txt").write_text(profile)
+print("fig_1_2.png is kept as it was: no real stamps")
 """
 
 
@@ -86,6 +87,7 @@ def test_a_notebook_that_fails_stops_no_other_and_what_is_drawn_is_up_to_date(re
     assert doit("run", "-o", "said.txt", "01", "02") == 1
     said = Path("said.txt").read_text().splitlines()
     assert "02_losses, profile quick: runs" in said and any(line.endswith(" s") for line in said)
+    assert "02_losses, profile quick: fig_1_2.png is kept as it was: no real stamps" in said
     (failed,) = [line for line in said if "FAILED" in line]
     assert failed.startswith("01_bad, profile quick: FAILED. ") and "unlucky" in failed
     assert any(f"the cell that failed is in {repository}/build/quick/01_bad.ipynb" in line for line in said)
@@ -150,7 +152,7 @@ def test_training_anew_moves_results_aside_and_removes_none(repository):
 
 @pytest.mark.parametrize(
     ("given", "words"),
-    [({"profile": "quik"}, "one of smoke, quick"), ({"fresh": "yes"}, "profile=quick fresh=yes")],
+    [({"profile": "quik"}, "profile is one of smoke, quick"), ({"fresh": "yes"}, "profile=quick fresh=yes")],
 )
 def test_a_wrong_word_is_named_with_what_is_possible(repository, given, words):
     with pytest.raises(SystemExit, match=words):
