@@ -21,9 +21,7 @@
 
 # %% tags=["parameters"]
 profile: str = None  # smoke, quick (default), evening, overnight, lite, thesis
-experiments: list = (
-    None  # of bce, fbeta, f1, f1_double, focal, sigmoid_f1, fbeta:0.5 (another beta); None: the profile's
-)
+experiments: list = None  # of bce, fbeta, f1, f1_double, focal, sigmoid_f1, fbeta:0.5 (beta 0.5); None: the first four
 runs: int = None  # of each experiment
 beta: float = None  # of the soft F_beta loss
 protocol: str = None  # text (default): as described; code: as the published runs computed

@@ -88,12 +88,13 @@ def heat_maps(
     if not len(images):
         raise ValueError("no images")
     probe, ordered = _probe(model, layers, target)
-    work, n = {"tensorflow": _tensorflow, "jax": _jax}[keras.backend.backend()](probe), len(images)
-    images, batch, parts = np.asarray(images), min(batch, n), []
+    images, n, parts = np.asarray(images, "float32"), len(images), []
+    batch = min(batch, n)
+    work = {"tensorflow": _tensorflow, "jax": _jax}[keras.backend.backend()](probe, (batch, *images.shape[1:]))
     for i in range(0, n, batch):
         # the last batch is padded: always the same shape, and one compilation
         part = images[np.minimum(np.arange(i, i + batch), n - 1)]
-        parts.append(work(keras.ops.convert_to_tensor(part, "float32")))
+        parts.append(work(keras.ops.convert_to_tensor(part)))
     logits, *found = (np.concatenate(p)[:n] for p in zip(*[[np.asarray(x) for x in p] for p in parts], strict=True))
     heat, causes = {}, {}
     for name, total, gradient in zip(ordered, found[::2], found[1::2], strict=True):
@@ -172,7 +173,7 @@ def _weighted(logit, outputs, gradients):
     return found
 
 
-def _tensorflow(probe):
+def _tensorflow(probe, shape):
     import tensorflow as tf
 
     zeros = _offsets(probe)
@@ -185,10 +186,11 @@ def _tensorflow(probe):
             y, logit, *outputs = probe([images, *offsets], training=False)
         return _weighted(logit, outputs, tape.gradient(y, offsets))
 
-    return work
+    # Compiled here, once for each network; at a call TensorFlow would warn of a function that is made time and again.
+    return work.get_concrete_function(tf.TensorSpec(shape, tf.float32))
 
 
-def _jax(probe):
+def _jax(probe, _):
     import jax
 
     zeros = _offsets(probe)

@@ -1,46 +1,44 @@
 """Makes papermill strict about the parameters of our notebooks, and stamps what made the executed copy.
 
 Papermill alone only logs an unknown parameter and finds a bad value after minutes of running.  It imports this module
-when it starts (entry point in the group ``papermill.engine``), which puts an engine in the place of its default one.
-Only scripts that import lensdet are treated differently; other notebooks in the environment run as ever.
+when it starts (entry point in the group ``papermill.engine``) and takes it as the engine that runs notebooks, by the
+name ``lensdet`` and, as the command of the README names none, by default.  Papermill offers no way to be asked for some
+notebooks alone: those that are not ours go on, untouched, to the engine that was the default before.
 """
 
-import ast
-import contextlib
 import importlib.metadata
 import re
+import sys
 from typing import TYPE_CHECKING, Any
 
-from papermill.engines import NBClientEngine, papermill_engines
-from papermill.exceptions import PapermillException
+from papermill.engines import papermill_engines
 from papermill.log import logger
+
+from lensdet.papermill.reader import Stop
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 _IMPORT = re.compile(r"^\s*(import|from) lensdet\b", re.MULTILINE)
+_default = papermill_engines.get_engine(None)
+nb_kernel_name, nb_language = _default.nb_kernel_name, _default.nb_language
 
 
-class LensdetEngine(NBClientEngine):
-    """Papermill's default engine, strict, quiet and stamping for our notebooks."""
+def execute_notebook(nb: "NotebookNode", kernel_name: str, **kwargs: Any) -> "NotebookNode":
+    """Check the parameters of one of our notebooks, then run it; run any other as papermill does.
 
-    @classmethod
-    def execute_notebook(
-        cls, nb: "NotebookNode", kernel_name: str, input_path: str | None = None, **kwargs: Any
-    ) -> "NotebookNode":
-        """Check the parameters of one of our notebooks, then run it; run any other as papermill does.
-
-        Raises
-        ------
-        papermill.exceptions.PapermillException
-            Before a kernel starts, for a parameter that does not exist or has a value that it cannot have.
-        """
-        if is_ours(nb, input_path):
-            check_parameters(nb)
-            nb.metadata["lensdet"] = stamp()
-            # ipykernel 7.4 warns at every start that local TCP is not encrypted, across the progress bar.
-            kwargs.setdefault("extra_arguments", ["--log-level=CRITICAL"])
-        return super().execute_notebook(nb, kernel_name, input_path=input_path, **kwargs)
+    Raises
+    ------
+    lensdet.papermill.reader.Stop
+        Before a kernel starts, for a parameter that does not exist, has a value that it cannot have, or names a file or
+        folder that is not there.
+    """
+    if is_ours(nb, kwargs.get("input_path")):
+        check_parameters(nb)
+        nb.metadata["lensdet"] = stamp()
+        # ipykernel 7.4 warns at every start that local TCP is not encrypted, across the progress bar.
+        kwargs.setdefault("extra_arguments", ["--log-level=CRITICAL"])
+    return _default.execute_notebook(nb, kernel_name, **kwargs)
 
 
 def is_ours(nb: "NotebookNode", input_path: str | None) -> bool:
@@ -51,35 +49,23 @@ def is_ours(nb: "NotebookNode", input_path: str | None) -> bool:
 
 def check_parameters(nb: "NotebookNode") -> None:
     """Resolve the parameters as the notebook will: what its parameter cell says, then what papermill was given."""
-    from lensdet.parameters import ParameterError, Parameters, resolve
+    from lensdet import parameters
 
-    typed = {name: value for name, value in typed_values(nb).items() if name in Parameters.model_fields}
-    given = nb.metadata.papermill.get("parameters", {})
+    typed, given = {}, nb.metadata.papermill.get("parameters", {})
+    for cell in nb.cells:
+        # ``batch_size`` may be right with the ``chunk_size`` typed there and wrong without
+        if "parameters" in cell.metadata.get("tags", []):
+            typed |= parameters.assigned(cell.source)
+    given = {name: value for name, value in given.items() if not name.startswith("PAPERMILL_")}  # --inject-paths
     try:
-        resolved = resolve({**typed, **given})
-    except ParameterError as error:
-        raise PapermillException(str(error)) from None
+        parameters.check_names({**typed, **given})
+        resolved = parameters.resolve({**typed, **given})
+        parameters.check_paths(resolved)
+    except parameters.ParameterError as error:
+        raise Stop(str(error)) from None
     # Papermill has just called those that are not in the parameter cell unknown; say that they count.
     if given:
         logger.info("Parameters checked: " + ", ".join(f"{name} = {getattr(resolved, name)!r}" for name in given))
-
-
-def typed_values(nb: "NotebookNode") -> dict[str, Any]:
-    """The literal values that the cell tagged "parameters" assigns, by name.
-
-    They matter to what is given: ``batch_size`` may be right with the ``chunk_size`` typed there and wrong without.
-    """
-    values = {}
-    for cell in nb.cells:
-        # What is computed, or no plain Python, only the kernel can judge.
-        if "parameters" in cell.metadata.get("tags", []):
-            with contextlib.suppress(SyntaxError):
-                for node in ast.parse(cell.source).body:
-                    if isinstance(node, ast.Assign | ast.AnnAssign):
-                        target = node.targets[0] if isinstance(node, ast.Assign) else node.target
-                        with contextlib.suppress(ValueError):
-                            values[ast.unparse(target)] = ast.literal_eval(node.value)
-    return values
 
 
 def stamp() -> dict[str, Any]:
@@ -90,9 +76,4 @@ def stamp() -> dict[str, Any]:
     return {"version": found, "commit": runs.commit(), "versions": runs.versions()}
 
 
-# None is the engine used without --engine.
-for _name in (None, "nbclient"):
-    papermill_engines.register(_name, LensdetEngine)
-# Papermill registers this module itself under the entry point's name, so that `--engine lensdet` looks for these here.
-execute_notebook = LensdetEngine.execute_notebook
-nb_kernel_name, nb_language = LensdetEngine.nb_kernel_name, LensdetEngine.nb_language
+papermill_engines.register(None, sys.modules[__name__])  # None: without --engine

@@ -5,11 +5,25 @@ this module when it starts (entry point in the group ``papermill.io``), and the 
 all plain local paths.  What does not end in ``.py`` passes through untouched.
 """
 
+import difflib
 import re
 import warnings
+from pathlib import Path
+
+import click
+from papermill.exceptions import PapermillException
 
 KERNELSPEC = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
+_TOLD = {".py": "notebooks", ".yaml": "params", ".yml": "params"}  # kinds of files, and where ours lie
 _CELL = re.compile(r"^# %%", re.MULTILINE)
+
+
+class Stop(click.ClickException, PapermillException):
+    """Ends papermill's command with a message and no traceback; in Python it is an exception of papermill."""
+
+
+class NoSuchFile(click.ClickException, FileNotFoundError):
+    """The same, for a file that is not there."""
 
 
 def to_ipynb(source: str, path: str) -> str:
@@ -24,14 +38,13 @@ def to_ipynb(source: str, path: str) -> str:
 
     Raises
     ------
-    papermill.exceptions.PapermillException
+    Stop
         If the text has no cell: a module given by mistake would run as a single one.
     """
     import jupytext
-    from papermill.exceptions import PapermillException
 
     if not _CELL.search(source):
-        raise PapermillException(f"{path} is not a notebook: it has no '# %%' cell (jupytext's percent format)")
+        raise Stop(f"{path} is not a notebook: it has no '# %%' cell (jupytext's percent format)")
     notebook = jupytext.reads(source, fmt="py:percent")
     # Papermill stops without a kernel's name and language.
     notebook.metadata["kernelspec"] = {**KERNELSPEC, **notebook.metadata.get("kernelspec", {})}
@@ -40,9 +53,16 @@ def to_ipynb(source: str, path: str) -> str:
     return jupytext.writes(notebook, fmt="ipynb")
 
 
+def _nearest(path):
+    """Words on the file that may have been meant, in the same folder or where ours lie below it."""
+    folder, pattern = path.parent, f"*{path.suffix}"
+    known = {found.name: found for found in [*folder.glob(pattern), *folder.glob(f"{_TOLD[path.suffix]}/{pattern}")]}
+    near = difflib.get_close_matches(path.name, known, 1)
+    return f"; did you mean {known[near[0]]}?" if near else ""
+
+
 def install() -> None:
     """Teach papermill's local handler to read scripts and never to write them; a second call does nothing."""
-    from papermill.exceptions import PapermillException
     from papermill.iorw import papermill_io
 
     local = papermill_io.get_handler("local")
@@ -51,12 +71,17 @@ def install() -> None:
     read, write = local.read, local.write
 
     def read_script(path):
-        text = read(path)
+        try:
+            text = read(path)
+        except FileNotFoundError:
+            if Path(path).suffix not in _TOLD:
+                raise
+            raise NoSuchFile(f"{path}: no such file{_nearest(Path(path))}") from None
         return to_ipynb(text, path) if path.endswith(".py") else text
 
     def write_notebook(text, path):
         if path.endswith(".py"):
-            raise PapermillException(f"{path} is a script, not overwritten with a notebook: name an .ipynb output")
+            raise Stop(f"{path} is a script, not overwritten with a notebook: name an .ipynb output")
         write(text, path)
 
     local.read, local.write, local.reads_scripts = read_script, write_notebook, True

@@ -2,6 +2,7 @@
 
 import importlib.util
 import itertools
+import logging
 import os
 import subprocess
 import sys
@@ -118,6 +119,19 @@ def test_heat_map_of_an_image_does_not_depend_on_its_batch(network, images):
     same(heat_maps(network, images[order], batch=2), together, order)
     same(heat_maps(network, images[2:3]), together, slice(2, 3))
     same(heat_maps(network, images, layers=["add_6"]), together._replace(heat={"add_6": together.heat["add_6"]}))
+
+
+def test_heat_maps_of_many_networks_bring_no_warning_of_retracing(caplog):
+    logger = logging.getLogger("tensorflow")  # which hands nothing on
+    logger.addHandler(caplog.handler)
+    try:
+        for seed in range(6):
+            layers = [keras.Input((9, 9, 1)), keras.layers.Conv2D(2, 3, name="maps"), keras.layers.GlobalMaxPooling2D()]
+            tiny = keras.Sequential([*layers, keras.layers.Dense(1, activation="sigmoid")])
+            gradcam.heat_maps(tiny, np.ones((seed + 1, 9, 9, 1)), layers=["maps"])
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert [record.getMessage() for record in caplog.records if "retracing" in record.getMessage()] == []
 
 
 def test_heat_maps_leave_the_model_unchanged(network, images):

@@ -18,8 +18,9 @@ import pytest
 from click.testing import CliRunner
 from papermill.cli import papermill as papermill_command
 from papermill.clientwrap import PapermillNotebookClient
+from papermill.engines import papermill_engines
 
-from lensdet.papermill.engine import is_ours, typed_values
+from lensdet.papermill import engine
 from lensdet.papermill.reader import KERNELSPEC
 
 ROOT = Path(__file__).parents[2]
@@ -122,6 +123,21 @@ def test_relative_and_absolute_paths_of_a_script_work(folder, prefix):
     assert sources("out.ipynb", "injected-parameters") == ["# Parameters\nbeta = 2\n"]
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_help_has_a_text_for_each_parameter(path):
+    found = papermill.inspect_notebook(path)
+    assert "profile" in found and [name for name, about in found.items() if not about["help"]] == []
+
+
+def test_a_notebook_that_is_not_ours_runs_by_the_engine_that_was_the_default(monkeypatch):
+    given = []
+    monkeypatch.setattr(engine._default, "execute_notebook", lambda *args, **kwargs: given.append((args, kwargs)))
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("import lensdet")])
+    engine.execute_notebook(notebook, "python3", input_path="foreign.ipynb", progress_bar=False)
+    assert given == [((notebook, "python3"), {"input_path": "foreign.ipynb", "progress_bar": False})]
+    assert "lensdet" not in notebook.metadata and engine._default is papermill_engines.get_engine("nbclient")
+
+
 def test_help_lists_the_parameters(folder):
     done = CliRunner().invoke(papermill_command, ["--help-notebook", "./notebooks/02_small.py"])
     assert done.exit_code == 0
@@ -133,11 +149,13 @@ def test_help_lists_the_parameters(folder):
     "given, message",
     [
         ({"experimets": "bce"}, "unknown parameter 'experimets'; did you mean 'experiments'"),
+        ({"experimets": None}, "unknown parameter 'experimets'"),
         ({"beta": "abc"}, "'beta'.*valid number.*'abc'"),
         ({"beta": -1}, "'beta'.*greater than 0"),
         ({"experiments": ["fbta"]}, "'experiments'.*did you mean 'fbeta'"),
         ({"profile": "quik"}, "'profile'.*did you mean 'quick'"),
         ({"chunk_size": 100}, "chunk_size 100 must be"),
+        ({"data": "/nonexistent"}, "'data': there is no folder /nonexistent; correct the path, or leave data out"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
@@ -145,6 +163,26 @@ def test_wrong_parameters_stop_before_a_kernel_starts(folder, no_kernel, given, 
     with pytest.raises(papermill.PapermillException, match=message):
         run(**given)
     assert not Path("out.ipynb").exists()
+
+
+@pytest.mark.parametrize(
+    "command, message",
+    [
+        ("notebooks/02_small.py out.ipynb -p betta 2", "unknown parameter 'betta'; did you mean 'beta'?"),
+        ("notebooks/02_small.py out.ipynb -p beta abc", "parameter 'beta'"),
+        (
+            "notebooks/02_small.py out.ipynb -f fbetta.yaml",
+            "fbetta.yaml: no such file; did you mean params/fbeta.yaml?",
+        ),
+        ("02_smal.py out.ipynb", "02_smal.py: no such file; did you mean notebooks/02_small.py?"),
+        ("notebooks/02_small.py notebooks/02_small.py", "notebooks/02_small.py is a script"),
+    ],
+)
+def test_the_command_ends_with_a_message_and_no_traceback(folder, no_kernel, command, message):
+    done = CliRunner().invoke(papermill_command, command.split())
+    assert done.exit_code == 1
+    assert isinstance(done.exception, SystemExit)  # what else is raised Python shows with a traceback
+    assert f"Error: {message}" in done.output.splitlines()[-1]
 
 
 def test_values_typed_in_the_parameter_cell_are_checked(folder, no_kernel):
@@ -155,22 +193,17 @@ def test_values_typed_in_the_parameter_cell_are_checked(folder, no_kernel):
     script.write_text(SCRIPT.replace("beta: float = None", "beta: float = -2"))
     with pytest.raises(papermill.PapermillException, match="'beta'.*-2"):
         run()
+    script.write_text(SCRIPT.replace("profile: str = None", 'profil: str = "smoke"'))
+    with pytest.raises(papermill.PapermillException, match="unknown parameter 'profil'; did you mean 'profile'"):
+        run()
 
 
 def test_only_scripts_that_import_lensdet_are_handled():
     notebook = jupytext.reads(SCRIPT, fmt="py:percent")
-    assert is_ours(notebook, "notebooks/02_small.py")
-    assert not is_ours(notebook, "out.ipynb")
+    assert engine.is_ours(notebook, "notebooks/02_small.py")
+    assert not engine.is_ours(notebook, "out.ipynb")
     foreign = jupytext.reads("# %% [markdown]\n# import lensdet\n\n# %%\nimport lensdetector\n", fmt="py:percent")
-    assert not is_ours(foreign, "02_foreign.py")
-
-
-def test_only_literal_values_of_the_parameter_cell_are_checked():
-    cell = nbformat.v4.new_code_cell("a = 1\nb = a + 1\nc: int\nd, e = 1, 2\n", metadata={"tags": ["parameters"]})
-    assert typed_values(nbformat.v4.new_notebook(cells=[cell]))["a"] == 1
-    assert "b" not in typed_values(nbformat.v4.new_notebook(cells=[cell]))
-    cell.source = "%matplotlib inline"
-    assert typed_values(nbformat.v4.new_notebook(cells=[cell])) == {}
+    assert not engine.is_ours(foreign, "02_foreign.py")
 
 
 def test_output_never_overwrites_a_script(folder, no_kernel):
