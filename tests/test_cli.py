@@ -31,8 +31,8 @@ def test_help_lists_all_commands(capsys):
     [
         (["tarin"], "invalid choice: 'tarin'"),
         ([], "required: COMMAND"),
-        (["rank", "-p", "surve", "x"], "did you mean 'survey'?"),
-        (["export", "-p", "profile", "lit"], "did you mean 'lite'?"),
+        (["rank", "-p", "surve", "x"], "did you mean 'survey'"),
+        (["export", "-p", "profile", "lit"], "did you mean 'lite'"),
         (["train", "-f", "none.yaml"], "none.yaml"),
     ],
 )

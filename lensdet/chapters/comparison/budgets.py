@@ -5,6 +5,7 @@ Reads what `claims` has left of each profile, and writes the figure and the tabl
 """
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import pandas as pd
 
@@ -15,6 +16,7 @@ from lensdet.chapters.comparison import figures as comparison_figures
 from lensdet.evaluation import statistics
 from lensdet.experiments import BCE, F_1, F_BETA, MAX_TREE
 from lensdet.parameters import resolve
+from lensdet.study import Study
 
 PROFILES = ("quick", "evening", "overnight", "lite", "thesis")  # in the order of the figure
 TREND = ("quick", "evening", "overnight")  # of one width and survey: what differs is the images alone
@@ -129,6 +131,20 @@ def markdown(found: dict[str, pd.DataFrame]) -> str:
         table.drop(columns="question").to_markdown(index=False),
     )
     return "\n\n".join(parts) + "\n"
+
+
+def logits(profile: str) -> list[Path]:
+    """Files of logits of a profile's runs, which its comparison is made from."""
+    return sorted((storage.results_dir() / profile).glob("*/run_*/logits.h5"))
+
+
+def save_all() -> None:
+    """Write ``comparison.md`` of each profile that has runs, then that of all (`save`)."""
+    for profile in PROFILES:
+        if logits(profile):
+            study = Study(resolve({"profile": profile}))
+            claims.save(study, study.resamples())
+    save()
 
 
 def save() -> None:
