@@ -116,7 +116,7 @@ def profile_of(number: str) -> str:
     for finder in sorted((ROOT / "weights").glob("*.h5")) if number == "07" else []:
         with h5py.File(finder) as file:
             return json.loads(file.attrs["about"])["made"]["run"].partition("/")[0]
-    of = "02" if number == "01" else number  # 01 shows the survey of those runs
+    of = "02" if number in ("01", "07") else number  # 01 shows the survey of those runs
     every = {profile: itertools.chain(*needed(of, profile).values()) for profile in BEST}
     return next(
         (profile for profile, folders in every.items() if all(runs.Run(f).is_complete for f in folders)), BEST[-1]

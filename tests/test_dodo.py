@@ -21,6 +21,7 @@ GOOD = """# %% tags=["parameters"]
 profile = None
 
 # %%
+import os
 from pathlib import Path
 
 folder = Path(os.environ["LENSDET_FIGURES"]) / profile
@@ -164,6 +165,7 @@ def test_an_interrupted_notebook_is_run_again_and_the_others_are_not(repository,
     command = [sys.executable, "-m", "doit", "01", "02"]
     process = subprocess.Popen(command, stdout=-1, stderr=-1, text=True, start_new_session=True)
     while not (repository / "figures" / "quick" / "good.txt").exists():
+        assert process.poll() is None
         time.sleep(0.5)
     time.sleep(5)  # until 02 has ended
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
