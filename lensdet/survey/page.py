@@ -7,10 +7,8 @@ and file names is text, never markup or path.
 import base64
 import hashlib
 import math
-import re
 import shutil
 import sys
-import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,6 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from lensdet import storage
 from lensdet.data import stamps
 
 SIZE = stamps.SHAPE[0]
@@ -35,9 +32,7 @@ TINT = np.array([1.0, 0.6, 0.0])  # orange on grey: told apart by every kind of 
 QUALITY = 90  # of JPEG; at 80 the noise of the sky turns into blocks
 EVERY = 100  # candidates from one jump link to the next
 BLOCK = 20  # candidates that a browser lays out together: of 5000 one by one it has to look at each, every frame
-_MADE_BY = "lensdet.candidates_page"  # in each file that we write: what says so may be replaced
-_PICTURE = re.compile(r"\d{5,}\.jpg")
-_HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # Unicode categories: control, format (such as right to left), surrogates
+MADE_BY = "lensdet.survey.page"  # in the head of index.html: a folder with such a page may be replaced
 
 
 def faint(pixels: NDArray) -> NDArray:
@@ -95,24 +90,16 @@ def strip(pixels: NDArray, heat: NDArray) -> NDArray[np.uint8]:
     return np.rint(255 * picture).astype(np.uint8)
 
 
-def visible(text: object) -> str:
-    r"""Text in which no character hides or turns others about: those that would are written as ``\u202e``."""
-    return "".join(
-        c.encode("unicode_escape", "surrogatepass").decode() if unicodedata.category(c) in _HIDDEN else c
-        for c in str(text)
-    )
-
-
 def links(reference: object) -> list[tuple[str, str]]:
     """Words of a reference as (text, URL) each, the URL "" for what is no http or https address."""
     found = []
     for word in str(reference).split():
         try:
             url = urlsplit(word)
-            good = url.scheme in ("http", "https") and bool(url.hostname) and visible(word) == word
+            good = url.scheme in ("http", "https") and bool(url.hostname) and word.isprintable()
         except ValueError:
             good = False
-        found.append((word.split("://", 1)[1], word) if good else (visible(word), ""))
+        found.append((word.split("://", 1)[1], word) if good else (word, ""))
     return found
 
 
@@ -138,14 +125,13 @@ def write(
 ) -> Path:
     """Write the page, ``index.html`` (the path that is returned), and ``stamps/00001.jpg`` and so on, named by rank.
 
-    Nothing of an older page changes until all pictures are there.  Then its index goes, the pictures change places, and
-    the new index comes last: a crash leaves the old page, or the new one, or in between none, never one with the
-    pictures of another.  Memory holds a batch of pictures.
+    Everything is written beside the folder, which takes the place of an older page when all is there.  Memory holds a
+    batch of pictures.
 
     Parameters
     ----------
     folder : Path
-        Made where it is not there.  Only files that say that this function made them are replaced or removed.
+        Of the page alone: an older page there is replaced, with its folder.
     rows : list of dict
         In the order of ``rank`` (int); ``id`` (str); ``ra`` and ``dec`` (degrees, NaN where not known); ``score`` and
         ``scores`` (probability, and dict of them by model); ``filled`` (int, pixels); ``match`` (str), ``separation``
@@ -167,32 +153,32 @@ def write(
     ValueError
         Ranks that do not rise, a declination beyond 90 degrees, pictures that are not as above or not one a row.
     FileExistsError
-        A file that is not ours is in the way.
+        The folder has something in it that is no such page.
     """
     folder, rows = Path(folder), list(rows)
-    index, kept, coming = folder / "index.html", folder / "stamps", folder / ".stamps.part"
     names = _names(rows)
     shown = _shown(rows, names, models)
-    _make_sure(index, kept, names)
+    if folder.exists() and any(folder.iterdir()) and not _is_page(folder):
+        raise FileExistsError(f"{folder} has files that are no page of candidates; choose another folder for the page")
+    coming = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(coming, ignore_errors=True)  # of a run that was killed
-    coming.mkdir(parents=True)
+    (coming / "stamps").mkdir(parents=True)
     try:
-        warm = _draw(coming, names, pictures, progress)
-        with storage.atomic(index) as beside:
-            with open(beside, "w", encoding="utf-8") as file:
-                file.writelines(_page(shown, warm, models, heading, notes, summary))
-            index.unlink(missing_ok=True)
-            _move(coming, kept, names)
+        warm = _draw(coming / "stamps", names, pictures, progress)
+        with open(coming / "index.html", "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.writelines(_page(shown, warm, models, heading, notes, summary))
+        if folder.exists():
+            shutil.rmtree(folder)
+        coming.rename(folder)
     finally:
         shutil.rmtree(coming, ignore_errors=True)
-    return index
+    return folder / "index.html"
 
 
 def remove(folder: str | Path) -> None:
     """Take away the page that `write` left there, if any: what is no longer true must not be read."""
-    index = Path(folder) / "index.html"
-    if index.is_file() and _ours(index):
-        index.unlink()
+    if _is_page(Path(folder)):
+        (Path(folder) / "index.html").unlink()
 
 
 def _names(rows):
@@ -209,24 +195,24 @@ def _shown(rows, names, models):
     placed = np.isfinite(ra) & np.isfinite(dec)
     if (beyond := placed & (np.abs(dec) > 90)).any():
         row = rows[int(np.argmax(beyond))]
-        raise ValueError(f"candidate {visible(row['id'])}: dec {row['dec']} is beyond 90 degrees; is it in degrees?")
+        raise ValueError(f"candidate {row['id']}: dec {row['dec']} is beyond 90 degrees; is it in degrees?")
     sky = SkyCoord(ra[placed] * units.deg, dec[placed] * units.deg)
     places = dict(zip(np.flatnonzero(placed), sky.to_string("hmsdms", sep=":", precision=2), strict=True))
     found = []
     for i, (row, name) in enumerate(zip(rows, names, strict=True)):
         scores = [("score", row["score"])]
         if len(models) > 1:
-            scores += [(visible(model), row["scores"][model]) for model in models]
+            scores += [(model, row["scores"][model]) for model in models]
         found.append(
             {
                 "rank": int(row["rank"]),
                 "picture": name,
-                "id": visible(row["id"]),
+                "id": row["id"],
                 "degrees": f"{ra[i]:.6f} {dec[i]:+.6f}" if placed[i] else "",
                 "sexagesimal": places.get(i, ""),
                 "scores": [(k, digits(p), round(100 * p) if 0 <= p <= 1 else 0) for k, p in scores],
                 "filled": int(row["filled"]),
-                "match": visible(row["match"]),
+                "match": row["match"],
                 "separation": f"{row['separation']:.1f}″" if np.isfinite(row["separation"]) else "",
                 "links": links(row["reference"]),
             }
@@ -234,20 +220,9 @@ def _shown(rows, names, models):
     return found
 
 
-def _ours(path, head=4096):
-    if path.is_symlink() or not path.is_file():
-        return False
-    with open(path, "rb") as file:
-        return _MADE_BY.encode() in file.read(head)
-
-
-def _make_sure(index, kept, names):
-    """That nothing is in the way but what we may replace."""
-    if kept.is_symlink() or (kept.exists() and not kept.is_dir()):
-        raise FileExistsError(f"{kept} is in the way, no folder of ours; choose another folder for the page")
-    for path in (index, *(kept / name for name in names)):
-        if (path.exists() or path.is_symlink()) and not _ours(path):
-            raise FileExistsError(f"{path} was not written by {_MADE_BY}; choose another folder for the page")
+def _is_page(folder):
+    index = folder / "index.html"
+    return index.is_file() and MADE_BY in index.read_text(encoding="utf-8", errors="replace")[:4096]
 
 
 def _draw(folder, names, pictures, progress):
@@ -273,21 +248,8 @@ def _draw_batch(folder, names, pixels, heat):
             raise ValueError(f"pictures from {names[0]} on are not all in [0, 1]: {what}")
     for name, stamp, cells in zip(names, pixels, heat, strict=False):
         picture = Image.fromarray(strip(stamp, cells))
-        picture.save(folder / name, quality=QUALITY, subsampling=0, optimize=True, comment=_MADE_BY)
+        picture.save(folder / name, quality=QUALITY, subsampling=0, optimize=True, comment=MADE_BY)
     return [bool(cells.any()) for cells in heat]
-
-
-def _move(coming, kept, names):
-    """Put new pictures in the place of old ones, and remove those of ours that are no longer shown."""
-    kept.mkdir(exist_ok=True)
-    for name in names:
-        (coming / name).replace(kept / name)
-    old = {path.name for path in kept.iterdir() if _PICTURE.fullmatch(path.name)} - set(names)
-    for name in old:
-        if _ours(kept / name):
-            (kept / name).unlink()
-    if not any(kept.iterdir()):
-        kept.rmdir()
 
 
 def _page(shown, warm, models, heading, notes, summary):
@@ -298,11 +260,11 @@ def _page(shown, warm, models, heading, notes, summary):
     )
     environment.filters["sha256"] = lambda text: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
     yield from environment.get_template("page.html.j2").generate(
-        made_by=_MADE_BY,
-        heading=visible(heading),
-        notes=[visible(line) for line in notes],
-        summary=[(visible(label), visible(text)) for label, text in summary],
-        models=[visible(model) for model in models],
+        made_by=MADE_BY,
+        heading=heading,
+        notes=list(notes),
+        summary=list(summary),
+        models=list(models),
         candidates=list(zip(shown, warm, strict=True)),
         every=EVERY,
         block=BLOCK,

@@ -18,7 +18,7 @@ from PIL import Image
 from lensdet import storage
 from lensdet.data import stamps
 from lensdet.data.random import stream
-from lensdet.survey.page import PITCH, digits, faint, links, smooth, strip, visible, write
+from lensdet.survey.page import PITCH, digits, faint, smooth, strip, write
 
 REAL = storage.root().parent / "shared" / "data" / "cutouts" / "lens_candidates"
 HOSTILE = [
@@ -78,6 +78,11 @@ def batches(n, size=4, purpose="pictures"):
         noise = [stream(1, purpose, i).normal(0, 1, stamps.SHAPE) + 40 * np.eye(101) for i in numbers]
         heat = [stream(2, purpose, i).random((7, 7)) for i in numbers]
         yield stamps.normalise(np.stack(noise)), np.stack(heat).astype(np.float32)
+
+
+def as_read(text):
+    """As it is read back from HTML, where a lone surrogate is written with a backslash."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def made(folder, rows, pictures=None, models=("bce", "f1"), heading="Candidates", **more):
@@ -166,8 +171,8 @@ def test_hostile_text_adds_no_tags_and_names_no_file(tmp_path):
             name for _, attributes in plain.tags for name in attributes
         }
         assert page.style == plain.style and "49" not in page.articles[f"r{one['rank']}"]
-        assert page.articles[f"r{one['rank']}"].count(visible(text)) >= 2  # id, match: all of it, and as text
-        assert page.rest.count(visible(text)) == 5  # title, heading, note, both sides of the summary
+        assert page.articles[f"r{one['rank']}"].count(as_read(text)) >= 2  # id, match: all of it, and as text
+        assert page.rest.count(as_read(text)) == 5  # title, heading, note, both sides of the summary
         assert set(files(folder)) == {"index.html", f"stamps/{one['rank']:05d}.jpg"}
     assert set(os.listdir(tmp_path)) == {*(str(i + 1) for i in range(len(HOSTILE))), "plain"}
 
@@ -209,16 +214,6 @@ def test_only_web_addresses_are_links(tmp_path, word, good):
     assert "before" in page.articles["r1"] and "after" in page.articles["r1"]
 
 
-@given(st.text(st.characters(), max_size=30))
-def test_invisible_and_direction_characters_are_made_visible(text):
-    shown = visible(text)
-    shown.encode("utf-8")  # no lone surrogate, which could not be written
-    assert not re.search("[\0-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069]", shown)
-    if text.isascii() and text.isprintable():
-        assert shown == text
-    assert all(url == "" or url == word for (_, url), word in zip(links(text), text.split(), strict=True))
-
-
 @given(st.floats(0, 1))
 def test_probabilities_are_shown_to_within_half_of_the_last_digit(p):
     shown = digits(p)
@@ -241,49 +236,7 @@ def test_an_empty_candidate_list_says_so_and_removes_old_pictures(tmp_path):
     made(tmp_path, [row(1), row(2)])
     page = made(tmp_path, [], notes=["Nothing passed."])
     assert "No candidates" in page.rest and "Nothing passed." in page.rest and not page.articles
-    assert set(files(tmp_path)) == {"index.html"} and os.listdir(tmp_path) == ["index.html"]
-
-
-def test_a_shorter_list_removes_old_pictures_and_no_foreign_file(tmp_path):
-    made(tmp_path, [row(rank) for rank in range(1, 10)])
-    foreign = {"notes.txt": b"mine", "stamps/mine.jpg": b"mine", "stamps/00077.jpg": b"a picture of somebody else"}
-    for name, content in foreign.items():
-        (tmp_path / name).write_bytes(content)
-    (tmp_path / "stamps" / "00088.jpg").mkdir()
-    made(tmp_path, [row(rank) for rank in (1, 2, 5)], batches(3, purpose="others"))
-    found = files(tmp_path)
-    assert set(found) == {"index.html", "stamps/00001.jpg", "stamps/00002.jpg", "stamps/00005.jpg", *foreign}
-    assert {name: found[name] for name in foreign} == foreign and (tmp_path / "stamps" / "00088.jpg").is_dir()
-    made(tmp_path / "anew", [row(rank) for rank in (1, 2, 5)], batches(3, purpose="others"))
-    assert {name: found[name] for name in files(tmp_path / "anew")} == files(tmp_path / "anew")
-
-
-@pytest.mark.parametrize("name", ["index.html", "stamps/00002.jpg"])
-@pytest.mark.parametrize("kind", ["file", "link", "dangling", "folder"])
-def test_foreign_files_are_never_replaced(tmp_path, name, kind):
-    folder, elsewhere = tmp_path / "page", tmp_path / "elsewhere"
-    (folder / "stamps").mkdir(parents=True)
-    made(elsewhere, [row(1)])
-    target = folder / name
-    if kind == "file":
-        target.write_text("mine")
-    elif kind == "folder":
-        target.mkdir()
-    else:
-        target.symlink_to(elsewhere / ("index.html" if kind == "link" else "none"))
-    before = files(tmp_path)
-    with pytest.raises(FileExistsError, match=re.escape(str(target))):
-        write(folder, [row(1), row(2)], batches(2), ["bce"], "A", progress=False)
-    assert files(tmp_path) == before
-
-
-def test_a_stamps_folder_that_is_a_link_is_refused(tmp_path):
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "page").mkdir()
-    (tmp_path / "page" / "stamps").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(FileExistsError, match="stamps"):
-        write(tmp_path / "page", [row(1)], batches(1), ["bce"], "A", progress=False)
-    assert os.listdir(tmp_path / "elsewhere") == []
+    assert set(files(tmp_path)) == {"index.html"}
 
 
 def failing(how):
@@ -320,30 +273,17 @@ def test_a_failure_leaves_the_old_page_unchanged(tmp_path, how, error):
     assert files(tmp_path) == before and sorted(os.listdir(tmp_path)) == ["index.html", "stamps"]
 
 
-def test_a_failure_while_replacing_pictures_leaves_no_mixed_page(tmp_path, monkeypatch):
-    made(tmp_path, [row(rank) for rank in range(1, 7)], batches(6, purpose="old"))
-    real, moved = type(tmp_path).replace, []
-
-    def replace(self, target):
-        moved.append(target)
-        if len(moved) == 3:
-            raise OSError("the disk is full")
-        return real(self, target)
-
-    monkeypatch.setattr(type(tmp_path), "replace", replace)
-    with pytest.raises(OSError, match="full"):
-        made(tmp_path, [row(rank) for rank in range(1, 7)])
-    assert not (tmp_path / "index.html").exists() and os.listdir(tmp_path) == ["stamps"]
-    monkeypatch.undo()
-    made(tmp_path, [row(1)])
-    assert set(files(tmp_path)) == {"index.html", "stamps/00001.jpg"}
-
-
-def test_leftovers_of_a_killed_run_are_removed(tmp_path):
-    (tmp_path / ".stamps.part").mkdir()
-    (tmp_path / ".stamps.part" / "00001.jpg").write_bytes(b"\xff\xd8half")
-    made(tmp_path, [row(1)])
-    assert sorted(os.listdir(tmp_path)) == ["index.html", "stamps"]
+def test_a_page_replaces_an_older_one_and_nothing_else(tmp_path):
+    page, foreign = tmp_path / "page", tmp_path / "mine"
+    (tmp_path / ".page.part").mkdir()  # of a run that was killed
+    made(page, [row(rank) for rank in range(1, 10)])
+    made(page, [row(1)])
+    assert set(files(tmp_path)) == {"page/index.html", "page/stamps/00001.jpg"}
+    foreign.mkdir()
+    (foreign / "index.html").write_text("mine")
+    with pytest.raises(FileExistsError, match=re.escape(str(foreign))):
+        made(foreign, [row(1)])
+    assert files(foreign) == {"index.html": b"mine"} and sorted(os.listdir(tmp_path)) == ["mine", "page"]
 
 
 @pytest.mark.parametrize("ranks", [(1, 1), (2, 1), (0, 1), (-1,)])
