@@ -10,8 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-# TensorFlow's notes about its build are not the reader's concern; nor, without an NVIDIA GPU, is its error that it finds
-# none.  What goes wrong in a computation is raised all the same.
+# TensorFlow's notes about its build are not the reader's concern.  Nor, without an NVIDIA GPU, is its error that there is
+# none; what goes wrong in a computation is raised all the same.
 _gpu = any(Path("/dev").glob("nvidia*")) or Path("/dev/dxg").exists()
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if _gpu else "3")
 if platform.machine().lower() in ("x86_64", "amd64"):
