@@ -227,8 +227,8 @@ def test_a_script_without_a_header_gets_a_kernel(folder):
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebooks_name_the_python3_kernel_as_jupyterlab_does(path):
-    # Without it neither jupytext nor papermill finds a kernel in a virtual environment.  Otherwise named, JupyterLab would
-    # change it when the kernel starts, and ask whether to save a notebook that nobody touched.
+    # Without it neither jupytext nor papermill finds a kernel in a virtual environment.  Otherwise named, JupyterLab
+    # would change it when the kernel starts, and ask whether to save a notebook that nobody touched.
     kernel = get_kernel_dict()
     named = {"name": "python3", "display_name": kernel["display_name"], "language": kernel["language"]}
     assert jupytext.read(path).metadata.kernelspec == named

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from lensdet.chapters import thesis
+from lensdet.chapters import style, thesis
 from lensdet.chapters.losses.tables import cell, interval, to_rows
 from lensdet.evaluation import calibration, metrics, statistics, thresholds
 from lensdet.experiments import BCE, F_1, F_BETA
@@ -285,14 +285,12 @@ def effective_summary(table: pd.DataFrame) -> str:
     said = []
     for (model, beta), rows in table.groupby(["model", "beta"], sort=False) if len(table) else ():
         inside = rows[rows.effective.between(0, 1, inclusive="neither")]
-        outside = (
-            f"; {len(rows) - len(inside)} of {len(rows)} runs accept all lenses or none"
-            if len(inside) < len(rows)
-            else ""
-        )
+        about = [f"over {style.number_of(len(inside), 'run')}"] if len(inside) else []
+        if len(inside) < len(rows):
+            about.append(f"{len(rows) - len(inside)} of {len(rows)} runs accept all lenses or none")
         cuts = f"{inside.effective.mean():.3f}" if len(inside) else "no threshold"
         said.append(f"{model} (beta {beta:g}) cuts where calibrated cross-entropy says {cuts}, and theory says "
-                    f"{rows.predicted.mean():.3f} (means over {len(inside)} runs{outside}).")  # fmt: skip
+                    f"{rows.predicted.mean():.3f} ({'; '.join(about)}).")  # fmt: skip
     return "\n\n".join(said) or "Effective thresholds need bce beside fbeta or f1 among the experiments."
 
 
@@ -358,6 +356,8 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
             "precision" if r.matched == "recall" else "recall": cell(r["mean"], r.seed_spread, r.test_low, r.test_high),
         }
         if np.isfinite(r.get("difference", np.nan)):
-            line["minus cross-entropy"] = f"{r.difference:+.3f} ({interval(r.low, r.high)}), {int(r.runs)} runs"
+            line["minus cross-entropy"] = (
+                f"{r.difference:+.3f} ({interval(r.low, r.high)}), {style.number_of(int(r.runs), 'run')}"
+            )
         found.append(line)
     return pd.DataFrame(found).fillna("–")

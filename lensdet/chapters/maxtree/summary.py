@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lensdet.chapters import thesis
+from lensdet.chapters import style, thesis
 from lensdet.chapters.ensembles import tables as ensemble_tables
 from lensdet.chapters.losses import tables, threshold_control
 from lensdet.chapters.maxtree import effect as segmentation_effect
@@ -131,7 +131,7 @@ def to_rows(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (model, how), part in table.groupby(["model", "preset"], sort=False):
         cells = {r.measure: f"{r.difference:+.3f} ({_both(r)})" for r in part.itertuples()}
-        rows.append({"model": label(model, how), "n": f"{part.runs.iloc[0]} runs", **cells})
+        rows.append({"model": label(model, how), "n": style.number_of(part.runs.iloc[0], "run"), **cells})
     return pd.DataFrame(rows)
 
 
