@@ -5,7 +5,7 @@
 #   benchmarks/lite_on_gpu.sh train       # train what is missing, score it, pack it: at most 560 s
 #   PROFILE=smoke OUT=/tmp/out benchmarks/lite_on_gpu.sh prepare      # a trial on a CPU; likewise train
 #
-# What follows is given to python -m lensdet train, such as -p experiments bce,fbeta.  It needs no weights/, figures/
+# What follows is given to lensdet train, such as -p experiments bce,fbeta.  It needs no weights/, figures/
 # or results/.  JAX is the backend where it finds a GPU (pip install -e .[jax-gpu]), else TensorFlow.  In $OUT, by default
 # build/ of the repository, it leaves <profile>.zip with every complete run (python -m zipfile -e <profile>.zip results/),
 # and, where all runs are there, the finders of the median runs.  Exit status 3: runs are missing; say it again to go on.
@@ -36,7 +36,7 @@ train)
         nvidia-cuda-mps-control -d && trap 'echo quit | nvidia-cuda-mps-control' EXIT
     fi
     timeout 500 "${training[@]}" --jobs "${JOBS:-10}" --minutes 8 --pack "$out/$profile.zip"
-    timeout 60 python -m lensdet export --profile "$profile" --folder "$out"
+    timeout 60 python -m lensdet export -p profile "$profile" --folder "$out"
     ;;
 *)
     echo "$step: say prepare or train" >&2

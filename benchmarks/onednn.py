@@ -3,7 +3,7 @@
     python benchmarks/onednn.py            # with --widths 16 eight minutes on two cores; 64 takes longer
 
 Each measurement is a process of its own, as oneDNN is switched before TensorFlow is imported; two processes run side by
-side with a thread each, as `python -m lensdet train --jobs 2` has them.  Medians over rounds; the first chunk of
+side with a thread each, as `lensdet train --jobs 2` has them.  Medians over rounds; the first chunk of
 each process, which compiles, is left out.
 """
 

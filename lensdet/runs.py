@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from lensdet.storage import SUMS, atomic, results_dir, root, verified
+from lensdet.storage import atomic, results_dir, root
 
 if TYPE_CHECKING:
     from lensdet.parameters import Parameters
@@ -93,7 +93,7 @@ def commit() -> str | None:
 class Run:
     """One folder of results: what a training left.
 
-    Nothing is read before it is asked for, and what is read must be what its ``SHA256SUMS`` says: else ValueError.
+    Nothing is read before it is asked for.
     """
 
     folder: Path
@@ -111,17 +111,17 @@ class Run:
     @property
     def history(self) -> pd.DataFrame:
         """What was measured after each chunk: a row a chunk."""
-        return pd.read_csv(self._checked("history.csv"))
+        return pd.read_csv(self.folder / "history.csv")
 
     @property
     def provenance(self) -> dict[str, Any]:
         """What made it: versions, device, commit, seconds, the chunk of each selector's checkpoint."""
-        return json.loads(self._checked("provenance.json").read_text())
+        return json.loads((self.folder / "provenance.json").read_text())
 
     @property
     def parameters(self) -> dict[str, Any]:
         """What decides its result, as it was written when it began."""
-        return json.loads(self._checked("parameters.json").read_text())
+        return json.loads((self.folder / "parameters.json").read_text())
 
     def logits(self, selector: str, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Labels and logits of a frozen set by a selector's checkpoint: two float32 arrays (N,).
@@ -137,7 +137,7 @@ class Run:
             with self._large() as file:
                 found = file[f"logits/{selector}/large"][:]
             return self.rows(name)["label"], found
-        with h5py.File(self._checked("logits.h5")) as file:
+        with h5py.File(self.folder / "logits.h5") as file:
             return file[f"rows/{name}"]["label"], file[f"logits/{selector}/{name}"][:]
 
     def rows(self, name: str) -> np.ndarray:
@@ -149,9 +149,9 @@ class Run:
                 raise FileNotFoundError(
                     f"{path}: rows of the large test set; run notebooks/02_losses.py, which writes them"
                 )
-            with h5py.File(verified(path)) as file:
+            with h5py.File(path) as file:
                 return file["rows"][:]
-        with h5py.File(self._checked("logits.h5")) as file:
+        with h5py.File(self.folder / "logits.h5") as file:
             return file[f"rows/{name}"][:]
 
     def fingerprint(self, selector: str) -> str:
@@ -178,7 +178,7 @@ class Run:
         Raises
         ------
         ValueError
-            Where its ``parameters.json`` differs, naming what, or is not what was written.
+            Where its ``parameters.json`` differs, naming what.
         """
         found = self.parameters
         wanted = parameters.experiment(loss, data_key) | {"run": number}
@@ -188,15 +188,12 @@ class Run:
                 f"{self.folder} holds another run: {', '.join(differs)} differ; remove the folder to train it anew"
             )
 
-    def _checked(self, name):
-        return verified(self.folder / name, self.folder)
-
     def _large(self):
         """The open file of its logits of the large test set."""
         path = self.folder / "large.h5"
         if not path.exists():
             raise FileNotFoundError(f"{path}: not scored on the large set; remove {self.folder} to train it anew")
-        return h5py.File(verified(path, self.folder))
+        return h5py.File(path)
 
 
 def run_folder(parameters: "Parameters", loss: str, run: int, data_key: str) -> Path:
@@ -262,7 +259,7 @@ def pack(path: str | os.PathLike, folders: Iterable[Path]) -> None:
     Unpack with ``python -m zipfile -e FILE results/``.
     """
     with atomic(path) as beside, zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED) as file:
-        for member in sorted(f for folder in folders for f in folder.iterdir() if is_kept(f) or f.name == SUMS):
+        for member in sorted(f for folder in folders for f in folder.iterdir() if is_kept(f)):
             file.write(member, member.relative_to(results_dir()))
 
 

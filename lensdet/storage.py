@@ -1,23 +1,18 @@
-"""Where files lie, and how they are written: folders, sums, nothing half written."""
+"""Where files lie, and how they are written: folders, nothing half written."""
 
 import contextlib
 import hashlib
 import json
 import os
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from filelock import FileLock
 
 if TYPE_CHECKING:
     from lensdet.parameters import Parameters
-
-SUMS = "SHA256SUMS"
-OUTPUTS = "application/vnd.lensdet.told+json"  # type of what `register_outputs` leaves in a notebook
 
 
 def root() -> Path:
@@ -94,92 +89,25 @@ def write_json(path: str | os.PathLike, content: Any) -> None:
         beside.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
 
 
-def write_csv(path: str | os.PathLike, frame: pd.DataFrame) -> None:
-    """Write a data frame as CSV, atomically, with enough digits to read the same floats back."""
+def write_csv(path: str | os.PathLike, frame: pd.DataFrame, digits: int | None = None) -> None:
+    """Write a data frame as CSV, atomically; with enough digits to read the same floats back, or with so many."""
     with atomic(path) as beside:
-        frame.to_csv(beside, index=False)
+        frame.to_csv(beside, index=False, float_format=None if digits is None else f"%.{digits}g")
 
 
 def kept_table(path: Path, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
     """A table that takes long to make: read from ``path``, where what ``make()`` returns is written first if need be.
 
-    Floats are the same either way.  As `verified`, it raises where the file is not what was written.
+    Floats are the same either way.
     """
     if not path.exists():
-        table = make()
-        with with_checksum(path):
-            write_csv(path, table)
-    return pd.read_csv(verified(path))
+        write_csv(path, make())
+    return pd.read_csv(path)
 
 
 def digest(content: Any) -> str:
     """Eight hexadecimal digits that name some JSON-ready content."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
-
-
-def sha(path: Path) -> str:
-    """SHA-256 of a file's bytes, hexadecimal."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-@contextlib.contextmanager
-def with_checksum(*paths: Path) -> Iterator[None]:
-    """Put the sums of some files of one folder into its ``SHA256SUMS`` when the block that writes them ends well.
-
-    ``sha256sum -c SHA256SUMS`` reads it, too.  They are not listed while they are written: whatever stops that, no file
-    is left that differs from its sum.
-    """
-    beside = paths[0].with_name(SUMS)
-    if not _sums(beside).keys().isdisjoint(path.name for path in paths):
-        _change_sums(beside, {path.name: None for path in paths})
-    yield
-    _change_sums(beside, {path.name: sha(path) for path in paths})
-    register_outputs(kept=[os.path.relpath(path, results_dir()) for path in paths])
-
-
-def register_outputs(**files: list[str]) -> None:
-    """Leave names of files in the output of the cell that wrote them, unseen: for `lensdet.machinery`.
-
-    ``drawn`` are those in the profile's folder of figures/, ``kept`` those in results/.
-    """
-    if "IPython" in sys.modules and (shell := sys.modules["IPython"].get_ipython()) is not None:
-        shell.display_pub.publish({OUTPUTS: files})
-
-
-def verified(path: Path, part_of: Path | None = None) -> Path:
-    """The path of a result, whose content is what the ``SHA256SUMS`` beside it says; what is not listed there passes.
-
-    Parameters
-    ----------
-    path : Path
-    part_of : Path, optional
-        The folder that has to be computed anew with it, where it is not the file alone.
-
-    Raises
-    ------
-    ValueError
-        Where it is not.
-    """
-    digest = _sums(path.with_name(SUMS)).get(path.name)
-    if digest not in (None, sha(path)):
-        raise ValueError(
-            f"{path}: changed or damaged, its SHA-256 is not that in {SUMS}; restore it (git restore), or remove "
-            f"{part_of or path} to compute it anew"
-        )
-    return path
-
-
-def _sums(path):
-    lines = path.read_text().splitlines() if path.exists() else []
-    return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-
-
-def _change_sums(path, changed):
-    lock = build_dir() / "sums.lock"  # not beside them: nothing else lies in results/
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(lock), atomic(path) as beside:
-        sums = {**_sums(path), **changed}  # as they are now: others may have been at it
-        beside.write_text("".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items()) if digest))
 
 
 def real_stamps(parameters: "Parameters") -> Path:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lensdet import runs, storage
+from lensdet import runs
 from lensdet.data import bank, frozen_sets
 from lensdet.evaluation import statistics
 from lensdet.evaluation.metrics import Protocol
@@ -105,7 +105,7 @@ class Study:
             path = frozen_sets.truth_folder(self.parameters, self.key) / f"{name}.csv"
         if not path.exists():
             raise FileNotFoundError(f"{path}: no truth table; run notebooks/02_losses.py, which writes it")
-        return pd.read_csv(storage.verified(path))
+        return pd.read_csv(path)
 
     def resamples(self, name: str = "test", draws: int = 2000) -> np.ndarray:
         """Resamples (B, N) of a frozen set by LRG, contaminant and source, the same for every model."""

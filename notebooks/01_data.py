@@ -121,9 +121,9 @@ real = stamps.read_stamps(files, p.on_bad, p.workers, description=None)
 if real.paths:
     figure = style.stamps(np.sqrt(stamps.normalise(real.pixels)), [f.stem[:12] for f in real.paths])
     figure.supxlabel("real galaxies, not simulated; KiDS/ESO and DES", fontsize=7, color="0.35")
+    style.save(figure, "01_real_galaxies", p)
 else:
-    figure = style.empty("No real stamps here: set the parameter real_stamps to a folder with galaxies/*.fits")
-style.save(figure, "01_real_galaxies", p)
+    style.keep("01_real_galaxies", p, "no real stamps; set real_stamps to a folder with galaxies/*.fits")
 
 # %% [markdown]
 # ### Figure 1.2: three lenses
@@ -138,9 +138,9 @@ if candidates.paths:
     titles = [path.stem for path in candidates.paths]
     figure = figures.figure_1_2(np.sqrt(stamps.normalise(candidates.pixels)), titles)
     figure.supxlabel("real lens candidates, one band, 20 arcsec a side", fontsize=7, color="0.35")
+    style.save(figure, figures.figure_1_2, p)
 else:
-    figure = style.empty("No real lenses here: set the parameter real_stamps to a folder with lens_candidates/*.fits")
-style.save(figure, figures.figure_1_2, p)
+    style.keep(figures.figure_1_2, p, "no real stamps; set real_stamps to a folder with lens_candidates/*.fits")
 
 # %% [markdown]
 # ## Distributions

@@ -28,13 +28,12 @@ workers: int = None  # processes that make stamps; None: all cores
 
 # %%
 import pandas as pd
-from IPython.display import Markdown
 
 from lensdet import parameters
 from lensdet.chapters import style
 from lensdet.chapters.information import detection_model, figures, selection_function
 from lensdet.data import frozen_sets
-from lensdet.evaluation import metrics
+from lensdet.evaluation import metrics, statistics
 from lensdet.experiments import BCE, F_1, F_BETA
 from lensdet.network import training
 from lensdet.study import Study
@@ -146,6 +145,11 @@ for model, by_set in read.items():
 # noise, the source's radius and the number of neighbours; and another on the fraction alone.  A parameter's importance
 # is the share of the held-out deviance that is lost when the model is fitted without it.  Folds and intervals by LRG;
 # all runs together, for these very networks; on the larger set.
+#
+# In the first table `lead` is what a parameter is ahead of the next: which matters most is told only where the first
+# `lead_low` is above 0.  The second has the deviance that all parameters explain, that the fraction alone does, and
+# their difference.  `interval` says where the 95 % interval lies; there is none where too few lenses were missed, or
+# found, to say anything.
 
 # %%
 lenses = truth["information"]
@@ -159,18 +163,19 @@ fits = {
     for model, detected in pooled.items()
 }
 fewest = min(map(len, pooled.values()))  # runs
-for i, name in enumerate(("04_importance", "04_explained")):
-    table = pd.concat([pair[i].assign(of=model) for model, pair in fits.items()])
-    style.save_table(table, name, p, **(made | {"runs": fewest}))
+importance, explained = (pd.concat([pair[i].assign(of=model) for model, pair in fits.items()]) for i in (0, 1))
+style.save_table(importance, "04_importance", p, runs=fewest)
+style.save_table(explained, "04_explained", p, runs=fewest)
 importances = {model: pair[0] for model, pair in fits.items()}
 if all(table["importance"].isna().any() for table in importances.values()):
     figure = style.empty("Too few mock lenses were missed, or found, to say what explains it.")
 else:
     figure = figures.importances(importances)
 style.publish(figure, "04_importance", p, runs=fewest)
+importance.assign(interval=statistics.side_of_zero(importance["low"], importance["high"])).round(3)
 
 # %%
-Markdown(f"After {p.images:,} images a run:\n\n" + detection_model.summary(fits))
+explained.assign(interval=statistics.side_of_zero(explained["low"], explained["high"])).round(3)
 
 # %% [markdown]
 # ## The selection function

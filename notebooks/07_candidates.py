@@ -18,7 +18,7 @@
 # `ranked.ecsv`, `ranked.fits`, `rejected.csv` and `page/index.html` go to `output`.  What a finder takes travels with
 # its weights: stamps of 101 x 101 pixels at 0.2 arcsec, r band.  A stamp that is none of that is left out by name and
 # reason, and the rest goes on; interrupted, it resumes.  The same without a notebook:
-# `python -m lensdet rank --help`.
+# `lensdet rank --help`.
 #
 # Without a survey a simulated one is ranked, in which it is known what is a lens.  Then: how many lenses to expect
 # among the first N, the field's metrics, and what becomes of the scores on real pixels.
@@ -56,6 +56,7 @@ from lensdet.chapters.candidates import demonstration, domain_shift, expectation
 from lensdet.chapters.candidates import figures as candidates_figures
 from lensdet.chapters.candidates import literature as publications
 from lensdet.data import stamps
+from lensdet.evaluation import statistics
 from lensdet.survey import candidate_list, ranking
 
 p = parameters.from_notebook(globals())
@@ -94,7 +95,8 @@ name = ranking.survey_name(p).replace("$", r"\$") if mine else "simulated survey
 style.publish(figure, "07_candidates", p, data=name)
 
 # %%
-Markdown("" if mine else demonstration.recovered(outcome.ranked, asked.survey))
+if not mine:  # of the simulated lenses, how many stand among the first
+    display(demonstration.recovered(outcome.ranked, asked.survey).round(1))
 
 # %% [markdown]
 # ## How many lenses to expect among the first N
@@ -159,6 +161,8 @@ published_values
 # The same sources and alphas on simulated LRGs and on real galaxies, beside real candidates.  The public stamps that
 # are looked for by default (credit: KiDS/ESO, DES; CFHTLS, NDWFS, Space Warps) hold unvetted galaxies of all kinds and
 # few confirmed lenses; pictures that were recovered from colour PNGs, whose sky is cut off, are a group of their own.
+#
+# The table has each step's difference from the step before, with the 95 % interval over galaxies and where it lies.
 
 # %%
 by_finder, logits = domain_shift.score(p, found, digests), {}
@@ -167,16 +171,16 @@ if by_finder:
     scored = {g: ranking.calibrated({name: x[g] for name, x in by_finder.items()}, found) for g in groups}
     logits = {name: {group: x[name] for group, x in scored.items()} for name in scored[domain_shift.REAL]}
     figure = candidates_figures.logits(logits)
+    style.publish(figure, "07_real_pixels", p, data="simulated survey and real stamps")
 else:
-    figure = style.empty("No real galaxies here: set the parameter real_stamps to a folder with galaxies/ in it.")
-style.publish(figure, "07_real_pixels", p, data="simulated survey and real stamps")
+    style.keep("07_real_pixels", p, "no real stamps; set real_stamps to a folder with galaxies/*.fits")
 
 # %%
 if logits:
     steps = {name: domain_shift.steps(x) for name, x in logits.items()}
     every = pd.concat([table.assign(finder=name) for name, table in steps.items()], ignore_index=True)
     style.save_table(every, "07_real_pixels", p)
-    display(Markdown(domain_shift.summary(steps)))
+    display(every.assign(interval=statistics.side_of_zero(every["low"], every["high"])).round(3))
 
 # %%
 if logits:

@@ -105,7 +105,7 @@ def test_each_folder_of_results_is_found_by_its_name(committed):
 
 @pytest.mark.parametrize("folder", RUNS)
 def test_runs_of_each_committed_folder_match_its_name(folder, committed):
-    """`runs.all_runs` compares what a run says of itself with what is looked for, and its sums."""
+    """`runs.all_runs` compares what a run says of itself with what is looked for."""
     p, experiment = resolved(folder), Path(folder).name.rpartition("-")[0]
     runs = all_runs(p, experiment, p.survey_key())
     own = {path.split("/")[2] for path in committed_files() if path.startswith(f"{folder}/")}

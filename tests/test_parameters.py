@@ -7,8 +7,8 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from lensdet.cli import markdown_table, text_table
 from lensdet.data import maxtree
-from lensdet.machinery.parameters import markdown_table
 from lensdet.parameters import (
     FURTHER,
     LOSSES,
@@ -212,9 +212,18 @@ def test_data_folder_becomes_an_absolute_path(tmp_path, monkeypatch):
 
 
 def test_parameter_table_has_every_parameter():
-    rows = markdown_table().splitlines()
-    assert len(rows) == 2 + len(Parameters.model_fields)
-    assert len({row.count("|") for row in rows if "data" not in row}) == 1
+    rows = [row for row in markdown_table().splitlines() if row.startswith("| `")]
+    assert sorted(row.split("`")[1] for row in rows) == sorted(Parameters.model_fields)
+    assert {row.count(" | ") for row in rows} == {1 + len(PROFILES)}
+    text = text_table()
+    assert all(f"\n  {name} = " in text for name in Parameters.model_fields)
+    assert max(map(len, text.splitlines())) <= 100
+    assert "[smoke 48; lite 80000; thesis 80000]" in text  # of n_source
+
+
+def test_page_of_parameters_is_up_to_date():
+    page = Path(__file__).parents[1] / "docs" / "parameters.md"
+    assert page.read_text() == markdown_table() + "\n", "lensdet parameters --markdown > docs/parameters.md"
 
 
 def test_segmentation_settings_and_not_their_preset_name_a_run():

@@ -10,7 +10,6 @@ import sys
 import tomllib
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
 from jupyter_core.paths import jupyter_path
@@ -150,19 +149,6 @@ def test_continuous_integration_runs_the_readme_command():
     assert "pip install tox" in script.read_text()
 
 
-def test_python_code_of_the_readme_runs(tmp_path, monkeypatch, capsys):
-    """In the order in which it stands there, with the profile smoke in the place of quick."""
-    monkeypatch.setenv("LENSDET_RESULTS", str(tmp_path))
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert len(blocks) == 4
-    namespace = {"pixels": np.random.default_rng(0).normal(size=(2, 101, 101))}
-    for block in blocks:
-        exec(block.replace('"quick"', '"smoke"'), namespace)
-    assert "F_beta Soft Loss" in capsys.readouterr().out
-    assert namespace["logits"].shape == (2,)
-    assert namespace["loss"].beta == 0.17 and namespace["scores"].logits.shape == (1, 48)
-
-
 def test_public_names_exist_and_are_visible_to_editors():
     """What is imported for type checkers alone is what is loaded when it is used."""
     code = ast.parse((ROOT / "lensdet" / "__init__.py").read_text())
@@ -174,3 +160,9 @@ def test_public_names_exist_and_are_visible_to_editors():
     assert set(lensdet.__all__) == {*imported, "__version__"} and dir(lensdet) == sorted(lensdet.__all__)
     assert lensdet.load_finder is finders.load and lensdet.SoftFBeta.__name__ == "SoftFBeta"
     assert (ROOT / "lensdet" / "py.typed").exists()
+
+
+def test_help_of_the_package_names_what_is_public():
+    named = set(re.findall(r"`(\w+)`", lensdet.__doc__))
+    assert named == {*lensdet.__all__} - {"__version__"}
+    assert {"rank", "resolve", "load_finder"} <= set(re.findall(r"lensdet\.(\w+)\(", lensdet.__doc__))

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import h5py
@@ -14,7 +13,6 @@ import pytest
 from lensdet import parameters, runs, storage
 from lensdet.chapters import style
 from lensdet.data import mocklens
-from lensdet.machinery import drawing, paper
 from lensdet.network.checkpoints import SELECTORS
 from lensdet.papermill import engine as papermill_engine
 from lensdet.runs import Run
@@ -118,73 +116,6 @@ def test_written_logits_are_read_back_exactly(here, smoke):
     np.testing.assert_array_equal(logits, [3, 4, 5])
     with h5py.File(folder / "logits.h5") as file:
         assert file["rows/test"].dtype == mocklens.ROW
-
-
-# ---- sums
-
-
-def seal(folder):
-    with storage.with_checksum(*(f for f in folder.iterdir() if f.name != storage.SUMS)):
-        pass
-
-
-def test_checksums_agree_with_sha256sum(here, smoke):
-    folder = write_run(smoke, "bce", 1)
-    seal(folder)
-    check = ["sha256sum", "-c", "--strict", storage.SUMS]
-    said = subprocess.run(check, cwd=folder, capture_output=True, text=True, check=True).stdout
-    assert said.split() == ["history.csv:", "OK", "logits.h5:", "OK", "parameters.json:", "OK"]
-
-
-@pytest.mark.parametrize(
-    "name, load",
-    [
-        ("logits.h5", lambda folder, p: Run(folder).logits("loss", "test")),
-        ("logits.h5", lambda folder, p: Run(folder).rows("test")),
-        ("history.csv", lambda folder, p: Run(folder).history),
-        ("provenance.json", lambda folder, p: Run(folder).provenance),
-        ("parameters.json", lambda folder, p: runs.complete_runs(p, "bce", KEY)),
-    ],
-)
-def test_a_result_that_differs_from_its_checksum_is_not_used(here, smoke, name, load):
-    folder = write_run(smoke, "bce", 1)
-    storage.write_json(folder / "provenance.json", {"seconds": 1})
-    seal(folder)
-    load(folder, smoke)
-    content = bytearray((folder / name).read_bytes())
-    content[-2] ^= 1
-    (folder / name).write_bytes(content)
-    with pytest.raises(ValueError, match=f"run_01/{name}: changed or damaged.*git restore.*remove.*run_01 to"):
-        load(folder, smoke)
-
-
-def test_a_rewritten_or_interrupted_result_keeps_no_wrong_checksum(tmp_path):
-    one, other = tmp_path / "one.csv", tmp_path / "other.csv"
-    other.write_text("other")
-    with storage.with_checksum(one):
-        one.write_text("first")
-    seal(tmp_path)
-    with storage.with_checksum(one):
-        one.write_text("second")
-        assert storage.verified(one) == one  # a reader at that moment
-    with pytest.raises(KeyboardInterrupt), storage.with_checksum(one):
-        one.write_text("third")
-        raise KeyboardInterrupt
-    assert storage.verified(one).read_text() == "third"  # not listed
-    assert [line.split()[1] for line in (tmp_path / storage.SUMS).read_text().splitlines()] == ["other.csv"]
-
-
-def test_committed_results_match_their_checksums():
-    """Each file of results/ in git is in its folder's sums, and is what they say."""
-    listed = subprocess.run(["git", "-C", ROOT, "ls-files", "-z", "results"], capture_output=True, text=True)
-    files = [ROOT / name for name in listed.stdout.split("\0") if name]
-    if not files:
-        pytest.skip("not in git")
-    sums = {path.parent: path for path in files if path.name == storage.SUMS}
-    named = {folder / line.split()[1] for folder, path in sums.items() for line in path.read_text().splitlines()}
-    assert named == {path for path in files if path.name not in (storage.SUMS, "README.md")}
-    for path in named:
-        storage.verified(path)
 
 
 # ---- whose run it is
@@ -298,19 +229,9 @@ def test_an_installed_package_works_outside_the_repository(outside):
     p = parameters.resolve({})
     assert storage.real_stamps(p) == outside.parent / "shared" / "data" / "cutouts"
     assert runs.run_folder(p, "bce", 1, KEY).is_relative_to(outside / "results" / "quick")
-    with storage.with_checksum(outside / "kept.csv"):
-        (outside / "kept.csv").write_text("x")
-    assert storage.verified(outside / "kept.csv") and (outside / "build" / "sums.lock").exists()
     assert style.folder(p) == outside / "figures" / "quick"
     ranked = parameters.resolve({"survey": outside / "mine"})
     assert ranking.output_folder(ranked) == outside / "build" / "candidates" / "mine"
-
-
-@pytest.mark.parametrize(("command", "arguments"), [(drawing, ["--list"]), (paper, ["--as-is"])])
-def test_draw_and_paper_commands_need_the_repository(outside, capsys, command, arguments):
-    with pytest.raises(SystemExit) as end:
-        command.main(arguments)
-    assert end.value.code == 2 and "set LENSDET_ROOT" in capsys.readouterr().err
 
 
 def test_real_stamps_folder_is_shared_data_unless_given(tmp_path, monkeypatch):
@@ -343,8 +264,7 @@ def test_provenance_has_versions_backend_and_device(tmp_path, monkeypatch):
     assert found["backend"] and found["device"] and found["python"] and found["onednn"] == "0"
 
 
-def test_a_kept_table_is_made_once_and_refused_if_changed(tmp_path):
-    """Floats and all; and where it was changed since it is not used."""
+def test_a_kept_table_is_made_once_and_read_back_exactly(tmp_path):
     table = pd.DataFrame({"x": np.random.default_rng(0).random(50) / 3, "n": range(50)})
     path, made = tmp_path / "kept" / "table.csv", []
 
@@ -354,19 +274,4 @@ def test_a_kept_table_is_made_once_and_refused_if_changed(tmp_path):
 
     for _ in range(2):
         pd.testing.assert_frame_equal(storage.kept_table(path, make), table, check_exact=True)
-    assert made == [1] and storage.verified(path) == path
-    path.write_text(path.read_text().replace("0.", "0.9", 1))
-    with pytest.raises(ValueError, match=r"table.csv: changed or damaged"):
-        storage.kept_table(path, make)
-
-
-def test_checksums_of_files_written_at_once_are_all_recorded(tmp_path, monkeypatch):
-    monkeypatch.setenv("LENSDET_BUILD", str(tmp_path / "build"))
-
-    def write(name):
-        with storage.with_checksum(tmp_path / name):
-            (tmp_path / name).write_text(name)
-
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(write, [f"{k}.csv" for k in range(64)]))
-    assert len((tmp_path / storage.SUMS).read_text().splitlines()) == 64
+    assert made == [1] and path.exists()

@@ -100,7 +100,7 @@ def test_the_wheel_has_the_whole_package_and_the_finders(wheel):
             name.replace("weights/", "lensdet/finders/", 1) if name.startswith("weights/") else name for name in tracked
         }
         assert expected - there.keys() == set()
-    assert {"lensdet/survey/page.html.j2", "lensdet/machinery/paper_template/style.css"} <= there.keys()
+    assert {"lensdet/survey/page.html.j2", "lensdet/papermill/paper.html.j2"} <= there.keys()
     assert any(name.endswith("data/share/jupyter/labextensions/lensdet/package.json") for name in there)
     for path in (ROOT / "weights").glob("*.h5"):
         assert there[f"lensdet/finders/{path.name}"] == hashlib.sha256(path.read_bytes()).hexdigest()

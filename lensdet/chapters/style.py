@@ -1,5 +1,6 @@
 """How figures and tables look, where they are kept, and what each says of how it was made."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -25,7 +26,7 @@ STYLE = {
     "figure.constrained_layout.use": True,
     "pdf.fonttype": 42,
 }
-FORMATS = ("png", "pdf")
+DIGITS = 6  # of numbers in tables: processors differ in the 16th
 
 
 def folder(parameters: Parameters) -> Path:
@@ -51,7 +52,7 @@ def publish(
     runs: int | None = None,
     data: str | None = None,
     hardware: str | None = None,
-    formats: Sequence[str] = FORMATS,
+    suffix: str = "png",
 ) -> None:
     """State on a figure what made it, see `provenance`, and `save` it.
 
@@ -61,11 +62,11 @@ def publish(
         Of the file, such as "fig_5_1", or the function that drew it: `figure_5_1`.
     runs, data, hardware
         As in `provenance`.
-    formats : sequence of str
-        Suffixes, a file each.
+    suffix : str
+        As in `save`.
     """
     caption(figure, parameters, runs, data, hardware)
-    save(figure, name, parameters, formats)
+    save(figure, name, parameters, suffix)
 
 
 def caption(
@@ -79,18 +80,32 @@ def caption(
     figure.supxlabel(provenance(parameters, runs, data, hardware), fontsize=7, color="0.35")
 
 
-def save(
-    figure: Figure, name: str | Callable[..., Figure], parameters: Parameters, formats: Sequence[str] = FORMATS
-) -> None:
+def save(figure: Figure, name: str | Callable[..., Figure], parameters: Parameters, suffix: str = "png") -> None:
     """Write a figure into `folder`, without dates: the same figure gives the same bytes.
 
-    A PNG has what made it among its texts too, for `read_provenance`.  Large sheets of noisy stamps are better off with
-    ``formats=("jpg",)``.  Parameters are those of `publish`.
+    A PNG has what made it among its texts too, for `read_provenance`.  Large sheets of noisy stamps are better off as
+    "jpg".  With ``LENSDET_PDF=yes`` in the environment there is a PDF, too.  Parameters are those of `publish`.
     """
-    name = name if isinstance(name, str) else name.__name__.replace("figure", "fig", 1)
-    for suffix in formats:
-        write(figure, folder(parameters) / f"{name}.{suffix}")
-    storage.register_outputs(drawn=[f"{name}.{suffix}" for suffix in formats])
+    for each in (suffix, "pdf")[: 1 + (os.environ.get("LENSDET_PDF") == "yes")]:
+        write(figure, folder(parameters) / f"{_stem(name)}.{each}")
+
+
+def keep(name: str | Callable[..., Figure], parameters: Parameters, lacks: str) -> None:
+    """Leave a figure as it is where what it shows is not there, and say so.
+
+    Parameters
+    ----------
+    name
+        As in `publish`.
+    lacks : str
+        What is not there, and how to give it.
+    """
+    path = folder(parameters) / f"{_stem(name)}.png"
+    print(f"{path.name} {'is kept as it was' if path.exists() else 'is not drawn'}: {lacks}")
+
+
+def _stem(name):
+    return name if isinstance(name, str) else name.__name__.replace("figure", "fig", 1)
 
 
 def write(figure: Figure, path: Path) -> None:
@@ -111,7 +126,7 @@ def save_table(
     runs: int | None = None,
     hardware: str | None = None,
 ) -> None:
-    """Write a table as CSV (all digits), Markdown and LaTeX (booktabs); the last two of ``readable`` where given.
+    """Write a table as CSV (six digits), Markdown and LaTeX (booktabs); the last two of ``readable`` where given.
 
     Both have below or above them what made the table, as `publish` has it on a figure.
 
@@ -126,17 +141,17 @@ def save_table(
     """
     shown = table if readable is None else readable
     index, words = shown.index.name is not None, provenance(parameters, runs, hardware=hardware)
-    storage.write_csv(folder(parameters) / f"{name}.csv", table)
-    latex = shown.to_latex(index=index, escape=True, caption=words.replace("_", r"\_").replace("%", r"\%"))
+    storage.write_csv(folder(parameters) / f"{name}.csv", table, DIGITS)
+    about = words.replace("_", r"\_").replace("%", r"\%")
+    latex = shown.to_latex(index=index, escape=True, float_format=f"%.{DIGITS}g", caption=about)
     for suffix, text in ((".md", f"{shown.to_markdown(index=index)}\n\n*{words}*"), (".tex", latex)):
         with storage.atomic(folder(parameters) / f"{name}{suffix}") as beside:
             beside.write_text(text + "\n")
-    storage.register_outputs(drawn=[f"{name}{suffix}" for suffix in (".csv", ".md", ".tex")])
 
 
 def number_of(n: int, noun: str) -> str:
     """A number and what it is of, as ``1 run`` and ``2 runs``."""
-    return f"{n:,} {noun}" + "s" * (n != 1)
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
 def provenance(

@@ -167,9 +167,8 @@ def large_set(parameters: Parameters) -> tuple[Bank, np.ndarray]:
     folder = large_folder(parameters)
     paths = folder / "rows.h5", folder / "truth.csv"
     if not all(path.exists() for path in paths):
-        with storage.with_checksum(*paths):
-            runs.write_rows(paths[0], large_rows(parameters))
-            storage.write_csv(paths[1], truth(bank, LARGE, rows)[OF_LARGE].round(5))
+        runs.write_rows(paths[0], large_rows(parameters))
+        storage.write_csv(paths[1], truth(bank, LARGE, rows)[OF_LARGE].round(5))
     return bank, rows
 
 
@@ -179,5 +178,4 @@ def write_truth(parameters: Parameters, bank: Bank) -> None:
         path = truth_folder(parameters, bank.data_key) / f"{name}.csv"
         if not path.exists():
             table = truth(bank, split, frozen_rows(parameters, name, sizes(bank, split)))
-            with storage.with_checksum(path):
-                storage.write_csv(path, table)
+            storage.write_csv(path, table)

@@ -56,23 +56,15 @@ EQUIVALENT = 0.01  # a choice, made before the runs (docs/plan.md)
 def resample(stamp: ArrayLike, source: ArrayLike, stratum: ArrayLike, draws: int = 2000, seed: int = 0) -> NDArray:
     """Bootstrap resamples of a test set, as weights of its images.
 
-    What is independent is resampled: stamps, not images.  Hosts are drawn with replacement in each stratum, and images
-    follow their host, so that an LRG which is both a mock lens and a negative moves as one (the cluster bootstrap;
-    Davison & Hinkley 1997, section 3.8).  Where a source is used twice, sources are drawn likewise and a mock lens
-    weighs host count times source count: the pigeonhole bootstrap (Owen 2007; Owen & Eckles 2012).  That is
-    conservative: the variance from stamps used n times each comes out (n + 2) / n times too large, and that from single
-    images 3 times.
-
-    The weights depend on ids, strata, `draws` and `seed` alone: one resample serves all runs of all models on a test
-    set, and their differences are paired image by image.
+    Hosts are drawn with replacement in each stratum and images follow their host; where a source is used twice, sources
+    are drawn likewise, and a mock lens weighs host count times source count, which errs on the wide side
+    (docs/derivations.md).  One resample serves all runs of all models: their differences are paired image by image.
 
     Parameters
     ----------
-    stamp : array_like of int, (N,)
-        Id of the host stamp, unique over classes, such as ``rows["stamp"]`` of `frozen_sets.frozen_rows`.
-    source : array_like of int, (N,)
-        Id of the source; below 0 for a negative.  (Rows of negatives hold 0, which is also a source's:
-        ``np.where(rows["label"] == 1, rows["source"], -1)``.)
+    stamp, source : array_like of int, (N,)
+        Ids of the host, unique over classes, and of the source; below 0 for a negative.  (Rows of
+        `frozen_sets.frozen_rows` have 0 for negatives, too: ``np.where(rows["label"] == 1, rows["source"], -1)``.)
     stratum : array_like, (N,)
         Class of the host, such as "lrg" and "contaminant": never the label, which would tear an LRG in two.
     draws, seed : int
@@ -81,8 +73,8 @@ def resample(stamp: ArrayLike, source: ArrayLike, stratum: ArrayLike, draws: int
     Returns
     -------
     numpy.ndarray, (B, N), float64
-        How often each image is in each resample.  A stratum keeps its number of distinct hosts; the number of images of
-        a class may vary.  It takes 8 B N bytes, and twice that while it is made: 640 MB for N = 40,000.
+        How often each image is in each resample; 8 B N bytes.  A stratum keeps its number of distinct hosts;
+        the number of images of a class may vary.
 
     Raises
     ------
@@ -185,23 +177,10 @@ def paired(
 ) -> Difference:
     """Mean difference of two experiments, a - b, with intervals over seeds, over test images, and over both.
 
-    Run i of both has the same initial weights and training rows, and all are tested on the same images.  Let the
-    difference of run i be the true one, plus g of these images on average over seeds, plus r_i of its seed on average
-    over images, plus e_i of both together.  Seeds and images are drawn independently, so variances add:
-
-        Var(mean) = Var(g) + [Var(r) + Var(e)] / R .
-
-    The spread s of the R differences gives the second term, s^2 / R; it cannot see g.  The standard deviation over
-    resamples of the mean difference, runs fixed, gives se_images^2 = Var(g) + Var(e) / R, which is taken as known.  The
-    combined interval is mean +- t sqrt(s^2 / R + se_images^2), with the degrees of freedom of Satterthwaite (1946).
-
-    Of few runs some agree by chance: s is small, images seem to be all, and of two runs 11 % of these intervals would
-    miss (Var(g) + Var(e) / R = 0.3 of the rest) where 5 % should.  New images can only add to what new seeds do, so the
-    combined interval is never narrower than the seed interval; then at least 94 % cover whatever R and the shares of
-    seeds and images.  It widens the interval of two runs up to 3.3 times, of five by 2.6 % at most, of seven never.
-
-    It is approximate: Var(e) / R counts twice, which widens it a little.  The error from images is taken as normal,
-    which needs many stamps and a metric away from 0 and 1, and that from seeds too, which a collapsed run is not.
+    Run i of both has the same initial weights and training rows, and all are tested on the same images.  The combined
+    interval is mean +- t sqrt(s^2 / R + se_images^2): s is the spread of the R differences, se_images the standard
+    deviation of their mean over resamples, t of the degrees of freedom of Satterthwaite (1946).  It is never narrower
+    than the interval of the seeds alone.  Derived, with its limits, in docs/derivations.md.
 
     Parameters
     ----------
@@ -284,15 +263,22 @@ def directions(differences: Sequence[Difference], level: float = 0.05) -> list[s
     return found
 
 
+def side_of_zero(low: ArrayLike, high: ArrayLike) -> NDArray[np.str_]:
+    """Where each interval lies: "above 0", "below 0", "holds 0", or "–" where there is none.
+
+    For intervals over images alone, which say nothing of networks trained anew and give no verdict: that is from
+    `directions`, over runs.  Not corrected for their number.
+    """
+    low, high = np.asarray(low, float), np.asarray(high, float)
+    return np.select([low > 0, high < 0, np.isfinite(low)], ["above 0", "below 0", "holds 0"], "–")
+
+
 def needed(
     difference: Difference, comparisons: int, level: float = 0.05, most: int = 1000
 ) -> tuple[float, float, float]:
     """How many runs, or how many times as many test images, would close what is open.
 
-    If the difference and its spreads are what they were measured to be, and the verdicts on the other claims of its
-    family stay: Holm's method then compares its p-value with `level` over the number of undecided ones.  At most that
-    many: the error of the images falls with more runs too, and the spread of the seeds with more images, which is left
-    out here.
+    If the difference and its spreads are what they were measured to be; at most that many (docs/derivations.md).
 
     Parameters
     ----------

@@ -146,8 +146,7 @@ def precision_at_recall(points: Curve, recall: float) -> NDArray:
     ValueError
         If the recall is outside (0, 1].
     """
-    _share("recall", recall)
-    _, tp, fp = points
+    tp, fp = _counts(points, "recall", recall)
     target = recall * tp[..., -1]
     after = np.argmax(tp >= target[..., None] * (1 - ROUNDING), axis=-1)  # the first; at least 1, as tp[0] = 0
     part = (target - _at(tp, after - 1)) / (_at(tp, after) - _at(tp, after - 1))
@@ -174,8 +173,7 @@ def recall_at_precision(points: Curve, precision: float) -> NDArray:
     ValueError
         If the precision is outside (0, 1].
     """
-    _share("precision", precision)
-    _, tp, fp = points
+    tp, fp = _counts(points, "precision", precision)
     margin = (1 - precision) * tp - precision * fp  # linear between points; not negative where precise enough
     margin = np.where(np.abs(margin) <= ROUNDING * (tp + fp), 0, margin)
     last = margin.shape[-1] - 1
@@ -257,9 +255,11 @@ def _f_beta(points, beta):
     return metrics.f_beta(metrics.Counts(tp, fp, tp[-1] - tp, fp[-1] - fp), beta)
 
 
-def _share(name, value):
+def _counts(points, name, value):
+    """Counts of a curve, at a recall or precision that has to be in (0, 1]."""
     if not 0 < value <= 1:
         raise ValueError(f"{name} {value} is not in (0, 1]")
+    return points.tp, points.fp
 
 
 def _at(values, index):

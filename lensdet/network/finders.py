@@ -5,10 +5,9 @@ stay float32, as some of theirs are below what float16 holds.  Nothing in such a
 JSON, and the network is built here.
 """
 
-import argparse
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +21,7 @@ from lensdet.data import frozen_sets, mocklens, stamps
 from lensdet.evaluation import calibration
 from lensdet.network import resnet, training
 from lensdet.network.engine import PREDICT_BATCH
-from lensdet.parameters import ParameterError, resolve
+from lensdet.parameters import Parameters
 from lensdet.runs import Run
 
 FORMAT = 1
@@ -78,7 +77,7 @@ def folder() -> Path:
 
 
 def export(folder: Path, path: Path) -> None:
-    """Write the checkpoint of lowest validation loss as a finder, atomically; its sum goes into ``SHA256SUMS``.
+    """Write the checkpoint of lowest validation loss as a finder, atomically.
 
     Parameters
     ----------
@@ -118,7 +117,7 @@ def export(folder: Path, path: Path) -> None:
         "temperature": calibration.temperature(labels, logits),
         "made": made,
     }
-    with storage.with_checksum(path), storage.atomic(path) as beside, h5py.File(beside, "w") as file:
+    with storage.atomic(path) as beside, h5py.File(beside, "w") as file:
         for i, array in enumerate(arrays):  # in the order of the network's variables
             file.create_dataset(f"{i:03d}", data=array, track_times=False)
         file.attrs["about"] = json.dumps(about, sort_keys=True)
@@ -213,34 +212,37 @@ def _digest(about, arrays):
     return digest.hexdigest()
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Export the runs of median validation loss; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m lensdet export",
-        description="Write the run of median validation loss of each experiment to weights/<experiment>.h5 in float16 "
-        "and say how far its logits are from those of the float32 weights on the test set. Outside the repository, "
-        "weights/ and results/ lie in the current folder.",
-    )
-    parser.add_argument("--profile", default="quick", help="whose runs (default: %(default)s)")
-    parser.add_argument("--folder", type=Path, help="where to write (default: weights/)")
-    parser.add_argument("experiments", nargs="*", default=EXPERIMENTS, help=f"default: {' '.join(EXPERIMENTS)}")
-    options = parser.parse_args(arguments)
-    try:
-        p = resolve({"profile": options.profile, "experiments": options.experiments})
-    except ParameterError as error:
-        parser.error(str(error))
-    where = options.folder or storage.root_or_here() / "weights"  # never that of an installed package
+def export_median(parameters: Parameters, where: Path | None = None) -> Iterator[str]:
+    """Write the run of median validation loss of each experiment as a finder, ``<experiment>.h5``.
+
+    Parameters
+    ----------
+    parameters : lensdet.parameters.Parameters
+        Its profile, data and experiments.
+    where : Path, optional
+        The folder; ``weights/`` by default, never that of an installed package.
+
+    Yields
+    ------
+    str
+        After each: its file, its run, and how far float16 moves the logits of the test set.
+
+    Raises
+    ------
+    ValueError
+        Where an experiment has no complete run.
+    """
+    p, where = parameters, where or storage.root_or_here() / "weights"
     opened, rows = frozen_sets.frozen_bank(p, "test")
     images = mocklens.images(opened, "test", rows)
     for experiment in p.experiments:
         complete = runs.complete_runs(p, experiment, opened.data_key)
         if not complete:
-            parser.error(f"no complete run of {experiment} in {storage.results_dir() / p.profile}; train it with "
-                         f"python -m lensdet train -p profile {p.profile} -p experiments {experiment}")  # fmt: skip
+            raise ValueError(f"no complete run of {experiment} in {storage.results_dir() / p.profile}; train it with "
+                             f"lensdet train -p profile {p.profile} -p experiments {experiment}")  # fmt: skip
         run, path = runs.median_run(complete).folder, where / f"{experiment.replace(':', '_')}.h5"
         export(run, path)
         far = compare(load(path), run, images)
-        print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, {run.parent.name}/{run.name} of {len(complete)} runs; "
-              f"float16 moves logits by {far['median']:.1e} (median) to {far['largest']:.1e}, and {far['turned']} of "
-              f"{far['images']} test images to the other side of p = 0.5", flush=True)  # fmt: skip
-    return 0
+        yield (f"{path}: {path.stat().st_size / 1e6:.1f} MB, {run.parent.name}/{run.name} of {len(complete)} runs; "
+               f"float16 moves logits by {far['median']:.1e} (median) to {far['largest']:.1e}, and {far['turned']} of "
+               f"{far['images']} test images to the other side of p = 0.5")  # fmt: skip

@@ -268,7 +268,8 @@ def receptive_field(model: keras.Model, layer: str) -> Field:
     def through(x):
         operation = _made_by(x)
         if isinstance(operation, _POINTWISE):
-            low, high, jump = zip(*(first(y) for y in _listed(operation.input)), strict=True)
+            branches = operation.input if isinstance(operation.input, list) else [operation.input]
+            low, high, jump = zip(*map(first, branches), strict=True)
             if len(set(jump)) > 1:
                 raise ValueError(f"branches of strides {jump} meet in {operation.name}")
             return min(low), max(high), jump[0]
@@ -286,10 +287,6 @@ def receptive_field(model: keras.Model, layer: str) -> Field:
     output = model.get_layer(layer).output
     low, high, jump = first(output)
     return Field((low + high) / 2 + jump * np.arange(output.shape[1]), jump, high - low + 1)
-
-
-def _listed(tensors):
-    return tensors if isinstance(tensors, list) else [tensors]
 
 
 def heat_inside(heat: NDArray, mask: NDArray[np.bool_], centres: ArrayLike) -> NDArray:

@@ -1,14 +1,13 @@
-"""``python -m lensdet train``: trainings without a notebook, several side by side."""
+"""Trainings without a notebook, several side by side in processes of their own."""
 
-import argparse
+import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import yaml
 from joblib.externals.loky import get_reusable_executor
 
 from lensdet import runs
@@ -16,70 +15,72 @@ from lensdet.data import frozen_sets
 from lensdet.data.bank import data_key, open_bank
 from lensdet.evaluation import ensembles
 from lensdet.network import training
-from lensdet.parameters import read_yaml, resolve
+from lensdet.parameters import resolve
 
 # Processes share the memory of a GPU, of which one of either backend would else take all or nearly all.
 SHARED = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Train what is missing, without a notebook; returns the exit status, 3 where runs are still missing."""
-    parser = argparse.ArgumentParser(
-        prog="python -m lensdet train",
-        description="Train the runs that are missing in results/, for as long as there is time. Run again, it resumes: "
-        "a run that was stopped is taken up where it was, and what is complete is left alone.",
-        epilog="exit status: 0 when all runs are there, 3 when some are still missing",
-    )
-    parser.add_argument("-f", dest="file", help="a file of parameters, such as params/fbeta.yaml")
-    parser.add_argument("-p", dest="given", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
-    parser.add_argument("--minutes", type=float, help="stop after this time (default: when all is done)")
-    more = "train N runs side by side, each in a process with its share of the cores (default: 1)"
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help=more)
-    more = "also the networks DE_m of the input-dependent ensembles, after their members"
-    parser.add_argument("--ensembles", action="store_true", help=more)
-    parser.add_argument("--pack", type=Path, metavar="ZIP", help="put all complete runs of these experiments, without "
-                        "weights, into a file; `python -m zipfile -e ZIP results/` unpacks it")  # fmt: skip
-    options = parser.parse_args(arguments)
-    try:
-        from_file = read_yaml(options.file) if options.file else {}
-        p = resolve({**from_file, **{name: yaml.safe_load(value) for name, value in options.given}})
-        wanted = [*p.experiments, *(ensembles.dynamic(p) if options.ensembles else [])]
-    except (ValueError, OSError, yaml.YAMLError) as error:
-        parser.error(str(error))
-    if options.jobs == 1:  # each of several says so for itself; this process goes without Keras
-        print(training.banner(p, wanted), flush=True)
-    key, began = data_key(p), time.monotonic()
+def train(
+    given: dict[str, Any],
+    with_ensembles: bool = False,
+    jobs: int = 1,
+    minutes: float | None = None,
+    pack: Path | None = None,
+) -> int:
+    """Train what is missing; returns how many runs are still missing.
 
-    def pack():
+    Parameters
+    ----------
+    given : dict
+        Parameters by name, for `lensdet.parameters.resolve`.
+    with_ensembles : bool
+        The networks of the input-dependent ensembles too, after their members.
+    jobs : int
+        Runs that are trained at once, each in a process with its share of the cores.
+    minutes : float, optional
+        No run is begun that would not end in this time, and one that does not is left to be resumed.
+    pack : Path, optional
+        A ZIP file to put all complete runs into, after each run and in the end.
+
+    Raises
+    ------
+    lensdet.parameters.ParameterError
+    """
+    p, began = resolve(given), time.monotonic()
+    wanted = [*p.experiments, *(ensembles.dynamic(p) if with_ensembles else [])]
+    key = data_key(p)
+
+    def pack_runs():
         complete = [run for experiment in wanted for run in runs.complete_runs(p, experiment, key)]
         folders = [*(run.folder for run in complete), frozen_sets.truth_folder(p, key)]
         if any(run.scored_on_large(frozen_sets.large_key(p)) for run in complete):
             folders.append(frozen_sets.large_folder(p))
-        runs.pack(options.pack, folders)
+        runs.pack(pack, folders)
 
-    if options.jobs > 1:
+    if jobs > 1:
         frozen_sets.write_truth(p, open_bank(p))  # once, by all cores
         if frozen_sets.has_large(p):
             frozen_sets.large_set(p)
         get_reusable_executor().shutdown()  # the processes that simulated would wait for minutes, in memory
-        for part in [False, True][: 1 + options.ensembles]:  # members first
-            left = [] if options.minutes is None else [f"--minutes={options.minutes - (time.monotonic() - began) / 60}"]
-            _side_by_side([a for a in arguments if part or a != "--ensembles"] + left, options.jobs)
-    else:
-        training.train_missing(p, minutes=options.minutes, after=pack if options.pack else None, experiments=wanted)
-    if options.pack:
-        pack()
-    left = len(training.missing(p, key, wanted))
-    print(f"{left} of {p.runs * len(wanted)} runs still missing" if left else "all runs are there", flush=True)
-    return 3 if left else 0
+        words = [word for name, value in given.items() for word in ("-p", name, json.dumps(value, default=str))]
+        for more in ([], ["--ensembles"])[: 1 + with_ensembles]:  # members first
+            left = [] if minutes is None else [f"--minutes={minutes - (time.monotonic() - began) / 60}"]
+            _processes([*words, *more, *left, *(["--pack", str(pack)] if pack else [])], jobs)
+    else:  # each of several says for itself what it trains
+        print(training.banner(p, wanted), flush=True)
+        training.train_missing(p, minutes=minutes, after=pack_runs if pack else None, experiments=wanted)
+    if pack:
+        pack_runs()
+    return len(training.missing(p, key, wanted))
 
 
-def _side_by_side(arguments, jobs):
-    """Run this command in several processes, which share the cores and the runs."""
+def _processes(arguments, jobs):
+    """``lensdet train`` in several processes, which share the cores and the runs."""
     threads = str(max(1, (os.cpu_count() or 1) // jobs))
     names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "LOKY_MAX_CPU_COUNT")
     environment = SHARED | os.environ | dict.fromkeys(names, threads)
-    command = [sys.executable, "-m", "lensdet", "train", *arguments, "--jobs", "1"]  # the last one counts
+    command = [sys.executable, "-m", "lensdet", "train", *arguments]
     processes = [subprocess.Popen(command, env=environment | {"TQDM_POSITION": str(i)}) for i in range(jobs)]
     try:
         for process in processes:

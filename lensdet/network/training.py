@@ -197,9 +197,8 @@ def train(
     """Train one run, or take it up where it was left, and leave its folder complete.
 
     The folder then holds ``parameters.json``, ``provenance.json``, ``history.csv``, ``<selector>.weights.h5`` and last
-    ``logits.h5``, which makes it complete, with the sums of all but the weights; see `lensdet.runs`.  A run that is
-    killed at any moment and started again ends with the same history and weights as one that was not (on a CPU, bit for
-    bit).
+    ``logits.h5``, which makes it complete.  A run that is killed at any moment and started again ends with the same
+    history and weights as one that was not (on a CPU, bit for bit).
 
     Parameters
     ----------
@@ -358,22 +357,21 @@ def _finish(p, experiment, run, last, bank, folder, learner, state, masks):
         for selector in sharing[1:]:
             with storage.atomic(folder / f"{selector}.weights.h5") as beside:
                 shutil.copyfile(first, beside)
-    beside = [_score_large(p, experiment, folder, learner, state)] if frozen_sets.has_large(p) else []
+    if frozen_sets.has_large(p):
+        _score_large(p, experiment, folder, learner, state)
     chosen = {selector: chunk for selector, (_, chunk) in state.best.items()}
     made = {"seconds": round(state.seconds, 1), "chosen": chosen}
     if learner.made_from:
         made["members"] = learner.made_from
     made = {**runs.provenance(), **made}
-    files = "parameters.json", "history.csv", "provenance.json", "logits.h5", *beside
-    with storage.with_checksum(*(folder / name for name in files)):
-        storage.write_csv(folder / "history.csv", pd.DataFrame(state.history))
-        storage.write_json(folder / "provenance.json", made)
-        runs.write_logits(folder / "logits.h5", logits, {name: rows for name, (_, rows) in sets.items()})
+    storage.write_csv(folder / "history.csv", pd.DataFrame(state.history))
+    storage.write_json(folder / "provenance.json", made)
+    runs.write_logits(folder / "logits.h5", logits, {name: rows for name, (_, rows) in sets.items()})
     (folder / "state.npz").unlink()
 
 
 def _score_large(p, experiment, folder, learner, state):
-    """Leave logits of the large test set, by the selectors of the tables' rows; returns the name of the file."""
+    """Leave logits of the large test set, by the selectors of the tables' rows."""
     from lensdet.network.engine import on_device
 
     rows_of_tables = [s for n in NETWORKS.values() if n.loss == experiment for s in n.checkpoint.values()]
@@ -391,4 +389,3 @@ def _score_large(p, experiment, folder, learner, state):
     scored = {chunk: np.concatenate(logits) for chunk, logits in scored.items()}
     logits = {selector: scored[chunk] for selector, chunk in chunks.items()}
     runs.write_large(folder / "large.h5", logits, frozen_sets.large_key(p))
-    return "large.h5"

@@ -3,13 +3,11 @@
 Stamps are read by worker processes and scored here, in batches: memory does not grow with their number.  Each batch is
 kept when it is done, in a folder named for the job, so that what was interrupted resumes.
 
-`python -m lensdet rank` does what notebook 07 does with a survey, without a notebook.
+`lensdet rank` does what notebook 07 does with a survey, without a notebook.
 """
 
-import argparse
 import hashlib
 import re
-import sys
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +15,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import yaml
 from filelock import FileLock
 from joblib import effective_n_jobs
 from joblib.externals.loky import ProcessPoolExecutor
@@ -28,7 +25,7 @@ from lensdet import runs, storage
 from lensdet.data import stamps
 from lensdet.network.finders import Finder, name_of
 from lensdet.network.finders import load as load_finder
-from lensdet.parameters import Parameters, read_yaml, resolve
+from lensdet.parameters import Parameters
 from lensdet.survey import candidate_list, catalogues, cutouts, headers, page
 from lensdet.survey.candidate_list import ENSEMBLE
 
@@ -361,39 +358,3 @@ def about(finder: Finder) -> dict[str, str]:
         "takes": f"{wants['size'][0]} x {wants['size'][1]} pixels, {wants['pixel_scale']} arcsec, {wants['band']} band",
         "SHA-256": finder.digest[:16],
     }
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Rank a survey without a notebook; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m lensdet rank",
-        description="Rank a survey's stamps by how much they look like lenses: a folder of FITS stamps (-p survey "
-        "FOLDER), or a catalogue and tiles (-p catalogue FILE -p tiles FILE). Writes ranked.ecsv, ranked.fits, "
-        "rejected.csv and page/index.html to -p output FOLDER (default: build/candidates/<survey>). Interrupted, "
-        "it resumes when run again.",
-        epilog="exit status: 0 when every stamp was ranked, 3 when some were left out (rejected.csv says why), 1 when "
-        "none could be used or, with -p on_bad raise, at the first that cannot, 2 for a parameter that cannot be",
-    )
-    parser.add_argument("-f", dest="file", help="a file of parameters, such as params/candidates.yaml")
-    parser.add_argument("-p", dest="given", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
-    options = parser.parse_args(arguments)
-    try:
-        from_file = read_yaml(options.file) if options.file else {}
-        p = resolve({**from_file, **{name: _value(text) for name, text in options.given}})
-        outcome = rank_survey(p)
-    except (NothingUsable, stamps.StampError) as error:  # the latter: stopped at a stamp, as asked for, or no tile
-        print(error, file=sys.stderr)
-        return 1
-    except (ValueError, OSError) as error:
-        parser.error(str(error))
-    print(f"{len(outcome.ranked):,} ranked, left out: {counted(outcome.rejections)}", *advice(outcome.rejections),
-          outcome.page, sep="\n")  # fmt: skip
-    return 3 if outcome.rejections else 0
-
-
-def _value(text):
-    """A parameter's value as YAML has it, or the text as it is where that is none (a file name with brackets)."""
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        return text

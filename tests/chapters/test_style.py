@@ -89,7 +89,8 @@ def shown(figure):
 
 
 @pytest.mark.parametrize("name", DRAW)
-def test_same_figure_gives_same_bytes(here, smoke, name):
+def test_same_figure_gives_same_bytes(here, smoke, name, monkeypatch):
+    monkeypatch.setenv("LENSDET_PDF", "yes")
     found = []
     for _ in range(2):
         figure = DRAW[name]()
@@ -272,7 +273,31 @@ def test_caption_says_what_data_and_training_made_a_figure(here, tmp_path):
 
 def test_figure_file_is_named_after_its_function(here, smoke):
     style.publish(data_figures.figure_4_2(images(3), ["ring"] * 3), data_figures.figure_4_2, smoke)
-    assert {f.name for f in (here / "smoke").iterdir()} == {"fig_4_2.png", "fig_4_2.pdf"}
+    assert {f.name for f in (here / "smoke").iterdir()} == {"fig_4_2.png"}  # a PDF only when asked for
+
+
+def test_a_figure_of_what_is_not_there_is_left_as_it_is(here, smoke, capsys):
+    style.keep(data_figures.figure_1_2, smoke, "no real stamps; set real_stamps")
+    assert capsys.readouterr().out == "fig_1_2.png is not drawn: no real stamps; set real_stamps\n"
+    style.save(data_figures.figure_1_2(images(3), list("abc")), data_figures.figure_1_2, smoke)
+    before = (here / "smoke" / "fig_1_2.png").read_bytes()
+    style.keep(data_figures.figure_1_2, smoke, "no real stamps; set real_stamps")
+    assert "fig_1_2.png is kept as it was" in capsys.readouterr().out
+    assert (here / "smoke" / "fig_1_2.png").read_bytes() == before
+
+
+def test_tables_have_six_digits_whatever_the_processor(here, smoke):
+    third = 1 / 3
+    for number in (third, np.nextafter(third, 1)):
+        table = pd.DataFrame({"name": ["a"], "n": [1234567], "value": [number], "small": [number * 1e-9]})
+        style.save_table(table, "t", smoke)
+        assert (here / "smoke" / "t.csv").read_text() == "name,n,value,small\na,1234567,0.333333,3.33333e-10\n"
+        assert "0.333333 &" in (here / "smoke" / "t.tex").read_text()
+        assert "| 0.333333 | 3.33333e-10 |" in (here / "smoke" / "t.md").read_text()
+
+
+def test_a_number_of_one_has_a_singular():
+    assert [style.number_of(n, "run") for n in (0, np.int64(1), 1234)] == ["0 runs", "1 run", "1,234 runs"]
 
 
 # ---- where it goes
@@ -308,7 +333,7 @@ def test_tables_are_written_as_csv_markdown_and_latex(here, smoke):
     style.save_table(table, "t", smoke, readable)
     found = {f.suffix: f.read_text() for f in (here / "smoke").iterdir()}
     assert set(found) == {".csv", ".md", ".tex"}
-    assert pd.read_csv(here / "smoke" / "t.csv")["mean"][0] == 1 / 3
+    assert pd.read_csv(here / "smoke" / "t.csv")["mean"][0] == 0.333333
     assert "| F_1     | 0.333; 50 % |" in found[".md"]
     assert r"F\_1 & 0.333; 50 \% \\" in found[".tex"] and r"\toprule" in found[".tex"]
     for text in (found[".md"], found[".tex"]):  # what made it

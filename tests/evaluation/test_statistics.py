@@ -19,6 +19,7 @@ from lensdet.evaluation.statistics import (
     paired,
     resample,
     seed_spread,
+    side_of_zero,
     summarise,
 )
 
@@ -408,6 +409,11 @@ def test_verdicts_are_agrees_contradicts_equivalent_or_open():
     assert judge(family, [-1] * len(family)) == [other.get(word, word) for word in said]
     assert judge([of_p(0.1, 0.04)], [1]) == ["agrees"]  # alone it needs no correction
     assert judge([], []) == []
+
+
+def test_side_of_zero_is_told_where_there_is_an_interval():
+    found = side_of_zero([0.1, -0.3, -0.1, np.nan], [0.3, -0.1, 0.1, np.nan])
+    assert found.tolist() == ["above 0", "below 0", "holds 0", "–"]
 
 
 def with_spreads(runs, mean, spread, error):

@@ -3,7 +3,6 @@
 A chunk has two steps: what is tested is the machinery, not what is learnt.
 """
 
-import hashlib
 import importlib.util
 import json
 import math
@@ -24,7 +23,7 @@ from filelock import FileLock
 from scipy.special import expit
 from sklearn.metrics import accuracy_score, fbeta_score, log_loss
 
-from lensdet import experiments, parameters, profiles, runs
+from lensdet import cli, experiments, parameters, profiles, runs
 from lensdet.data import augmentation, frozen_sets, maxtree, mocklens
 from lensdet.network import engine, resnet, side_by_side, training
 from lensdet.network.checkpoints import SELECTORS, selectors
@@ -588,14 +587,11 @@ def test_nan_is_never_the_best_checkpoint_after_a_number(values, best):
 # ---- what a run leaves
 
 
-def test_run_folder_has_its_files_checksums_and_history(tiny, smoke_bank, reference):
+def test_run_folder_has_its_files_and_history(tiny, smoke_bank, reference):
     kept = {"parameters.json", "provenance.json", "history.csv", "logits.h5", "large.h5"}
-    files = kept | {".lock", "SHA256SUMS"}
-    files |= {f"{selector}.weights.h5" for selector in SELECTORS}
+    files = kept | {".lock"} | {f"{selector}.weights.h5" for selector in SELECTORS}
     assert {f.name for f in reference.iterdir()} == files
     Run(reference).check(tiny, "bce", 1, smoke_bank.data_key)
-    sums = dict(reversed(line.split()) for line in (reference / "SHA256SUMS").read_text().splitlines())
-    assert sums == {name: hashlib.sha256((reference / name).read_bytes()).hexdigest() for name in kept}
     history = Run(reference).history
     assert list(history) == ["chunk", "training_loss", *SELECTORS]
     assert list(history["chunk"]) == list(range(tiny.chunks))
@@ -723,16 +719,16 @@ def test_train_command_trains_resumes_and_packs(tiny, smoke_bank, reference, els
     """No time, no run; a run whose time was up after its first chunk is taken up; a complete one is left alone."""
     given = [word for name, value in TINY.items() for word in ("-p", name, str(value))]
     command = [*given, "-p", "experiments", "bce", "--pack", str(tmp_path / "runs.zip")]
-    assert side_by_side.main([*command, "--minutes", "0"]) == 3
-    assert "1 of 1 runs still missing" in capsys.readouterr().out and not elsewhere.exists()
+    assert cli.main(["train", *command, "--minutes", "0"]) == 3
+    assert "1 runs still missing" in capsys.readouterr().out and not elsewhere.exists()
     training.train(tiny, "bce", 1, smoke_bank, progress=False, deadline=0)
     assert saved_chunks(elsewhere) == 1
-    assert side_by_side.main(command) == side_by_side.main(command) == 0
+    assert cli.main(["train", *command]) == cli.main(["train", *command]) == 0
     assert_same_run(elsewhere, reference)
     with zipfile.ZipFile(tmp_path / "runs.zip") as file:
         file.extractall(tmp_path / "elsewhere")
     folder = tmp_path / "elsewhere" / elsewhere.relative_to(tmp_path)
-    packed = {"parameters.json", "provenance.json", "history.csv", "logits.h5", "large.h5", "SHA256SUMS"}
+    packed = {"parameters.json", "provenance.json", "history.csv", "logits.h5", "large.h5"}
     assert {f.name for f in folder.iterdir()} == packed
     assert (folder / "logits.h5").read_bytes() == (elsewhere / "logits.h5").read_bytes()
     assert {f.stem for f in folder.parents[1].glob("truth-*/*.csv")} == set(frozen_sets.FROZEN)
@@ -744,7 +740,7 @@ def test_train_command_trains_resumes_and_packs(tiny, smoke_bank, reference, els
 def test_runs_trained_side_by_side_equal_those_trained_one_by_one(tiny, reference, elsewhere, tmp_path):
     """Two processes, of one thread each, take a run each: the same within the rounding of sums."""
     given = [word for name, value in {**TINY, "runs": 2}.items() for word in ("-p", name, str(value))]
-    assert side_by_side.main([*given, "-p", "experiments", "bce", "--jobs", "2"]) == 0
+    assert cli.main(["train", *given, "-p", "experiments", "bce", "--jobs", "2"]) == 0
     mine, theirs = (pd.read_csv(folder / "history.csv") for folder in (elsewhere, reference))
     np.testing.assert_allclose(mine["training_loss"], theirs["training_loss"], rtol=1e-3)
     assert Run(elsewhere.with_name("run_02")).is_complete
@@ -765,7 +761,7 @@ def test_processes_side_by_side_share_the_memory_of_a_gpu(monkeypatch):
 
     monkeypatch.setattr(side_by_side.subprocess, "Popen", Process)
     monkeypatch.setattr(side_by_side.os, "environ", {"TF_FORCE_GPU_ALLOW_GROWTH": "false"})
-    side_by_side._side_by_side([], 2)
+    side_by_side._processes([], 2)
     assert len(started) == 2
     assert {env["XLA_PYTHON_CLIENT_PREALLOCATE"] for env in started} == {"false"}
     assert {env["TF_FORCE_GPU_ALLOW_GROWTH"] for env in started} == {"false"}
@@ -803,12 +799,12 @@ def test_an_ensemble_network_without_member_weights_is_an_error(tiny, smoke_bank
 def test_the_command_trains_ensembles_after_their_members(tiny, elsewhere, capsys):
     given = [x for name, value in TINY.items() for x in ("-p", name, str(value))]
     command = [*given, "-p", "ensembles", "IDE_3,NM_6", "-p", "experiments", "bce,fbeta,f1", "--ensembles"]
-    assert side_by_side.main([*command, "--minutes", "0"]) == 3
+    assert cli.main(["train", *command, "--minutes", "0"]) == 3
     said = capsys.readouterr().out
     assert "3 runs to train, 6 chunks each, and 1 network of ensembles, 2 chunks each" in said
-    assert said.strip().endswith("4 of 4 runs still missing")
+    assert said.strip().endswith("4 runs still missing")
     with pytest.raises(SystemExit):
-        side_by_side.main([*given, "-p", "experiments", "bce", "--ensembles"])
+        cli.main(["train", *given, "-p", "experiments", "bce", "--ensembles"])
     assert "no ensemble can be made of the experiments bce" in capsys.readouterr().err
 
 
@@ -822,7 +818,7 @@ def test_the_train_command_says_what_is_wrong(capsys, tmp_path):
         (["-f", str(tmp_path / "broken.yaml")], "broken.yaml"),
     ):
         with pytest.raises(SystemExit) as stopped:
-            side_by_side.main(given)
+            cli.main(["train", *given])
         assert stopped.value.code == 2
         assert words in capsys.readouterr().err
 
@@ -834,6 +830,7 @@ def test_banner_counts_runs_and_warns_of_long_trainings():
         line.startswith(f"profile quick: 2 runs to train, {profiles.PROFILES['quick']['chunks']} chunks each; ")
         and "WARNING" not in line
     )
+    assert "quick: 1 run to train, " in training.banner(parameters.resolve({"experiments": "fbeta", "runs": 1}))
     if "CPU" in runs.device():
         assert "WARNING: on this CPU that is about" in training.banner(parameters.resolve({"profile": "thesis"}))
 

@@ -15,7 +15,7 @@ from astropy.wcs import WCS
 from joblib import Parallel, delayed
 from scipy.special import expit
 
-from lensdet import parameters, storage
+from lensdet import cli, parameters, storage
 from lensdet.data import simulation, stamps
 from lensdet.data.stamps import Rejection
 from lensdet.network import finders as network_finders
@@ -202,7 +202,7 @@ def test_exit_status_of_the_rank_command_tells_the_outcome(folder, finders, tmp_
     ]
 
     def command(survey, output, *more):
-        return ranking.main([*common, "-p", "survey", str(survey), "-p", "output", str(tmp_path / output), *more])
+        return cli.main(["rank", *common, "-p", "survey", str(survey), "-p", "output", str(tmp_path / output), *more])
 
     assert command(folder, "some") == 3
     said = capsys.readouterr().out

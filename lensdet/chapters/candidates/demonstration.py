@@ -81,11 +81,9 @@ def survey(parameters: Parameters) -> Path:
     return folder / "stamps"
 
 
-def recovered(ranked: pd.DataFrame, folder: Path) -> str:
-    """How many of the lenses stand at the top of a ranked list of `survey`, in words."""
+def recovered(ranked: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """How many of the simulated lenses stand among the first N of a ranked list of `survey`, and would by chance."""
     lens = pd.read_csv(folder.with_name("truth.csv"), dtype={"id": str}).set_index("id")["lens"]
-    found = lens[ranked["id"]].to_numpy()
-    n, lenses = len(found), int(found.sum())
-    tops = sorted({lenses, 2 * lenses, 5 * lenses, n} & set(range(1, n + 1)))
-    parts = [f"{found[:top].sum()} among the first {top} (by chance {lenses * top / n:.1f})" for top in tops[:-1]]
-    return f"Of {lenses} simulated lenses among {n} simulated stamps, {', '.join(parts)}.  One survey, one draw."
+    found = lens[ranked["id"]].to_numpy().cumsum()
+    first = np.unique(np.minimum(found[-1] * np.array([1, 2, 5]), len(found)))
+    return pd.DataFrame({"first": first, "lenses": found[first - 1], "by chance": first * found[-1] / len(found)})

@@ -138,7 +138,7 @@ def score(
     own = {} if parameters.real_stamps is None else {"stamps": stamps_there}  # logits of others stay where they are
     kept = storage.results_dir() / parameters.profile / f"real-{digest(made | own)}" / "logits.h5"
     if kept.exists():
-        with h5py.File(storage.verified(kept)) as file:
+        with h5py.File(kept) as file:
             absent = parameters.real_stamps is None and not len(groups[0])
             if absent or file.attrs["stamps"] == stamps_there:
                 order, names = list(json.loads(file.attrs["made"])["finders"]), json.loads(file.attrs["names"])
@@ -147,7 +147,7 @@ def score(
         return {}
     images = make(parameters, *groups)
     found = {name: {g: np.asarray(f.logits(x), np.float32) for g, x in images.items()} for name, f in finders.items()}
-    with storage.with_checksum(kept), storage.atomic(kept) as beside, h5py.File(beside, "w") as file:
+    with storage.atomic(kept) as beside, h5py.File(beside, "w") as file:
         for i, by_group in enumerate(found.values()):  # by number: names may be paths
             for k, values in enumerate(by_group.values()):
                 file.create_dataset(f"{i}/{k}", data=values, compression="gzip", track_times=False)
@@ -156,21 +156,21 @@ def score(
     return found
 
 
-class _Answers(NamedTuple):
+class _Quantities(NamedTuple):
     recall: float
     accepted: float
     auc: float
     median: float
 
 
-QUANTITIES = _Answers("mock lenses found at p = 0.5", "negatives accepted at p = 0.5", "area under the ROC curve",
+QUANTITIES = _Quantities("mock lenses found at p = 0.5", "negatives accepted at p = 0.5", "area under the ROC curve",
                       "median logit of mock lenses")  # fmt: skip
 
 
-def _answers(negative, positive):
+def _quantities(negative, positive):
     labels = np.repeat([0, 1], [len(negative), len(positive)])
     auc = thresholds.auc(thresholds.curve(labels, np.r_[negative, positive]))
-    return _Answers(np.mean(positive >= 0), np.mean(negative >= 0), auc, np.median(positive))
+    return _Quantities(np.mean(positive >= 0), np.mean(negative >= 0), auc, np.median(positive))
 
 
 def steps(logits: dict[str, NDArray]) -> pd.DataFrame:
@@ -193,7 +193,7 @@ def steps(logits: dict[str, NDArray]) -> pd.DataFrame:
     def all_steps(chosen):
         mocks = (chosen[:, None] * EACH + np.arange(EACH)).ravel()
         negatives = {SIMULATED: mocks, REAL: chosen}
-        return np.array([_answers(logits[no][negatives[no]], logits[yes][mocks]) for yes, no in STEPS.items()])
+        return np.array([_quantities(logits[no][negatives[no]], logits[yes][mocks]) for yes, no in STEPS.items()])
 
     rng = stream(0, "real pixels/intervals")
     values = all_steps(np.arange(n))  # (steps, quantities)
@@ -217,23 +217,3 @@ def accepted(logits: dict[str, NDArray]) -> pd.DataFrame:
         low, high = clopper_pearson(k, n)
         rows.append({"stamps": name, "n": n, "accepted": k, "share": k / n if n else np.nan, "low": low, "high": high})
     return pd.DataFrame(rows)
-
-
-def summary(tables: dict[str, pd.DataFrame]) -> str:
-    """What the steps change, in Markdown, from the tables of `steps` by the name of the finder."""
-    lines = []
-    for name, table in tables.items():
-        of = table.set_index(["step", "quantity"])
-        parts = []
-        for step, words in ((RENORMALISED, "normalising again"), (ON_REAL_GALAXIES, "real galaxies")):
-            row = of.loc[(step, QUANTITIES.recall)]
-            sure = "" if row["low"] > 0 or row["high"] < 0 else ", not shown to differ from none"
-            parts.append(f"{words} {row['difference']:+.2f} ({row['low']:+.2f} to {row['high']:+.2f}{sure})")
-        values = [of.loc[(step, QUANTITIES.recall), "value"] for step in STEPS]
-        wrong = [of.loc[(step, QUANTITIES.accepted), "value"] for step in (RENORMALISED, ON_REAL_GALAXIES)]
-        lines.append(
-            f"- **{name}** finds {values[0]:.2f} of the mock lenses as it was trained on them, {values[1]:.2f} when "
-            f"they are normalised again, {values[2]:.2f} on real galaxies: {'; '.join(parts)}.  It accepts "
-            f"{wrong[0]:.2f} of simulated LRGs and {wrong[1]:.2f} of real galaxies."
-        )
-    return "\n".join(lines)

@@ -68,18 +68,9 @@ def expected(
     """Lenses among the N highest ranked of M stamps, of which a share `prior` are lenses.
 
     The N-th highest lies at the threshold where ``prior TPR + (1 - prior) FPR = N / M``; above it are ``prior TPR M``
-    lenses.  Within a block of equal logits both rates grow in proportion, as for stamps ranked at random there.
-
-    The interval: a TPR of x leaves an FPR of ``y = (N / M - prior x) / (1 - prior)``.  It has every x whose binomial
-    deviances, of the lenses given x and of the negatives given y, add up to no more than chi-squared of one degree of
-    freedom allows, at the threshold that suits x best (a profile likelihood).  In seeded simulations of known truth it
-    covers 95 to 99 % for 95 %, and is up to 25 % wider than the estimate scatters.  It leaves out that the lenses in
-    the astronomer's own M stamps are a random number, too: of an expectation of 10, a Poisson spread of 3.
-
-    With fewer than `LEAST` negatives above the threshold the rate of false positives is as good as not known, and
-    chi-squared does not hold: lenses are NaN then, and the interval is exact.  It has every x for which some
-    threshold has x in the Clopper-Pearson interval of its TPR and y in that of its FPR, each with half of what may
-    fail: both hold at the true threshold with a confidence of at least `level`.
+    lenses.  The interval is that of a profile likelihood, both rates binomial.  With fewer than `LEAST` negatives above
+    the threshold lenses are NaN, and the interval is exact, from Clopper-Pearson intervals of both rates.  Neither has
+    the Poisson spread of the lenses in the astronomer's own stamps.  Derived in docs/derivations.md.
 
     Parameters
     ----------
@@ -183,17 +174,9 @@ def rates(negatives: ArrayLike, lenses: ArrayLike, threshold: float, level: floa
 def tpr_before(negatives: ArrayLike, lenses: ArrayLike, false_positives: int, level: float = 0.95) -> Rates:
     """The highest TPR that a threshold reaches with fewer false positives than given.
 
-    With 1 it is TPR0 of Metcalf et al. (2019), "the highest TPR reached, as a function of p threshold, before a single
-    false positive occurs in the test set of 100,000 cases", with 10 TPR10, where "less than ten false positives are
-    made" (section 5.1): nine, that is.  Stamps of one logit are accepted together, so that a lens tied with the highest
-    negative does not count for TPR0; a finder whose highest logit is a negative's, too, has a TPR0 of 0.
-
-    Both depend on how many negatives there are: the more, the higher the highest of them.  `Rates.negatives` says how
-    many here; the challenge had 100,000 cases with the lenses among them, 60 % of them negatives in the space-based
-    set.  The threshold is that of these negatives.  For it, the interval of the TPR is that of other lenses, and that
-    of the FPR says how far such a threshold lies in the tail (exact at its upper end, as an order statistic has a
-    beta distribution; for TPR0 from 0 to 3.7 in n).  Another n negatives have another highest one, and no
-    bootstrap of a maximum knows where.
+    With 1 it is TPR0 of Metcalf et al. (2019, section 5.1), with 10 TPR10.  Stamps of one logit are accepted together.
+    Both fall as a set of negatives grows: `Rates.negatives` says how many here.  Intervals are for this threshold,
+    which another set of negatives would move (docs/derivations.md).
 
     Parameters
     ----------
@@ -329,15 +312,15 @@ def expected_table(
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
-    """`expected_table` in words: a row a finder and N, a column a prior; "a bound" where too few negatives tell."""
+    """`expected_table` as it is read: a row a finder and N, a column a prior; "a bound" where negatives are too few."""
 
-    def words(row):
+    def cell(row):
         if not row.known:
             return f"a bound: {row.low:.3g}–{row.high:.3g} (at random {row.random:.2g})"
         return f"{row.lenses:.3g} ({row.low:.3g}–{row.high:.3g}; at random {row.random:.2g})"
 
-    shown = table.assign(words=table.apply(words, axis=1), prior=[f"1 lens in {1 / p:,.0f}" for p in table["prior"]])
-    shown = shown.pivot(index=["finder", "inspected"], columns="prior", values="words")
+    shown = table.assign(cell=table.apply(cell, axis=1), prior=[f"1 lens in {1 / p:,.0f}" for p in table["prior"]])
+    shown = shown.pivot(index=["finder", "inspected"], columns="prior", values="cell")
     columns = dict.fromkeys(f"1 lens in {1 / p:,.0f}" for p in table["prior"])
     order = dict.fromkeys(zip(table["finder"], table["inspected"], strict=True))
     shown = shown.loc[list(order), list(columns)].reset_index().rename_axis(columns=None)

@@ -28,7 +28,8 @@ def roc(scores: dict[str, tuple[NDArray, NDArray]], names: dict[str, str] | None
         What to call a finder in the legend.
     """
     figure, axis = plt.subplots(figsize=(6.4, 4.4))
-    colours = _colours(scores)
+    palette = iter(sns.color_palette("colorblind", len(scores)))
+    colours = {finder: "black" if finder == "ensemble" else next(palette) for finder in scores}
     least = max(expectation.LEAST / len(negatives) for negatives, _ in scores.values())
     left = min(1e-5, *(0.5 / len(negatives) for negatives, _ in scores.values()))
     counts = sorted({len(negatives) for negatives, _ in scores.values()})
@@ -89,11 +90,6 @@ def lenses_found(table: pd.DataFrame) -> Figure:
     axis.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1), title=str(finders[0]), title_fontsize=8)
     figure.suptitle(expectation.HEADING, fontsize=10)
     return figure
-
-
-def _colours(scores):
-    palette = iter(sns.color_palette("colorblind", len(scores)))
-    return {finder: "black" if finder == "ensemble" else next(palette) for finder in scores}
 
 
 def _visible(x, y):

@@ -1,19 +1,17 @@
 """The answer to the thesis' research questions, and how it moves with the number of images that networks saw.
 
-Reads what `claims` has left of each profile, and writes the figure, the sentences and the table that stand first in
+Reads what `claims` has left of each profile, and writes the figure and the tables that stand first in
 ``figures/comparison.md``.
 """
 
 from collections.abc import Iterable
 
-import numpy as np
 import pandas as pd
 
 from lensdet import storage
 from lensdet.chapters import style, thesis
 from lensdet.chapters.comparison import claims
 from lensdet.chapters.comparison import figures as comparison_figures
-from lensdet.chapters.losses import tables
 from lensdet.evaluation import statistics
 from lensdet.experiments import BCE, F_1, F_BETA, MAX_TREE
 from lensdet.parameters import resolve
@@ -48,7 +46,7 @@ def read(profiles: Iterable[str] = PROFILES) -> dict[str, pd.DataFrame]:
         known = [(claim.section, claim.a, claim.metric, claim.sign) for claim in thesis.CLAIMS]
         written = table[["section", "a", "metric", "sign"]].itertuples(index=False, name=None)
         if not {"question", "p"} <= set(table) or known != list(written):
-            raise ValueError(f"{path}: of other claims than there are now; say tox -e figures -- --profile {profile}")
+            raise ValueError(f"{path}: of other claims than there are now; say tox -e figures -- profile={profile}")
         if table.runs.any():
             found[profile] = table
     return found
@@ -74,49 +72,56 @@ def over(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
     for profile, own in found.items():
         table[profile] = own.verdict
     largest = [found[profile] for profile in TREND if profile in found]
-    said = []
+    stable = []
     for i in first.index:
         verdicts = [own.verdict[i] for own in largest if own.runs[i] >= statistics.LEAST_RUNS][-2:]
         same = len(set(verdicts)) == 1 and verdicts[0] in ("agrees", "contradicts")
-        said.append("–" if len(verdicts) < 2 else "stable" if same else "not stable")
-    return table.assign(**{"over budgets": said})
+        stable.append("–" if len(verdicts) < 2 else "stable" if same else "not stable")
+    return table.assign(**{"over budgets": stable})
 
 
-def sentences(found: dict[str, pd.DataFrame]) -> list[str]:
-    """Six claims in words, with the numbers of each budget; `found` as from `read`."""
-    said = []
+def headlines(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """The claims of `ASKED` at each budget.
+
+    Parameters
+    ----------
+    found : dict of pandas.DataFrame
+        From `read`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a claim and profile that has runs of it: what is compared, ``thesis`` and ``difference`` with its 95 %
+        interval over seeds and images, ``runs``, and ``verdict``.
+    """
+    rows = []
     for question, a, b, metric in ASKED:
-        parts, printed = [], np.nan
         for profile, table in found.items():
-            rows = table[(table.a == a) & (table.metric == metric)]
-            exact = rows[rows.b == b]
-            rows = exact if len(exact) else rows[rows.claim.str.contains(thesis.BEST_MEMBER)]
-            r = rows.iloc[0]
-            printed = r.thesis
-            if r.runs:
-                span = tables.interval(r.low, r.high) if np.isfinite(r.low) else "no interval"
-                budget = f"after {_images(profile)} (`{profile}`, {_runs(r.runs)}: **{r.verdict}**)"
-                parts.append(f"{r.difference:+.3f} ({span}) {budget}")
-        theirs = f"The thesis has {printed:+.3f}" if np.isfinite(printed) else "The thesis prints no number"
-        name = claims.METRICS[metric]
-        ours = "; ".join(parts) if parts else "no run yet"
-        said.append(f"**{a} less {b}, {name}** (question {question}).  {theirs}; here {ours}.")
-    return said
+            own = table[(table.a == a) & (table.metric == metric) & (table.runs > 0)]
+            best = own.claim.str.contains(thesis.BEST_MEMBER) if b == thesis.BEST_MEMBER else own.b == b
+            rows += [(question, f"{claims.METRICS[metric]}: {a} − {b}", profile, r.runs, r.thesis, r.difference, r.low,
+                      r.high, r.verdict) for r in own[best].itertuples()]  # fmt: skip
+    columns = ["question", "of", "profile", "runs", "thesis", "difference", "low", "high", "verdict"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def markdown(found: dict[str, pd.DataFrame]) -> str:
-    """What stands first in the comparison: counts, the figure, six sentences, verdicts by question and by claim."""
+    """What stands first in the comparison: counts, the figure, six claims, verdicts by question and by claim."""
     table, profiles = over(found), list(found)
     counts = [
-        f"- `{profile}`, {_images(profile)} a run, {own.images.max():,} test images: {claims.counted(own)}"
+        f"- `{profile}`, {resolve({'profile': profile}).images:,} images a run, {own.images.max():,} test images; "
+        f"{claims.counted(own)}"
         for profile, own in found.items()
     ]
+    first = headlines(found)
+    numbers = ["thesis", "difference", "low", "high"]
+    first[numbers] = first[numbers].map("{:+.3f}".format).replace("+nan", "–")
     links = ", ".join(f"[{profile}]({profile}/comparison.md)" for profile in profiles)
     parts = (
         "# The thesis' claims, and how the answer moves with the number of images",
         "\n".join(counts),
         "![Each claim's difference in the thesis and here](comparison.png)",
-        "\n".join(f"{i}. {words}" for i, words in enumerate(sentences(found), 1)),
+        first.to_markdown(index=False, disable_numparse=True),
         claims.RULE + "  `quick`, `evening` and `overnight` differ in the number of training images alone; "
         "a claim is *stable* where the two largest of them that have five runs both agree or both contradict.",
         *(f"## `{profile}`\n\n{claims.by_question(own).to_markdown()}" for profile, own in found.items()),
@@ -126,17 +131,8 @@ def markdown(found: dict[str, pd.DataFrame]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _images(profile):
-    n = resolve({"profile": profile}).images
-    return f"{n / 1e6:.1f} million images" if n >= 1e6 else f"{n / 1000:.0f} thousand images"
-
-
-def _runs(n):
-    return "1 run" if n == 1 else f"{n} runs"
-
-
 def save() -> None:
-    """Write ``comparison.md``, ``.png`` and ``.pdf`` into figures/; nothing where no profile has a run."""
+    """Write ``comparison.md`` and ``.png`` into figures/; nothing where no profile has a run."""
     found = read()
     if not found:
         return
@@ -144,10 +140,10 @@ def save() -> None:
     for profile, table in found.items():
         p = resolve({"profile": profile})
         images = f"{round(p.images, -3):,} images"  # of four panels each has an inch
-        heads[f"{profile}\nwidth {p.width}\n{images}\n{_runs(table.runs.max())}"] = table
+        runs = table.runs.max()
+        heads[f"{profile}\nwidth {p.width}\n{images}\n{runs} run{'s' * int(runs > 1)}"] = table
     style.plt.rcParams.update(style.STYLE)
     figure = comparison_figures.forest(heads)
-    for suffix in ("png", "pdf"):
-        style.write(figure, storage.figures_dir() / f"comparison.{suffix}")
+    style.write(figure, storage.figures_dir() / "comparison.png")
     with storage.atomic(storage.figures_dir() / "comparison.md") as beside:
         beside.write_text(markdown(found))

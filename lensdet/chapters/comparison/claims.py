@@ -55,9 +55,10 @@ RULE = (
     f"everything is below {statistics.LEAST_RUNS} runs."
 )
 CLOSING = (
-    "What would close an open claim is at most how many runs on these images, or how many images with these runs, or, "
-    "where neither does, how many runs on a thousand times as many images.  It supposes that the difference and its "
-    "spreads are what they were measured to be; the spread of five runs may truly be 0.6 to 2.9 times that (95 %)."
+    f"The last columns say what would close a claim that is open after {statistics.LEAST_RUNS} runs, at most: so many "
+    "runs on these images, or so many images with these runs, or so many runs on a thousand times as many images.  "
+    "They suppose that the difference and its spreads are what they were measured to be; the spread of five runs may "
+    "truly be 0.6 to 2.9 times that (95 %)."
 )
 CELLS = (
     "The mean over runs; the seed-to-seed spread (n − 1) of single runs; the 95 % interval that the test images leave; "
@@ -307,27 +308,10 @@ def _printed(claim):
     return np.nan if mixed else both[0] - both[1]
 
 
-def _closing(r):
-    """What would close an open claim, in words."""
-    if r.verdict != "open":
-        return ""
-    if r.runs < statistics.LEAST_RUNS:
-        return f"{statistics.LEAST_RUNS} runs to begin with"
-    if np.isnan(r.p):
-        return "not known: all runs agree"
-    numbers = (r.runs_needed, "runs in all"), (r.images_needed, "images in all")
-    either = " or ".join(f"{n:,.0f} {what}" for n, what in numbers if np.isfinite(n))
-    both = f"{r.runs_needed_on_many:,.0f} runs, and many more images" if np.isfinite(r.runs_needed_on_many) else "–"
-    return either or both
-
-
 def counted(stated: pd.DataFrame) -> str:
-    """How many claims have which verdict, in words, from `claims`."""
-    words = {"agrees": ("agrees", "agree"), "contradicts": ("contradicts", "contradict"),
-             "equivalent": ("is equivalent", "are equivalent"), "open": ("is open", "are open"),
-             NO_RUN: ("has no run", "have no run")}  # fmt: skip
-    numbers = [(int((stated.verdict == verdict).sum()), verdict) for verdict in VERDICTS]
-    return f"Of {len(stated)} claims {', '.join(f'{n} {words[v][n > 1]}' for n, v in numbers if n)}."
+    """How many claims have which verdict, from `claims`."""
+    n = stated.verdict.value_counts()
+    return f"{len(stated)} claims: {', '.join(f'{n[verdict]} {verdict}' for verdict in VERDICTS if verdict in n)}"
 
 
 def by_question(stated: pd.DataFrame) -> pd.DataFrame:
@@ -353,9 +337,10 @@ def markdown(parameters: Parameters, numbers: pd.DataFrame, stated: pd.DataFrame
             ],
             "runs": stated.runs,
             "verdict": stated.verdict,
-            "would close it": [_closing(r) for r in stated.itertuples()],
         }
     )
+    needed = stated[["runs_needed", "images_needed", "runs_needed_on_many"]].map("{:,.0f}".format).replace("nan", "–")
+    needed.columns = ["runs needed", "or images", "or runs, with many images"]
     unpaired = [f"- {u.section}: {u.words} (notebook {u.notebook})" for u in thesis.UNPAIRED]
     parts = (
         f"# {data}: comparison with the thesis",
@@ -365,7 +350,7 @@ def markdown(parameters: Parameters, numbers: pd.DataFrame, stated: pd.DataFrame
         f"Claims are judged on {stated.images.max():,} test images; the numbers at the end are of "
         f"{int(numbers.images.max()):,}.",
         f"{RULE}  {CLOSING}",
-        shown.to_markdown(index=False, disable_numparse=True),
+        shown.join(needed).to_markdown(index=False, disable_numparse=True),
         "Claims that no paired comparison decides:",
         "\n".join(unpaired),
         "## Numbers",
@@ -392,8 +377,8 @@ def save(study: Study, weights: NDArray) -> pd.DataFrame:
     if (which := judged_on(study)) != "test":
         weights = study.resamples(which)
     stated = claims(study, weights, which)
-    storage.write_csv(folder / "comparison_numbers.csv", numbers)
-    storage.write_csv(folder / "comparison_claims.csv", stated)
+    storage.write_csv(folder / "comparison_numbers.csv", numbers, style.DIGITS)
+    storage.write_csv(folder / "comparison_claims.csv", stated, style.DIGITS)
     text = markdown(study.parameters, numbers, stated)
     with storage.atomic(folder / "comparison.md") as beside:
         beside.write_text(text + "\n")

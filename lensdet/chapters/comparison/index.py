@@ -107,10 +107,8 @@ def _notebook(number):
     return f"[{paths[0].stem}](../notebooks/{paths[0].name})" if paths else number or "–"
 
 
-def save(folders: Sequence[str] = BEST) -> pd.DataFrame:
-    """Write ``figures/index.md`` (``LENSDET_FIGURES`` moves it); returns the data frame of `found`."""
+def save(folders: Sequence[str] = BEST) -> None:
+    """Write ``figures/index.md`` (``LENSDET_FIGURES`` moves it)."""
     root = storage.figures_dir()
-    table = found(root, folders)
     with storage.atomic(root / "index.md") as beside:
-        beside.write_text(markdown(table))
-    return table
+        beside.write_text(markdown(found(root, folders)))

@@ -8,7 +8,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from lensdet.chapters.ensembles.summary import Bumps
+from lensdet.chapters.ensembles.summary import ThresholdSteps
 from lensdet.chapters.ensembles.tables import Pairs
 from lensdet.chapters.losses.figures import LABELS, colour_of, label_of
 from lensdet.evaluation import metrics
@@ -77,14 +77,14 @@ def label(method: str) -> str:
     return rf"{method.partition('_')[0]}$_{ENSEMBLES[method].size}$" if method in ENSEMBLES else method
 
 
-def raw_weights(tables: dict[str, pd.DataFrame], found: dict[str, Bumps]) -> Figure:
+def raw_weights(tables: dict[str, pd.DataFrame], found: dict[str, ThresholdSteps]) -> Figure:
     """Weights before and after the softmax, and the curve that each makes; a row an ensemble.
 
     Parameters
     ----------
     tables : dict of pandas.DataFrame
         Rows of `ensembles.tables.weights_table`, by ensemble, of the ``code`` protocol.
-    found : dict of lensdet.chapters.ensembles.summary.Bumps
+    found : dict of lensdet.chapters.ensembles.summary.ThresholdSteps
         By ensemble.
     """
     figure, axes = plt.subplots(len(found), 2, figsize=(9.5, 2.9 * len(found) + 0.3), squeeze=False,

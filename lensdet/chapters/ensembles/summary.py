@@ -1,6 +1,5 @@
-"""What came of the ensembles: what a DE_m learns, the softmax, the cascade, the third research question in words."""
+"""What a DE_m learns, what the softmax does to the curve of an ensemble, and the cascade, as tables."""
 
-import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -9,31 +8,16 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from lensdet.chapters.ensembles.tables import AT, MEASURES, OVER, Measured, Pairs, gain
-from lensdet.chapters.losses import tables, threshold_control
+from lensdet.chapters.ensembles.tables import MEASURES, Pairs
 from lensdet.evaluation import ensembles, metrics, statistics, thresholds
-from lensdet.experiments import BCE, ENSEMBLES, F_1, F_BETA, MEMBERS, NETWORKS, baseline, same_loss
+from lensdet.experiments import BCE, ENSEMBLES, F_1, F_BETA, NETWORKS
 from lensdet.parameters import Parameters
 from lensdet.study import Study
 
 CASCADE = (F_1, F_BETA)  # first stage, second stage (section 6.2)
 SINGLE = (BCE, F_BETA, F_1, "NM_3")  # what a cascade is compared with
-COMPARED = [MEASURES[m] for m in ("accuracy", "f_beta", "precision", "recall", "f_beta_high", "f_beta_own")]
-BY_NAME = {name: which for which, name in MEASURES.items()}
 FAIR = [MEASURES[m] for m in ("f_beta_own", "auc")]  # where no threshold of p = 0.5 stands between
 SHOWN = [MEASURES[m] for m in ("f_beta", "f_beta_own", "auc")]
-
-
-def members_by_rule(table: pd.DataFrame) -> str:
-    """The models of NM_x by the rule of section 4.6, from `losses.tables.table_5_1`, in words."""
-    best = tables.best_models(table)
-    models = list(dict.fromkeys(best.values()))
-    each = ", ".join(f"{metric} {model}" for metric, model in best.items())
-    return (
-        "By the rule of section 4.6 NM_x has the models that are best on accuracy, F_beta, precision and recall.  The "
-        f"thesis' numbers give x = {len(MEMBERS[3])}: {', '.join(MEMBERS[3])}.  Ours give "
-        f"x = {len(models)}: {each}.  The members here stay those of the thesis, so that its ensembles are compared."
-    )
 
 
 def targets(study: Study, ensemble: str) -> pd.DataFrame:
@@ -124,7 +108,7 @@ def cascades(
     return pd.DataFrame(rows)
 
 
-class Bumps(NamedTuple):
+class ThresholdSteps(NamedTuple):
     """F_beta (T,) at `metrics.THRESHOLDS` of a Nelder-Mead ensemble (``code``), mean over runs."""
 
     used: np.ndarray  # with the softmax of the optimum
@@ -134,7 +118,7 @@ class Bumps(NamedTuple):
     veto: dict[str, float]  # above this p nothing passes without its vote
 
 
-def threshold_steps(study: Study, ensemble: str, weights: ensembles.Weights) -> Bumps:
+def threshold_steps(study: Study, ensemble: str, weights: ensembles.Weights) -> ThresholdSteps:
     """The curve of an ensemble with its weights before and after the softmax (thesis, sections 5.4 and 5.6).
 
     A member that says 0 or 1 adds a step: below its weight it is enough alone, above 1 less its weight it has a veto.
@@ -156,129 +140,27 @@ def threshold_steps(study: Study, ensemble: str, weights: ensembles.Weights) -> 
     raw = np.einsum("rnm,rm->rn", metrics.probability(members.logits), weights.raw)
     soft = {model: weights.used[:, j].mean() for j, model in enumerate(models) if NETWORKS[model].loss != "bce"}
     rounded = ensembles.votes(members.logits, models)
-    return Bumps(used(members.logits), f_beta(raw), used(rounded), soft, {m: 1 - w for m, w in soft.items()})
+    return ThresholdSteps(used(members.logits), f_beta(raw), used(rounded), soft, {m: 1 - w for m, w in soft.items()})
 
 
-def steps_summary(found: dict[str, Bumps]) -> str:
-    """Whether the softmax makes the bumps of the curve, in sentences made of `threshold_steps` by ensemble."""
-    said = []
-    for ensemble, b in found.items():
-        heavy, t = max(b.alone, key=b.alone.get), metrics.THRESHOLDS
-        low, high = b.alone[heavy], b.veto[heavy]
-        bands = {f"below p = {low:.2f}, where {heavy} alone is enough,": t < low,
-                 f"above p = {high:.2f}, where it has a veto,": t > high,
-                 "elsewhere": (t >= low) & (t <= high)}  # fmt: skip
-        words = [f"{where} F_beta is {b.used[band].mean():.3f} (by the optimum itself {b.raw[band].mean():.3f})"
-                 for where, band in bands.items() if band.any()]  # fmt: skip
-        said.append(f"**{ensemble}**: {'; '.join(words)}, means over thresholds.  Rounding the soft members to yes or "
-                    f"no moves the curve by {np.abs(b.used - b.votes).max():.3f} at the most.")  # fmt: skip
-    return "\n\n".join(said)
+def bands(found: dict[str, ThresholdSteps]) -> pd.DataFrame:
+    """F_beta between the steps that the heaviest soft member of each ensemble makes, from `threshold_steps`.
 
-
-def third_question(
-    parameters: Parameters,
-    measured: Measured,
-    table: pd.DataFrame,
-    compared: pd.DataFrame,
-    learned: pd.DataFrame,
-    cascade: pd.DataFrame,
-) -> str:
-    """The third research question, in sentences made of the tables.
-
-    Parameters
-    ----------
-    measured : dict
-        From `ensembles.tables.measure`.
-    table, compared, learned, cascade : pandas.DataFrame
-        From `tables.table_5_2`, `tables.compare_with_baselines`,
-        `targets` (of all ensembles together; may be empty) and `cascades`.
+    Returns
+    -------
+    pandas.DataFrame
+        A row an ensemble and band of thresholds: mean F_beta with the ``softmax`` and with the ``optimum`` itself, and
+        ``votes``, the most that rounding the soft members to yes or no changes it.
     """
-    compared = compared.set_index(["ensemble", "which", "measure"])
-    said, verdicts = _against_best_members(table, compared)
-    said += _diversity(measured, table, compared)
-    for ensemble, rows in learned.groupby("ensemble") if len(learned) else ():
-        chunk, test = (rows[rows.set == name] for name in ("training", "test"))
-        said.append(
-            f"**What {ensemble} learns**: for {chunk.by_label.mean():.0%} of a training chunk the closest member is "
-            f"that which is mostly closest for the label; in float32 probability {chunk.ties.mean():.0%} tie.  On the "
-            f"test set it names the closest for {test.named.mean():.0%}; always naming one would be right for "
-            f"{test.most_frequent.mean():.0%}."
-        )
-    said.append("**Cascade**: precision at the recall that it has on the test set, and its own less that.")
-    said.append(_list(_cascade(how, rows) for how, rows in cascade.groupby("thresholds", sort=False)))
-    n = int((compared.against == "best member").sum())
-    count = f"(Corrected for all {n} differences to a best member, those of means and stacking too.)"
-    words = f"{' '.join(verdicts) or 'No difference to the best member is shown.'}  {count}"
-    asked = "Does an ensemble do better than its members?"
-    return "\n\n".join([*said, threshold_control.verdict(asked, words, int(table.runs.min()), parameters)])
-
-
-def _against_best_members(table, compared):
-    """Paragraphs on each ensemble beside its best member and the published accuracy; and the verdicts."""
-    said, verdicts = [], []
-    best = compared[compared.against == "best member"].reset_index("which")
-    for ensemble in table.model.unique():
-        mine = {name: best.loc[(ensemble, name)] for name in COMPARED}
-        above, below = ([n for n, d in mine.items() if sign * d[end] > 0] for sign, end in ((1, "low"), (-1, "high")))
-        shown = "; ".join(f"{side} 0 in {', '.join(n)}" for side, n in (("above", above), ("below", below)) if n)
-        said.append(
-            f"**{ensemble}** less the member that is best at each measure on the calibration set: "
-            f"{f'the 95 % interval, over runs and images, is {shown}' if shown else 'no interval excludes 0'}."
-        )
-        said.append(_list(_beside(name, d, d.which, "low", "high") for name, d in mine.items()))
-        for verdict, words in (("higher", "better"), ("lower", "worse")):
-            if names := [name for name, d in mine.items() if d.verdict == verdict]:
-                verdicts.append(f"{ensemble}: **{words}** than its best member in {', '.join(names)}.")
-        wide = table[table.model == ensemble].set_index("metric")
-        at, over = wide.loc[AT], wide.loc[OVER]
-        said.append(
-            f"Its accuracy at p = 0.5 is {at['mean']:.3f} and its mean over all thresholds, as published, "
-            f"{over['mean']:.3f}; the thesis' {over.thesis:.3f} is the latter, and its precision and recall imply "
-            f"{at.thesis:.3f}."
-        )
-    return said, verdicts
-
-
-def _diversity(measured, table, compared):
-    """Paragraphs on ensembles of several losses beside as many runs of cross-entropy."""
-    said, asked = [], "**Diversity of losses, or averaging of seeds?**"
-    for size in sorted({ENSEMBLES[ensemble].size for ensemble in table.model}):
-        mean_of, one = baseline("mean", size), same_loss(BCE, size)
-        lines = [f"{several}, {_beside(name, compared.loc[(several, one, name)], one, 'test_low', 'test_high')}"
-                 for several in (mean_of, f"NM_{size}") for name in FAIR
-                 if (several, one, name) in compared.index]  # fmt: skip
-        if lines:
-            gains = {mean_of: MEMBERS[size], one: [same_loss(BCE, 1)]}
-            for name, (ensemble, parts) in itertools.product(FAIR, gains.items()):
-                mean, low, high = gain(measured, ensemble, parts, BY_NAME[name])
-                lines.append(f"{ensemble}, {name}: {mean:+.3f} ({tables.interval(low, high)}) on its members' average")
-            said += [f"{asked}  Intervals are over images alone: ensembles of one loss share runs, among them others "
-                     "than those of the members.", _list(lines)]  # fmt: skip
-        else:
-            said.append(f"{asked}  There are no {one} to compare the mean of {size} members with.")
-    return said
-
-
-def _cascade(how, rows):
-    """What a cascade gains with one choice of its thresholds."""
-    mine, others = rows[rows.model == "cascade"].iloc[0], rows[rows.model != "cascade"]
-    precision = f"{mine.precision:.3f}" if np.isfinite(mine.precision) else "not defined, as some run accepts nothing,"
-    return (f"thresholds {how}, {mine.seen_by_second:.0%} of the images seen by the second stage: {precision} at "
-            f"recall {mine.recall:.3f}; {'; '.join(map(_at_its_recall, others.itertuples()))}")  # fmt: skip
-
-
-def _at_its_recall(row):
-    """Precision of a model at the recall of a cascade, and that of the cascade less it."""
-    if not np.isfinite(row.precision):
-        return f"{row.model}: not defined, as some run accepts nothing"
-    return f"{row.model} {row.precision:.3f} ({row.cascade_minus_it:+.3f}, {tables.interval(row.low, row.high)})"
-
-
-def _list(lines):
-    return "\n".join(f"- {line}" for line in lines)
-
-
-def _beside(name, row, other, low, high):
-    """A measure of an ensemble, that of another, and the difference with its interval."""
-    return (f"{name}: {row['mean']:.3f}, {other} {row.its_mean:.3f}; {row.difference:+.3f} "
-            f"({tables.interval(row[low], row[high])})")  # fmt: skip
+    rows = []
+    for ensemble, b in found.items():
+        member, t = max(b.alone, key=b.alone.get), metrics.THRESHOLDS
+        low, high = b.alone[member], b.veto[member]
+        parts = ((f"p < {low:.2f}: it alone is enough", t < low), (f"p > {high:.2f}: it has a veto", t > high),
+                 ("between", (t >= low) & (t <= high)))  # fmt: skip
+        for band, inside in parts:
+            if inside.any():
+                rows.append({"ensemble": ensemble, "soft member": member, "thresholds": band,
+                             "softmax": b.used[inside].mean(), "optimum": b.raw[inside].mean(),
+                             "votes": np.abs(b.used - b.votes)[inside].max()})  # fmt: skip
+    return pd.DataFrame(rows)

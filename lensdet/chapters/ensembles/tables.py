@@ -223,6 +223,24 @@ def gain(measured: Measured, name: str, members: Sequence[str], which: str) -> t
     return float(mean), *statistics.bootstrap_interval(resampled[None])
 
 
+def gains(measured: Measured, sizes: Sequence[int]) -> pd.DataFrame:
+    """`gain` of averaging several losses, and as many seeds of cross-entropy, where they are there.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row an ensemble and measure that needs no threshold of p = 0.5: ``gain`` over the members' average, its 95 %
+        interval over images and where that lies (`statistics.side_of_zero`).
+    """
+    rows = []
+    for size in sizes:
+        for ensemble, members in ((baseline("mean", size), MEMBERS[size]), (same_loss(BCE, size), [same_loss(BCE, 1)])):
+            for which in ("f_beta_own", "auc") if {ensemble, *members} <= set(measured) else ():
+                rows.append((ensemble, MEASURES[which], *gain(measured, ensemble, members, which)))
+    table = pd.DataFrame(rows, columns=["ensemble", "measure", "gain", "low", "high"])
+    return table.assign(interval=statistics.side_of_zero(table.low, table.high))
+
+
 def compare_with_baselines(parameters: Parameters, found: Pairs, measured: Measured) -> pd.DataFrame:
     """Every ensemble, mean and stacking against the member that is best at each measure, and against means.
 

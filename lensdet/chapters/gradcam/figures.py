@@ -177,30 +177,17 @@ def _named(cases, words):
 
 
 def _case(cases, i, words):
-    """The `panel` of an image, or the reason why there is none."""
+    """One case: rows add_4 to add_7; input, nearest-neighbour map, both; or the reason why there is none."""
     if i is None:
         return empty(f"{words}: none in the test set ({cases.model}).")
-    heat = {layer: maps[i] for layer, maps in cases.heat.items()}
-    return panel(cases.images[i], heat, f"{words}\n{cases.titles[i]}")
-
-
-def panel(image: NDArray, heat: dict[str, NDArray], title: str) -> Figure:
-    """One case: rows add_4 to add_7; input, nearest-neighbour map, both.
-
-    Parameters
-    ----------
-    image : array (101, 101, 1)
-    heat : dict
-        Layer -> array (u, u).
-    title : str
-    """
     figure, axis = plt.subplots(figsize=(5.6, 6.4))
-    _draw(axis, image, heat, title)
+    heat = {layer: maps[i] for layer, maps in cases.heat.items()}
+    _draw(axis, cases.images[i], heat, f"{words}\n{cases.titles[i]}")
     return figure
 
 
 def sheet(images: NDArray, heat: dict[str, NDArray], chosen: dict[str, list[int]], titles: Sequence[str]) -> Figure:
-    """Three cases of each of TP, TN, FP and FN, a row each, as `panel`; a class without members says so.
+    """Three cases of each of TP, TN, FP and FN, a row each, as `_draw` has them; a class without members says so.
 
     Parameters
     ----------

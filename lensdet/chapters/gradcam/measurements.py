@@ -67,11 +67,11 @@ def measure(parameters: Parameters, folder: Path) -> dict[str, NDArray]:
     kept = path(parameters, folder)
     if not kept.exists():
         found = _measure(parameters, training.load_network(folder, SELECTOR[parameters.protocol]))
-        with storage.with_checksum(kept), storage.atomic(kept) as beside, h5py.File(beside, "w") as file:
+        with storage.atomic(kept) as beside, h5py.File(beside, "w") as file:
             for name, values in found.items():
                 file.create_dataset(name, data=values, compression="gzip", track_times=False)
             file.attrs["provenance"] = json.dumps(runs.provenance())
-    with h5py.File(storage.verified(kept)) as file:
+    with h5py.File(kept) as file:
         names = []
         file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
         return {name: file[name][:] for name in names}
@@ -274,46 +274,3 @@ def randomised(found: dict[str, NDArray]) -> pd.DataFrame:
             middle = np.median(values) if len(values) else np.nan
             rows.append({"layer": layer, "drawn anew": words, "median correlation": middle, "n": len(values)})
     return pd.DataFrame(rows)
-
-
-def summary(name: str, empty: pd.DataFrame, heat: pd.DataFrame, changes: pd.DataFrame) -> str:
-    """What the tables of one model say, as Markdown: those of `empty_maps`, `inside` and `interventions`."""
-    text = [f"**{name}.**"]
-    logit = empty[(empty["target"] == "logit") & (empty["layer"] == "add_7")].set_index("class")
-    said = ", ".join(f"{r.share:.0%} of {r.images} {c}" for c, r in logit.iterrows() if r.images)
-    none = int(empty[gradcam.NO_GRADIENT].sum())
-    text.append(f"Empty maps at add_7: {said}.")
-    if none:
-        text.append(
-            f"Cases (image, layer, target) of a zero gradient: {none}; other empty maps lack positive evidence."
-        )
-    elif empty["empty"].any():
-        text.append("All empty maps lack positive evidence: no gradient is zero, under any target.")
-    best = heat.set_index("layer", drop=False).loc[LAYER]
-    if np.isfinite(best["gain over mean map"]):
-        sure = "more" if best["low mean map"] > 0 else "less" if best["high mean map"] < 0 else "not provably more"
-        gain = (
-            f"gain {best['gain over mean map']:+.1%}, 95 % {best['low mean map']:+.1%} to {best['high mean map']:+.1%}"
-        )
-        text.append(
-            f"At {best['layer']} {best['own']:.1%} of the heat lies inside the arc, {sure} than with the mean map "
-            f"({best['mean map']:.1%}; {gain}, n = {int(best['n'])})."
-        )
-    changes = changes.dropna().set_index(["left out", "of"])
-    for key, r in changes.iterrows():
-        text.append(
-            f"Without the {key[0]} the logit of {key[1]} moves by {r.change:+.2f} ({r['change low']:+.2f} to "
-            f"{r['change high']:+.2f}), in size {r['size']:.2f}, and {r['decisions changed']:.1%} of {int(r.n)} "
-            "decisions change."
-        )
-    crowded, negatives = "mock lenses with neighbours", "negatives with neighbours"
-    pairs = [("arc", crowded), ("neighbours", crowded), ("neighbours", negatives)]
-    if all(key in changes.index for key in pairs):
-        arc, beside, negatives = (changes.loc[key] for key in pairs)
-        seen = any(r["change low"] > 0 or r["change high"] < 0 for r in (beside, negatives))
-        verdict = "It does not ignore neighbours" if seen else "That it minds neighbours is not shown"
-        sizes = [f"{r['size']:.2f} ({r['size low']:.2f} to {r['size high']:.2f})" for r in (beside, arc)]
-        text.append(
-            f"{verdict}: in the same mock lenses they move the logit, in size, by {sizes[0]}, the arc by {sizes[1]}."
-        )
-    return "  ".join(text)

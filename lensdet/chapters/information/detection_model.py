@@ -120,9 +120,8 @@ def importance(
 ) -> pd.DataFrame:
     """How much of the deviance each parameter explains that the others cannot.
 
-    A parameter is dropped and the model fitted anew.  (Permuting it would ask the full model about lenses that do not
-    exist, and count what the other parameters could have told.)  The unit is the null deviance, that of one probability
-    for all: an importance is a loss of explained deviance, D2.
+    A parameter is dropped and the model fitted anew; permuting it would ask the model about lenses that do not exist.
+    The unit is the null deviance, that of one probability for all: an importance is a loss of explained deviance, D2.
 
     Parameters
     ----------
@@ -133,8 +132,8 @@ def importance(
     features : sequence of str
         Columns of the table.
     groups : array_like, (N,)
-        Id of the LRG: no LRG is on both sides of a fold, and the bootstrap resamples LRGs.  (Sources that are used
-        twice add a tenth to the intervals at the most; resampled with the LRGs they would make them 1.6 times wider.)
+        Id of the LRG: no LRG is on both sides of a fold, and the bootstrap resamples LRGs.  (Sources used twice would
+        add a tenth to the intervals at the most.)
     folds, draws, seed : int
         Number of folds and of resamples, whose predictions stay as they are; of both.
 
@@ -190,57 +189,6 @@ def explained(
     table = pd.DataFrame(found, columns=["explained", "low", "high"])
     table.insert(0, "model", ["parameters", "fraction", "difference"])
     return table
-
-
-def summary(found: dict[str, tuple[pd.DataFrame, pd.DataFrame]]) -> str:
-    """What explains the performance of each model, as a Markdown list.
-
-    Parameters
-    ----------
-    found : dict
-        By name of the model, a pair: the data frames of `importance` and `explained`.
-
-    Returns
-    -------
-    str
-        A line a model, from the numbers alone: no claim without an interval that leaves out 0.
-    """
-    return "\n".join(f"- **{model}.** {_ranking(most)} {_compared(d2)}".rstrip() for model, (most, d2) in found.items())
-
-
-def _ranking(table):
-    first = table.iloc[0]
-    if not np.isfinite(first.importance):
-        return f"It finds {first.detected:.0%} of {first.images} mock lenses: too few missed, or found, to say why."
-    if not first.low > 0:
-        return f"No parameter can be shown to matter: {_without(first)} of the deviance is explained."
-    name = NAMES.get(first.feature, first.feature)
-    if len(table) == 1:
-        return f"It depends on {name}: {_without(first)} of the deviance is explained."
-    both = f"{_without(first)} of the deviance is explained, {_without(table.iloc[1])}"
-    if first.lead_low > 0:
-        return f"What matters most is {name}: {both}."
-    gap = _range(first.lead, first.lead_low, first.lead_high)
-    return f"Which parameter matters most is undecided: {both}, a difference of {gap}."
-
-
-def _without(row):
-    return f"without {NAMES.get(row.feature, row.feature)} {_range(row.importance, row.low, row.high)} less"
-
-
-def _compared(table):
-    a, b, gap = table.set_index("model").loc[["parameters", "fraction", "difference"]].itertuples(index=False)
-    if not np.isfinite(gap.explained):
-        return ""
-    text = f"All parameters explain {_range(*a)} of the deviance, the area fraction alone {_range(*b)}"
-    if gap.low <= 0 <= gap.high:
-        return f"{text}; which explains more is undecided."
-    more = "parameters explain" if gap.low > 0 else "fraction explains"
-    return f"{text}: the {more} more, difference {_range(*gap)}."
-
-
-def _range(value, low, high):
-    return f"{value:.3f} (95 %: {low:.3f} to {high:.3f})"
 
 
 def _null(detected):

@@ -110,34 +110,71 @@ def figure_7_30(found: dict[str, Detections]) -> Figure:
 
 def by_radius_and_alpha(found: Detections) -> Figure:
     """Share of mock lenses found (TPR) in hexagons of Einstein radius and alpha; `Detections`."""
-    if found.radius is None:
-        return style.empty(NOWHERE)
-    detected = (found.probability >= 0.5).astype(float)
-    return hexagons(found.radius, found.alpha, detected, found.title, "TPR")
+    return _hexagons(found, found.probability >= 0.5, "TPR")
 
 
 def by_fraction(found: Detections) -> Figure:
-    """Mock lenses found and missed by the fraction above the noise; `Detections`."""
-    return bars(found.fraction, found.probability >= 0.5, found.title, found.label)
+    """TPR (olive) and FNR by the fraction above the noise, stacked; no bar: an empty bin; `Detections`."""
+    edges = selection_function.bins(found.fraction)
+    table = selection_function.rates(found.fraction, found.probability >= 0.5, edges)
+    figure, axis = plt.subplots(figsize=(7.6, 3.6))
+    x, tpr = np.arange(len(table)), 100 * table["tpr"]
+    axis.bar(x, tpr, color="olive", label="TPR")
+    axis.bar(x, 100 - tpr, bottom=tpr, color="#f9bc86", label="FNR")
+    for i, n in enumerate(table["n"]):
+        if n:
+            axis.text(i, 101, n, ha="center", fontsize=6, rotation=90 if n > 99 else 0)
+    axis.set_xticks(x, [f"{edge:.3f}" for edge in table["edge"]], rotation=90, fontsize=7)
+    axis.set(xlabel=f"{found.label} (left edge of the bin)", ylabel="percentage", ylim=(0, 109))
+    axis.set_title(f"{found.title}, n = {len(found.fraction)} (above each bar: its mock lenses)")
+    axis.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
+    axis.grid(False)
+    return figure
 
 
 def predictions_by_fraction(found: Detections) -> Figure:
     """Prediction of each mock lens against the fraction above the noise; `Detections`."""
-    return scatter(found.fraction, found.probability, found.label, found.title)
+    return _scatter(found, found.fraction, found.label)
 
 
 def predictions_by_radius(found: Detections) -> Figure:
     """Prediction of each mock lens against its Einstein radius; `Detections`."""
-    if found.radius is None:
-        return style.empty(NOWHERE)
-    return scatter(found.radius, found.probability, RADIUS, found.title)
+    return style.empty(NOWHERE) if found.radius is None else _scatter(found, found.radius, RADIUS)
 
 
 def mean_prediction(found: Detections) -> Figure:
     """Mean prediction in hexagons of Einstein radius and alpha; `Detections`."""
+    return _hexagons(found, found.probability, "mean prediction")
+
+
+def _hexagons(found, values, label):
+    """Mean of values in [0, 1] (N,) in hexagons of Einstein radius and alpha; few images: a dot in it."""
     if found.radius is None:
         return style.empty(NOWHERE)
-    return hexagons(found.radius, found.alpha, found.probability, found.title, "mean prediction")
+    figure, axis = plt.subplots(figsize=(5.6, 4.2))
+    where, grid = (found.radius, found.alpha), {"gridsize": 10, "mincnt": 1}
+    shown = axis.hexbin(*where, values.astype(float), cmap="copper", vmin=0, vmax=1, **grid)
+    count = axis.hexbin(*where, np.ones(len(values)), reduce_C_function=len, alpha=0, **grid)
+    few = count.get_offsets()[count.get_array() < FEW]
+    axis.plot(*few.T, "o", ms=3, mfc="white", mec="black", mew=0.5)
+    figure.colorbar(shown, label=label)
+    title = f"{found.title}, n = {len(values)}" + f" (dot: fewer than {FEW} in it)" * bool(len(few))
+    axis.set(xlabel=RADIUS, ylabel="source brightness scaling, alpha", title=title)
+    axis.grid(False)
+    return figure
+
+
+def _scatter(found, x, label):
+    """Prediction of each mock lens against x (N,): blue from 0.5 on, red below."""
+    accepted = found.probability >= 0.5
+    figure, axis = plt.subplots(figsize=(5.6, 3.8))
+    for colour, chosen, name in (("blue", accepted, "p ≥ 0.5"), ("red", ~accepted, "p < 0.5")):
+        axis.plot(x[chosen], found.probability[chosen], ".", ms=3, alpha=0.6, color=colour,
+                  label=f"{name}: {chosen.sum()}")  # fmt: skip
+    axis.set(xlabel=label, ylabel="prediction", ylim=(-0.03, 1.03))
+    axis.set_title(f"{found.title}, n = {len(x)}, FNR {1 - accepted.mean():.3f}")
+    axis.legend(fontsize=7, frameon=True)
+    return figure
 
 
 # What is drawn of each model, by its name in files; and the thesis' figures of its three models, in that order.
@@ -174,76 +211,6 @@ def draw(kind: str, found: dict[str, Detections], model: str, name: str) -> tupl
     function = NUMBERED[model][list(DRAWN).index(kind)]
     number = function.__name__.replace("figure", "fig", 1)
     return function(found), number if name == "test" else f"04_{number}_{name}"
-
-
-def hexagons(radius: NDArray, alpha: NDArray, values: NDArray, title: str, label: str) -> Figure:
-    """Mean of ``values`` in hexagons of Einstein radius and alpha; few images: a dot in it.
-
-    Parameters
-    ----------
-    radius, alpha, values : arrays (N,)
-        Values in [0, 1]: detected or not gives the TPR, probabilities give the mean prediction.
-    title, label : str
-    """
-    figure, axis = plt.subplots(figsize=(5.6, 4.2))
-    grid = {"gridsize": 10, "mincnt": 1}
-    shown = axis.hexbin(radius, alpha, values, cmap="copper", vmin=0, vmax=1, **grid)
-    count = axis.hexbin(radius, alpha, np.ones(len(radius)), reduce_C_function=len, alpha=0, **grid)
-    few = count.get_offsets()[count.get_array() < FEW]
-    axis.plot(*few.T, "o", ms=3, mfc="white", mec="black", mew=0.5)
-    figure.colorbar(shown, label=label)
-    words = f"{title}, n = {len(radius)}" + f" (dot: fewer than {FEW} in it)" * bool(len(few))
-    axis.set(xlabel=RADIUS, ylabel="source brightness scaling, alpha", title=words)
-    axis.grid(False)
-    return figure
-
-
-def bars(fraction: NDArray, detected: NDArray, title: str, label: str) -> Figure:
-    """TPR (olive) and FNR by area fraction, stacked; no bar: an empty bin.
-
-    Parameters
-    ----------
-    fraction : array (N,)
-        From 0 to 1.
-    detected : bool array (N,)
-    title, label : str
-        Label says how the fraction was measured.
-    """
-    edges = selection_function.bins(fraction)
-    table = selection_function.rates(fraction, detected, edges)
-    figure, axis = plt.subplots(figsize=(7.6, 3.6))
-    x, tpr = np.arange(len(table)), 100 * table["tpr"]
-    axis.bar(x, tpr, color="olive", label="TPR")
-    axis.bar(x, 100 - tpr, bottom=tpr, color="#f9bc86", label="FNR")
-    for i, n in enumerate(table["n"]):
-        if n:
-            axis.text(i, 101, n, ha="center", fontsize=6, rotation=90 if n > 99 else 0)
-    axis.set_xticks(x, [f"{edge:.3f}" for edge in table["edge"]], rotation=90, fontsize=7)
-    axis.set(xlabel=f"{label} (left edge of the bin)", ylabel="percentage", ylim=(0, 109))
-    axis.set_title(f"{title}, n = {len(fraction)} (above each bar: its mock lenses)")
-    axis.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
-    axis.grid(False)
-    return figure
-
-
-def scatter(x: NDArray, probability: NDArray, label: str, title: str) -> Figure:
-    """Prediction of each mock lens against something: blue from 0.5 on, red below.
-
-    Parameters
-    ----------
-    x, probability : array (N,)
-        Probabilities from 0 to 1.
-    label, title : str
-        Label names x.
-    """
-    accepted = probability >= 0.5
-    figure, axis = plt.subplots(figsize=(5.6, 3.8))
-    for colour, chosen, words in (("blue", accepted, "p ≥ 0.5"), ("red", ~accepted, "p < 0.5")):
-        axis.plot(x[chosen], probability[chosen], ".", ms=3, alpha=0.6, color=colour, label=f"{words}: {chosen.sum()}")
-    axis.set(xlabel=label, ylabel="prediction", ylim=(-0.03, 1.03))
-    axis.set_title(f"{title}, n = {len(x)}, FNR {1 - accepted.mean():.3f}")
-    axis.legend(fontsize=7, frameon=True)
-    return figure
 
 
 def noise(estimates: dict[str, NDArray], bins: int = 40) -> Figure:

@@ -15,7 +15,6 @@ from lensdet.chapters import style, thesis
 from lensdet.chapters.losses.tables import cell, interval, to_rows
 from lensdet.evaluation import calibration, metrics, statistics, thresholds
 from lensdet.experiments import BCE, F_1, F_BETA
-from lensdet.parameters import Parameters
 from lensdet.study import Study
 
 OWN = (BCE, F_BETA, F_1)  # whose own recall and precision are matched
@@ -227,87 +226,42 @@ def on_the_sky(table: pd.DataFrame, prior: float, share: float) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-def verdict(question: str, verdicts: str, runs: int, parameters: Parameters) -> str:
-    """The end of a paragraph: the verdict at this budget, or that there are too few runs for one.
-
-    Parameters
-    ----------
-    question, verdicts : str
-        Whole sentences.
-    runs : int
-        How many are behind them.
-    parameters : lensdet.parameters.Parameters
-    """
-    if runs < statistics.LEAST_RUNS:
-        return (
-            f"{question} **Open**: {runs} run{'s' * (runs != 1)}, and nothing is decided below {statistics.LEAST_RUNS}."
-        )
-    return f"{question} At {parameters.images:,} images a run: {verdicts}"
+def at_own_recall(table: pd.DataFrame) -> pd.DataFrame:
+    """Of `matched` each model at its own recall, against cross-entropy read at another threshold."""
+    return table[(table["at"] == "that of " + table["model"]) & (table["matched"] == "recall")] if len(table) else table
 
 
-def matched_summary(parameters: Parameters, table: pd.DataFrame) -> str:
-    """What the control says, in sentences made of the numbers in the tables.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        From `matched`.
-    """
-    said, verdicts, runs = [], [], []
-    words = {
-        "higher": "more precise than",
-        "lower": "less precise than",
-        "equivalent": "within 0.01 of",
-        "open": "not shown to differ from",
-    }
-    for model in OWN[1:]:
-        rows = table[(table["at"] == f"that of {model}") & (table.matched == "recall")] if len(table) else table
-        rows = rows.set_index("model") if len(rows) else rows
-        if not {BCE, model} <= set(rows.index):
-            continue
-        ours, theirs = rows.loc[model], rows.loc[BCE]
-        said.append(
-            f"At the recall of the {model} model ({ours.target:.3f}) it has a precision of {ours['mean']:.3f} and "
-            f"binary cross-entropy, read at another threshold, {theirs['mean']:.3f}: a difference of "
-            f"{ours.difference:+.3f} ({interval(ours.low, ours.high)}, 95 %, over {int(ours.runs)} paired runs and the "
-            "test images)."
-        )
-        verdicts.append(f"{model}: **{words[ours.verdict]}** cross-entropy at its own recall.")
-        runs.append(int(ours.runs))
-    if not said:
-        return "The control needs bce beside fbeta or f1 among the experiments."
-    question = "Is the loss doing more than moving the threshold?"
-    return "\n\n".join([*said, verdict(question, " ".join(verdicts), min(runs), parameters)])
-
-
-def effective_summary(table: pd.DataFrame) -> str:
-    """Where the soft losses cut and where theory says, in a sentence a beta."""
-    said = []
-    for (model, beta), rows in table.groupby(["model", "beta"], sort=False) if len(table) else ():
-        inside = rows[rows.effective.between(0, 1, inclusive="neither")]
-        about = [f"over {style.number_of(len(inside), 'run')}"] if len(inside) else []
-        if len(inside) < len(rows):
-            about.append(f"{len(rows) - len(inside)} of {len(rows)} runs accept all lenses or none")
-        cuts = f"{inside.effective.mean():.3f}" if len(inside) else "no threshold"
-        said.append(f"{model} (beta {beta:g}) cuts where calibrated cross-entropy says {cuts}, and theory says "
-                    f"{rows.predicted.mean():.3f} ({'; '.join(about)}).")  # fmt: skip
-    return "\n\n".join(said) or "Effective thresholds need bce beside fbeta or f1 among the experiments."
-
-
-def selection(study: Study, weights: NDArray) -> dict[str, statistics.Difference]:
-    """Is the recall of soft F1 its loss, or its selection?  Recalls at p = 0.5, whatever the protocol.
+def mean_thresholds(table: pd.DataFrame) -> pd.DataFrame:
+    """`effective_thresholds` over runs, by model.
 
     Returns
     -------
-    dict of lensdet.evaluation.statistics.Difference
-        ``loss``: soft F1 less cross-entropy, both selected on the whole validation set; ``selection``: soft F1 as the
-        published runs selected less soft F1 as here; ``both``: soft F1 less cross-entropy, as the published runs
-        selected.  Empty where one of the two was not trained.
+    pandas.DataFrame
+        Means of ``effective`` over the runs where it is between 0 and 1, and of ``predicted``; how many runs there are,
+        ``run``, and how many of them accept all lenses of the calibration set or none, ``outside``.
+    """
+    inside = table["effective"].between(0, 1, inclusive="neither")
+    table = table.assign(effective=table["effective"].where(inside), outside=~inside)
+    return table.groupby(["model", "beta"], sort=False).agg(
+        {"effective": "mean", "predicted": "mean", "run": "count", "outside": "sum"}
+    )
+
+
+def selection(study: Study, weights: NDArray) -> pd.DataFrame:
+    """Is the recall of soft F1 its loss, or its selection?  Differences of recalls at p = 0.5, whatever the protocol.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a difference: ``loss``, soft F1 less cross-entropy, both selected on the whole validation set;
+        ``selection``, soft F1 as the published runs selected less soft F1 as here; ``both``, soft F1 less
+        cross-entropy, as the published runs selected.  With its interval over seeds and images, runs, and direction
+        (`statistics.directions` of all three).  Empty where one of the two was not trained.
     """
     read = {(m, p): study.scores(m, protocol=p) if m in study.models else None
             for m in (BCE, OWN[2]) for p in ("text", "code")}  # fmt: skip
     if None in read.values():
-        return {}
+        return pd.DataFrame()
     common = set.intersection(*(set(s.runs) for s in read.values()))
     recalls = {}
     for key, s in read.items():
@@ -316,32 +270,10 @@ def selection(study: Study, weights: NDArray) -> dict[str, statistics.Difference
                         statistics.on_resamples(s.labels, logits, weights)["recall"])  # fmt: skip
     pairs = {"loss": ((OWN[2], "text"), (BCE, "text")), "selection": ((OWN[2], "code"), (OWN[2], "text")),
              "both": ((OWN[2], "code"), (BCE, "code"))}  # fmt: skip
-    return {name: statistics.paired(recalls[a][0], recalls[b][0], recalls[a][1], recalls[b][1])
-            for name, (a, b) in pairs.items()}  # fmt: skip
-
-
-def selection_summary(parameters: Parameters, differences: dict[str, statistics.Difference]) -> str:
-    """What `selection` found, in words."""
-    if not differences:
-        return "Whether selection raises the recall of soft F1 needs bce and f1 among the experiments."
-    loss, chosen, both = (differences[name] for name in ("loss", "selection", "both"))
-    redrawn = "redrawn for every chunk" if parameters.redraw_validation else "frozen, where theirs was redrawn"
-    said = (
-        f"At p = 0.5 soft F1 has a recall {loss.mean:+.3f} from that of cross-entropy "
-        f"({interval(loss.low, loss.high)}) when both are selected on the whole validation set.  Selected as the "
-        f"published runs were (validation set {redrawn}), it changes by {chosen.mean:+.3f} "
-        f"({interval(chosen.low, chosen.high)}), and the difference to cross-entropy is {both.mean:+.3f} "
-        f"({interval(both.low, both.high)}; 95 %, {loss.n_runs} paired runs)."
-    )
-    found = {
-        "higher": "raises it",
-        "lower": "lowers it",
-        "equivalent": "leaves it within 0.01",
-        "open": "shows no effect",
-    }
-    both_ways = zip(("loss", "selection"), statistics.directions([loss, chosen]), strict=True)
-    words = ", ".join(f"the {name} {found[direction]}" for name, direction in both_ways)
-    return said + "\n\n" + verdict("Its loss, or its selection?", f"**{words}**.", loss.n_runs, parameters)
+    found = [statistics.paired(recalls[a][0], recalls[b][0], recalls[a][1], recalls[b][1]) for a, b in pairs.values()]
+    rows = [(name, d.mean, d.low, d.high, d.n_runs) for name, d in zip(pairs, found, strict=True)]
+    table = pd.DataFrame(rows, columns=["of", "difference", "low", "high", "runs"])
+    return table.assign(verdict=statistics.directions(found))
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:

@@ -18,7 +18,7 @@ from lensdet.evaluation import statistics
 from lensdet.parameters import Parameters
 
 NONE = dict(area=None, box=None, rectangularity=None, broken_rectangularity=False)  # without the filters
-SHARES = {"pixels": "arc pixels", "light": "arc light", "neighbours": "neighbours' pixels"}
+SHARES = ("pixels", "light", "neighbours")  # of the arc, of its light, of neighbours' pixels
 
 
 class Lenses(NamedTuple):

@@ -1,4 +1,4 @@
-"""What came of training on segmented stamps: Table 5.3, differences to plain ones, the fourth research question."""
+"""What came of training on segmented stamps: Table 5.3, and differences to plain ones and to plain discs."""
 
 import numpy as np
 import pandas as pd
@@ -6,8 +6,7 @@ from numpy.typing import NDArray
 
 from lensdet.chapters import style, thesis
 from lensdet.chapters.ensembles import tables as ensemble_tables
-from lensdet.chapters.losses import tables, threshold_control
-from lensdet.chapters.maxtree import effect as segmentation_effect
+from lensdet.chapters.losses import tables
 from lensdet.chapters.maxtree import sweep as segmentation_sweep
 from lensdet.data import maxtree
 from lensdet.evaluation import statistics
@@ -130,153 +129,59 @@ def to_rows(table: pd.DataFrame) -> pd.DataFrame:
         return table
     rows = []
     for (model, how), part in table.groupby(["model", "preset"], sort=False):
-        cells = {r.measure: f"{r.difference:+.3f} ({_both(r)})" for r in part.itertuples()}
+        cells = {}
+        for r in part.itertuples():  # of a single run there is the interval over images alone
+            alone = not np.isfinite(r.low)
+            span = tables.interval(r.test_low, r.test_high) if alone else tables.interval(r.low, r.high)
+            cells[r.measure] = f"{r.difference:+.3f} ({span}{', images alone' * alone})"
         rows.append({"model": label(model, how), "n": style.number_of(part.runs.iloc[0], "run"), **cells})
     return pd.DataFrame(rows)
 
 
-def _both(r):
-    """The interval over runs and images; of a single run that over images."""
-    if np.isfinite(r.low):
-        return tables.interval(r.low, r.high)
-    return f"{tables.interval(r.test_low, r.test_high)}, images alone"
+def training_time(ways: dict[str, Study]) -> pd.DataFrame:
+    """Whether segmented stamps shorten the training (section 1.3): when the lowest validation loss came.
 
-
-def training_time(ways: dict[str, Study]) -> str:
-    """Whether segmented stamps shorten the training (section 1.3), in words; `ways` as for `load_scores`.
-
-    All trainings have the same number of chunks: what can come earlier is the lowest validation loss.
-    """
-    items = []
-    for model, network in ways[PLAIN].models.items():
-        for how, study in ways.items() if network.checkpoint == BY_LOSS else ():
-            if runs := study.runs(network.loss):
-                best, chunks = [run.history["loss"].argmin() + 1 for run in runs], study.parameters.chunks
-                items.append(f"{label(model, how)}: after {np.mean(best):.1f} of {chunks} chunks (n = {len(best)})")
-    asked = "Do segmented stamps shorten the training?  The lowest validation loss came, means over runs,"
-    return f"{asked}\n\n" + "\n".join(f"- {item}" for item in items)
-
-
-def fourth_question(
-    parameters: Parameters,
-    compared: pd.DataFrame,
-    total: pd.DataFrame,
-    binned: pd.DataFrame,
-    discs: dict[str, pd.DataFrame],
-    swept: pd.DataFrame,
-    removed: dict[str, pd.DataFrame],
-    weights: NDArray,
-) -> str:
-    """The fourth research question, in sentences made of the tables.
+    All trainings have the same number of chunks.
 
     Parameters
     ----------
-    compared : pandas.DataFrame
-        From `differences`; may be empty.
-    total, binned, swept : pandas.DataFrame
-        From `effect.totals` and `effect.by_radius`, of the test set, and `sweep.sweep`, of
-        the validation set.
-    discs : dict of pandas.DataFrame
-        From `effect.disc`, by name of the settings.
-    removed, weights
-        That `effect.totals` was made of.
+    ways : dict of lensdet.study.Study
+        As for `load_scores`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a model and segmentation: the ``chunk`` of the lowest validation loss, mean over ``runs``.
     """
-    said = [_compared(compared), *_removed(total, binned), *_disc(discs), *_swept(swept, removed, weights)]
-    question, runs = "Does Max-Tree segmentation help?", int(compared["runs"].max()) if len(compared) else 0
-    if not runs:
-        return "\n\n".join([*said, f"{question} **Not decided**: no runs on segmented and on plain stamps to compare."])
-    verdicts = []
-    for (model, how), rows in compared.groupby(["model", "preset"], sort=False):
-        for verdict, word in (("higher", "better"), ("lower", "worse")):
-            if names := list(rows.loc[rows["verdict"] == verdict, "measure"]):
-                verdicts.append(f"{label(model, how)}: **{word}** in {', '.join(names)} than without.")
-    words = " ".join(verdicts) or "No difference to plain stamps is shown."
-    words += f"  ({len(compared)} differences, corrected for their number.)"
-    return "\n\n".join([*said, threshold_control.verdict(question, words, runs, parameters)])
+    rows = []
+    for model, network in ways[PLAIN].models.items():
+        for how, study in ways.items() if network.checkpoint == BY_LOSS else ():
+            if best := [run.history["loss"].argmin() + 1 for run in study.runs(network.loss)]:
+                rows.append({"model": label(model, how), "chunk": np.mean(best), "chunks": study.parameters.chunks,
+                             "runs": len(best)})  # fmt: skip
+    return pd.DataFrame(rows)
 
 
-def _compared(table):
-    if not len(table):
-        return "There are no runs on both segmented and plain stamps to compare."
-    items = []
-    for (model, how), rows in table.groupby(["model", "preset"], sort=False):
-        for r in rows.itertuples():
-            items.append(f"{label(model, how)}, {r.measure}: {r.segmented:.3f}, on plain stamps {r.plain:.3f}; "
-                         f"{r.difference:+.3f} ({_both(r)})")  # fmt: skip
-    return f"Segmented less plain, 95 % over runs and images, {_runs(table)}:\n\n" + "\n".join(f"- {i}" for i in items)
+def against_discs(removed: dict[str, pd.DataFrame], weights: NDArray) -> pd.DataFrame:
+    """Settings less the plain disc that removes as many neighbours on the validation set.
 
+    Parameters
+    ----------
+    removed, weights
+        As in `effect.totals`.
 
-def _runs(table):
-    low, high = int(table["runs"].min()), int(table["runs"].max())
-    return f"{low} paired run{'s' * (low != 1)}" if low == high else f"{low} to {high} paired runs"
-
-
-def _removed(total, binned):
-    """What each of the settings takes from mock lenses."""
-    names = set(total["settings"])
-    for how, rows in total.groupby("settings", sort=False):
-        if how in map(segmentation_sweep.disc_name, names):  # spoken of where it is compared
-            continue
-        parts = [f"{r.mean:.1%} of the {segmentation_effect.SHARES[r.share]} ({_range(r)}, n = {r.n})"
-                 for r in rows[rows["n"] > 0].itertuples()]  # fmt: skip
-        if not parts:
-            continue
-        text = f"**{how}** removes, on average over mock lenses of the test set, {_and(parts)}."
-        mine = binned[(binned["settings"] == how) & (binned["n"] > 0)] if len(binned) else binned
-        if len(mine) > 1:
-            ends = [f"{r.mean:.1%} ({_range(r)}, n = {r.n}) at Einstein radii of {r.radius_low:.1f} to "
-                    f"{r.radius_high:.1f} arcsec" for r in mine.iloc[[0, -1]].itertuples()]  # fmt: skip
-            text += f"  Of the arc it removes {_and(ends)}."
-        yield text
-
-
-def _range(r):
-    if not np.isfinite(r.low):
-        return "one mock lens: no interval"
-    return f"95 % {r.low:.1%} to {r.high:.1%}" if r.low < r.high else "of all alike"
-
-
-def _and(parts):
-    return ", ".join(parts[:-1]) + " and " * (len(parts) > 1) + parts[-1]
-
-
-def _disc(discs):
-    for how, table in discs.items():
-        low, middle, high = table["sky"].quantile([0.1, 0.5, 0.9])
-        dim, bright = (table[condition] for condition in (table["sky"] <= middle, table["sky"] > middle))
-        parts = [f"{part.radius.median():.1f} pixels (predicted {part.predicted.median():.1f})"
-                 for part in (table, dim, bright) if len(part)]  # fmt: skip
-        halves = f", {parts[1]} in the half of dimmer sky, {parts[2]} in the other" if len(parts) == 3 else ""
-        yield (f"Decay and flood fill of **{how}** alone leave a disc of median radius {parts[0]}{halves}; the sky is "
-               f"at {low:.0f} to {high:.0f} grey levels (80 % of {len(table)} stamps).")  # fmt: skip
-
-
-def _swept(swept, removed, weights):
-    """Whether other settings, or a plain disc, would do better than the presets."""
-    chosen = segmentation_sweep.best(swept)
-    if chosen is None:
-        yield "Neighbours are not known pixel by pixel on these stamps, so that no settings can be chosen by them."
-        return
-    row, n = swept.loc[chosen], int(swept["disc"].isna().sum())
-    best = segmentation_sweep.describe(row)
-    yield (f"Of {n} settings, on the validation set, {best} tells arcs from neighbours best: it keeps "
-           f"{row.arc_kept:.1%} of arcs and removes {row.neighbours_removed:.1%} of neighbours.")  # fmt: skip
-    for preset in maxtree.PRESETS:
-        better = len(segmentation_sweep.beaten(swept, preset))
-        text = f"{better or 'None'} of the others keep{'s' * (better < 2)} more of the arc than preset {preset} and "
-        yield text + ("removes" if better < 2 else "remove") + " as many neighbours or more."
+    Returns
+    -------
+    pandas.DataFrame
+        A row a setting and share, ``arc kept`` or ``neighbours removed``: the difference on the test set with its 95 %
+        interval over LRGs, and where that lies (`statistics.side_of_zero`).
+    """
+    rows = []
     for how, table in removed.items():
-        if (plain := removed.get(segmentation_sweep.disc_name(how))) is not None:
-            kept, taken = (
-                statistics.mean_interval((sign * (table[column] - plain[column])).to_numpy(), weights)
-                for column, sign in (("pixels", -1), ("neighbours", 1))
-            )
-            yield (
-                f"Against a plain disc that removes as many neighbours on the validation set, **{how}** differs on the "
-                f"test set in the arc kept by {_points(kept)} and in neighbours removed by {_points(taken)}."
-            )
-
-
-def _points(mean_low_high):
-    mean, low, high = (100 * x for x in mean_low_high)
-    return f"{mean:+.1f} points (95 % {low:+.1f} to {high:+.1f})"
+        if (plain := removed.get(segmentation_sweep.disc_name(how))) is None:
+            continue
+        for share, column, sign in (("arc kept", "pixels", -1), ("neighbours removed", "neighbours", 1)):
+            values = (sign * (table[column] - plain[column])).to_numpy()
+            rows.append((how, share, *statistics.mean_interval(values, weights)))
+    table = pd.DataFrame(rows, columns=["settings", "share", "difference", "low", "high"])
+    return table.assign(interval=statistics.side_of_zero(table["low"], table["high"]))

@@ -87,11 +87,23 @@ def trained_with(study: Study, settings: maxtree.Settings) -> Study | None:
     return found if found.parameters.maxtree() == settings else None
 
 
-def beaten(swept: pd.DataFrame, preset: str = "text") -> pd.DataFrame:
-    """Of `sweep`, the settings that keep more of the arcs than a preset and remove at least as many neighbours."""
-    it = swept[swept["preset"] == preset].iloc[0]
-    better = (swept["arc_kept"] > it.arc_kept) & (swept["neighbours_removed"] >= it.neighbours_removed)
-    return swept[better & swept["disc"].isna()]
+def presets_and_best(swept: pd.DataFrame) -> pd.DataFrame:
+    """Of `sweep` the presets and the best settings.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row each: ``settings``, ``arc_kept``, ``neighbours_removed`` and ``youden`` on the validation set; ``beaten``,
+        how many settings keep more of the arcs and remove as many neighbours or more.
+    """
+    trees = swept[swept["disc"].isna()]
+    places = dict.fromkeys([*trees.index[trees["preset"] != ""], *([] if best(swept) is None else [best(swept)])])
+    rows = []
+    for _, it in swept.loc[list(places)].iterrows():
+        better = (trees["arc_kept"] > it.arc_kept) & (trees["neighbours_removed"] >= it.neighbours_removed)
+        rows.append({"settings": describe(it), **it[["arc_kept", "neighbours_removed", "youden"]],
+                     "beaten": int(better.sum())})  # fmt: skip
+    return pd.DataFrame(rows)
 
 
 def equal_disc(swept: pd.DataFrame, removed: float) -> float | None:

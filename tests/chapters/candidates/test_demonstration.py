@@ -70,7 +70,10 @@ def test_demonstration_page_and_list_say_all_stamps_are_simulated(smoke, tmp_pat
     assert "All stamps are simulated" in header
     assert Table.read(outcome.folder / "ranked.ecsv").meta["notes"] == demonstration.NOTE
     assert "notes: All stamps are simulated" in " ".join(Table.read(outcome.folder / "ranked.fits").meta["comments"])
-    assert "4 simulated lenses" in demonstration.recovered(outcome.ranked, ranking.survey)
+    table, n = demonstration.recovered(outcome.ranked, ranking.survey), len(outcome.ranked)
+    lens = pd.read_csv(ranking.survey.with_name("truth.csv"), dtype={"id": str}).set_index("id").lens
+    assert table["first"].tolist() == [4, 8, 20] and table["by chance"].tolist() == [16 / n, 32 / n, 80 / n]
+    assert table.lenses.tolist() == [lens[outcome.ranked["id"][:k]].sum() for k in (4, 8, 20)]
 
     own = smoke.model_copy(update={"survey": ranking.survey, "pixel_scale": 0.2, "output": tmp_path / "own"})
     outcome = run(own, {"bce": finder}, progress=False)

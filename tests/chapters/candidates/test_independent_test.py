@@ -5,7 +5,6 @@ import subprocess
 import sys
 from typing import NamedTuple
 
-import h5py
 import numpy as np
 import pytest
 
@@ -94,7 +93,7 @@ def test_scores_file_has_logits_kinds_and_lens_parameters(whole, smoke):
     assert (found.rows["peak_snr"] >= 25).all() and len(np.unique(alpha[lens])) == LENSES
     area = found.rows["area_fraction"]
     assert np.isnan(area[~lens]).all() and (area[lens] >= 0).all() and 0 < area[lens].max() < 0.3
-    assert whole.stat().st_size < 100_000 and whole.name in (whole.parent / storage.SUMS).read_text()
+    assert whole.stat().st_size < 100_000
     assert whole.parent.parent.name == "smoke" and whole.parent.name.startswith("independent-")
 
 
@@ -228,15 +227,6 @@ def test_a_killed_process_loses_at_most_one_block(smoke, here):
     assert again.read_bytes() == (here / "first" / path.relative_to(here / "results")).read_bytes()
 
 
-def test_scores_without_checksum_are_made_again_with_the_same_bytes(smoke, here):
-    path = make(smoke, negatives=3, lenses=2)
-    (path.parent / storage.SUMS).unlink()
-    (here / "build" / "independent" / f"smoke-{path.parent.name[12:]}").mkdir()
-    whole = path.read_bytes()
-    assert make(smoke, negatives=3, lenses=2).read_bytes() == whole
-    assert path.name in (path.parent / storage.SUMS).read_text()
-
-
 def test_key_of_the_set_changes_with_survey_finders_and_size_only(smoke):
     def key(p=smoke, digests=DIGESTS, negatives=5, lenses=5):
         return str(sorted(independent_test._made(p, FINDERS, digests, negatives, lenses).items()))
@@ -246,15 +236,6 @@ def test_key_of_the_set_changes_with_survey_finders_and_size_only(smoke):
     others += [key(digests=DIGESTS | {"one": "c3"}), key(negatives=6), key(lenses=6)]
     assert len({key(), *others}) == 8
     assert key() == key(smoke.model_copy(update={"workers": 7, "width": 64, "beta": 0.5}))
-
-
-def test_scores_changed_after_writing_are_refused(smoke):
-    path = make(smoke, negatives=3, lenses=2)
-    with h5py.File(path, "r+") as file:
-        file["logits/0"][0] = 9.0
-    for read in (lambda: independent_test.load(path), lambda: make(smoke, negatives=3, lenses=2)):
-        with pytest.raises(ValueError, match="scores.h5: changed or damaged"):
-            read()
 
 
 def test_missing_and_foreign_score_files_are_errors(here):

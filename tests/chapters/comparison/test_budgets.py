@@ -75,7 +75,8 @@ def test_each_profile_has_its_own_best_member(here):
     other["claim"] = other.claim.str.replace(f"{thesis.BEST_MEMBER}, {BCE}", f"{thesis.BEST_MEMBER}, {F_BETA}")
     table = budgets.over({"quick": stated(), "lite": other})
     assert table.claim[best].str.endswith(thesis.BEST_MEMBER).all() and best.sum() == 6
-    assert any("NM_6 less its best member" in words for words in budgets.sentences({"quick": stated(), "lite": other}))
+    of = budgets.headlines({"quick": stated(), "lite": other})["of"]
+    assert (of == f"{claims.METRICS['f_beta_high']}: NM_6 − {thesis.BEST_MEMBER}").sum() == 2
 
 
 @pytest.mark.parametrize("change", [{"sign": 2}, {"a": "x"}, None])
@@ -99,29 +100,27 @@ def test_no_comparison_is_written_without_any_run(here):
     assert [path.name for path in here.iterdir()] == ["quick"]
 
 
-def test_sentences_have_the_numbers_of_the_claims_table(here):
+def test_headlines_have_the_numbers_of_the_claims_table(here):
     found = {"quick": stated("open", 2, 0.25), "lite": stated("contradicts", 5, -0.125)}
     left(here, **found)
-    said = budgets.sentences(budgets.read())
-    assert len(said) == 6
-    precision = next(words for words in said if words.startswith(f"**{F_BETA} less {BCE}, precision**"))
-    for words in (
-        "The thesis has +0.031",
-        "+0.250 (+0.230 to +0.270) after 66 thousand images (`quick`, 2 runs: **open**)",
-        "-0.125 (-0.145 to -0.105) after 852 thousand images (`lite`, 5 runs: **contradicts**)",
-    ):
-        assert words in precision
-    assert any("NM_6 less its best member" in words for words in said)
+    table = budgets.headlines(budgets.read())
+    assert len(table) == 12 and table.of.nunique() == 6
+    first = table[table.of == f"precision: {F_BETA} − {BCE}"].set_index("profile")
+    assert first.loc["quick", ["runs", "verdict"]].tolist() == [2, "open"]
+    assert first.loc["lite", ["runs", "verdict"]].tolist() == [5, "contradicts"]
+    numbers = first[["thesis", "difference", "low", "high"]].to_numpy()
+    assert numbers == pytest.approx(np.array([[0.031, 0.25, 0.23, 0.27], [0.031, -0.125, -0.145, -0.105]]))
     budgets.save()
     text = (here / "comparison.md").read_text()
-    assert text.index("comparison.png") < text.index(said[0]) < text.index("## Every claim")
+    assert text.index("comparison.png") < text.index(f"precision: {F_BETA} − {BCE}") < text.index("## Every claim")
     n = len(thesis.CLAIMS)
-    assert f"Of {n} claims {n} contradict." in text and text.count("\n| 5.") == n
+    assert f"{n} claims: {n} contradicts" in text and text.count("\n| 5.") == n
+    assert "nan" not in text and "`lite`, 851,968 images a run" in text
 
 
-def test_sentences_say_where_there_is_no_run_yet():
-    (first, *_) = budgets.sentences({"quick": stated(runs=0)})
-    assert "no run yet" in first and "nan" not in first
+def test_headlines_leave_out_claims_without_runs():
+    assert budgets.headlines({"quick": stated(runs=0)}).empty
+    assert "nan" not in budgets.markdown({"quick": stated(), "lite": stated(runs=0)})
 
 
 def test_forest_plot_draws_every_claim_and_no_text_overlaps():

@@ -1,7 +1,6 @@
-"""Headline numbers follow from the committed logits: computed again, and compared with README and figures."""
+"""Headline numbers follow from the committed logits: computed again, and compared with README, docs and figures."""
 
 import importlib.util
-import re
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from lensdet.study import Study
 
 ROOT = Path(__file__).parents[3]
 FIGURES = ROOT / "figures"
+README, RESULTS = ROOT / "README.md", ROOT / "docs" / "results.md"
 PROFILES = [profile for profile in budgets.PROFILES if (FIGURES / profile / "comparison_claims.csv").exists()]
 
 
@@ -29,7 +29,7 @@ def committed():
 
 @pytest.fixture(scope="module")
 def lite(committed):
-    """Parameters, data key and Table 5.1 of the profile that the README begins with."""
+    """Parameters, data key and Table 5.1 of the profile that README and results begin with."""
     p = parameters.resolve({"profile": "lite"})
     key = p.survey_key()
     return p, key, tables.table_5_1(Study(p, key), Study(p, key).resamples())
@@ -41,18 +41,56 @@ def test_committed_table_5_1_follows_from_the_committed_logits(lite):
     pd.testing.assert_frame_equal(table, written, rtol=1e-6, check_dtype=False)
 
 
-def test_readme_has_the_numbers_of_table_5_1(lite):
+def rows_of(path):
+    """Lines of the tables of a page, by their first cell."""
+    return {line.split("|")[1].strip(): line for line in path.read_text().splitlines() if line.startswith("|")}
+
+
+def test_results_have_the_numbers_of_table_5_1_with_their_intervals(lite):
     *_, table = lite
-    lines = {
-        line.split("|")[1].strip(): line for line in (ROOT / "README.md").read_text().splitlines() if "% |" in line
-    }
+    lines = rows_of(RESULTS)
     for model, rows in table.groupby("model"):
         cells = [f"{r['mean']:.3f} ({r.test_low:.3f}–{r.test_high:.3f})" for _, r in rows.iterrows()]
         assert all(cell in lines[model] for cell in cells), (model, cells)
 
 
+def test_readme_has_the_means_of_table_5_1_beside_those_of_the_thesis(lite):
+    *_, table = lite
+    lines, means = rows_of(README), table.set_index(["model", "metric"])["mean"]
+    for model, published in thesis.TABLE_5_1.items():
+        both = [f"{means[model, name]:.3f}, {published[name][0]:.3f}" for name in ("accuracy", "precision", "recall")]
+        assert " | ".join(both) in lines[model], model
+
+
+def test_findings_of_the_readme_are_those_of_the_tables():
+    text = " ".join(README.read_text().split())
+    matched = pd.read_csv(FIGURES / "lite" / "02_matched.csv").set_index(["matched", "at", "model"]).sort_index()
+    soft, bce = (matched.loc["precision", "that of F_beta Soft Loss", model]
+                 for model in ("F_beta Soft Loss", "Binary Cross Entropy"))  # fmt: skip
+    low, high, difference = (f"{soft[name]:.3f}".replace("-", "−") for name in ("low", "high", "difference"))
+    said = f"{soft.target:.3f}, cross-entropy finds {bce['mean']:.3f} of the lenses, the soft F_beta loss "
+    assert f"{said}{soft['mean']:.3f} (difference {difference}, 95 % {low} to {high})" in text
+    own = pd.read_csv(FIGURES / "lite" / "02_own_thresholds.csv").set_index(["model", "metric"])["mean"]
+    said = f"cross-entropy has an F_beta of {own['Binary Cross Entropy', 'F_beta']:.3f}, the soft F_beta loss "
+    assert f"{said}{own['F_beta Soft Loss', 'F_beta']:.3f}" in text
+    real = pd.read_csv(FIGURES / "lite" / "07_real_pixels.csv").set_index(["finder", "quantity", "step"]).sort_index()
+    found = real.loc["bce", "mock lenses found at p = 0.5"]
+    on_real, simulated = found.loc["mocks on real galaxies"], found.loc["the same, normalised again"]
+    said = (
+        f"On {on_real.galaxies:.0f} real galaxies cross-entropy finds {on_real.value:.2f} of mock lenses, on simulated"
+    )
+    assert f"{said} ones {simulated.value:.2f}" in text
+
+
+def test_cross_entropy_finds_more_lenses_at_each_precision_than_each_soft_loss():
+    """The answer that the README begins with."""
+    matched = pd.read_csv(FIGURES / "lite" / "02_matched.csv")
+    soft = matched[(matched.matched == "precision") & matched.model.str.contains("(?i)soft loss")]
+    assert soft.model.nunique() == 3 and (soft.high < 0).all()
+
+
 @pytest.mark.parametrize("profile", PROFILES)
-def test_six_headline_sentences_follow_from_the_committed_logits(committed, profile):
+def test_headline_numbers_follow_from_the_committed_logits(committed, profile):
     p = parameters.resolve({"profile": profile})
     key = p.survey_key()
     which = claims.judged_on(Study(p, key))
@@ -61,22 +99,26 @@ def test_six_headline_sentences_follow_from_the_committed_logits(committed, prof
     assert computed.verdict.tolist() == written.verdict.tolist()
     for name in ("difference", "low", "high"):
         np.testing.assert_allclose(computed[name], written[name], rtol=1e-6, atol=1e-9)
-    said = (FIGURES / "comparison.md").read_text()
-    asked = [words for words in budgets.sentences({profile: computed}) if "no run yet" not in words]
-    for words in asked:
-        (number,) = re.findall(r"here (.*\*\*\))\.$", words)
-        assert number in said
-    assert any(claims.counted(computed) in line for line in said.splitlines())
+    text = (FIGURES / "comparison.md").read_text()
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
+    for r in budgets.headlines({profile: computed}).itertuples():
+        spread = [f"{x:+.3f}" if np.isfinite(x) else "–" for x in (r.thesis, r.difference, r.low, r.high)]
+        assert any(line[2:3] == [profile] and line[3:] == [str(r.runs), *spread, r.verdict] for line in lines), r
+    assert any(claims.counted(computed) in line for line in text.splitlines())
 
 
-def test_readme_counts_the_verdicts_of_the_lite_profile(committed):
+def test_readme_and_results_count_the_verdicts_of_the_lite_profile(committed):
     table = budgets.read(["lite"])["lite"]
-    n = table.verdict.value_counts()
+    n, ensembles = (t.verdict.value_counts() for t in (table, table[table.question == 3]))
+    readme, results = (" ".join(path.read_text().split()) for path in (README, RESULTS))
+    counts = f"{n['agrees']} agree, {n['contradicts']} contradict, {n['equivalent']} are equivalent within 0.01, "
+    assert (
+        f"Of the thesis' {len(thesis.CLAIMS)} claims {counts}{n['open']} are open and {n['no run']} have no" in readme
+    )
     decided = int((table.runs > 0).sum())
-    text = " ".join((ROOT / "README.md").read_text().split())
-    assert f"Of the thesis' {len(thesis.CLAIMS)} claims, {decided} have runs there: **{n['agrees']} agree, " in text
-    assert f"agree, {n['contradicts']} contradict, {n['equivalent']} are equivalent within 0.01, and " in text
-    assert f"within 0.01, and {n['open']} are open**" in text
+    said = f"Of the thesis' {len(thesis.CLAIMS)} claims, {decided} have runs there: "
+    assert f"{said}{counts}and {n['open']} are open" in results
+    assert f"{ensembles['equivalent']} are equivalent within 0.01 and {ensembles['open']} are open" in results
 
 
 @pytest.fixture(scope="module")

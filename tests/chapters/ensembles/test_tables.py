@@ -1,12 +1,11 @@
 """Tables and sentences on ensembles, from runs that are written here: scikit-learn, plain loops and the thesis."""
 
 import numpy as np
-import pandas as pd
 import pytest
 from scipy.special import expit
 from sklearn.metrics import accuracy_score, fbeta_score, precision_score, recall_score, roc_auc_score
 
-from lensdet import experiments, parameters
+from lensdet import experiments
 from lensdet.chapters import thesis
 from lensdet.chapters.ensembles import figures as ensemble_figures
 from lensdet.chapters.ensembles import summary as ensemble_summary
@@ -236,14 +235,16 @@ def test_saturated_members_vote_and_step_the_f_beta_curve(p):  # noqa: F811
     assert b.used == pytest.approx(np.where(t < 0.395, low, np.where(t < 0.605, high, 0)), abs=1e-9)
     assert b.raw == pytest.approx(np.ones(99))
     assert b.votes == pytest.approx(b.used)
-    said = ensemble_summary.steps_summary({"NM_3": b})
-    assert f"below p = 0.41, where {F_BETA} alone is enough, F_beta is 0.5" in said  # of the two the heavier
-    assert "(by the optimum itself 1.000)" in said and "nan" not in said
+    table = ensemble_summary.bands({"NM_3": b})
+    assert (table["soft member"] == F_BETA).all()  # of the two the heavier
+    assert table.thresholds.tolist() == ["p < 0.41: it alone is enough", "p > 0.59: it has a veto", "between"]
+    inside = t < 0.405, t > 0.595, (t >= 0.405) & (t <= 0.595)
+    assert table.softmax.tolist() == pytest.approx([b.used[i].mean() for i in inside])
+    assert table.optimum.tolist() == pytest.approx([1, 1, 1]) and table.votes.tolist() == pytest.approx([0, 0, 0])
     only = np.tile([0.0, 0.996, 0.004], (2, 1))  # no threshold is above 1 less the one weight, or below the other
-    said = ensemble_summary.steps_summary(
-        {"NM_3": ensemble_summary.threshold_steps(Study(p, KEY), "NM_3", ensembles.Weights(only, only))}
-    )
-    assert "elsewhere" not in said and "nan" not in said
+    steps = ensemble_summary.threshold_steps(Study(p, KEY), "NM_3", ensembles.Weights(only, only))
+    table = ensemble_summary.bands({"NM_3": steps})
+    assert "between" not in set(table.thresholds) and table.notna().all(axis=None)
 
 
 def test_gain_of_averaging_is_the_difference_to_the_mean_member(measured):
@@ -253,71 +254,13 @@ def test_gain_of_averaging_is_the_difference_to_the_mean_member(measured):
     assert ensemble_tables.gain(measured, BCE, [BCE], "auc") == (0, 0, 0)
 
 
-def sentences(runs, found, measured, weights, shown=False):
-    dynamic = [ensemble for ensemble in ensembles.possible(runs) if ensemble.startswith("IDE")]
-    learned = pd.concat([pd.DataFrame(), *(ensemble_summary.targets(Study(runs, KEY), e) for e in dynamic)])
-    cascade = ensemble_summary.cascades(runs, found, weights)
-    table, compared = (
-        ensemble_tables.table_5_2(measured, found),
-        ensemble_tables.compare_with_baselines(runs, found, measured),
-    )
-    if shown:
-        compared["verdict"] = np.where(compared.difference > 0, "higher", "lower")
-    said = ensemble_summary.third_question(runs, measured, table, compared, learned, cascade)
-    return said, compared
-
-
-def test_summary_of_question_three_has_the_numbers_of_the_tables(runs, found, measured, weights):
-    said, compared = sentences(runs, found, measured, weights)
-    assert said.count("Diversity of losses") == 2 and f"There are no 6 runs of {BCE} to compare the mean" in said
-    assert "**Cascade**" in said and "**What IDE_6 learns**" in said
-    row = compared[(compared.ensemble == "NM_3") & (compared.against == "best member") & (compared.measure == "recall")]
-    row = row.iloc[0]
-    assert f"- recall: {row['mean']:.3f}, {row.which} {row.its_mean:.3f}; {row.difference:+.3f}" in said
-    assert said.endswith("**Open**: 2 runs, and nothing is decided below 5.")
-    assert "nan" not in said
-
-
-@pytest.mark.parametrize(
-    "given", [{"runs": 1}, {"ensembles": "NM_3"}, {"ensembles": "IDE_3"}, {"protocol": "code"}], ids=str
-)
-def test_summary_has_no_nan_for_any_choice_of_runs_and_ensembles(runs, weights, given):
-    p = parameters.resolve({**runs.model_dump(), **given})  # noqa: F811
-    if p.protocol == "code":  # it has networks of its own
-        for ensemble, m in (("IDE_3", 3), ("IDE_6", 6)):
-            for run in (1, 2):
-                z = np.zeros((N, m), "f4")
-                write_run(p, ensemble, run, dict.fromkeys(SETS, z), selectors=("loss", "accuracy"))
-    found = ensemble_tables.load_scores(Study(p, KEY))
-    said, _ = sentences(p, found, ensemble_tables.measure(p, found, weights), weights)
-    assert "nan" not in said
-    if p.runs == 1:
-        assert "no interval: one run" in said and "no interval excludes 0" in said
-    assert all(f"**{e}**" in said for e in ensembles.possible(p))
-    assert not any(f"**{e}**" in said for e in set(thesis.TABLE_5_2) - set(ensembles.possible(p)))
-
-
-def test_five_runs_give_verdicts_against_the_best_member(p, weights):  # noqa: F811
-    """NM_3 is called better or worse than its best member where the table says so."""
-    p = parameters.resolve({**p.model_dump(), "runs": 5, "ensembles": "NM_3", "experiments": "bce,fbeta,f1"})
-    for run in range(1, 6):
-        for i, loss in enumerate(("bce", "fbeta", "f1")):
-            write_run(p, loss, run, draw(50 * run + i, 1 + 2 * i))
-    found = ensemble_tables.load_scores(Study(p, KEY))
-    measured = ensemble_tables.measure(p, found, weights)
-    said, compared = sentences(p, found, measured, weights, shown=True)
-    best = compared[(compared.ensemble == "NM_3") & (compared.against == "best member")].set_index("measure")
-    best = best.loc[ensemble_summary.ANSWERED]
-    for verdict, words in (("higher", "better"), ("lower", "worse")):
-        names = list(best.index[best.verdict == verdict])
-        assert (f"NM_3: **{words}** than its best member in {', '.join(names)}." in said) == bool(names)
-    assert f"(Corrected for all {(compared.against == 'best member').sum()} differences to a best member" in said
-    assert set(best.verdict) == {"higher", "lower"}
-
-
-def test_a_cascade_that_accepts_nothing_has_no_precision():
-    row = pd.Series({"model": BCE, "precision": np.nan})
-    assert ensemble_summary._at_its_recall(row) == f"{BCE}: not defined, as some run accepts nothing"
+def test_gains_are_of_means_and_of_seeds_where_they_are_there(measured):
+    table = ensemble_tables.gains(measured, [3, 6])
+    assert table.ensemble.tolist() == ["mean of 3"] * 2 + [f"3 runs of {BCE}"] * 2 + ["mean of 6"] * 2
+    row = table.iloc[1]
+    expected = ensemble_tables.gain(measured, "mean of 3", experiments.MEMBERS[3], "auc")
+    assert (row.gain, row.low, row.high) == expected and row.measure == MEASURES["auc"]
+    assert ensemble_tables.gains({}, [3]).empty
 
 
 def test_ensemble_figures_show_the_values_of_their_tables(runs, found, measured, weights):
@@ -336,11 +279,11 @@ def test_ensemble_figures_show_the_values_of_their_tables(runs, found, measured,
 
     raw = {"NM_3": ensembles.nelder_mead_weights(Study(runs, KEY).changed(protocol="code"), "NM_3")}
     rows = {"NM_3": ensemble_tables.weights_table(raw)}
-    bumps = {"NM_3": ensemble_summary.threshold_steps(Study(runs, KEY), "NM_3", raw["NM_3"])}
-    left, right = ensemble_figures.raw_weights(rows, bumps).axes
+    steps = {"NM_3": ensemble_summary.threshold_steps(Study(runs, KEY), "NM_3", raw["NM_3"])}
+    left, right = ensemble_figures.raw_weights(rows, steps).axes
     bars = [patch.get_width() for patch in left.patches]
     assert bars == pytest.approx([*rows["NM_3"].raw, *rows["NM_3"].weight])
-    assert right.lines[0].get_ydata() == pytest.approx(bumps["NM_3"].used)
+    assert right.lines[0].get_ydata() == pytest.approx(steps["NM_3"].used)
 
     table = ensemble_summary.cascades(runs, found, weights)
     figure = ensemble_figures.cascade(table)

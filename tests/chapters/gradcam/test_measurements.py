@@ -129,26 +129,6 @@ def test_effect_of_removing_arc_or_neighbours_has_intervals():
     assert list(unknown["n"]) == [200, 100, 0, 0]
 
 
-def test_summary_claims_no_more_than_the_intervals_show(run, found, smoke):
-    labels = np.repeat([1, 0], smoke.frozen_size)
-    empty = measurements.empty_maps(labels, found)
-    heat = pd.DataFrame({"layer": ["add_5"], "n": [9], "own": [0.1], "another's": [0.1], "mean map": [0.09],
-                         "gain over mean map": [0.01], "low mean map": [-0.1], "high mean map": [0.1]})  # fmt: skip
-    keys = ["change", "change low", "change high", "size", "size low", "size high", "decisions changed"]
-    rows = [("arc", "mock lenses with neighbours", -2.0, -3.0, -1, 2, 1, 3, 0.5),
-            ("neighbours", "mock lenses with neighbours", 0.1, -1.0, 1, 0.5, 0.4, 0.6, 0.1),
-            ("neighbours", "negatives with neighbours", 0.1, -1.0, 1, 0.5, 0.4, 0.6, 0.1)]  # fmt: skip
-    changes = pd.DataFrame([(*r[:2], 9, *r[2:]) for r in rows], columns=["left out", "of", "n", *keys])
-    text = measurements.summary("bce", empty, heat, changes)
-    assert (
-        "not provably more" in text
-        and "That it minds neighbours is not shown" in text
-        and "by 0.50 (0.40 to 0.60), the arc by 2.00" in text
-    )
-    changes.loc[2, "change low"] = 0.05
-    assert "It does not ignore neighbours" in measurements.summary("bce", empty, heat, changes)
-
-
 def test_heat_maps_refuse_runs_on_segmented_stamps(tmp_path):
     p = parameters.resolve({"segmentation": "text"})
     with pytest.raises(ValueError, match="heat maps are of whole stamps: leave `segmentation` at none"):

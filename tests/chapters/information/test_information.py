@@ -307,10 +307,6 @@ def test_too_few_missed_or_found_lenses_give_no_numbers(share):
     d2 = detection_model.explained(table, detected, np.linspace(0, 0.1, 32), groups, draws=10)
     assert most[["importance", "low", "high", "lead"]].isna().all(axis=None) and len(most) == 5
     assert d2[["explained", "low", "high"]].isna().all(axis=None)
-    line = detection_model.summary({"bce": (most, d2)})
-    assert (
-        line == f"- **bce.** It finds {np.mean(detected):.0%} of 32 mock lenses: too few missed, or found, to say why."
-    )
 
 
 def test_importance_is_finite_for_a_small_set_and_opposite_runs():
@@ -326,45 +322,3 @@ def test_explained_deviance_is_finite_for_separable_detections():
     detected = table["alpha"] > 0
     found = detection_model.explained(table, detected, np.exp(table["alpha"]), lrg, draws=50)
     assert np.isfinite(found[["explained", "low", "high"]]).all(axis=None) and found["explained"][0] > 0.7
-
-
-# ---- words
-
-
-def frames(importances, d2):
-    rows = [(f, *values, 200, 0.75) for f, values in importances.items()]
-    columns = ["feature", "importance", "low", "high", "lead", "lead_low", "lead_high", "images", "detected"]
-    models = [(m, *values) for m, values in zip(("parameters", "fraction", "difference"), d2, strict=True)]
-    return pd.DataFrame(rows, columns=columns), pd.DataFrame(models, columns=["model", "explained", "low", "high"])
-
-
-NONE = (np.nan, np.nan, np.nan)
-D2 = [(0.3, 0.2, 0.4), (0.2, 0.1, 0.3), (0.1, 0.05, 0.15)]
-
-
-def test_summary_names_the_parameter_that_matters_most():
-    alpha, radius = (0.2, 0.1, 0.3, 0.15, 0.05, 0.25), (0.05, 0.01, 0.09, *NONE)
-    clear = detection_model.summary({"BCE": frames({"alpha": alpha, "einstein_radius": radius}, D2)})
-    assert clear == (
-        "- **BCE.** What matters most is alpha: without alpha 0.200 (95 %: 0.100 to 0.300) less of the deviance is "
-        "explained, without the Einstein radius 0.050 (95 %: 0.010 to 0.090) less. All parameters explain 0.300 (95 %: "
-        "0.200 to 0.400) of the deviance, the area fraction alone 0.200 (95 %: 0.100 to 0.300): the parameters explain "
-        "more, difference 0.100 (95 %: 0.050 to 0.150)."
-    )
-    close = (*alpha[:4], -0.05, 0.35)
-    both = detection_model.summary(
-        {"A": frames({"alpha": close, "einstein_radius": radius}, D2), "B": frames({"alpha": alpha}, D2)}
-    )
-    first, second = both.splitlines()
-    assert "undecided: without alpha" in first and "a difference of 0.150 (95 %: -0.050 to 0.350)" in first
-    assert second.startswith("- **B.** It depends on alpha:")
-
-
-def test_summary_claims_nothing_where_the_interval_includes_zero():
-    nothing = (0.01, -0.01, 0.03, 0.005, 0.001, 0.01)
-    words = detection_model.summary(
-        {"F1": frames({"lens_snr": nothing, "alpha": nothing}, [*D2[:2], (0.1, -0.1, 0.2)])}
-    )
-    assert "No parameter can be shown to matter" in words and "which explains more is undecided" in words
-    less = detection_model.summary({"F1": frames({"alpha": nothing}, [*D2[:2], (-0.1, -0.2, -0.05)])})
-    assert "the fraction explains more" in less

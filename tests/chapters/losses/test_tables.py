@@ -7,7 +7,6 @@ from scipy.special import expit
 from sklearn.metrics import accuracy_score, fbeta_score, precision_score, recall_score
 
 from lensdet import experiments, parameters, storage
-from lensdet.chapters.ensembles import summary as ensemble_summary
 from lensdet.chapters.losses import tables
 from lensdet.data import frozen_sets, mocklens
 from lensdet.evaluation.scores import collapsed, models, saturated
@@ -107,9 +106,7 @@ def test_best_model_of_each_metric_in_the_thesis_forms_the_ensembles(p):
     published = table.assign(mean=table.thesis)
     best = {"accuracy": ROWS[0], "F_beta": ROWS[3], "precision": ROWS[3], "recall": ROWS[4]}
     assert tables.best_models(published) == best
-    said = ensemble_summary.members_by_rule(published)
-    assert f"Ours give x = 3: accuracy {ROWS[0]}, F_beta {ROWS[3]}, precision {ROWS[3]}, recall {ROWS[4]}." in said
-    assert {*best.values()} == {*experiments.MEMBERS[3]} and ", ".join(experiments.MEMBERS[3]) in said
+    assert {*best.values()} == {*experiments.MEMBERS[3]}
 
 
 def test_collapsed_runs_count_in_the_mean_and_are_marked(p):

@@ -144,24 +144,11 @@ def test_a_sky_of_contaminants_alone_needs_no_rate_of_lrgs():
     assert np.isnan(mixed["purity"])
 
 
-def test_summary_is_open_below_five_runs(p, weights):
-    said = threshold_control.matched_summary(p, threshold_control.matched(Study(p, KEY), weights))
-    assert said.endswith("**Open**: 3 runs, and nothing is decided below 5.")
-    assert threshold_control.matched_summary(p, pd.DataFrame()).startswith("The control needs bce")
-    one, five = (threshold_control.verdict("Is it?", "**yes**", n, p) for n in (1, 5))
-    assert one == "Is it? **Open**: 1 run, and nothing is decided below 5."
-    assert five == f"Is it? At {p.chunks * p.chunk_size:,} images a run: **yes**"
-
-
-@pytest.mark.parametrize("models", [[F_BETA, F_1], [F_BETA], [F_1]])
-def test_summary_has_a_verdict_for_each_trained_soft_loss(p, weights, models):
-    table = threshold_control.matched(Study(p, KEY), weights).assign(runs=6)
-    table = table[table.model.isin(["Binary Cross Entropy", *models])]
-    table.loc[table.model == F_BETA, "verdict"] = "higher"
-    table.loc[table.model == F_1, "verdict"] = "lower"
-    said = threshold_control.matched_summary(p, table)
-    assert (f"{F_BETA}: **more precise than**" in said) == (F_BETA in models)
-    assert (f"{F_1}: **less precise than**" in said) == (F_1 in models)
+def test_models_at_their_own_recall_are_open_below_five_runs(p, weights):
+    table = threshold_control.at_own_recall(threshold_control.matched(Study(p, KEY), weights))
+    assert table.model.tolist() == ["Binary Cross Entropy", F_BETA, F_1] and (table.matched == "recall").all()
+    assert table.verdict[1:].tolist() == ["open", "open"]
+    assert threshold_control.at_own_recall(pd.DataFrame()).empty
 
 
 def test_a_run_that_accepts_nothing_has_nan_at_matched_recall(p, weights):
@@ -173,10 +160,11 @@ def test_a_run_that_accepts_nothing_has_nan_at_matched_recall(p, weights):
     table = threshold_control.matched(Study(p, KEY), weights)
     assert np.isnan(line(table, matched="recall", at=f"that of {F_BETA}", model=F_1)["mean"])
     assert np.isfinite(line(table, matched="recall", at=f"that of {F_1}", model=F_BETA)["mean"])
-    assert threshold_control.matched_summary(p, table)
     effective = threshold_control.effective_thresholds(Study(p, KEY))
-    assert "1 of 3 runs accept all lenses or none" in threshold_control.effective_summary(effective)
-    assert "needs bce" in threshold_control.effective_summary(effective[:0]).replace("need bce", "needs bce")
+    means = threshold_control.mean_thresholds(effective).reset_index().set_index("model")
+    assert means.loc[F_BETA, ["run", "outside"]].tolist() == [3, 1]
+    known = effective[(effective.model == F_BETA) & effective.effective.between(0, 1, inclusive="neither")].effective
+    assert len(known) == 2 and means.effective[F_BETA] == pytest.approx(known.mean())
 
 
 def test_effects_of_loss_and_of_checkpoint_selection_are_separated(p, weights):
@@ -189,16 +177,14 @@ def test_effects_of_loss_and_of_checkpoint_selection_are_separated(p, weights):
     found = threshold_control.selection(Study(p, KEY), weights)
     f1, bce = (np.array([[recall_score(*pair_at_zero(p, loss, run, s)) for run in (1, 2, 3)]
                          for s in ("loss", "code_loss")]) for loss in ("f1", "bce"))  # fmt: skip
-    assert found["loss"].mean == pytest.approx((f1[0] - bce[0]).mean()) and found["loss"].mean < 0
-    assert found["selection"].mean == pytest.approx((f1[1] - f1[0]).mean()) and found["selection"].mean > 0
-    assert found["both"].mean == pytest.approx((f1[1] - bce[1]).mean())
-    said = threshold_control.selection_summary(p, found)
-    assert "**Open**: 3 runs" in said and "frozen, where theirs was redrawn" in said
-    many = {name: d._replace(n_runs=6, p=0.01) for name, d in found.items()}
-    assert "**the loss lowers it, the selection raises it**" in threshold_control.selection_summary(p, many)
+    found = found.set_index("of")
+    loss, selection, both = found.difference[["loss", "selection", "both"]]
+    assert loss == pytest.approx((f1[0] - bce[0]).mean()) and loss < 0
+    assert selection == pytest.approx((f1[1] - f1[0]).mean()) and selection > 0
+    assert both == pytest.approx((f1[1] - bce[1]).mean())
+    assert (found.low < found.difference).all() and (found.runs == 3).all() and set(found.verdict) == {"open"}
     without = parameters.resolve({**p.model_dump(), "experiments": ["bce", "fbeta"]})
-    assert threshold_control.selection(Study(without, KEY), weights) == {}
-    assert "needs bce and f1" in threshold_control.selection_summary(p, {})
+    assert threshold_control.selection(Study(without, KEY), weights).empty
 
 
 def pair_at_zero(p, loss, run, selector):

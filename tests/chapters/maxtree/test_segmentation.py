@@ -1,14 +1,11 @@
 """What the segmentation does to lenses whose arc and neighbours are known; tables and sentences from drawn runs."""
 
-import itertools
-
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, fbeta_score, precision_score, recall_score, roc_auc_score
 
-from lensdet import parameters
 from lensdet.chapters import thesis
 from lensdet.chapters.maxtree import effect as segmentation_effect
 from lensdet.chapters.maxtree import figures as segmentation_figures
@@ -272,7 +269,7 @@ def test_kept_sweep_equals_a_new_one_and_is_made_once(smoke, smoke_bank, tmp_pat
     numbers = ["disc", "arc_kept", "light_kept", "neighbours_removed", "youden"]
     pd.testing.assert_frame_equal(kept[numbers], found[numbers], check_exact=True)
     assert segmentation_sweep.best(kept) == segmentation_sweep.best(found)
-    assert segmentation_sweep.beaten(kept).index.equals(segmentation_sweep.beaten(found).index)
+    assert segmentation_sweep.presets_and_best(kept).equals(segmentation_sweep.presets_and_best(found))
     assert [segmentation_sweep.describe(row) for _, row in kept.iterrows()] == [
         segmentation_sweep.describe(row) for _, row in found.iterrows()
     ]
@@ -285,10 +282,13 @@ def test_kept_sweep_equals_a_new_one_and_is_made_once(smoke, smoke_bank, tmp_pat
 def test_best_settings_of_a_sweep_are_never_a_plain_disc():
     swept = hand([0.8, 0.9, 0.7, 1, 0.9], [0.8, 0.8, 0.9, 1, 0.8], ["text", "", "", "", ""], [np.nan] * 3 + [9, np.nan])
     assert segmentation_sweep.best(swept) == 1  # the first of two equal ones
-    assert list(segmentation_sweep.beaten(swept).index) == [1, 4]
-    assert segmentation_sweep.best(swept.assign(youden=np.nan)) is None
-    swept["preset"] = ["", "text", "", "", ""]
-    assert not len(segmentation_sweep.beaten(swept))
+    swept = swept.assign(area=90, decay=20, tolerance=np.nan)
+    table = segmentation_sweep.presets_and_best(swept)
+    assert table.settings.tolist() == ["preset text", "area 90, decay 20, no flood fill"]
+    assert table.beaten.tolist() == [2, 0] and table.youden.tolist() == pytest.approx([0.6, 0.7])
+    unknown = swept.assign(youden=np.nan, neighbours_removed=np.nan)  # as in stamps that are not simulated
+    assert segmentation_sweep.best(unknown) is None
+    assert segmentation_sweep.presets_and_best(unknown).beaten.tolist() == [0]
 
 
 def test_equal_disc_is_interpolated_to_remove_as_many_neighbours():
@@ -400,71 +400,38 @@ def test_complete_settings_of_the_grid_can_be_trained_with(p):  # noqa: F811
     )
 
 
-def said(runs=2, gain=0.0, radii=True, beside=True, **given):
-    """The summary on `made` lenses and drawn scores; the segmented runs are the plain ones, with a bit of the label."""
-    run = parameters.resolve({"profile": "smoke", "workers": 1, **given})
-    numbers = list(range(1, runs + 1))
-    plain = drawn(5, numbers, 1.0)
+@pytest.mark.parametrize("runs, gain, verdicts", [(5, 1.0, {"higher"}), (5, -0.5, {"lower"}), (5, 0.0, set()),
+                                                  (4, 1.0, set()), (1, 1.0, set())])  # fmt: skip
+def test_segmentation_needs_five_runs_for_a_verdict(smoke, runs, gain, verdicts):
+    """The segmented runs are the plain ones, with a bit of the label."""
+    plain = drawn(5, list(range(1, runs + 1)), 1.0)
     both = tuple(s._replace(logits=s.logits + gain * (2 * LABELS - 1)) for s in plain)
-    found = {(BCE, "none"): plain, (BCE, "text"): both} if runs else {}
-    compared = segmentation_summary.differences(run, found, WEIGHTS)
-    lenses = made(radii=radii, beside=beside)
-    ways = [*PRESETS.values(), PRESETS["text"]._replace(area=90, tolerance=5), 15, 30, 50]
-    swept = segmentation_sweep.sweep(lenses, ways)
-    shown = segmentation_sweep.shown(dict(PRESETS), swept, ways)
-    removed = {name: segmentation_effect.arc_removed(lenses, how) for name, how in shown.items()}
-    weights = segmentation_effect.resamples(lenses.truth, 50)
-    total, binned = segmentation_effect.totals(removed, weights), segmentation_effect.by_radius(removed, weights)
-    discs = {name: segmentation_effect.disc(lenses.images, s) for name, s in PRESETS.items()}
-    return compared, segmentation_summary.fourth_question(run, compared, total, binned, discs, swept, removed, weights)
+    compared = segmentation_summary.differences(smoke, {(BCE, "none"): plain, (BCE, "text"): both}, WEIGHTS)
+    assert set(compared.verdict) - {"open", "equivalent"} == verdicts
+    cells = segmentation_summary.to_rows(compared).iloc[0]
+    assert ("images alone" in cells["recall"]) == (runs == 1 or not gain) and "nan" not in " ".join(cells)
 
 
-@pytest.mark.parametrize("runs, radii, beside", list(itertools.product([0, 1, 2, 5], [True, False], [True, False])))
-def test_summary_has_no_nan_for_any_choice_of_runs_and_truth(runs, radii, beside):
-    compared, text = said(runs, 0.2, radii, beside)
-    assert "nan" not in text.lower()
-    assert ("Einstein radii" in text) == radii
-    assert ("Neighbours are not known" in text) == (not beside)
-    assert ("neighbours' pixels" in text) == beside
-    assert ("images alone" in text) == (runs == 1)
-    if runs:
-        row = compared[compared.measure == "recall"].iloc[0]
-        assert f"recall: {row.segmented:.3f}, on plain stamps {row.plain:.3f}; {row.difference:+.3f}" in text
-        assert ("**Open**" in text) == (runs < 5) and ("At 128 images a run: " in text) == (runs == 5)
-    else:
-        assert text.endswith("**Not decided**: no runs on segmented and on plain stamps to compare.")
-
-
-@pytest.mark.parametrize("gain, word", [(1.0, "better"), (-0.5, "worse"), (0.0, None)])
-def test_summary_of_segmentation_needs_five_runs_for_a_verdict(gain, word):
-    compared, text = said(5, gain)
-    name = f"{BCE}, Max-Tree (text)"
-    for other in {"better", "worse"} - {word}:
-        assert f"**{other}**" not in text
-    if word:
-        wins = compared[compared.verdict == {"better": "higher", "worse": "lower"}[word]]
-        assert len(wins) and f"{name}: **{word}** in {', '.join(wins.measure)} than without." in text
-    else:
-        assert set(compared.verdict) <= {"open", "equivalent"} and "No difference to plain stamps is shown." in text
-    assert text.endswith("(6 differences, corrected for their number.)")
-    assert said(4, gain)[1].endswith("**Open**: 4 runs, and nothing is decided below 5.")
-
-
-def test_summary_compares_segmentation_with_an_equal_plain_disc():
+def test_settings_are_compared_with_an_equal_plain_disc():
     """Removed shares by hand: the disc removes 0.1 more of each arc and 0.3 less of each neighbour."""
     n = 40
     table = pd.DataFrame({"pixels": np.linspace(0.1, 0.5, n), "neighbours": 0.9})
     removed = {"text": table, "disc as text": pd.DataFrame({"pixels": table.pixels + 0.1, "neighbours": 0.6})}
     weights = segmentation_effect.resamples(pd.DataFrame({"stamp_id": np.arange(n), "source_id": np.arange(n)}), 50)
-    swept = hand([0.8, 0.9], [0.9, 0.7], ["text", "code"])
-    text = list(segmentation_summary._swept(swept, removed, weights))[-1]
-    assert "in the arc kept by +10.0 points (95 % +10.0 to +10.0) and in neighbours removed by +30.0 points" in text
+    table = segmentation_summary.against_discs(removed, weights)
+    assert table.share.tolist() == ["arc kept", "neighbours removed"] and set(table.settings) == {"text"}
+    for column in ("difference", "low", "high"):
+        assert table[column].tolist() == pytest.approx([0.1, 0.3])
+    assert table.interval.tolist() == ["above 0", "above 0"]
+    assert segmentation_summary.against_discs({"text": removed["text"]}, weights).empty
 
 
-def test_a_share_equal_for_all_lenses_has_no_interval():
-    row = pd.Series({"low": 0.0, "high": 0.0})
-    assert segmentation_summary._range(row) == "of all alike"
-    assert segmentation_summary._range(pd.Series({"low": np.nan, "high": np.nan})) == "one mock lens: no interval"
+def test_the_lowest_validation_loss_is_averaged_over_runs(p):  # noqa: F811
+    ways = {how: Study(p, KEY).changed(segmentation=how) for how in ("none", "text")}
+    table = segmentation_summary.training_time(ways).set_index("model")
+    best = [run.history["loss"].argmin() + 1 for run in ways["none"].runs("bce")]
+    assert table.loc[BCE, "chunk"] == np.mean(best) and table.loc[BCE, "runs"] == len(best) == 2
+    assert f"{BCE}, Max-Tree (text)" not in table.index  # which has no runs
 
 
 def test_figure_5_19_shows_the_steps_of_the_segmentation(mocks):

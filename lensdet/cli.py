@@ -1,0 +1,206 @@
+"""``lensdet COMMAND``, or ``python -m lensdet COMMAND``: what is done outside of notebooks."""
+
+import argparse
+import sys
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+
+from lensdet.parameters import Candidates, Parameters, Sampling, Simulation, Training, read_yaml, resolve
+from lensdet.profiles import PROFILES
+
+GIVEN = "-f FILE is a YAML file of parameters, such as those in params/; -p NAME VALUE gives one of them, its value as "
+GIVEN += "YAML has it: -p runs 3, -p experiments bce,fbeta. `lensdet parameters` lists all."
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line: commands, each with a help text and an example."""
+    top = argparse.ArgumentParser(
+        prog="lensdet",
+        description="Finding strong gravitational lenses with soft losses.",
+        epilog="`lensdet COMMAND --help` explains a command.  Figures are drawn by `tox -e figures`, or by papermill: "
+        "papermill notebooks/02_losses.py out.ipynb -f params/fbeta.yaml",
+    )
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(does, name, summary, description, example, takes_parameters=True):
+        epilog = f"example:\n  {example}" + takes_parameters * f"\n\n{textwrap.fill(GIVEN, 100)}"
+        made = commands.add_parser(
+            name, help=summary, description=textwrap.fill(description, 100), epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )  # fmt: skip
+        made.set_defaults(does=does, fail=made.error)
+        if takes_parameters:
+            made.add_argument("-f", dest="file", metavar="FILE", help="a YAML file of parameters")
+            made.add_argument("-p", dest="given", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
+                              help="one parameter; may be given several times")  # fmt: skip
+        return made
+
+    made = command(
+        train, "train", "train the runs that results/ does not have yet",
+        "Train the runs that are missing in results/, for as long as there is time.  Run again, it resumes: a run that "
+        "was stopped is taken up where it was, and what is complete is left alone.  Exit status: 0 when all runs are "
+        "there, 3 when some are still missing.",
+        "lensdet train -p profile evening -p experiments bce,fbeta --jobs 2 --minutes 90",
+    )  # fmt: skip
+    made.add_argument("--minutes", type=float, help="stop after this time (default: when all is done)")
+    more = "train N runs side by side, each in a process with its share of the cores (default: 1)"
+    made.add_argument("--jobs", type=int, default=1, metavar="N", help=more)
+    more = "also the networks of the input-dependent ensembles, after their members"
+    made.add_argument("--ensembles", action="store_true", help=more)
+    more = "put all complete runs, without weights, into a file; `python -m zipfile -e ZIP results/` unpacks it"
+    made.add_argument("--pack", type=Path, metavar="ZIP", help=more)
+    command(
+        rank, "rank", "rank a survey of your own, the most likely lens first",
+        "Rank a survey's stamps by how much they look like lenses: a folder of FITS stamps (-p survey FOLDER), or a "
+        "catalogue and tiles (-p catalogue FILE -p tiles FILE).  Writes ranked.ecsv, ranked.fits, rejected.csv and "
+        "page/index.html to -p output FOLDER (default: build/candidates/<survey>).  Interrupted, it resumes when run "
+        "again.  Exit status: 0 when every stamp was ranked, 3 when some were left out (rejected.csv says why), 1 when "
+        "none could be used or, with -p on_bad raise, at the first that cannot, 2 for a parameter that cannot be.",
+        "lensdet rank -p survey my_stamps/ -p pixel_scale 0.2",
+    )  # fmt: skip
+    made = command(
+        export, "export", "write trained networks as finders, which score stamps anywhere",
+        "Write the run of median validation loss of each experiment to weights/<experiment>.h5 in float16, and say how "
+        "far its logits are from those of the float32 weights on the test set.  Outside the repository, weights/ and "
+        "results/ lie in the current folder.",
+        "lensdet export -p profile quick -p experiments bce,fbeta",
+    )  # fmt: skip
+    made.add_argument("--folder", type=Path, help="where to write (default: weights/)")
+    made = command(
+        parameters, "parameters", "print every parameter: default, unit, meaning, profiles",
+        "Print every parameter with its default, what it is and in which unit, and where a profile has another value.",
+        "lensdet parameters",
+        takes_parameters=False,
+    )  # fmt: skip
+    made.add_argument("--markdown", action="store_true", help="as the page docs/parameters.md")
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit status: 2 where a parameter or file is wrong."""
+    options = parser().parse_args(arguments)
+    try:
+        return options.does(options)
+    except (ValueError, OSError, yaml.YAMLError) as error:
+        options.fail(str(error))
+
+
+def values(options: argparse.Namespace) -> dict[str, Any]:
+    """Parameters of ``-f`` and ``-p`` by name; the latter win.
+
+    Text that is no YAML, such as a file name with brackets, is taken as it is.
+    """
+    found = read_yaml(options.file) if options.file else {}
+    for name, text in options.given:
+        try:
+            found[name] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            found[name] = text
+    return found
+
+
+def train(options: argparse.Namespace) -> int:
+    """``lensdet train``."""
+    from lensdet.network import side_by_side
+
+    given = values(options)
+    left = side_by_side.train(given, options.ensembles, options.jobs, options.minutes, options.pack)
+    print(f"{left} runs still missing" if left else "all runs are there", flush=True)
+    return 3 if left else 0
+
+
+def rank(options: argparse.Namespace) -> int:
+    """``lensdet rank``."""
+    from lensdet.data.stamps import StampError
+    from lensdet.survey import ranking
+
+    try:
+        outcome = ranking.rank_survey(resolve(values(options)))
+    except (ranking.NothingUsable, StampError) as error:  # the latter: stopped at a stamp, as asked for, or no tile
+        print(error, file=sys.stderr)
+        return 1
+    print(f"{len(outcome.ranked):,} ranked, left out: {ranking.counted(outcome.rejections)}")
+    print(*ranking.advice(outcome.rejections), outcome.page, sep="\n")
+    return 3 if outcome.rejections else 0
+
+
+def export(options: argparse.Namespace) -> int:
+    """``lensdet export``."""
+    from lensdet.network import finders
+
+    given = values(options)
+    p = resolve({"experiments": finders.EXPERIMENTS} | given)
+    for line in finders.export_median(p, options.folder):
+        print(line, flush=True)
+    return 0
+
+
+def parameters(options: argparse.Namespace) -> int:
+    """``lensdet parameters``."""
+    print(markdown_table() if options.markdown else text_table())
+    return 0
+
+
+def sections() -> dict[str, list[str]]:
+    """Names of all parameters by what they are of."""
+    titles = {"The embedded survey": Simulation, "Mock lenses, negatives, frozen sets": Sampling,
+              "Training": Training, "Your own survey": Candidates}  # fmt: skip
+    found = {title: list(section.model_fields) for title, section in titles.items()}
+    others = [name for name in Parameters.model_fields if not any(name in names for names in found.values())]
+    return {"All notebooks": others, **found}
+
+
+def _meaning(name):
+    """What a parameter is, with the values it can have where these are names."""
+    field = Parameters.model_fields[name]
+    names = [value for value in get_args(field.annotation) if isinstance(value, str)]
+    allowed = f"; one of {', '.join(names)}" if names and not all(n in field.description for n in names) else ""
+    return f"{field.description}{allowed}"
+
+
+def _shown(value):
+    if isinstance(value, tuple | list):
+        return ", ".join(map(str, value)) or "none"
+    return "none" if value in (None, {}, "") else str(value)
+
+
+def _by_profile(name):
+    """The value of a parameter in each profile, the default one first."""
+    names = ["quick", *(profile for profile in PROFILES if profile != "quick")]
+    return {profile: _shown(getattr(resolve({"profile": profile}), name)) for profile in names}
+
+
+def text_table() -> str:
+    """Every parameter as text of 100 columns: name, default, meaning, and other profiles where they differ."""
+    lines = ["Defaults are those of the profile quick.  Where other profiles differ, they are named."]
+    for title, names in sections().items():
+        lines += ["", title]
+        for name in names:
+            own = _by_profile(name)
+            others = "" if name == "profile" else "; ".join(f"{p} {v}" for p, v in own.items() if v != own["quick"])
+            about = f"{_meaning(name)}{f'  [{others}]' if others else ''}"
+            lines.append(f"  {name} = {own['quick']}")
+            lines += textwrap.wrap(about, 100, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    return "\n".join(lines)
+
+
+def markdown_table() -> str:
+    """Every parameter with its value in each profile and what it is, as a page in Markdown."""
+    profiles = list(_by_profile("profile"))
+    lines = ["# Parameters", "", "Written by `lensdet parameters --markdown`.  A notebook takes them in its parameter "
+             "cell, papermill by `-f FILE` and `-p NAME VALUE`, and so do `lensdet train`, `rank` and `export`.  "
+             "`quick` is the default profile; `thesis` has the thesis' own values."]  # fmt: skip
+    for title, names in sections().items():
+        lines += ["", f"## {title}", "", f"| parameter | meaning | {' | '.join(profiles)} |"]
+        lines.append("|---" * (len(profiles) + 2) + "|")
+        for name in names:
+            own = _by_profile(name)
+            cells = [own[profile] for profile in profiles]
+            if name != "profile" and len(set(cells)) == 1:
+                cells = [cells[0], *[""] * (len(cells) - 1)]  # the same in all
+            lines.append(f"| `{name}` | {_meaning(name)} | {' | '.join(cells)} |")
+    return "\n".join(lines)
