@@ -34,7 +34,7 @@ from lensdet.profiles import BEST, PROFILES
 ROOT, BUILD, FIGURES = storage.root(), storage.build_dir(), storage.figures_dir()
 NOTEBOOKS = {path.name[:2]: path for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.py"))}
 # A change of any of these may change any figure.
-CODE = [path for path in (ROOT / "lensdet").rglob("*.py") if not {"papermill", "cli.py"} & {*path.parts}]
+CODE = [path for path in (ROOT / "lensdet").rglob("*.py") if not {"papermill", "cli.py", "__main__.py"} & {*path.parts}]
 DRAWN_BY = ("jinja2", "matplotlib", "pandas", "pillow", "scikit-learn", "seaborn", "tabulate")
 VERSIONS = config_changed(runs.versions([*runs.VERSIONS_OF, *DRAWN_BY]))
 TRAININGS = {"plain": "", "segmented": "-p segmentation text -p experiments bce", "ensembles": "--ensembles"}
@@ -155,7 +155,7 @@ def task_train() -> Iterator[dict]:
     """Trainings of runs that are missing, two side by side, before the notebooks that need them."""
     before = ["aside"] if FRESH else []
     for profile in dict.fromkeys(map(profile_of, NOTEBOOKS)):
-        found = [needed(number, profile) for number in NOTEBOOKS]
+        found = [needed(number, profile) for number in NOTEBOOKS if profile_of(number) == profile]
         for how, more in TRAININGS.items():
             folders = dict.fromkeys(folder for each in found for folder in each.get(how, []))
             missing = [str(folder / "logits.h5") for folder in folders if FRESH or not runs.Run(folder).is_complete]

@@ -1,8 +1,30 @@
-"""Strong gravitational lenses with soft losses: every number of a thesis again, with its uncertainty.
+"""Strong gravitational lenses with soft losses: finders to rank a survey, and every number of a thesis again.
 
-Light on purpose: papermill imports it at every start.  The public names are loaded when they are first used.
+Rank a folder of FITS stamps (101 x 101 pixels of 0.2 arcsec, r band)::
+
+    import lensdet
+
+    outcome = lensdet.rank(lensdet.resolve({"survey": "stamps", "output": "ranked"}))
+    outcome.ranked.head()  # a table, the likeliest lenses first
+    outcome.page  # the path of a page to look through
+
+From a catalogue and tiles: ``{"catalogue": "galaxies.fits", "tiles": ["tile.fits"]}`` in the place of ``"survey"``.
+
+Score stamps that are arrays, train a network of your own with a soft loss, or look at what a network looks at::
+
+    finder = lensdet.load_finder("fbeta")
+    logits = finder.score(pixels)  # (N, 101, 101) in any unit -> (N,), positive for a lens
+    model.compile("adam", loss=lensdet.SoftFBeta(beta=0.17))
+    maps = lensdet.heat_maps(model, images)
+
+- Survey: `rank`, `load_finder`, `read_stamp`, `read_stamps`, `normalise`, `segment`.
+- Networks: `resnet18`, `SoftF1`, `DoubleSoftF1`, `SoftFBeta`, `SigmoidF1`, `heat_maps`, `load_network`.
+- The thesis: `Study`, `resolve`, `Parameters`, `ParameterError`, `open_bank`, `train_missing`; the numbered notebooks.
+
+``help(lensdet.rank)`` and so on say more; ``lensdet parameters`` lists all parameters, with units and defaults.
 """
 
+# Light on purpose: papermill imports it at every start.  The public names are loaded when they are first used.
 import importlib
 import os
 import platform
@@ -10,8 +32,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-# TensorFlow's notes about its build are not the reader's concern; nor, without an NVIDIA GPU, is its error that it
-# finds none.  What goes wrong in a computation is raised all the same.
+# TensorFlow's notes about its build are not the reader's concern.  Nor, without an NVIDIA GPU, is its error that it
+# finds none; what goes wrong in a computation is raised all the same.
 _gpu = any(Path("/dev").glob("nvidia*")) or Path("/dev/dxg").exists()
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if _gpu else "3")
 if platform.machine().lower() in ("x86_64", "amd64"):

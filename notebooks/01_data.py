@@ -29,13 +29,13 @@ workers: int = None  # processes; None: all cores
 import numpy as np
 import pandas as pd
 
-from lensdet import parameters, storage
+from lensdet import notebook, storage
 from lensdet.chapters import style
 from lensdet.chapters.data import figures
 from lensdet.data import frozen_sets, mocklens, stamps
 from lensdet.data.bank import CLASSES, SPLITS, split_sizes
 
-p = parameters.from_notebook(globals())
+p = notebook.parameters(globals())
 style.plt.rcParams.update(style.STYLE)
 bank, rows = frozen_sets.frozen_bank(p, "test")
 bank

@@ -33,7 +33,7 @@ workers: int = None  # processes that make stamps; None: all cores
 # %%
 import pandas as pd
 
-from lensdet import parameters
+from lensdet import notebook
 from lensdet.chapters import schematics, style
 from lensdet.chapters.losses import figures, tables, threshold_control
 from lensdet.evaluation import calibration
@@ -41,7 +41,7 @@ from lensdet.network import training
 from lensdet.runs import hardware
 from lensdet.study import Study
 
-p = parameters.from_notebook(globals())
+p = notebook.parameters(globals())
 style.plt.rcParams.update(style.STYLE)
 print(training.banner(p))
 

@@ -32,7 +32,7 @@ workers: int = None  # processes that make stamps; None: all cores
 import numpy as np
 import pandas as pd
 
-from lensdet import parameters
+from lensdet import notebook
 from lensdet.chapters import style
 from lensdet.chapters.gradcam import figures, measurements
 from lensdet.data import frozen_sets, mocklens
@@ -41,7 +41,7 @@ from lensdet.network import gradcam, training
 from lensdet.runs import median_run
 from lensdet.study import Study
 
-p = parameters.from_notebook(globals())
+p = notebook.parameters(globals())
 style.plt.rcParams.update(style.STYLE)
 print(training.banner(p))
 study = Study(p)

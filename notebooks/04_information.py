@@ -29,7 +29,7 @@ workers: int = None  # processes that make stamps; None: all cores
 # %%
 import pandas as pd
 
-from lensdet import parameters
+from lensdet import notebook
 from lensdet.chapters import style
 from lensdet.chapters.information import detection_model, figures, selection_function
 from lensdet.data import frozen_sets
@@ -38,7 +38,7 @@ from lensdet.experiments import BCE, F_1, F_BETA
 from lensdet.network import training
 from lensdet.study import Study
 
-p = parameters.from_notebook(globals())
+p = notebook.parameters(globals())
 style.plt.rcParams.update(style.STYLE)
 print(training.banner(p))
 study = Study(p)

@@ -32,7 +32,7 @@ workers: int = None  # processes that make stamps; None: all cores
 # %%
 import pandas as pd
 
-from lensdet import parameters
+from lensdet import notebook
 from lensdet.chapters import style
 from lensdet.chapters.ensembles import figures, summary, tables
 from lensdet.chapters.losses.tables import best_models, readable, table_5_1
@@ -42,7 +42,7 @@ from lensdet.experiments import BCE, ENSEMBLES, same_loss
 from lensdet.network import training
 from lensdet.study import Study
 
-p = parameters.from_notebook(globals())
+p = notebook.parameters(globals())
 style.plt.rcParams.update(style.STYLE)
 chosen, dynamic = methods.possible(p), methods.dynamic(p)
 losses = sorted({loss for ensemble in chosen for loss in ENSEMBLES[ensemble].losses})

@@ -34,7 +34,7 @@ workers: int = None  # processes that make stamps; None: all cores
 # %%
 import numpy as np
 
-from lensdet import parameters, storage
+from lensdet import notebook, storage
 from lensdet.chapters import style
 from lensdet.chapters.losses.tables import readable
 from lensdet.chapters.maxtree import effect, figures, summary, sweep
@@ -42,7 +42,7 @@ from lensdet.data import frozen_sets, maxtree, mocklens, stamps
 from lensdet.network import training
 from lensdet.study import Study
 
-p = parameters.from_notebook(globals())
+p = notebook.parameters(globals())
 style.plt.rcParams.update(style.STYLE)
 losses = list(p.experiments) if experiments else ["bce"]
 preset = p.protocol if p.segmentation == "none" else p.segmentation

@@ -43,11 +43,14 @@ real_stamps: str = None  # folder with galaxies/ and lens_candidates/ for the la
 workers: int = None  # processes that read and simulate; None: all cores
 
 # %%
+import os
+from urllib.parse import quote
+
 import numpy as np
 import pandas as pd
 from IPython.display import Markdown, display
 
-from lensdet import parameters, storage
+from lensdet import notebook, storage
 from lensdet.chapters import style
 from lensdet.chapters.candidates import demonstration, domain_shift, expectation, independent_test
 from lensdet.chapters.candidates import figures as candidates_figures
@@ -56,7 +59,7 @@ from lensdet.data import stamps
 from lensdet.evaluation import statistics
 from lensdet.survey import candidate_list, ranking
 
-p = parameters.from_notebook(globals())
+p = notebook.parameters(globals())
 style.plt.rcParams.update(style.STYLE)
 found = ranking.load_finders(p.finders)
 pd.DataFrame({name: ranking.about(finder) for name, finder in found.items()}).T
@@ -75,7 +78,8 @@ outcome = ranking.run(asked, found, **about)
 outcome.ranked.head(20).round(3)
 
 # %%
-print(f"{len(outcome.ranked):,} ranked; left out: {ranking.counted(outcome.rejections)}\npage: {outcome.page}")
+print(f"{len(outcome.ranked):,} ranked; left out: {ranking.counted(outcome.rejections)}")
+display(Markdown(f"[The page to look through]({quote(os.path.relpath(outcome.page))}): `{outcome.page}`"))
 if outcome.rejections:
     display(pd.DataFrame(outcome.rejections, columns=["stamp", "reason", "detail"]).head(20))
     display(Markdown("\n".join(f"- {words}" for words in ranking.advice(outcome.rejections))))

@@ -14,7 +14,6 @@ from lensdet.parameters import (
     LOSSES,
     ParameterError,
     Parameters,
-    from_notebook,
     resolve,
 )
 from lensdet.profiles import PROFILES
@@ -31,56 +30,6 @@ def test_given_values_override_the_profile_and_the_profile_defaults():
 
 def test_the_default_profile_is_quick():
     assert resolve({}) == resolve({"profile": "quick"}) == resolve(PROFILES["quick"])
-
-
-def test_notebook_parameters_are_typed_or_injected_values():
-    cell = {"profile": "smoke", "experiments": None, "beta": 0.5, "chunks": None}
-    assert from_notebook(cell).beta == 0.5
-    assert from_notebook(cell).chunks == PROFILES["smoke"]["chunks"]  # None: the profile decides
-    # YAML and then -p are injected after the parameter cell, as later assignments
-    injected = {**cell, "beta": 2, "experiments": "fbeta, bce", "np": object(), "__name__": "__main__"}
-    assert from_notebook(injected).beta == 2
-    assert from_notebook(injected).experiments == ("fbeta", "bce")
-
-
-@pytest.mark.parametrize("typed", ['profil: str = "smoke"', 'profil = "smoke"', "profil = None"])
-def test_a_mistyped_name_in_the_parameter_cell_stops_a_notebook(typed):
-    wrong, right = f"{typed}\nruns: int = 2\nbeta: float = None", "profile = 'smoke'\nruns = 2\n_mine = 3"
-    others = ["import numpy as np", "p = from_notebook(globals())", "run = 3; betas = [1, 2]", "beta = 0.3", "%magic"]
-    with pytest.raises(ParameterError, match="unknown parameter 'profil'; did you mean 'profile'.*parameter cell"):
-        from_notebook({"In": ["", wrong, *others], "runs": 2, "run": 3, "betas": [1, 2]})
-    # corrected, and run again in the same kernel, where the wrong name still is
-    assert from_notebook({"In": ["", wrong, *others, right, others[1]], "profil": "smoke", "runs": 2}).runs == 2
-
-
-@pytest.mark.parametrize(
-    "name, kind",
-    [
-        ("data", "folder"),
-        ("real_stamps", "folder"),
-        ("survey", "folder"),
-        ("catalogue", "file"),
-        ("published", "file"),
-        ("tiles", "file or folder"),
-    ],
-)
-def test_a_notebook_stops_at_a_path_where_nothing_is(tmp_path, name, kind):
-    there = {"catalogue": __file__, "tiles": str(tmp_path)} if name in ("catalogue", "tiles") else {}
-    missing = str(tmp_path / "missing")
-    with pytest.raises(ParameterError, match=f"'{name}': there is no {kind} {missing}; .* leave {name} out"):
-        from_notebook({**there, name: missing})
-
-
-def test_a_notebook_stops_at_a_folder_of_another_kind(tmp_path):
-    for name, folder in {"data": "train", "real_stamps": "galaxies"}.items():
-        with pytest.raises(ParameterError, match=f"'{name}': {tmp_path} has none of the folders .*{folder}/"):
-            from_notebook({name: str(tmp_path)})
-    (tmp_path / "galaxies").mkdir()
-    assert from_notebook({"real_stamps": str(tmp_path)}).real_stamps == tmp_path.resolve()
-
-
-def test_the_default_folder_of_real_stamps_need_not_exist():
-    assert from_notebook({"real_stamps": None}).real_stamps is None
 
 
 @pytest.mark.parametrize("profile", PROFILES)

@@ -119,9 +119,28 @@ def test_extension_opens_numbered_scripts_only():
         assert not pattern.search(name)
 
 
-@pytest.mark.skipif(shutil.which("node") is None, reason="no Node.js to parse the extension with")
-def test_extension_parses_as_javascript():
-    subprocess.run(["node", "--check", EXTENSION / "static" / "remoteEntry.js"], check=True)
+@pytest.mark.skipif(shutil.which("node") is None, reason="no Node.js to run the extension with")
+def test_extension_leaves_an_untouched_script_clean_when_its_kernel_starts():
+    """As JupyterLab calls it: a change of metadata is told first, and then makes the notebook dirty."""
+    code = """
+        globalThis.window = {}; require(process.argv[1]); let extension, told;
+        const docRegistry = { addFileType() {}, getFileType: () => ({}), addWidgetExtension: (_, e) => extension = e };
+        const open = async (path, key, dirty) => {
+          const model = { dirty, metadataChanged: { connect: f => told = f } };
+          extension.createNew({}, { path, model });
+          told(model, { key }); model.dirty = true;
+          await null; return model.dirty;
+        };
+        window._JUPYTERLAB.lensdet.get().then(async get => {
+          get().default.activate({ docRegistry });
+          console.log(JSON.stringify([await open('02_losses.py', 'language_info', false),
+            await open('02_losses.py', 'language_info', true), await open('02_losses.py', 'tags', false),
+            await open('a.ipynb', 'language_info', false)]));
+        });"""
+    done = subprocess.run(
+        ["node", "-e", code, EXTENSION / "static" / "remoteEntry.js"], check=True, capture_output=True
+    )
+    assert json.loads(done.stdout) == [False, True, True, True]
 
 
 def test_continuous_integration_runs_the_readme_command():
@@ -141,3 +160,9 @@ def test_public_names_exist_and_are_visible_to_editors():
     assert set(lensdet.__all__) == {*imported, "__version__"} and dir(lensdet) == sorted(lensdet.__all__)
     assert lensdet.load_finder is finders.load and lensdet.SoftFBeta.__name__ == "SoftFBeta"
     assert (ROOT / "lensdet" / "py.typed").exists()
+
+
+def test_help_of_the_package_names_what_is_public():
+    named = set(re.findall(r"`(\w+)`", lensdet.__doc__))
+    assert named == {*lensdet.__all__} - {"__version__"}
+    assert {"rank", "resolve", "load_finder"} <= set(re.findall(r"lensdet\.(\w+)\(", lensdet.__doc__))

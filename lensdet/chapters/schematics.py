@@ -7,11 +7,12 @@ from itertools import groupby
 
 import matplotlib.pyplot as plt
 import pandas as pd
+from keras import Model, layers
 from matplotlib.axes import Axes
 from matplotlib.text import Text
 
 from lensdet.chapters import style
-from lensdet.network import keras, resnet
+from lensdet.network import resnet
 from lensdet.parameters import Parameters
 
 BLUE, YELLOW = "#cfe2f3", "#ffe8b8"  # layers; what they hand on
@@ -27,22 +28,22 @@ WORDS = {
 }
 
 
-def stages(model: keras.Model) -> list[list[list[keras.layers.Layer]]]:
+def stages(model: Model) -> list[list[list[layers.Layer]]]:
     """The layers after the stamp: up to the pooling, residual blocks by size (each up to its sum), classifier."""
     parts = [[]]
     for layer in model.layers[1:]:
         parts[-1].append(layer)
-        if isinstance(layer, (keras.layers.MaxPooling2D, keras.layers.Add)):
+        if isinstance(layer, (layers.MaxPooling2D, layers.Add)):
             parts.append([])
     return [list(stage) for _, stage in groupby(parts, lambda part: (type(part[-1]), part[-1].output.shape))]
 
 
-def describe(layer: keras.layers.Layer) -> str:
+def describe(layer: layers.Layer) -> str:
     """What a layer does, with its numbers, or its name."""
     return WORDS.get(type(layer).__name__, "{name}").format(**layer.get_config()).replace(", stride 1", "")
 
 
-def sized(layer: keras.layers.Layer) -> str:
+def sized(layer: layers.Layer) -> str:
     """A layer, and the pixels and channels that it hands on, such as sum add_1: 26 × 26 × 64."""
     return f"{describe(layer)}: {' × '.join(str(n) for n in layer.output.shape[1:])}"
 
@@ -67,7 +68,7 @@ def box(axis: Axes, x: float, y: float, text: str, colour: str, *before: Text) -
     return drawn
 
 
-def draw(axis: Axes, start: Text, part: list[keras.layers.Layer], right: float, step: float, between: str) -> Text:
+def draw(axis: Axes, start: Text, part: list[layers.Layer], right: float, step: float, between: str) -> Text:
     """Draw a part of the network: its layers to the right, a skip connection straight down.  Returns its last box.
 
     Parameters
@@ -86,13 +87,13 @@ def draw(axis: Axes, start: Text, part: list[keras.layers.Layer], right: float, 
     branch = between.join(text for text in texts if text != skip).replace(", batch", "\nbatch")
     x, y = start.get_position()
     before = [box(axis, x + right, y - step, branch, BLUE, start)]
-    if isinstance(part[-1], keras.layers.Add):
+    if isinstance(part[-1], layers.Add):
         before.append(start)
         axis.text(x - 0.01, y - step, skip, ha="right", va="center", fontsize=7)
     return box(axis, x, y - 2 * step, sized(part[-1]), YELLOW, *before)
 
 
-def figure_3_1(model: keras.Model) -> plt.Figure:
+def figure_3_1(model: Model) -> plt.Figure:
     """Figure 3.1: the sizes of what goes through the network, from the stamp to the probability."""
     figure, axis = plt.subplots(figsize=(7.2, 3.2), layout="constrained", subplot_kw=BARE)
     [(first, *_)], *blocks, [(_, _, average, *last)] = stages(model)
@@ -106,7 +107,7 @@ def figure_3_1(model: keras.Model) -> plt.Figure:
     return figure
 
 
-def figure_3_2(model: keras.Model) -> plt.Figure:
+def figure_3_2(model: Model) -> plt.Figure:
     """Figure 3.2: a block whose skip connection is the identity, and one that halves the image."""
     figure, axis = plt.subplots(figsize=(7.2, 3), layout="constrained", subplot_kw=BARE)
     _, (before, keeping), (halving, _), *_ = stages(model)
@@ -115,12 +116,12 @@ def figure_3_2(model: keras.Model) -> plt.Figure:
     return figure
 
 
-def figure_4_3(model: keras.Model) -> plt.Figure:
+def figure_4_3(model: Model) -> plt.Figure:
     """Figure 4.3: the layers of ResNet18 by stages, with sizes, parameters and the names of the residual sums."""
     figure, axis = plt.subplots(figsize=(7.2, 5.6), layout="constrained", subplot_kw=BARE)
     end = box(axis, 0.42, 0.97, sized(model.layers[0]), YELLOW)
     for i, stage in enumerate(stages(model)):
-        name = f"stage {i}" if isinstance(stage[0][-1], keras.layers.Add) else "classifier" if i else "first layers"
+        name = f"stage {i}" if isinstance(stage[0][-1], layers.Add) else "classifier" if i else "first layers"
         count = sum(layer.count_params() for part in stage for layer in part)
         axis.text(0, end.get_position()[1] - 0.09, f"{name}\n{count:,} parameters", va="center", fontsize=7)
         for part in stage:

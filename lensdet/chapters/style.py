@@ -149,6 +149,11 @@ def save_table(
             beside.write_text(text + "\n")
 
 
+def number_of(n: int, noun: str) -> str:
+    """A number and what it is of, as ``1 run`` and ``2 runs``."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
 def provenance(
     parameters: Parameters, runs: int | None = None, data: str | None = None, hardware: str | None = None
 ) -> str:
@@ -166,7 +171,7 @@ def provenance(
     data = data or ("simulated survey" if parameters.data is None else f"stamps of {parameters.data.name}")
     words = [data, f"profile {parameters.profile}", f"protocol {parameters.protocol}"]
     if runs is not None:
-        words.append(f"{runs} run" + "s" * (runs != 1))
+        words.append(number_of(runs, "run"))
         words.append(f"{parameters.images:,} images a run, width {parameters.width}")
         if hardware:
             words.append(hardware)

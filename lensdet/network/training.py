@@ -45,11 +45,13 @@ def banner(parameters: Parameters, experiments: Sequence[str] | None = None) -> 
     single = len(todo) - len(networks)
     if not todo:
         return f"profile {parameters.profile}: all runs are there"
-    line = f"profile {parameters.profile}: {single} runs to train, {parameters.chunks} chunks each"
+    words = []
+    if single:
+        words.append(f"{single} run{'s' * (single > 1)} to train, {parameters.chunks} chunks each")
     if networks:
-        word = "network" + "s" * (len(networks) > 1)
-        line += f", and {len(networks)} {word} of ensembles, {parameters.dynamic_chunks} chunks each"
-    lines = [f"{line}; {runs.device()}"]
+        word = f"network{'s' * (len(networks) > 1)} of ensembles"
+        words.append(f"{len(networks)} {word}{'' if single else ' to train'}, {parameters.dynamic_chunks} chunks each")
+    lines = [f"profile {parameters.profile}: {', and '.join(words)}; {runs.device()}"]
     # a step is three passes of a network, and one of each member
     chunks = single * parameters.chunks
     chunks += parameters.dynamic_chunks * sum(1 + ENSEMBLES[experiment].size / 3 for experiment in networks)

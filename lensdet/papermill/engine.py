@@ -49,18 +49,18 @@ def is_ours(nb: "NotebookNode", input_path: str | None) -> bool:
 
 def check_parameters(nb: "NotebookNode") -> None:
     """Resolve the parameters as the notebook will: what its parameter cell says, then what papermill was given."""
-    from lensdet import parameters
+    from lensdet import notebook, parameters
 
     typed, given = {}, nb.metadata.papermill.get("parameters", {})
     for cell in nb.cells:
         # ``batch_size`` may be right with the ``chunk_size`` typed there and wrong without
         if "parameters" in cell.metadata.get("tags", []):
-            typed |= parameters.assigned(cell.source)
+            typed |= notebook.assigned(cell.source)
     given = {name: value for name, value in given.items() if not name.startswith("PAPERMILL_")}  # --inject-paths
     try:
         parameters.check_names({**typed, **given})
         resolved = parameters.resolve({**typed, **given})
-        parameters.check_paths(resolved)
+        notebook.check_paths(resolved)
     except parameters.ParameterError as error:
         raise Stop(str(error)) from None
     # Papermill has just called those that are not in the parameter cell unknown; say that they count.

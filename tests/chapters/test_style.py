@@ -296,6 +296,10 @@ def test_tables_have_six_digits_whatever_the_processor(here, smoke):
         assert "| 0.333333 | 3.33333e-10 |" in (here / "smoke" / "t.md").read_text()
 
 
+def test_a_number_of_one_has_a_singular():
+    assert [style.number_of(n, "run") for n in (0, np.int64(1), 1234)] == ["0 runs", "1 run", "1,234 runs"]
+
+
 # ---- where it goes
 
 

@@ -830,6 +830,7 @@ def test_banner_counts_runs_and_warns_of_long_trainings():
         line.startswith(f"profile quick: 2 runs to train, {profiles.PROFILES['quick']['chunks']} chunks each; ")
         and "WARNING" not in line
     )
+    assert "quick: 1 run to train, " in training.banner(parameters.resolve({"experiments": "fbeta", "runs": 1}))
     if "CPU" in runs.device():
         assert "WARNING: on this CPU that is about" in training.banner(parameters.resolve({"profile": "thesis"}))
 

@@ -16,6 +16,7 @@ import nbformat
 import papermill
 import pytest
 from click.testing import CliRunner
+from ipykernel.kernelspec import get_kernel_dict
 from papermill.cli import papermill as papermill_command
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import papermill_engines
@@ -43,9 +44,9 @@ experiments = None  # losses to show
 beta: float = None  # of the soft loss
 
 # %%
-from lensdet.parameters import from_notebook
+from lensdet import notebook
 
-P = from_notebook(globals())
+P = notebook.parameters(globals())
 print(P.profile, P.experiments, P.beta, P.chunks)
 
 # %%
@@ -225,9 +226,12 @@ def test_a_script_without_a_header_gets_a_kernel(folder):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebooks_name_the_python3_kernel(path):
-    # Without it neither jupytext nor papermill finds a kernel in a virtual environment.
-    assert jupytext.read(path).metadata.kernelspec.name == "python3"
+def test_notebooks_name_the_python3_kernel_as_jupyterlab_does(path):
+    # Without it neither jupytext nor papermill finds a kernel in a virtual environment.  Otherwise named, JupyterLab
+    # would change it when the kernel starts, and ask whether to save a notebook that nobody touched.
+    kernel = get_kernel_dict()
+    named = {"name": "python3", "display_name": kernel["display_name"], "language": kernel["language"]}
+    assert jupytext.read(path).metadata.kernelspec == named
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

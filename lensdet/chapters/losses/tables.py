@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lensdet.chapters import thesis
+from lensdet.chapters import style, thesis
 from lensdet.evaluation import metrics, statistics
 from lensdet.evaluation.metrics import Protocol
 from lensdet.evaluation.scores import Scores, collapsed, saturated
@@ -86,7 +86,7 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
         return table
     wide = {
         model: {
-            "n": f"{rows.runs.iloc[0]} runs, {rows.collapsed_runs.iloc[0]} collapsed",
+            "n": f"{style.number_of(rows.runs.iloc[0], 'run')}, {rows.collapsed_runs.iloc[0]} collapsed",
             **{
                 r.metric: cell(r["mean"], r.seed_spread, r.test_low, r.test_high, r.get("thesis", np.nan))
                 for _, r in rows.iterrows()

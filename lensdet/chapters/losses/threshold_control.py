@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from lensdet.chapters import thesis
+from lensdet.chapters import style, thesis
 from lensdet.chapters.losses.tables import cell, interval, to_rows
 from lensdet.evaluation import calibration, metrics, statistics, thresholds
 from lensdet.experiments import BCE, F_1, F_BETA
@@ -288,6 +288,8 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
             "precision" if r.matched == "recall" else "recall": cell(r["mean"], r.seed_spread, r.test_low, r.test_high),
         }
         if np.isfinite(r.get("difference", np.nan)):
-            line["minus cross-entropy"] = f"{r.difference:+.3f} ({interval(r.low, r.high)}), {int(r.runs)} runs"
+            line["minus cross-entropy"] = (
+                f"{r.difference:+.3f} ({interval(r.low, r.high)}), {style.number_of(int(r.runs), 'run')}"
+            )
         found.append(line)
     return pd.DataFrame(found).fillna("–")

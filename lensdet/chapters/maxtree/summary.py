@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lensdet.chapters import thesis
+from lensdet.chapters import style, thesis
 from lensdet.chapters.ensembles import tables as ensemble_tables
 from lensdet.chapters.losses import tables
 from lensdet.chapters.maxtree import sweep as segmentation_sweep
@@ -134,7 +134,7 @@ def to_rows(table: pd.DataFrame) -> pd.DataFrame:
             alone = not np.isfinite(r.low)
             span = tables.interval(r.test_low, r.test_high) if alone else tables.interval(r.low, r.high)
             cells[r.measure] = f"{r.difference:+.3f} ({span}{', images alone' * alone})"
-        rows.append({"model": label(model, how), "n": f"{part.runs.iloc[0]} runs", **cells})
+        rows.append({"model": label(model, how), "n": style.number_of(part.runs.iloc[0], "run"), **cells})
     return pd.DataFrame(rows)
 
 

@@ -12,6 +12,17 @@
         pattern: '^\\d\\d_.*\\.py$',
         icon: app.docRegistry.getFileType('notebook').icon
       }, ['Notebook', 'Editor']);
+      // A script does not keep the kernel's language, version and all.  JupyterLab notes it when the kernel starts, and
+      // would take that for a change, and ask whether to save a notebook that nobody touched.
+      app.docRegistry.addWidgetExtension('Notebook', {
+        createNew: (panel, context) => {
+          context.model.metadataChanged.connect((model, change) => {
+            if (change.key === 'language_info' && context.path.endsWith('.py') && !model.dirty) {
+              Promise.resolve().then(() => { model.dirty = false; });
+            }
+          });
+        }
+      });
     }
   };
   // Without __esModule JupyterLab does not start at all.
