@@ -168,7 +168,7 @@ def task_train() -> Iterator[dict]:
 
 
 def task_aside() -> dict:
-    """Results of a profile that is trained anew are moved to results/<profile>-aside-1, or the next number."""
+    """results of the profile, moved to results/<profile>-aside-1 or the next number"""
 
     def put_aside():
         folder = storage.results_dir() / PROFILE
@@ -182,18 +182,18 @@ def task_aside() -> dict:
 
 
 def task_comparison() -> dict:
-    """The thesis' claims compared with the runs that there are: comparison.md of each profile, and of all."""
+    """figures/comparison.md and that of each profile: the thesis' claims and the runs that there are"""
     read = [] if FRESH else itertools.chain(*map(budgets.logits, BEST))
     return {"actions": [budgets.save_all], "targets": [str(FIGURES / "comparison.md")], "task_dep": ["train"],
             "file_dep": [*map(str, [*CODE, *read])], "uptodate": [VERSIONS, not FRESH]}  # fmt: skip
 
 
 def task_paper() -> dict:
-    """The executed notebooks as a site, build/paper/index.html: `tox -e paper`."""
+    """build/paper/index.html: the executed notebooks as a site"""
     copies = [BUILD / profile_of(number) / f"{path.stem}.ipynb" for number, path in NOTEBOOKS.items()]
     return {"actions": [lambda: str(paper.write(copies, BUILD / "paper"))], "task_dep": [*NOTEBOOKS, "comparison"]}
 
 
 def task_index() -> dict:
-    """figures/index.md: each figure and table of the thesis with its file, function and notebook."""
+    """figures/index.md: each figure and table of the thesis"""
     return {"actions": [index.save], "task_dep": [*NOTEBOOKS, "comparison"]}

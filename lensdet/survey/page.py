@@ -159,7 +159,9 @@ def write(
     names = _names(rows)
     shown = _shown(rows, names, models)
     if folder.exists() and any(folder.iterdir()) and not _is_page(folder):
-        raise FileExistsError(f"{folder} has files that are no page of candidates; choose another folder for the page")
+        raise FileExistsError(
+            f"{folder} has files that are no page of candidates; remove them, or choose another folder (-p output FOLDER)"
+        )
     coming = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(coming, ignore_errors=True)  # of a run that was killed
     (coming / "stamps").mkdir(parents=True)
