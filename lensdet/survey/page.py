@@ -160,7 +160,7 @@ def write(
     shown = _shown(rows, names, models)
     if folder.exists() and any(folder.iterdir()) and not _is_page(folder):
         raise FileExistsError(
-            f"{folder} has files that are no page of candidates; remove them, or choose another folder (-p output FOLDER)"
+            f"{folder} has files that are no page of candidates; remove them, or choose another folder"
         )
     coming = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(coming, ignore_errors=True)  # of a run that was killed
