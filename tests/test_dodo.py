@@ -1,4 +1,6 @@
-"""What is out of date, in which profile it is drawn, and what is trained before: dodo.py, in a small repository."""
+"""What is out of date, what is trained before, and what a failure or an end does to the others: dodo.py, in a small
+repository.
+"""
 
 import importlib.util
 import os
@@ -8,7 +10,6 @@ import sys
 import time
 from pathlib import Path
 
-import h5py
 import pytest
 from doit import doit_cmd
 from doit.cmd_base import ModuleTaskLoader
@@ -26,7 +27,7 @@ from pathlib import Path
 
 folder = Path(os.environ["LENSDET_FIGURES"]) / profile
 folder.mkdir(parents=True, exist_ok=True)
-(folder / "good.txt").write_text(profile)
+(folder / "02_good.txt").write_text(profile)
 print("fig_1_2.png is kept as it was: no real stamps")
 """
 
@@ -59,21 +60,26 @@ def complete(profile, but=0, experiments=None, **given):
         (folder / "logits.h5").write_text(folder.name)
 
 
-def dodo(**given):
+def dodo(*arguments, **given):
     """The module, as doit loads it with ``name=value`` on its command line."""
     doit_cmd.reset_vars()
     for name, value in given.items():
         doit_cmd.set_var(name, value)
     spec = importlib.util.spec_from_file_location("dodo_in_test", DODO)
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    handler, hook = signal.getsignal(signal.SIGTERM), sys.excepthook
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["doit", *arguments])
+        spec.loader.exec_module(module)
+    signal.signal(signal.SIGTERM, handler)
+    sys.excepthook = hook
     return module
 
 
 def doit(*arguments):
     """The exit status of doit."""
     given = dict(word.split("=") for word in arguments if "=" in word)
-    return doit_cmd.DoitMain(ModuleTaskLoader(dodo(**given))).run([word for word in arguments if "=" not in word])
+    return doit_cmd.DoitMain(ModuleTaskLoader(dodo(*arguments, **given))).run([w for w in arguments if "=" not in w])
 
 
 def listed(capsys):
@@ -89,9 +95,9 @@ def test_a_notebook_that_fails_stops_no_other_and_what_is_drawn_is_up_to_date(re
     assert "02_losses, profile quick: runs" in said and any(line.endswith(" s") for line in said)
     assert "02_losses, profile quick: fig_1_2.png is kept as it was: no real stamps" in said
     (failed,) = [line for line in said if "FAILED" in line]
-    assert failed.startswith("01_bad, profile quick: FAILED. ") and "unlucky" in failed
+    assert failed.startswith("01_bad, profile quick: FAILED: ") and "unlucky" in failed
     assert any(f"the cell that failed is in {repository}/build/quick/01_bad.ipynb" in line for line in said)
-    assert (repository / "figures" / "quick" / "good.txt").read_text() == "quick"
+    assert (repository / "figures" / "quick" / "02_good.txt").read_text() == "quick"
     assert [listed(capsys)[name] for name in ("01", "02")] == ["R", "U"]
 
     (repository / "lensdet" / "papermill" / "engine.py").write_text("# draws nothing")
@@ -103,50 +109,69 @@ def test_a_notebook_that_fails_stops_no_other_and_what_is_drawn_is_up_to_date(re
         assert listed(capsys)["02"] == "R", path
         path.write_bytes(before)
     assert listed(capsys)["02"] == "U"
-    (repository / "figures" / "quick" / "good.txt").unlink()
+    (repository / "figures" / "quick" / "02_good.txt").unlink()
     assert listed(capsys)["02"] == "R"
+    doit("info", "02")
+    assert "Whether all that a notebook drew is still there" in capsys.readouterr().out
 
 
-def test_each_notebook_takes_the_largest_profile_that_has_its_runs(repository):
-    assert dodo().profile_of("02") == "quick"
-    complete("lite", but=1)
-    assert dodo().profile_of("02") == "quick"
-    complete("lite", experiments=["bce", "fbeta", "f1", "f1_double"])
-    assert [dodo().profile_of(number) for number in ("01", "02", "04", "05", "06")] == [*["lite"] * 4, "quick"]
-    complete("lite", experiments=["bce"], segmentation="text")
-    assert dodo().profile_of("06") == "lite" and dodo(profile="smoke").profile_of("06") == "smoke"
-
-
-def test_the_candidates_notebook_takes_the_profile_of_its_finders(repository):
-    assert dodo().profile_of("07") == "quick"
-    with h5py.File(repository / "weights" / "bce.h5", "w") as file:
-        file.attrs["about"] = '{"made": {"run": "overnight/bce-1/run_02"}}'
-    assert dodo().profile_of("07") == "overnight"
+def test_code_that_changes_while_a_notebook_runs_leaves_it_out_of_date(repository, capsys):
+    code = GOOD + f"Path({str(repository / 'lensdet' / 'metrics.py')!r}).write_text('newer')\n"
+    (repository / "notebooks" / "02_losses.py").write_text(code)
+    assert doit("run", "-o", "said.txt", "02") == 0
+    assert listed(capsys)["02"] == "R"
 
 
 def test_missing_runs_are_trained_before_their_notebook_one_kind_after_the_other(repository):
     assert not list(dodo().task_train())
-    (repository / "notebooks" / "05_ensembles.py").write_text(GOOD)
-    plain, ensembles = dodo(profile="evening").task_train()
+    for number in ("05", "06"):
+        (repository / "notebooks" / f"{number}_more.py").write_text(GOOD)
+    plain, _, ensembles = dodo(profile="evening").task_train()
     assert plain["name"] == "evening-plain" and len(plain["targets"]) == 4 * 5
     assert plain["actions"][0].action[-4:] == ["profile", "evening", "--jobs", "2"]
-    assert "--ensembles" in ensembles["actions"][0].action and ensembles["task_dep"] == ["train:evening-plain"]
+    assert "--ensembles" in ensembles["actions"][0].action and ensembles["task_dep"] == ["train:evening-segmented"]
     reads = {task["basename"]: set(task["file_dep"]) for task in dodo(profile="evening").task_notebook()}
     assert set(plain["targets"]) <= reads["02"] and {*plain["targets"], *ensembles["targets"]} <= reads["05"]
+    assert [task["name"] for task in dodo("05", profile="evening").task_train()] == [
+        "evening-plain",
+        "evening-ensembles",
+    ]
+
+
+def test_runs_that_no_notebook_of_a_profile_needs_are_not_trained(repository):
+    """02 is drawn in lite, where the segmented runs of 06 are missing; 06 is drawn in quick."""
+    complete("lite")
+    complete("quick", experiments=["bce"], segmentation="text")
+    (repository / "notebooks" / "06_maxtree.py").write_text(GOOD)
+    assert dodo().PROFILE_OF["02"] == "lite" and dodo().PROFILE_OF["06"] == "quick"
+    assert not list(dodo().task_train())
+
+
+def test_a_notebook_whose_training_failed_is_named_as_not_run(repository):
+    module = dodo("02", profile="smoke")
+    (repository / "build" / "smoke").mkdir()
+    (repository / "build" / "smoke" / "02_losses.ipynb").write_text('"output_type": "error"')  # of an earlier run
+    (train,) = module.task_train()
+    fails = {"basename": "train", "actions": ["exit 1"], "targets": train["targets"]}
+    tasks = {"DOIT_CONFIG": module.DOIT_CONFIG, "task_train": lambda: fails, "task_notebook": module.task_notebook}
+    assert doit_cmd.DoitMain(ModuleTaskLoader(tasks)).run(["run", "-o", "said.txt", "02"]) != 0
+    said = Path("said.txt").read_text()
+    assert "train: FAILED: " in said and "02_losses, profile smoke: not run: " in said
+    assert "the cell that failed" not in said
 
 
 def test_training_anew_moves_results_aside_and_removes_none(repository):
     (task,) = dodo(profile="quick", fresh="yes").task_train()
     assert task["task_dep"] == ["aside"] and task["uptodate"] == [False]
-    (put_aside,) = dodo(profile="quick", fresh="yes").task_aside()["actions"]
+    (move_results,) = dodo(profile="quick", fresh="yes").task_aside()["actions"]
     there = sorted((repository / "results" / "quick").rglob("*"))
     with FileLock(there[0] / ".lock"), pytest.raises(Timeout):
-        put_aside()
-    put_aside()
+        move_results()
+    move_results()
     moved = repository / "results" / "quick-aside-1"
     assert len([*moved.rglob("logits.h5")]) == 12 and not (repository / "results" / "quick").exists()
     complete("quick")
-    put_aside()
+    move_results()
     assert (repository / "results" / "quick-aside-2").exists() and moved.exists()
 
 
@@ -160,15 +185,22 @@ def test_a_wrong_word_is_named_with_what_is_possible(repository, given, words):
 
 
 @pytest.mark.slow
-def test_an_interrupted_notebook_is_run_again_and_the_others_are_not(repository, capsys):
-    (repository / "notebooks" / "01_bad.py").write_text("# %%\nimport time\ntime.sleep(100)\n")
+@pytest.mark.parametrize("how", ["Ctrl-C", "SIGTERM"])
+def test_an_interrupted_notebook_is_run_again_and_the_others_are_not(repository, capsys, how):
+    after = "import pathlib, time\ntime.sleep(40)\npathlib.Path('late').touch()\n"
+    (repository / "notebooks" / "01_bad.py").write_text(f"# %%\n{after}")
     command = [sys.executable, "-m", "doit", "01", "02"]
     process = subprocess.Popen(command, stdout=-1, stderr=-1, text=True, start_new_session=True)
-    while not (repository / "figures" / "quick" / "good.txt").exists():
+    while not (repository / "figures" / "quick" / "02_good.txt").exists():
         assert process.poll() is None
         time.sleep(0.5)
     time.sleep(5)  # until 02 has ended
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    if how == "Ctrl-C":
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    else:
+        process.terminate()
     said, wrong = process.communicate(timeout=60)
     assert process.returncode and said.endswith("interrupted; the same command goes on\n") and "Traceback" not in wrong
     assert [listed(capsys)[name] for name in ("01", "02")] == ["R", "U"]
+    time.sleep(45)
+    assert not list(repository.rglob("late"))  # the kernel has ended, too
