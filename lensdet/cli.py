@@ -1,6 +1,8 @@
 """``lensdet COMMAND``, or ``python -m lensdet COMMAND``: what is done outside of notebooks."""
 
 import argparse
+import contextlib
+import json
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -9,11 +11,20 @@ from typing import Any, get_args
 
 import yaml
 
-from lensdet.parameters import Candidates, Parameters, Sampling, Simulation, Training, read_yaml, resolve
+from lensdet.parameters import (
+    Candidates,
+    ParameterError,
+    Parameters,
+    Sampling,
+    Simulation,
+    Training,
+    read_yaml,
+    resolve,
+)
 from lensdet.profiles import PROFILES
 
-GIVEN = "-f FILE is a YAML file of parameters, such as those in params/; -p NAME VALUE gives one of them, its value as "
-GIVEN += "YAML has it: -p runs 3, -p experiments bce,fbeta. `lensdet parameters` lists all."
+GIVEN = """-f FILE is a YAML file of parameters, such as those in params/; -p NAME VALUE gives one of them, such as
+-p runs 3 or -p experiments bce,fbeta.  `lensdet parameters` lists all."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -85,21 +96,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         return options.does(options)
-    except (ValueError, OSError, yaml.YAMLError) as error:
+    except (ParameterError, OSError) as error:
         options.fail(str(error))
 
 
 def values(options: argparse.Namespace) -> dict[str, Any]:
     """Parameters of ``-f`` and ``-p`` by name; the latter win.
 
-    Text that is no YAML, such as a file name with brackets, is taken as it is.
+    Of the latter numbers, True, False, None and lists or mappings in brackets are what they say; all else is text, such
+    as a folder named after a date.
     """
     found = read_yaml(options.file) if options.file else {}
     for name, text in options.given:
-        try:
-            found[name] = yaml.safe_load(text)
-        except yaml.YAMLError:
-            found[name] = text
+        found[name] = text
+        with contextlib.suppress(ValueError, yaml.YAMLError):
+            found[name] = yaml.safe_load(text) if text[:1] in "[{" else json.loads(text.lower().replace("none", "null"))
     return found
 
 
@@ -109,7 +120,7 @@ def train(options: argparse.Namespace) -> int:
 
     given = values(options)
     left = side_by_side.train(given, options.ensembles, options.jobs, options.minutes, options.pack)
-    print(f"{left} runs still missing" if left else "all runs are there", flush=True)
+    print(f"runs still missing: {left}" if left else "all runs are there", flush=True)
     return 3 if left else 0
 
 
@@ -123,6 +134,8 @@ def rank(options: argparse.Namespace) -> int:
     except (ranking.NothingUsable, StampError) as error:  # the latter: stopped at a stamp, as asked for, or no tile
         print(error, file=sys.stderr)
         return 1
+    except ValueError as error:  # of the user's files: a catalogue without positions, tiles of no sky
+        raise ParameterError(str(error)) from None
     print(f"{len(outcome.ranked):,} ranked, left out: {ranking.counted(outcome.rejections)}")
     print(*ranking.advice(outcome.rejections), outcome.page, sep="\n")
     return 3 if outcome.rejections else 0

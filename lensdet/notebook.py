@@ -2,6 +2,7 @@
 
 import ast
 import contextlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +39,13 @@ def parameters(namespace: dict[str, Any]) -> Parameters:
 
 
 def _parameter_cell(cells):
-    """What the parameter cell assigns: the last of the cells run, as IPython keeps them, that has two parameters.
+    """What the parameter cell assigns: the last of the cells run, as IPython keeps them, that annotates two parameters.
 
-    One alone may be a user's own cell, such as ``beta = 0.3``.
+    A cell without types, such as ``beta = 0.3``, is a user's own, or papermill's.
     """
-    found = map(assigned, reversed(cells))
-    return next((values for values in found if len(values.keys() & Parameters.model_fields.keys()) > 1), {})
+    typed = (re.findall(r"^(\w+) *:.*=", cell, re.MULTILINE) for cell in cells)
+    own = [cell for cell, names in zip(cells, typed, strict=True) if len({*names} & {*Parameters.model_fields}) > 1]
+    return assigned(own[-1]) if own else {}
 
 
 def assigned(source: str) -> dict[str, Any]:

@@ -43,8 +43,6 @@ real_stamps: str = None  # folder with galaxies/ and lens_candidates/ for the la
 workers: int = None  # processes that read and simulate; None: all cores
 
 # %%
-import os
-from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -79,7 +77,7 @@ outcome.ranked.head(20).round(3)
 
 # %%
 print(f"{len(outcome.ranked):,} ranked; left out: {ranking.counted(outcome.rejections)}")
-display(Markdown(f"[The page to look through]({quote(os.path.relpath(outcome.page))}): `{outcome.page}`"))
+print(f"The page to look through: {outcome.page}")
 if outcome.rejections:
     display(pd.DataFrame(outcome.rejections, columns=["stamp", "reason", "detail"]).head(20))
     display(Markdown("\n".join(f"- {words}" for words in ranking.advice(outcome.rejections))))

@@ -44,9 +44,26 @@ def test_what_cannot_be_is_named_with_exit_status_2(arguments, words, capsys):
 
 def test_parameters_come_from_the_file_and_then_from_the_command_line(tmp_path):
     (tmp_path / "p.yaml").write_text("runs: 3\nbeta: 0.5\n")
-    words = ["-f", str(tmp_path / "p.yaml"), "-p", "runs", "4", "-p", "survey", "night [1", "-p", "tiles", "[a, b]"]
-    options = cli.parser().parse_args(["rank", *words])
-    assert cli.values(options) == {"runs": 4, "beta": 0.5, "survey": "night [1", "tiles": ["a", "b"]}
+    given = {
+        "runs": "4",
+        "survey": "night [1",
+        "tiles": "[a, b]",
+        "output": "2024-05-01",
+        "band": "on",
+        "shift": "1e-3",
+        "columns": "{ra: RA}",
+        "data": "None",
+        "redraw_validation": "true",
+        "hardness": "0.5",
+        "catalogue": "12:30",
+    }
+    words = [word for pair in given.items() for word in ("-p", *pair)]
+    options = cli.parser().parse_args(["rank", "-f", str(tmp_path / "p.yaml"), *words])
+    assert cli.values(options) == {
+        "runs": 4, "beta": 0.5, "survey": "night [1", "tiles": ["a", "b"], "output": "2024-05-01", "band": "on",
+        "shift": 1e-3, "columns": {"ra": "RA"}, "data": None, "redraw_validation": True, "hardness": 0.5,
+        "catalogue": "12:30",
+    }  # fmt: skip
 
 
 def test_module_is_the_command_and_loads_no_network_library_for_help():

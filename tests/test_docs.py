@@ -148,6 +148,10 @@ def test_commands_of_a_page_exist_with_their_options_and_parameters(path, tmp_pa
         elif words[0] == "tox":
             environments = re.findall(r"-e (\S+)", command)
             assert all(f"testenv:{env}" in TOX for env in environments), command
+            if environments == ["figures"] and "--" in words:  # arguments of doit
+                known = {"list", "info", "index", "comparison", "fresh=yes", *(f"profile={p}" for p in PROFILES)}
+                known |= {path.name[:2] for path in (ROOT / "notebooks").glob("[0-9]*.py")}
+                assert set(words[words.index("--") + 1 :]) <= known, command
         elif words[:2] == ["pip", "install"]:
             extras = set(re.findall(r"\.\[([\w,-]+)\]", command))
             project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -19,7 +19,7 @@ def test_notebook_parameters_are_typed_or_injected_values():
 
 @pytest.mark.parametrize("typed", ['profil: str = "smoke"', 'profil = "smoke"', "profil = None"])
 def test_a_mistyped_name_in_the_parameter_cell_stops_a_notebook(typed):
-    wrong, right = f"{typed}\nruns: int = 2\nbeta: float = None", "profile = 'smoke'\nruns = 2\n_mine = 3"
+    wrong, right = f"{typed}\nruns: int = 2\nbeta: float = None", "profile: str = 'smoke'\nruns: int = 2\n_mine = 3"
     others = [
         "import numpy as np",
         "p = notebook.parameters(globals())",

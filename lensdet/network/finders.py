@@ -21,7 +21,7 @@ from lensdet.data import frozen_sets, mocklens, stamps
 from lensdet.evaluation import calibration
 from lensdet.network import resnet, training
 from lensdet.network.engine import PREDICT_BATCH
-from lensdet.parameters import Parameters
+from lensdet.parameters import ParameterError, Parameters
 from lensdet.runs import Run
 
 FORMAT = 1
@@ -229,7 +229,7 @@ def export_median(parameters: Parameters, where: Path | None = None) -> Iterator
 
     Raises
     ------
-    ValueError
+    lensdet.parameters.ParameterError
         Where an experiment has no complete run.
     """
     p, where = parameters, where or storage.root_or_here() / "weights"
@@ -238,8 +238,8 @@ def export_median(parameters: Parameters, where: Path | None = None) -> Iterator
     for experiment in p.experiments:
         complete = runs.complete_runs(p, experiment, opened.data_key)
         if not complete:
-            raise ValueError(f"no complete run of {experiment} in {storage.results_dir() / p.profile}; train it with "
-                             f"lensdet train -p profile {p.profile} -p experiments {experiment}")  # fmt: skip
+            raise ParameterError(f"no complete run of {experiment} in {storage.results_dir() / p.profile}; train it by "
+                                 f"lensdet train -p profile {p.profile} -p experiments {experiment}")  # fmt: skip
         run, path = runs.median_run(complete).folder, where / f"{experiment.replace(':', '_')}.h5"
         export(run, path)
         far = compare(load(path), run, images)

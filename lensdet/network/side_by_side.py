@@ -63,7 +63,7 @@ def train(
         if frozen_sets.has_large(p):
             frozen_sets.large_set(p)
         get_reusable_executor().shutdown()  # the processes that simulated would wait for minutes, in memory
-        words = [word for name, value in given.items() for word in ("-p", name, json.dumps(value, default=str))]
+        words = [word for name, value in given.items() for word in ("-p", name, _text(value))]
         for more in ([], ["--ensembles"])[: 1 + with_ensembles]:  # members first
             left = [] if minutes is None else [f"--minutes={minutes - (time.monotonic() - began) / 60}"]
             _processes([*words, *more, *left, *(["--pack", str(pack)] if pack else [])], jobs)
@@ -73,6 +73,10 @@ def train(
     if pack:
         pack_runs()
     return len(training.missing(p, key, wanted))
+
+
+def _text(value):
+    return value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
 
 
 def _processes(arguments, jobs):

@@ -82,7 +82,7 @@ def chapter(copy: Path) -> NotebookNode:
     notebook = nbformat.reads(text, as_version=4)
     stamp, run = (notebook.metadata.get(name, {}) for name in ("lensdet", "papermill"))
     made = {**run.get("parameters", {}), "commit": stamp.get("commit"), **stamp.get("versions", {})}
-    words = ", ".join(f"{name} {value}" for name, value in made.items() if value)
+    words = ", ".join(f"{name} {value}" for name, value in made.items() if value is not None)
     notebook.cells.append(v4.new_markdown_cell(f"*Made by [{copy.stem}.py]({copy.stem}.py): {words}.*"))
     notebook.metadata = _headed("\n\n".join(c.source for c in notebook.cells if c.cell_type == "markdown"))
     heading = notebook.metadata.title

@@ -7,6 +7,7 @@ and file names is text, never markup or path.
 import base64
 import hashlib
 import math
+import re
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
@@ -22,6 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from tqdm import tqdm
 
+from lensdet import storage
 from lensdet.data import stamps
 
 SIZE = stamps.SHAPE[0]
@@ -32,7 +34,8 @@ TINT = np.array([1.0, 0.6, 0.0])  # orange on grey: told apart by every kind of 
 QUALITY = 90  # of JPEG; at 80 the noise of the sky turns into blocks
 EVERY = 100  # candidates from one jump link to the next
 BLOCK = 20  # candidates that a browser lays out together: of 5000 one by one it has to look at each, every frame
-MADE_BY = "lensdet.survey.page"  # in the head of index.html: a folder with such a page may be replaced
+MADE_BY = "lensdet.survey.page"  # in the head of index.html: what says so may be replaced
+_PICTURE = re.compile(r"\d{5,}\.jpg")
 
 
 def faint(pixels: NDArray) -> NDArray:
@@ -125,13 +128,12 @@ def write(
 ) -> Path:
     """Write the page, ``index.html`` (the path that is returned), and ``stamps/00001.jpg`` and so on, named by rank.
 
-    Everything is written beside the folder, which takes the place of an older page when all is there.  Memory holds a
-    batch of pictures.
+    An older page there is replaced when all pictures of the new one are drawn; other files stay.  Memory holds a batch
+    of pictures.
 
     Parameters
     ----------
     folder : Path
-        Of the page alone: an older page there is replaced, with its folder.
     rows : list of dict
         In the order of ``rank`` (int); ``id`` (str); ``ra`` and ``dec`` (degrees, NaN where not known); ``score`` and
         ``scores`` (probability, and dict of them by model); ``filled`` (int, pixels); ``match`` (str), ``separation``
@@ -153,25 +155,22 @@ def write(
     ValueError
         Ranks that do not rise, a declination beyond 90 degrees, pictures that are not as above or not one a row.
     FileExistsError
-        The folder has something in it that is no such page.
+        An ``index.html`` or something in ``stamps/`` is not of such a page.
     """
     folder, rows = Path(folder), list(rows)
     names = _names(rows)
     shown = _shown(rows, names, models)
-    if folder.exists() and any(folder.iterdir()) and not _is_page(folder):
-        raise FileExistsError(
-            f"{folder} has files that are no page of candidates; remove them, or choose another folder"
-        )
-    coming = folder.with_name(f".{folder.name}.part")
+    _make_sure(folder)
+    coming = folder / ".stamps.part"
     shutil.rmtree(coming, ignore_errors=True)  # of a run that was killed
-    (coming / "stamps").mkdir(parents=True)
+    coming.mkdir(parents=True)
     try:
-        warm = _draw(coming / "stamps", names, pictures, progress)
-        with open(coming / "index.html", "w", encoding="utf-8", errors="backslashreplace") as file:
-            file.writelines(_page(shown, warm, models, heading, notes, summary))
-        if folder.exists():
-            shutil.rmtree(folder)
-        coming.rename(folder)
+        warm = _draw(coming, names, pictures, progress)
+        with storage.atomic(folder / "index.html") as beside:
+            with open(beside, "w", encoding="utf-8", errors="backslashreplace") as file:
+                file.writelines(_page(shown, warm, models, heading, notes, summary))
+            remove(folder)  # no moment with the pictures of another page
+            coming.rename(folder / "stamps")
     finally:
         shutil.rmtree(coming, ignore_errors=True)
     return folder / "index.html"
@@ -179,8 +178,9 @@ def write(
 
 def remove(folder: str | Path) -> None:
     """Take away the page that `write` left there, if any: what is no longer true must not be read."""
-    if _is_page(Path(folder)):
-        (Path(folder) / "index.html").unlink()
+    _make_sure(Path(folder))
+    (Path(folder) / "index.html").unlink(missing_ok=True)
+    shutil.rmtree(Path(folder) / "stamps", ignore_errors=True)
 
 
 def _names(rows):
@@ -222,9 +222,14 @@ def _shown(rows, names, models):
     return found
 
 
-def _is_page(folder):
-    index = folder / "index.html"
-    return index.is_file() and MADE_BY in index.read_text(encoding="utf-8", errors="replace")[:4096]
+def _make_sure(folder):
+    """That nothing is in the way but what a page may replace."""
+    index, pictures = folder / "index.html", folder / "stamps"
+    foreign = [index] if index.exists() and MADE_BY not in index.read_text("utf-8", "replace")[:4096] else []
+    foreign += [path for path in pictures.glob("*") if not _PICTURE.fullmatch(path.name)]
+    if foreign or pictures.is_symlink():
+        path = [*foreign, pictures][0]
+        raise FileExistsError(f"{path} is of no page of candidates; move it away, or choose another folder")
 
 
 def _draw(folder, names, pictures, progress):

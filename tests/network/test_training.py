@@ -720,7 +720,7 @@ def test_train_command_trains_resumes_and_packs(tiny, smoke_bank, reference, els
     given = [word for name, value in TINY.items() for word in ("-p", name, str(value))]
     command = [*given, "-p", "experiments", "bce", "--pack", str(tmp_path / "runs.zip")]
     assert cli.main(["train", *command, "--minutes", "0"]) == 3
-    assert "1 runs still missing" in capsys.readouterr().out and not elsewhere.exists()
+    assert "runs still missing: 1" in capsys.readouterr().out and not elsewhere.exists()
     training.train(tiny, "bce", 1, smoke_bank, progress=False, deadline=0)
     assert saved_chunks(elsewhere) == 1
     assert cli.main(["train", *command]) == cli.main(["train", *command]) == 0
@@ -802,7 +802,7 @@ def test_the_command_trains_ensembles_after_their_members(tiny, elsewhere, capsy
     assert cli.main(["train", *command, "--minutes", "0"]) == 3
     said = capsys.readouterr().out
     assert "3 runs to train, 6 chunks each, and 1 network of ensembles, 2 chunks each" in said
-    assert said.strip().endswith("4 runs still missing")
+    assert said.strip().endswith("runs still missing: 4")
     with pytest.raises(SystemExit):
         cli.main(["train", *given, "-p", "experiments", "bce", "--ensembles"])
     assert "no ensemble can be made of the experiments bce" in capsys.readouterr().err

@@ -4,12 +4,10 @@ Slow ones: those that train; a second time each draws the same bytes; and all ru
 """
 
 import os
-import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from urllib.parse import unquote
 
 import nbformat
 import numpy as np
@@ -223,8 +221,7 @@ def test_notebook_runs_in_the_smoke_profile(notebook, tmp_path, real, places, fe
     if notebook.stem.startswith("07"):
         (page,) = (storage.build_dir() / "demonstration").glob("smoke*/page/index.html")
         assert "simulated survey (profile smoke)" in page.read_text()
-        (link,) = re.findall(r"\[The page to look through\]\((.*?)\)", printed(tmp_path / "out.ipynb"))
-        assert Path(unquote(link)).samefile(page)  # from where the notebook runs
+        assert f"The page to look through: {page}" in printed(tmp_path / "out.ipynb")
 
 
 def test_files_in_build_lie_in_folders_of_their_profile(few):

@@ -18,7 +18,7 @@ from PIL import Image
 from lensdet import storage
 from lensdet.data import stamps
 from lensdet.data.random import stream
-from lensdet.survey.page import PITCH, digits, faint, smooth, strip, write
+from lensdet.survey.page import PITCH, digits, faint, remove, smooth, strip, write
 
 REAL = storage.root().parent / "shared" / "data" / "cutouts" / "lens_candidates"
 HOSTILE = [
@@ -274,16 +274,25 @@ def test_a_failure_leaves_the_old_page_unchanged(tmp_path, how, error):
 
 
 def test_a_page_replaces_an_older_one_and_nothing_else(tmp_path):
-    page, foreign = tmp_path / "page", tmp_path / "mine"
-    (tmp_path / ".page.part").mkdir()  # of a run that was killed
-    made(page, [row(rank) for rank in range(1, 10)])
-    made(page, [row(1)])
-    assert set(files(tmp_path)) == {"page/index.html", "page/stamps/00001.jpg"}
-    foreign.mkdir()
-    (foreign / "index.html").write_text("mine")
-    with pytest.raises(FileExistsError, match=re.escape(str(foreign))):
-        made(foreign, [row(1)])
-    assert files(foreign) == {"index.html": b"mine"} and sorted(os.listdir(tmp_path)) == ["mine", "page"]
+    made(tmp_path, [row(rank) for rank in range(1, 10)])
+    (tmp_path / ".stamps.part").mkdir()  # of a run that was killed
+    (tmp_path / "grades.txt").write_text("mine")
+    made(tmp_path, [row(1)])
+    assert set(files(tmp_path)) == {"index.html", "stamps/00001.jpg", "grades.txt"}
+    remove(tmp_path)
+    assert set(files(tmp_path)) == {"grades.txt"}
+    made(tmp_path, [row(2)])
+    assert set(files(tmp_path)) == {"index.html", "stamps/00002.jpg", "grades.txt"}
+
+
+@pytest.mark.parametrize("name", ["index.html", "stamps/mine.jpg"])
+def test_files_of_others_are_neither_replaced_nor_removed(tmp_path, name):
+    (tmp_path / "stamps").mkdir()
+    (tmp_path / name).write_text("mine")
+    for call in (lambda: made(tmp_path, [row(1)]), lambda: remove(tmp_path)):
+        with pytest.raises(FileExistsError, match=re.escape(str(tmp_path / name))):
+            call()
+    assert files(tmp_path) == {name: b"mine"}
 
 
 @pytest.mark.parametrize("ranks", [(1, 1), (2, 1), (0, 1), (-1,)])

@@ -48,7 +48,7 @@ def read(profiles: Iterable[str] = PROFILES) -> dict[str, pd.DataFrame]:
         known = [(claim.section, claim.a, claim.metric, claim.sign) for claim in thesis.CLAIMS]
         written = table[["section", "a", "metric", "sign"]].itertuples(index=False, name=None)
         if not {"question", "p"} <= set(table) or known != list(written):
-            raise ValueError(f"{path}: of other claims than there are now; say tox -e figures -- profile={profile}")
+            raise ValueError(f"{path}: of other claims than there are now; run tox -e figures -- comparison")
         if table.runs.any():
             found[profile] = table
     return found

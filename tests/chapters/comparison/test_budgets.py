@@ -84,7 +84,7 @@ def test_a_claims_file_with_other_claims_is_refused(here, change):
     table = stated()
     table = table.drop(columns="p") if change is None else table.assign(**change)
     left(here, quick=table)
-    with pytest.raises(ValueError, match="comparison_claims.csv: of other claims .* --profile quick"):
+    with pytest.raises(ValueError, match="comparison_claims.csv: of other claims .* tox -e figures -- comparison"):
         budgets.save()
 
 
