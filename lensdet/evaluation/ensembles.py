@@ -20,7 +20,7 @@ from lensdet.evaluation import metrics, thresholds
 from lensdet.evaluation.metrics import Protocol
 from lensdet.evaluation.scores import Scores
 from lensdet.experiments import ENSEMBLES, INPUT_DEPENDENT, MEMBERS, NETWORKS, baseline
-from lensdet.parameters import Parameters
+from lensdet.parameters import ParameterError, Parameters
 from lensdet.runs import Run, all_runs, run_folder
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def possible(parameters: Parameters) -> list[str]:
     found = [e for e, losses in wanted.items() if set(losses) <= set(parameters.experiments)]
     if not found:
         needs = "; ".join(f"{e} {', '.join(losses)}" for e, losses in wanted.items())
-        raise ValueError(f"no ensemble can be made of the experiments {', '.join(parameters.experiments)}: {needs}")
+        raise ParameterError(f"no ensemble can be made of the experiments {', '.join(parameters.experiments)}: {needs}")
     return found
 
 

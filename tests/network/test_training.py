@@ -812,7 +812,7 @@ def test_the_train_command_says_what_is_wrong(capsys, tmp_path):
     (tmp_path / "list.yaml").write_text("- bce\n")
     (tmp_path / "broken.yaml").write_text("runs: [1\n")
     for given, words in (
-        (["-p", "chunk", "3"], "did you mean 'chunks'?"),
+        (["-p", "chunk", "3"], "did you mean 'chunks'"),
         (["-f", str(tmp_path / "none.yaml")], "none.yaml"),
         (["-f", str(tmp_path / "list.yaml")], "list.yaml: not a file of parameters"),
         (["-f", str(tmp_path / "broken.yaml")], "broken.yaml"),

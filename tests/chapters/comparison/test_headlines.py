@@ -38,7 +38,7 @@ def lite(committed):
 def test_committed_table_5_1_follows_from_the_committed_logits(lite):
     *_, table = lite
     written = pd.read_csv(FIGURES / "lite" / "table_5_1.csv")
-    pd.testing.assert_frame_equal(table, written, rtol=1e-6, check_dtype=False)
+    pd.testing.assert_frame_equal(table, written, rtol=1e-5, check_dtype=False)
 
 
 def rows_of(path):
@@ -98,7 +98,7 @@ def test_headline_numbers_follow_from_the_committed_logits(committed, profile):
     written = budgets.read([profile])[profile]
     assert computed.verdict.tolist() == written.verdict.tolist()
     for name in ("difference", "low", "high"):
-        np.testing.assert_allclose(computed[name], written[name], rtol=1e-6, atol=1e-9)
+        np.testing.assert_allclose(computed[name], written[name], rtol=1e-5, atol=1e-9)
     text = (FIGURES / "comparison.md").read_text()
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
     for r in budgets.headlines({profile: computed}).itertuples():
