@@ -61,7 +61,7 @@ def filters_of(header: fits.Header | ChainMap) -> dict[str, str]:
     known = {key: _value(header, key) for key in header if _FILTER.fullmatch(key)}
     cube = _value(header, "NAXIS3") not in ("", "1")  # BANDS and the like are those of its planes
     said = {key: text for key, text in known.items() if text.lower() not in _SILENT and not (cube and "BAND" in key)}
-    for lesser in (str.isdecimal, re.compile("(?i)clear|open|empty").match):  # counts where there is nothing else
+    for lesser in (str.isdecimal, re.compile("(?i)clear|open|empty|free").match):  # counts where there is nothing else
         said = {key: text for key, text in said.items() if not lesser(text)} or said
     extension = _value(header, "EXTNAME")
     return said or ({"EXTNAME": extension} if band_of(extension) in LETTERS else {})
@@ -98,7 +98,7 @@ def plane_of(hdu: fits.ImageHDU, band: str | None, shape: tuple[int, int] | None
 
 def header_of(hdu: fits.ImageHDU, hdus: fits.HDUList) -> fits.Header:
     """Header of an image with what the primary one adds."""
-    header = hdu.header.copy()
+    header = hdu.header if hdu is hdus[0] else hdu.header.copy()
     header.extend(() if hdu is hdus[0] else hdus[0].header, unique=True)
     return header
 
@@ -115,7 +115,7 @@ def sky_images(
     try:
         for number, hdu in enumerate(hdus):
             if hdu.is_image and math.prod(hdu.shape or (0,)):
-                header = ChainMap(hdu.header, hdus[0].header)
+                header = ChainMap(hdu.header, hdus[0].header) if number else hdu.header
                 others += [why] if (why := companion(header, path)) else []
                 bands = {band_of(name) for name in filters_of(header).values()}
                 other = (2 if bands - {band_of(band)} else not bands) if band else 0

@@ -51,6 +51,7 @@ def test_several_filter_keywords_are_taken_together(tmp_path):
         "hst_r": ({"FILTER1": "CLEAR1L", "FILTER2": "r"}, "used"),
         "hst_f814w": ({"FILTER1": "CLEAR1L", "FILTER2": "F814W"}, "band"),
         "clear": ({"FILTER": "clear"}, "band"),
+        "fors": ({"ESO INS FILT1 NAME": "R_SPECIAL", "ESO INS FILT2 NAME": "free"}, "used"),
         "ztf": ({"FILTER": "ZTF_r", "FILTERID": 2}, "used"),
         "bok": ({"FILTER": "bokr", "FILTERX": "r"}, "used"),
         "two": ({"FILTER": "r", "BAND": "i"}, "band"),
