@@ -144,7 +144,7 @@ class Candidates(_Section):
         {}, description="columns of the catalogue, where their names are not the usual ones"
     )
     pixel_scale: Positive | None = Field(None, description="arcsec, of stamps whose headers do not say")
-    band: str | None = Field(None, description="of stamps and tiles, in the place of what their headers say")
+    band: str | None = Field(None, description="of stamps and tiles, where their headers name none that is understood")
     max_filled: Fraction = Field(0.02, description="of a stamp's pixels, that may be missing on a tile and are filled")
     finders: tuple[str, ...] = Field(
         ("bce", "fbeta"), min_length=1, description="networks in weights/, or files of such"

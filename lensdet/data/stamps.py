@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
 from lensdet import storage
+from lensdet.data import images
 from lensdet.data.fits import open_checked
 
 OnBad = Literal["quarantine", "raise"]  # leave out what cannot be used, or stop at it
@@ -52,7 +53,7 @@ class StampError(ValueError):
     """A file or folder that cannot be used.
 
     It has attributes file, reason and detail.  The reason is one of: unreadable, empty, not FITS, truncated, corrupt,
-    no image, shape, non-finite, constant, keyword; of a folder: empty class.
+    no image, companion, shape, non-finite, constant, keyword; of a folder: empty class.
     """
 
     def __init__(self, file: str | os.PathLike, reason: str, detail: object) -> None:
@@ -113,8 +114,10 @@ def normalise(image: ArrayLike) -> NDArray[np.float32]:
     return out
 
 
-def read_stamp(path: str | os.PathLike, shape: tuple[int, int] = SHAPE) -> tuple[NDArray[np.float32], fits.Header]:
-    """Read the first image of a FITS file.
+def read_stamp(
+    path: str | os.PathLike, shape: tuple[int, int] = SHAPE, band: str | None = None
+) -> tuple[NDArray[np.float32], fits.Header]:
+    """Read the image of the sky in a FITS file: no weight, mask or the like, see `lensdet.data.images.sky_images`.
 
     Parameters
     ----------
@@ -122,6 +125,8 @@ def read_stamp(path: str | os.PathLike, shape: tuple[int, int] = SHAPE) -> tuple
         Plain, gzipped or tile-compressed; any number type, byte order and scaling (BZERO, BSCALE).
     shape : tuple of int
         Rows and columns that the image must have; an axis of length 1 before or after them is dropped.
+    band : str, optional
+        Taken of several images, or of the planes of a cube, where the header says which it is.
 
     Returns
     -------
@@ -140,7 +145,7 @@ def read_stamp(path: str | os.PathLike, shape: tuple[int, int] = SHAPE) -> tuple
     try:
         with open_checked(path) as file, warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore", AstropyWarning)  # of oddities that do no harm; the others are checked here
-            return _read(path, file, shape)
+            return _read(path, file, shape, band)
     except StampError:
         raise
     except Exception as error:  # whatever a spoilt file makes of the reader, 100,000 others are waiting
@@ -152,7 +157,7 @@ def read_stamp(path: str | os.PathLike, shape: tuple[int, int] = SHAPE) -> tuple
         raise StampError(path, reason, f"{type(error).__name__}: {error}") from error
 
 
-def _read(path, stream, shape):
+def _read(path, stream, shape, band):
     # To the end first: gives the size, and of a gzipped file checks length and CRC (in pieces, not in memory).
     try:
         size = stream.seek(0, os.SEEK_END)
@@ -165,22 +170,20 @@ def _read(path, stream, shape):
         raise StampError(path, "not FITS", "does not begin with SIMPLE")
     stream.seek(0)
     with fits.open(stream, memmap=False, uint=False) as hdus:  # uint=False: BLANK counts in unsigned integers, too
-        hdu = next((h for h in hdus if h.is_image and math.prod(h.shape or (0,))), None)
-        if hdu is None:
-            reason = "truncated" if size % 2880 else "no image"
-            raise StampError(path, reason, f"{size} bytes with {len(hdus)} HDU and no pixels")
+        numbers, other = images.sky_images(hdus, path, band, shape)
+        if not numbers:
+            reason = "companion" if other else "truncated" if size % 2880 else "no image"
+            raise StampError(path, reason, other or f"{size} bytes with {len(hdus)} HDU and no pixels")
+        hdu = hdus[numbers[0]]
         # Everything that the header tells is checked before a pixel is read: the file may be a whole survey tile.
-        if hdu.shape not in (shape, (*shape, 1), (1, *shape)):
+        if (plane := images.plane_of(hdu, band, shape)) is None:
             raise StampError(path, "shape", f"{hdu.shape}, not {shape}")
         # astropy warns of a short file only where it happens to look beyond the data.
         where = hdu.fileinfo()
         if size < (expected := where["datLoc"] + where["datSpan"]):
             raise StampError(path, "truncated", f"{size} bytes, not {expected}")
-        pixels = np.ascontiguousarray(hdu.data.reshape(shape), np.float32)
-        header = hdu.header
-        if hdu is not hdus[0]:
-            header = header.copy()
-            header.extend(hdus[0].header, unique=True)
+        pixels = np.ascontiguousarray(hdu.data[plane].reshape(shape), np.float32)
+        header = images.header_of(hdu, hdus)
     if not np.isfinite(pixels).all():
         raise StampError(path, "non-finite", f"{np.count_nonzero(~np.isfinite(pixels))} NaN or infinite pixels")
     if pixels.min() == pixels.max():

@@ -21,11 +21,12 @@ import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.utils.exceptions import AstropyWarning
 
+from lensdet.data.images import band_of
 from lensdet.data.stamps import SHAPE, Rejection, StampError, fits_below, read_stamp
 from lensdet.survey import catalogues, headers
 from lensdet.survey import tiles as tile_files
 
-_VERSION = 1  # part of the digest: raise it when a pixel of a stamp changes
+_VERSION = 2  # part of the digest: raise it when a pixel of a stamp changes
 
 
 class Wanted(NamedTuple):
@@ -100,7 +101,7 @@ def plan_folder(
     pixel_scale : float, optional
         Arcsec a pixel of stamps whose headers do not say.
     band : str, optional
-        Band of all stamps, whatever their headers say.
+        Band of stamps whose headers name none, or one that is not understood.
     batch : int
         Stamps a unit, at most.
 
@@ -151,12 +152,12 @@ def plan_tiles(
     catalogue, columns
         As in `catalogues.read_catalogue`.
     tiles : path-like or list of them
-        FITS files, or folders of them: plain, ``.gz``, or tile-compressed; of each the first image with a celestial
-        WCS counts.  A gzipped tile is unzipped from its beginning once a unit: gunzip large ones.
+        FITS files, or folders of them: plain, ``.gz``, or tile-compressed; of each one image with a celestial WCS
+        counts (`sky_images`).  A gzipped tile is unzipped from its beginning once a unit: gunzip large ones.
     pixel_scale : float, optional
         Arcsec a pixel of all tiles; one whose WCS says otherwise is not used.
     band : str, optional
-        Band of all tiles, whatever their headers say.
+        Band of tiles whose headers name none, or one that is not understood.
     max_filled : float
         Share of a stamp's pixels that may be filled.
     wanted, batch
@@ -229,21 +230,22 @@ def _choose_tiles(paths, sky, wanted, pixel_scale, band):
         No tile can be used: that of the first.
     """
     cut = _Cut(np.full(len(sky), -1), np.zeros(len(sky)), np.zeros(len(sky)), {})
-    far = np.full(len(sky), -np.inf)
+    far, whole = np.full(len(sky), -np.inf), np.zeros(len(sky), bool)  # integers: perhaps a mask
     refused, failures = {}, []  # reason and detail by position, of tiles that cannot be used; errors
     for k, path in enumerate(paths):
         error, where = tile_files.look_over(path, sky, wanted, pixel_scale, band)
         failures += [error] if error else []
         if where is None:
             continue
-        cut.hdus[k], inside, at_x, at_y, distance = where
+        cut.hdus[k], inside, at_x, at_y, distance, integers = where
         if error:
             detail = f"{path.name}: {error.detail}"
             refused |= {int(i): (error.reason, detail) for i in inside if i not in refused}
             continue
-        better = distance > far[inside]
+        better = (distance > far[inside]) | ((distance == far[inside]) & whole[inside] & (not integers))
         chosen = inside[better]
         cut.tile[chosen], far[chosen], cut.x[chosen], cut.y[chosen] = k, distance[better], at_x[better], at_y[better]
+        whole[chosen] = integers
     if failures and len(failures) == len(paths):
         raise failures[0]
     lost = "".join(f"; not usable: {Path(e.file).name}, {e.reason}" for e in failures[:3])
@@ -266,10 +268,8 @@ def _by_tile(placed, cut, batch):
 def _check(wanted, band, batch):
     if batch < 1:
         raise ValueError(f"batch is 1 or more stamps, not {batch}")
-    if band is not None and not headers.is_band(band, wanted.band):
-        raise ValueError(
-            f"band: images of {band!r}, but the finder takes {wanted.band!r}; give the images of that band"
-        )
+    if band is not None and band_of(band) != band_of(wanted.band):
+        raise ValueError(f"band: images of {band!r}, but the finder takes {wanted.band!r}; give images of that band")
 
 
 def _files(path, what):
@@ -323,7 +323,7 @@ def _from_folder(unit):
         try:
             path = os.path.join(unit.folder, name)
             headers.peek(path)
-            pixels, header = read_stamp(path, tuple(unit.wanted.size))
+            pixels, header = read_stamp(path, tuple(unit.wanted.size), unit.wanted.band)
             try:
                 wcs = headers.celestial(header)
             except Exception:  # a WCS that cannot be made sense of: none

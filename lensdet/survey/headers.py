@@ -5,7 +5,6 @@ import errno
 import gzip
 import math
 import os
-import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +14,7 @@ from astropy.wcs.utils import proj_plane_pixel_scales
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import label
 
+from lensdet.data import images
 from lensdet.data.stamps import StampError
 
 if TYPE_CHECKING:
@@ -35,15 +35,16 @@ REASONS = {  # of a rejection: what it means, and what to do
     "truncated": "The file is shorter than its header says.  Fetch it again.",
     "corrupt": "The file breaks the standard or fails its own checks.  Fetch it again; try fitsverify.",
     "no image": "No HDU has pixels; for a tile: none has pixels and a celestial WCS.",
+    "companion": "By its header or name a weight, mask, PSF or the like.  Where it is the sky, rename the file.",
     "shape": "Not the size that the finder takes, and nothing is cropped or padded: cut anew, or give a catalogue and "
-    "tiles.  For a tile: not an image of two axes.",
+    "tiles.  For a tile: not an image of two axes.  Of a cube, BANDS or BAND0, BAND1 ... have to name the plane.",
     "non-finite": "A stamp with NaN, infinite or blank pixels.  Fill them, or give a catalogue and tiles.",
     "constant": "All pixels are equal: no data there.",
     "scale": "The pixel scale differs by more than 1 % from the finder's, or a tile's from the stated one; or a tile's "
     "pixels are over 10 times finer or 3 times coarser.  Give a catalogue and tiles; correct headers that are wrong.",
     "no scale": "The header has no WCS with a scale, CD, CDELT or PIXSCALE.  State `pixel_scale` where you know it.",
-    "band": "FILTER, BAND or INSFLNAM of the header name another band, or one that is not understood.  Give images of "
-    "the finder's band; where they are, state `band`.",
+    "band": "The header names another band (FILTER, BAND and the like), or one that is not understood.  Give images of "
+    "the finder's band; where they are, state `band`, or correct a header that names another.",
     "saturated": f"A plateau: {PLATEAU} or more connected pixels (also by corners) at the stamp's maximum, or at or "
     "above the header's SATURATE.  A stamp is scaled by its maximum: exactly one pixel of a training stamp is 1.  Only "
     "a mock lens, whose sum is cut at 1, may have a small plateau (9 % have, of 6 pixels at most), so that a saturated "
@@ -55,23 +56,14 @@ REASONS = {  # of a rejection: what it means, and what to do
     f"{CORE:g} arcsec of the centre.  Where tiles overlap the one with the farther edge is taken, holes or not.",
 }
 
-_BAND = re.compile(r"(?:sdss)?([ugrizy])(?:p|prime|mag|\d)?")
-
 
 def near(scales: ArrayLike, wanted: float) -> bool:
     """Whether all of some pixel scales are the wanted one within `SCALE_TOLERANCE`; arcsec a pixel."""
     return bool(np.all(np.abs(np.asarray(scales) / wanted - 1) <= SCALE_TOLERANCE))
 
 
-def is_band(text: str, band: str) -> bool:
-    """Whether a header's words (``r.MP9601``, ``OCAM_r_SDSS``, ``HSC-R2``) name a band, and no other."""
-    words = re.split(r"[\W_]+", text.lower())
-    letters = {match[1] for word in words if (match := _BAND.fullmatch(word))}
-    return letters == {band.lower()} or (not letters and band.lower() in words)
-
-
 def check_band(name: str | os.PathLike, header: fits.Header, wanted: "Wanted", stated: str | None) -> None:
-    """Raise StampError where a header names another band than `Wanted.band`, unless the user stated the band.
+    """Raise StampError where a header names another band than `Wanted.band`, or one that is not understood.
 
     Parameters
     ----------
@@ -80,14 +72,16 @@ def check_band(name: str | os.PathLike, header: fits.Header, wanted: "Wanted", s
     header : astropy.io.fits.Header
     wanted : lensdet.survey.cutouts.Wanted
     stated : str or None
-        Where it is given, the header is not looked at.
+        Where it is given, what is not understood passes.
     """
-    said = [header.get(keyword) for keyword in ("FILTER", "BAND", "INSFLNAM")]
-    said = [
-        text for text in said if isinstance(text, str) and text.strip().lower() not in ("", "none", "n/a", "unknown")
-    ]
-    if stated is None and (other := [text for text in said if not is_band(text, wanted.band)]):
-        raise StampError(name, "band", f"{other[0]!r}, not {wanted.band!r}")
+    for keyword, text in images.filters_of(header).items():
+        band = images.band_of(text)
+        if band != images.band_of(wanted.band) and (band in images.LETTERS or stated is None):
+            raise StampError(
+                name,
+                "band",
+                f"{keyword} = {text!r}, {'not' if band in images.LETTERS else 'not known as'} {wanted.band!r}",
+            )
 
 
 def _number(header, keyword):

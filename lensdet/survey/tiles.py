@@ -33,6 +33,7 @@ from astropy.wcs import WCS
 from astropy.wcs.wcsapi import HighLevelWCSWrapper, SlicedLowLevelWCS
 from numpy.typing import NDArray
 
+from lensdet.data import images
 from lensdet.data.fits import open_checked
 from lensdet.data.stamps import StampError
 from lensdet.survey import headers
@@ -72,7 +73,7 @@ def _is_cut(path, gzipped):
 
 def look_over(
     path: Path, sky: SkyCoord, wanted: "Wanted", pixel_scale: float | None, band: str | None
-) -> tuple[StampError | None, tuple[int, NDArray, NDArray, NDArray, NDArray] | None]:
+) -> tuple[StampError | None, tuple[int, NDArray, NDArray, NDArray, NDArray, bool] | None]:
     """What a tile is good for, by its headers.
 
     Parameters
@@ -84,25 +85,25 @@ def look_over(
     pixel_scale : float or None
         Arcsec a pixel that the tile is stated to have.
     band : str or None
-        The tile's, whatever its header says.
+        The tile's, where its header names none that is understood.
 
     Returns
     -------
     error : StampError or None
-    where : None, or HDU, indices of positions on it, their pixels x and y, their distance from the edge (arcsec)
+    where : None, or HDU, indices of positions on it, their pixels x and y, distance from the edge (arcsec), if integers
     """
     where = None
     try:
         with _opened(path) as (hdus, gzipped):
-            number, wcs = _find_image(hdus)
+            number, wcs = _find_image(path, hdus, wanted.band)
             if wcs is None:
                 short = not gzipped and os.path.getsize(path) % 2880
                 raise StampError(path, "truncated" if short else "no image", "no image with a celestial WCS")
             hdu = hdus[number]
             rows, columns = hdu.shape[-2:]
             scales = np.hypot(*_jacobian(wcs, (columns - 1) / 2, (rows - 1) / 2))
-            where = number, *_inside(wcs, (rows, columns), sky, scales)
-            if math.prod(hdu.shape[:-2]) != 1:
+            where = number, *_inside(wcs, (rows, columns), sky, scales), hdu.header["BITPIX"] > 0
+            if images.plane_of(hdu, wanted.band) is None:
                 raise StampError(path, "shape", f"{hdu.shape}, not an image of two axes")
             file = hdu.fileinfo()
             if not gzipped and os.path.getsize(path) < (expected := file["datLoc"] + file["datSpan"]):
@@ -110,26 +111,21 @@ def look_over(
             _check_tile_scale(path, scales, wanted)
             if pixel_scale is not None and not headers.near(scales, pixel_scale):
                 raise StampError(path, "scale", f"{scales[0]:.4g} arcsec a pixel by its WCS, stated {pixel_scale:g}")
-            headers.check_band(path, _with_primary(hdu, hdus), wanted, band)
+            headers.check_band(path, images.header_of(hdu, hdus), wanted, band)
     except StampError as error:
         return error, where
     return None, where
 
 
-def _find_image(hdus):
-    """Number and WCS of the first image with a celestial WCS; those after it are not looked at."""
-    for number, hdu in enumerate(hdus):
-        if hdu.is_image and len(hdu.shape) > 1 and math.prod(hdu.shape):
-            if (wcs := headers.celestial(hdu.header, hdus)) is not None:
-                return number, wcs
+def _find_image(path, hdus, band):
+    """Number and WCS of the likeliest image with a celestial WCS; those after it are not looked at."""
+    numbers, other = images.sky_images(hdus, path, band)
+    for number in numbers:
+        if len(hdus[number].shape) > 1 and (wcs := headers.celestial(hdus[number].header, hdus)) is not None:
+            return number, wcs
+    if other:
+        raise StampError(path, "companion", other)
     return None, None
-
-
-def _with_primary(hdu, hdus):
-    header = hdu.header.copy()
-    if hdu is not hdus[0]:
-        header.extend(hdus[0].header, unique=True)
-    return header
 
 
 def _check_tile_scale(name, scales, wanted):
@@ -169,8 +165,8 @@ def read(unit: "TileUnit") -> Iterator[tuple[NDArray[np.float32], float, float, 
     try:
         with _opened(unit.path) as (hdus, gzipped):
             hdu = hdus[unit.hdu]
-            wcs, header = headers.celestial(hdu.header, hdus), _with_primary(hdu, hdus)
-            window = _Windows(hdu, gzipped)
+            wcs, header = headers.celestial(hdu.header, hdus), images.header_of(hdu, hdus)
+            window = _Windows(hdu, gzipped, images.plane_of(hdu, unit.wanted.band))
             for name, ra, dec, x, y in zip(unit.ids, unit.ra, unit.dec, unit.x, unit.y, strict=True):
                 try:
                     got = _stamp(name, window, wcs, header, x, y, unit)
@@ -188,9 +184,8 @@ def read(unit: "TileUnit") -> Iterator[tuple[NDArray[np.float32], float, float, 
 class _Windows:
     """Windows of an image as float32, of which no more is read than is needed; infinite pixels are NaN."""
 
-    def __init__(self, hdu, gzipped):
-        self.hdu, self.gzipped, self.shape = hdu, gzipped, hdu.shape[-2:]
-        self.lead = (0,) * (len(hdu.shape) - 2)
+    def __init__(self, hdu, gzipped, plane):
+        self.hdu, self.gzipped, self.lead, self.shape = hdu, gzipped, plane, hdu.shape[-2:]
         self.first, self.rows = 0, None
 
     def __call__(self, rows, columns):
