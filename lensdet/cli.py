@@ -37,21 +37,8 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(does, name, summary, description, example, takes_parameters=True):
-        epilog = f"example:\n  {example}" + takes_parameters * f"\n\n{textwrap.fill(GIVEN, 100)}"
-        made = commands.add_parser(
-            name, help=summary, description=textwrap.fill(description, 100), epilog=epilog,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )  # fmt: skip
-        made.set_defaults(does=does, fail=made.error)
-        if takes_parameters:
-            made.add_argument("-f", dest="file", metavar="FILE", help="a YAML file of parameters")
-            made.add_argument("-p", dest="given", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
-                              help="one parameter; may be given several times")  # fmt: skip
-        return made
-
-    made = command(
-        train, "train", "train the runs that results/ does not have yet",
+    made = _command(
+        commands, train, "train", "train the runs that results/ does not have yet",
         "Train the runs that are missing in results/, for as long as there is time.  Run again, it resumes: a run that "
         "was stopped is taken up where it was, and what is complete is left alone.  Exit status: 0 when all runs are "
         "there, 3 when some are still missing.",
@@ -64,8 +51,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--ensembles", action="store_true", help=more)
     more = "put all complete runs, without weights, into a file; `python -m zipfile -e ZIP results/` unpacks it"
     made.add_argument("--pack", type=Path, metavar="ZIP", help=more)
-    command(
-        rank, "rank", "rank a survey of your own, the most likely lens first",
+    _command(
+        commands, rank, "rank", "rank a survey of your own, the most likely lens first",
         "Rank a survey's stamps by how much they look like lenses: a folder of FITS stamps (-p survey FOLDER), or a "
         "catalogue and tiles (-p catalogue FILE -p tiles FILE).  Writes ranked.ecsv, ranked.fits, rejected.csv and "
         "page/index.html to -p output FOLDER (default: build/candidates/<survey>).  Interrupted, it resumes when run "
@@ -73,16 +60,16 @@ def parser() -> argparse.ArgumentParser:
         "none could be used or, with -p on_bad raise, at the first that cannot, 2 for a parameter that cannot be.",
         "lensdet rank -p survey my_stamps/ -p pixel_scale 0.2",
     )  # fmt: skip
-    made = command(
-        export, "export", "write trained networks as finders, which score stamps anywhere",
+    made = _command(
+        commands, export, "export", "write trained networks as finders, which score stamps anywhere",
         "Write the run of median validation loss of each experiment to weights/<experiment>.h5 in float16, and say how "
         "far its logits are from those of the float32 weights on the test set.  Outside the repository, weights/ and "
         "results/ lie in the current folder.",
         "lensdet export -p profile quick -p experiments bce,fbeta",
     )  # fmt: skip
     made.add_argument("--folder", type=Path, help="where to write (default: weights/)")
-    made = command(
-        parameters, "parameters", "print every parameter: default, unit, meaning, profiles",
+    made = _command(
+        commands, parameters, "parameters", "print every parameter: default, unit, meaning, profiles",
         "Print every parameter with its default, what it is and in which unit, and where a profile has another value.",
         "lensdet parameters",
         takes_parameters=False,
@@ -91,12 +78,26 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def _command(commands, does, name, summary, description, example, takes_parameters=True):
+    epilog = f"example:\n  {example}" + takes_parameters * f"\n\n{textwrap.fill(GIVEN, 100)}"
+    made = commands.add_parser(
+        name, help=summary, description=textwrap.fill(description, 100), epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    made.set_defaults(does=does, fail=made.error)
+    if takes_parameters:
+        made.add_argument("-f", dest="file", metavar="FILE", help="a YAML file of parameters")
+        made.add_argument("-p", dest="given", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
+                          help="one parameter; may be given several times")  # fmt: skip
+    return made
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit status: 2 where a parameter or file is wrong."""
     options = parser().parse_args(arguments)
     try:
         return options.does(options)
-    except (ParameterError, OSError) as error:
+    except ParameterError as error:
         options.fail(str(error))
 
 
@@ -106,7 +107,10 @@ def values(options: argparse.Namespace) -> dict[str, Any]:
     Of the latter numbers, True, False, None and lists or mappings in brackets are what they say; all else is text, such
     as a folder named after a date.
     """
-    found = read_yaml(options.file) if options.file else {}
+    try:
+        found = read_yaml(options.file) if options.file else {}
+    except OSError as error:
+        raise ParameterError(str(error)) from None
     for name, text in options.given:
         found[name] = text
         with contextlib.suppress(ValueError, yaml.YAMLError):
@@ -134,7 +138,7 @@ def rank(options: argparse.Namespace) -> int:
     except (ranking.NothingUsable, StampError) as error:  # the latter: stopped at a stamp, as asked for, or no tile
         print(error, file=sys.stderr)
         return 1
-    except ValueError as error:  # of the user's files: a catalogue without positions, tiles of no sky
+    except (ValueError, OSError) as error:  # of the user's files: a catalogue without positions, tiles of no sky
         raise ParameterError(str(error)) from None
     print(f"{len(outcome.ranked):,} ranked, left out: {ranking.counted(outcome.rejections)}")
     print(*ranking.advice(outcome.rejections), outcome.page, sep="\n")
