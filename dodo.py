@@ -120,7 +120,9 @@ class FiguresThere:
         })  # fmt: skip
         if "drawn" not in values:
             return None  # it has not run
-        return not values["changed"] and all((FIGURES / self.profile / name).exists() for name in values["drawn"])
+        return not values.get("changed", True) and all(
+            (FIGURES / self.profile / name).exists() for name in values["drawn"]
+        )
 
 
 BUILD.mkdir(parents=True, exist_ok=True)
