@@ -118,11 +118,9 @@ class FiguresThere:
             "drawn": notebooks.drawn(self.number, self.profile),
             "changed": any(Path(path).stat().st_mtime >= began for path in task.file_dep),
         })  # fmt: skip
-        if "drawn" not in values:
+        if "changed" not in values:
             return None  # it has not run
-        return not values.get("changed", True) and all(
-            (FIGURES / self.profile / name).exists() for name in values["drawn"]
-        )
+        return not values["changed"] and all((FIGURES / self.profile / name).exists() for name in values["drawn"])
 
 
 BUILD.mkdir(parents=True, exist_ok=True)
