@@ -21,9 +21,11 @@ RESULTS = Path(__file__).parents[1] / "results"
 # ever changes.
 RUNS = {
     "evening/bce-b3dd2d65": {"learning_rate": 1e-3},
+    "evening/bce-f4037f19": {"learning_rate": 3e-3},
     "evening/f1-0800745e": {"learning_rate": 1e-3},
     "evening/f1_double-c5cd5464": {"learning_rate": 1e-3},
     "evening/fbeta-851f80b2": {"learning_rate": 1e-3},
+    "evening/fbeta-fd21b47d": {"learning_rate": 3e-3},
     "lite/bce-b1d613ce": {},
     "lite/f1-d8b50331": {},
     "lite/f1_double-cb5e831c": {},
