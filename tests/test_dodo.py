@@ -15,7 +15,7 @@ from doit import doit_cmd
 from doit.cmd_base import ModuleTaskLoader
 from filelock import FileLock, Timeout
 
-from lensdet import parameters, runs
+from tests.chapters.test_notebooks import complete
 
 DODO = Path(__file__).parents[1] / "dodo.py"
 GOOD = """# %% tags=["parameters"]
@@ -48,16 +48,6 @@ def repository(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     complete("quick")
     return tmp_path
-
-
-def complete(profile, but=0, experiments=None, **given):
-    """Leave what tells that all runs of a profile are there, but some."""
-    p = parameters.resolve({"profile": profile, **given})
-    wanted = experiments or [*p.experiments, "IDE_3", "IDE_6"]
-    folders = [runs.run_folder(p, e, run, p.survey_key()) for e in wanted for run in range(1, p.runs + 1)]
-    for folder in folders[but:]:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "logits.h5").write_text(folder.name)
 
 
 def dodo(*arguments, **given):
