@@ -212,6 +212,8 @@ def test_exit_status_of_the_rank_command_tells_the_outcome(folder, finders, tmp_
     page = (tmp_path / "some" / "page" / "index.html").read_text()
     shown = [page.index(name) for name in table["id"][:5]]
     assert shown == sorted(shown) and table["id"][6] not in page
+    assert command(folder, "some") == 3  # ranked again: its own page is replaced
+    assert (tmp_path / "some" / "page" / "index.html").read_text() == page
 
     assert command(folder / "field_0", "all") == 0
     shutil.copytree(folder, tmp_path / "bad", ignore=shutil.ignore_patterns("field_*"))
