@@ -23,7 +23,7 @@ from joblib import Parallel, delayed
 
 from lensdet import parameters
 from lensdet.profiles import PROFILES
-from lensdet.survey import ranking
+from lensdet.survey import ranking, scoring
 
 
 def write(folder, i, p):
@@ -82,21 +82,23 @@ def main():
         Parallel(-1)(delayed(write)(folder, i, p) for i in range(-(-options.stamps // 8)))
         p = p.model_copy(update={"survey": folder, "pixel_scale": 0.2, "output": done})
         job = ranking.plan(p, finders)
-        paths = [folder / name for unit in job.units for name in unit.ids]
-        some = job._replace(units=job.units[: options.loop // 256])
-        part = [folder / name for unit in some.units for name in unit.ids]
+        paths = [folder / name for name in job.ids]
+        first = slice(options.loop)
+        some = job._replace(ids=job.ids[first], ra=job.ra[first], dec=job.dec[first], places=job.places[first],
+                            keys=job.keys[first])  # fmt: skip
+        part = [folder / name for name in some.ids]
         times = {"loop": [], "lensdet": []}
         for k in range(options.rounds + 1):  # the first compiles, and starts processes
             began = time.perf_counter()
             plain = loop(part, finders)
             between = time.perf_counter()
-            ours, _ = ranking.collect(some, ranking.score(some, finders, done / f"{k}", -1, False), finders)
+            ours, _, _ = scoring.collect(some, scoring.score(some, finders, done / f"{k}", -1, False), finders)
             ended = time.perf_counter()
             if k:
                 times["loop"].append(len(part) / (between - began))
                 times["lensdet"].append(len(part) / (ended - between))
             first = next(iter(finders))
-            same = np.abs(ours[first] * finders[first].temperature - plain[first]).max()
+            same = np.abs(ours[f"logit/{first}"] - plain[first]).max()
         for name, speeds in times.items():
             print(f"{name}: {statistics.median(speeds):.0f} stamps/s (median of {options.rounds}, {min(speeds):.0f} to "
                   f"{max(speeds):.0f}; {len(part)} stamps, {len(finders)} finders)")  # fmt: skip
@@ -111,7 +113,7 @@ def main():
         watcher = threading.Thread(target=watch)
         watcher.start()
         began = time.perf_counter()
-        table, rejections = ranking.collect(job, ranking.score(job, finders, done / "all", -1, True), finders)
+        table, rejections, _ = scoring.collect(job, scoring.score(job, finders, done / "all", -1, True), finders)
         seconds = time.perf_counter() - began
         stop.set()
         watcher.join()

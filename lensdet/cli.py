@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import json
+import re
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -51,14 +52,23 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--ensembles", action="store_true", help=more)
     more = "put all complete runs, without weights, into a file; `python -m zipfile -e ZIP results/` unpacks it"
     made.add_argument("--pack", type=Path, metavar="ZIP", help=more)
-    _command(
+    made = _command(
         commands, rank, "rank", "rank a survey of your own, the most likely lens first",
         "Rank a survey's stamps by how much they look like lenses: a folder of FITS stamps (-p survey FOLDER), or a "
         "catalogue and tiles (-p catalogue FILE -p tiles FILE).  Writes ranked.ecsv, ranked.fits, rejected.csv and "
         "page/index.html to -p output FOLDER (default: build/candidates/<survey>).  Interrupted, it resumes when run "
-        "again.  Exit status: 0 when every stamp was ranked, 3 when some were left out (rejected.csv says why), 1 when "
-        "none could be used or, with -p on_bad raise, at the first that cannot, 2 for a parameter that cannot be.",
+        "again; where stamps were added, these alone are scored.  Exit status: 0 when every stamp was ranked, 3 when "
+        "some were left out (rejected.csv says why), 1 when none could be used or, with -p on_bad raise, at the first "
+        "that cannot, 2 for a parameter that cannot be.",
         "lensdet rank -p survey my_stamps/ -p pixel_scale 0.2",
+    )  # fmt: skip
+    more = "score the I-th of N parts alone, as on a cluster, and rank nothing; `lensdet merge` ranks when all are done"
+    made.add_argument("--shard", metavar="I/N", help=more)
+    _command(
+        commands, merge, "merge", "rank a survey whose shards were scored by `lensdet rank --shard`",
+        "Rank a survey of which each part was scored by `lensdet rank --shard I/N`, with the same parameters: the list "
+        "is that of `lensdet rank` without shards.  Exit status: as that of rank; 1 where a shard has not ended.",
+        "lensdet merge -p survey my_stamps/ -p pixel_scale 0.2",
     )  # fmt: skip
     made = _command(
         commands, export, "export", "write trained networks as finders, which score stamps anywhere",
@@ -130,18 +140,41 @@ def train(options: argparse.Namespace) -> int:
 
 def rank(options: argparse.Namespace) -> int:
     """``lensdet rank``."""
+    from lensdet.survey import ranking, scoring
+
+    if options.shard is None:
+        return _ranked(options, ranking.rank_survey)
+    found = re.fullmatch(r"(\d+)/(\d+)", options.shard)
+    shard = scoring.Shard(*map(int, found.groups())) if found else scoring.Shard(0, 0)
+    if not 1 <= shard.number <= shard.of:
+        raise ParameterError(f"--shard {options.shard}: give I/N with I from 1 to N, such as --shard 7/64")
+    return _ranked(options, lambda p: ranking.score_shard(p, shard))
+
+
+def merge(options: argparse.Namespace) -> int:
+    """``lensdet merge``."""
+    from lensdet.survey import ranking
+
+    return _ranked(options, lambda p: ranking.rank_survey(p, merge=True))
+
+
+def _ranked(options, does):
+    """Exit status of what ranks a survey, or scores a shard of it, after its outcome or error is printed."""
     from lensdet.data.stamps import StampError
     from lensdet.survey import ranking
 
     try:
-        outcome = ranking.rank_survey(resolve(values(options)))
-    except (ranking.NothingUsable, StampError) as error:  # the latter: stopped at a stamp, as asked for, or no tile
+        outcome = does(resolve(values(options)))
+    except (ranking.NothingUsable, ranking.Unfinished, StampError) as error:  # the latter: stopped at it, or no tile
         print(error, file=sys.stderr)
         return 1
     except (ValueError, OSError) as error:  # of the user's files: a catalogue without positions, tiles of no sky
         raise ParameterError(str(error)) from None
+    if isinstance(outcome, Path):
+        print(f"scored: {outcome}")
+        return 0
     print(f"{len(outcome.ranked):,} ranked, left out: {ranking.counted(outcome.rejections)}")
-    print(*ranking.advice(outcome.rejections), outcome.page, sep="\n")
+    print(*outcome.plan.notes, *ranking.advice(outcome.rejections), outcome.page, sep="\n")
     return 3 if outcome.rejections else 0
 
 

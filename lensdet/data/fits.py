@@ -1,10 +1,12 @@
-"""FITS files opened for `astropy.io.fits.open`, plain or gzipped, with their headers checked before it believes them.
+"""FITS files opened for `astropy.io.fits.open`, plain or packed, with their headers checked before it believes them.
 
 One that says the impossible would have astropy take all memory, or time without end; here it raises `HeaderError`.
 """
 
+import bz2
 import gzip
 import io
+import lzma
 import os
 import re
 
@@ -26,8 +28,8 @@ class HeaderError(Exception):
     """A header that breaks the standard; no ValueError and no OSError, which astropy takes for the end of the file."""
 
 
-class _Unzipped(gzip.GzipFile):
-    """A gzipped file that moves only where it is read: astropy looks to and fro, and a step back unzips all anew."""
+class _Unpacked:
+    """A packed file that moves only where it is read: astropy looks to and fro, and a step back unpacks all anew."""
 
     wanted = here = 0
 
@@ -80,14 +82,34 @@ class _PlainChecked(_HeadersChecked, io.BufferedReader):
     pass
 
 
-class _UnzippedChecked(_HeadersChecked, _Unzipped):
+class _UnpackedChecked(_HeadersChecked, _Unpacked):
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         self.last = -1  # rows of pixels are read by this class, too, and are no header without end
         return super().seek(offset, whence)
 
 
-def open_checked(path: str | os.PathLike) -> io.BufferedReader | gzip.GzipFile:
-    """Open a FITS file, plain or gzipped, for `astropy.io.fits.open`, which then meets no impossible header.
+class _Gzip(_UnpackedChecked, gzip.GzipFile):
+    pass
+
+
+class _Bzip2(_UnpackedChecked, bz2.BZ2File):
+    pass
+
+
+class _Xz(_UnpackedChecked, lzma.LZMAFile):
+    pass
+
+
+_PACKED = {b"\x1f\x8b": _Gzip, b"BZ": _Bzip2, b"\xfd7": _Xz}  # by the first two bytes
+
+
+def packed(file: io.IOBase) -> bool:
+    """Whether a file from `open_checked` is unpacked as it is read."""
+    return isinstance(file, _Unpacked)
+
+
+def open_checked(path: str | os.PathLike) -> io.BufferedIOBase:
+    """Open a FITS file, plain or packed, for `astropy.io.fits.open`, which then meets no impossible header.
 
     Parameters
     ----------
@@ -96,13 +118,15 @@ def open_checked(path: str | os.PathLike) -> io.BufferedReader | gzip.GzipFile:
     Returns
     -------
     file object
-        To read from; a `gzip.GzipFile` where the file is gzipped.  Reading raises `HeaderError`, see `check_block`.
+        To read from; a `gzip.GzipFile`, `bz2.BZ2File` or `lzma.LZMAFile` where the file's first bytes say so, whatever
+        its name.  Reading raises `HeaderError`, see `check_block`.
     """
     path = os.fspath(path)
     file = _PlainChecked(io.FileIO(path))
-    if file.read(2) == b"\x1f\x8b":
+    begins = file.read(2)
+    if begins in _PACKED:
         file.close()
-        return _UnzippedChecked(path)
+        return _PACKED[begins](path)
     file.seek(0)
     return file
 

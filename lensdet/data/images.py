@@ -48,7 +48,7 @@ def band_of(name: str) -> str:
     return found.pop() if known and len(found) == 1 else name.strip().lower()
 
 
-def _value(header, keyword):
+def value_of(header: fits.Header | ChainMap, keyword: str) -> str:
     """What a card says, as text; empty where it says nothing, or cannot be parsed."""
     with contextlib.suppress(Exception):
         if isinstance(value := header.get(keyword), str | int | float):
@@ -58,12 +58,12 @@ def _value(header, keyword):
 
 def filters_of(header: fits.Header | ChainMap) -> dict[str, str]:
     """Names of filters by keyword of a header, or by EXTNAME where that is a band and no keyword says."""
-    known = {key: _value(header, key) for key in header if _FILTER.fullmatch(key)}
-    cube = _value(header, "NAXIS3") not in ("", "1")  # BANDS and the like are those of its planes
+    known = {key: value_of(header, key) for key in header if _FILTER.fullmatch(key)}
+    cube = value_of(header, "NAXIS3") not in ("", "1")  # BANDS and the like are those of its planes
     said = {key: text for key, text in known.items() if text.lower() not in _SILENT and not (cube and "BAND" in key)}
     for lesser in (str.isdecimal, re.compile("(?i)clear|open|empty|free").match):  # counts where there is nothing else
         said = {key: text for key, text in said.items() if not lesser(text)} or said
-    extension = _value(header, "EXTNAME")
+    extension = value_of(header, "EXTNAME")
     return said or ({"EXTNAME": extension} if band_of(extension) in LETTERS else {})
 
 
@@ -75,7 +75,7 @@ def _words(text):
 
 def companion(header: fits.Header | ChainMap, path: str | os.PathLike) -> str | None:
     """What says that an image is a weight, mask, PSF or the like: the header, or else the file's name."""
-    said = {keyword: _value(header, keyword) for keyword in _KINDS}
+    said = {keyword: value_of(header, keyword) for keyword in _KINDS}
     if why := [f"{keyword} = {text!r}" for keyword, text in said.items() if _words(text) & (_COMPANIONS | _ALSO)]:
         return why[0]
     science = _words(" ".join(said.values()).replace("COMPRESSED_IMAGE", "")) & {"sci", "science", "image"}
@@ -91,7 +91,7 @@ def plane_of(hdu: fits.ImageHDU, band: str | None, shape: tuple[int, int] | None
     if math.prod(lead) == 1:
         return (0,) * len(lead)
     numbered = sorted((key for key in header if re.fullmatch(r"BAND\d+", key)), key=lambda key: int(key[4:]))
-    names = [_value(header, key) for key in numbered] or re.findall(r"\w", _value(header, "BANDS"))
+    names = [value_of(header, key) for key in numbered] or re.findall(r"\w", value_of(header, "BANDS"))
     found = [i for i, name in enumerate(names) if band and band_of(name) == band_of(band)]
     return tuple(found) if lead == (len(names),) and len(found) == 1 else None
 
@@ -106,10 +106,10 @@ def header_of(hdu: fits.ImageHDU, hdus: fits.HDUList) -> fits.Header:
 def sky_images(
     hdus: fits.HDUList, path: str | os.PathLike, band: str | None = None, shape: tuple[int, int] | None = None
 ) -> tuple[list[int], str | None]:
-    """Numbers of the images that may be of the sky; and what says of the first of the others that it is none.
+    """Numbers of the images that are likeliest of the sky; and what says of the first of the others that it is none.
 
-    The likeliest comes first: of the shape (rows, columns), of the band or of none that is named, called SCI, or IMAGE,
-    of floats.  Of the file at `path` the name is looked at.
+    They are of the shape (rows, columns), of the band or of none that is named, called SCI, or IMAGE, of floats; of
+    several that are alike (the CCDs of a mosaic) all.  Of the file at `path` the name is looked at.
     """
     keys, others = {}, []
     try:
@@ -125,4 +125,13 @@ def sky_images(
     except Exception:  # of an HDU after an image: as if it were not there
         if not keys:
             raise
-    return sorted(keys, key=keys.get), others[0] if others else None
+    return [n for n, key in keys.items() if key == min(keys.values())], others[0] if others else None
+
+
+def mask_of(hdus: fits.HDUList, number: int) -> tuple[fits.ImageHDU, int] | None:
+    """The mask beside an image as HSC and LSST write it, and its bits of pixels without data; None without one."""
+    for hdu in hdus:
+        if hdu.name == "MASK" and hdu.is_image and hdu.shape == hdus[number].shape:
+            planes = [value_of(hdu.header, key) for key in ("MP_NO_DATA", "HIERARCH MP_NO_DATA")]
+            return next(((hdu, 1 << int(plane)) for plane in planes if plane.isdecimal()), None)
+    return None

@@ -46,7 +46,7 @@ KEYWORDS = {
 CATALOGUE = np.dtype([(column, np.float64) for column in KEYWORDS.values()])
 
 _BATCH = 128  # files a task: 5 MB of pixels, some 50 ms of work, against about 1 ms to hand it to a worker
-_FITS_NAME = re.compile(r"[^.].*\.fits?(\.gz|\.fz)?", re.IGNORECASE)  # no hidden files, as in a glob
+FITS_NAME = re.compile(r"[^.].*\.(fits?|fts)(\.(gz|bz2|xz|fz))?", re.IGNORECASE | re.DOTALL)  # no hidden files
 
 
 class StampError(ValueError):
@@ -323,8 +323,8 @@ def write_stamp(path: str | os.PathLike, pixels: ArrayLike, keywords: Mapping[st
 
 
 def fits_below(folder: str | os.PathLike) -> list[Path]:
-    """Every FITS file (``.fits``, ``.fit``, ``.gz``, ``.fz``) in a folder and those below it, sorted by path."""
-    return sorted(path for path in Path(folder).rglob("*") if _FITS_NAME.fullmatch(path.name))
+    """Every FITS file (by `FITS_NAME`) in a folder and those below it, sorted by path."""
+    return sorted(path for path in Path(folder).rglob("*") if FITS_NAME.fullmatch(path.name))
 
 
 def find_stamps(folder: str | os.PathLike) -> dict[tuple[str, str], list[Path]]:
@@ -381,7 +381,7 @@ def _list(folder):
     """FITS files and folders in a folder."""
     entries = [e for e in os.scandir(folder) if not e.name.startswith(".")]
     folders = [Path(e.path) for e in entries if e.is_dir()]
-    return [Path(e.path) for e in entries if _FITS_NAME.fullmatch(e.name) and not e.is_dir()], folders
+    return [Path(e.path) for e in entries if FITS_NAME.fullmatch(e.name) and not e.is_dir()], folders
 
 
 def _natural(path):

@@ -22,7 +22,6 @@ from lensdet.survey import cutouts
 ENSEMBLE = "ensemble"
 LAYER = "add_5"  # of the heat maps: the finest, with cells of 16 pixels
 SHOWN = 512  # stamps of the page at a time: 20 MB, and one compilation of the heat maps
-_LISTS = ("ids", "ra", "dec", "x", "y")  # of a unit of `lensdet.survey.cutouts`, an entry a stamp
 
 
 def match(ranked: pd.DataFrame, known: pd.DataFrame, radius: float) -> pd.DataFrame:
@@ -161,15 +160,11 @@ def pictures(
 
 def read_again(job: cutouts.Plan, ids: Sequence[str]) -> NDArray[np.float32]:
     """Stamps of a plan float32 (k, 101, 101) by their ids, in that order, as read."""
-    wanted, found = set(ids), {}
-    for unit in job.units:
-        if wanted.isdisjoint(unit.ids):
-            continue
-        chosen = [k for k, ident in enumerate(unit.ids) if ident in wanted]
-        lists = {name: tuple(getattr(unit, name)[k] for k in chosen) for name in _LISTS if hasattr(unit, name)}
-        batch = cutouts.read(unit._replace(**lists))
-        found |= dict(zip(batch.ids, batch.pixels, strict=True))
-    return np.stack([found[i] for i in ids])
+    rows = pd.Index(job.ids, dtype=object).get_indexer(ids)
+    batch = cutouts.read(job.unit(np.sort(rows)))  # those of a file together
+    if batch.rejections:
+        raise stamps.StampError(*batch.rejections[0])
+    return batch.pixels[np.argsort(np.argsort(rows))]
 
 
 def page_rows(ranked: pd.DataFrame, finders: Collection[str], by: str = ENSEMBLE) -> Iterator[dict[str, Any]]:

@@ -1,42 +1,39 @@
 """A survey of one's own as stamps: from a folder of FITS stamps, or from a catalogue and the tiles that it was made of.
 
-A plan is made first, from names and headers alone; it consists of units, each of which `read` makes a batch of, in any
-process and order.  Memory is that of one batch, however many stamps there are.  What cannot be used is left out by
-name, with a reason of `headers.REASONS`; nothing that a file holds ends the job.
-
-Pixels at which a tile has no data are known by NaN or BLANK alone: zeros, as some surveys write there, are pixels.
+A plan is made first, from names and headers alone: where each stamp is cut, and a key of all that decides its pixels.
+Any part of it is read in any process and order.  Memory is that of a part, however many stamps there are.  What cannot
+be used is left out by name, with a reason of `headers.REASONS`; nothing that a file holds ends the job.
 """
 
 import contextlib
 import hashlib
-import json
-import math
 import os
-import warnings
-from collections.abc import Iterable, Mapping
+import signal
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
+import pandas as pd
 from astropy.coordinates import SkyCoord
-from astropy.utils.exceptions import AstropyWarning
+from joblib import Parallel, delayed
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from lensdet.data.images import band_of
-from lensdet.data.stamps import SHAPE, Rejection, StampError, fits_below, read_stamp
+from lensdet.data.stamps import FITS_NAME, Rejection, StampError
 from lensdet.survey import catalogues, headers
 from lensdet.survey import tiles as tile_files
+from lensdet.survey.headers import Options, Wanted
+from lensdet.survey.tiles import Place, Reader
 
-_VERSION = 2  # part of the digest: raise it when a pixel of a stamp changes
-
-
-class Wanted(NamedTuple):
-    """What a finder takes; from the preprocessing that travels with its weights."""
-
-    size: tuple = SHAPE  # rows, columns
-    pixel_scale: float = 0.2  # arcsec
-    band: str = "r"
-
-
+_VERSION = 3  # part of the keys: raise it when a pixel of a stamp changes
+BATCH = 256  # stamps that are read together
+SECONDS = 120  # that a stamp may take to be read
+FEW = 50  # tiles whose headers are read before a process to help would have started
+_PLACES = np.dtype([("file", np.int32), ("hdu", np.int16), ("x", float), ("y", float)])
 _USUAL = Wanted()
 
 
@@ -49,39 +46,54 @@ class Batch(NamedTuple):
     pixels: np.ndarray  # float32 (n, rows, columns), in the units of the file; finite, not constant
     filled: np.ndarray  # int (n,): masked or missing pixels that were filled
     rejections: list  # of lensdet.data.stamps.Rejection; its `file` is the id
+    places: list  # of lensdet.survey.tiles.Place, (n,): where each was cut
+
+
+class Unit(NamedTuple):
+    """Some stamps of a plan."""
+
+    ids: tuple
+    ra: tuple  # degrees; NaN: that of the header
+    dec: tuple
+    places: tuple  # of tuples of Place: where each can be cut, the best first
+    options: Options
 
 
 class Plan(NamedTuple):
-    """What there is to read."""
+    """What there is to read: n stamps in a fixed order, those of a file together."""
 
-    units: list  # for `read`, in a fixed order
+    ids: list  # of str
+    ra: np.ndarray  # degrees, (n,); NaN: that of the header
+    dec: np.ndarray
+    files: list  # paths
+    places: np.ndarray  # of dtype _PLACES (n, k): where each stamp can be cut, the best first; file -1: nowhere else
+    keys: np.ndarray  # bytes (n,): of what decides the pixels of each
+    options: Options
     rejections: list  # of lensdet.data.stamps.Rejection; its `file` is the id
     total: int  # stamps asked for, those that are rejected included
-    digest: str  # hexadecimal; another for other files, rows, wishes or options
+    notes: tuple = ()  # of str: what a user should know of ids and files
+    kept: pd.DataFrame | None = None  # further columns of the catalogue, by id
 
+    @property
+    def digest(self) -> str:
+        """Hexadecimal; another for other files, rows or options."""
+        named = "\0".join([*self.ids, *(f"{r.file} {r.reason}" for r in self.rejections), repr(self.options)])
+        return hashlib.sha256(self.keys.tobytes() + named.encode("utf-8", "surrogateescape")).hexdigest()
 
-class FolderUnit(NamedTuple):
-    """Some stamps of a folder."""
+    @property
+    def units(self) -> list[Unit]:
+        """All of it, for `read`."""
+        rows = np.arange(len(self.ids))
+        return [self.unit(rows[i : i + BATCH]) for i in range(0, len(rows), BATCH)]
 
-    folder: str
-    ids: tuple  # paths below the folder
-    wanted: Wanted
-    pixel_scale: float | None
-    band: str | None
-
-
-class TileUnit(NamedTuple):
-    """Some positions on one tile."""
-
-    path: str
-    hdu: int
-    ids: tuple
-    ra: tuple  # degrees
-    dec: tuple
-    x: tuple  # pixels of the tile, from 0
-    y: tuple
-    wanted: Wanted
-    max_filled: float
+    def unit(self, rows: Sequence[int] | NDArray) -> Unit:
+        """The stamps of some rows, for `read`."""
+        places = tuple(
+            tuple(Place(self.files[file], hdu, x, y) for file, hdu, x, y in some if file >= 0)
+            for some in self.places[rows].tolist()
+        )
+        ids = tuple(self.ids[row] for row in rows)
+        return Unit(ids, tuple(self.ra[rows].tolist()), tuple(self.dec[rows].tolist()), places, self.options)
 
 
 def plan_folder(
@@ -89,9 +101,9 @@ def plan_folder(
     wanted: Wanted = _USUAL,
     pixel_scale: float | None = None,
     band: str | None = None,
-    batch: int = 256,
+    max_filled: float = 0.02,
 ) -> Plan:
-    """Stamps of a folder and those below it.
+    """Stamps of a folder and those below it, links to folders included.
 
     Parameters
     ----------
@@ -102,34 +114,31 @@ def plan_folder(
         Arcsec a pixel of stamps whose headers do not say.
     band : str, optional
         Band of stamps whose headers name none, or one that is not understood.
-    batch : int
-        Stamps a unit, at most.
+    max_filled : float
+        Share of a stamp's pixels that may be filled.
 
     Returns
     -------
     Plan
-        Nothing is opened yet: it has no rejections.
+        Nothing is opened yet: its rejections are folders that cannot be listed.
 
     Raises
     ------
     FileNotFoundError
         There is no such folder.
     ValueError
-        It has no FITS file; the stated scale or band is not the wanted one.
+        It has no FITS file; the stated scale or band cannot be.
     """
-    _check(wanted, band, batch)
-    if pixel_scale is not None and not headers.near([pixel_scale], wanted.pixel_scale):
-        raise ValueError(
-            f"pixel_scale: stamps of {pixel_scale} arcsec a pixel, but the finder takes {wanted.pixel_scale}; give a "
-            "catalogue and the tiles, which are resampled"
-        )
+    options = _checked(wanted, pixel_scale, band, max_filled)
     folder = Path(folder)
-    paths = _files(folder, "stamps")
-    ids = [path.relative_to(folder).as_posix() for path in paths]
-    some = [tuple(ids[i : i + batch]) for i in range(0, len(ids), batch)]
-    found = [FolderUnit(str(folder), names, wanted, pixel_scale, band) for names in some]
-    digest = _digest("folder", _stats(ids, paths), wanted, pixel_scale, band, batch)
-    return Plan(found, [], len(ids), digest)
+    ids, passed, closed = _listed(folder, "stamps")
+    files = [os.path.join(folder, name) for name in ids]
+    places = np.zeros((len(ids), 1), _PLACES)
+    places["file"], places["hdu"], places["x"], places["y"] = np.arange(len(ids))[:, None], -1, np.nan, np.nan
+    nowhere = np.full(len(ids), np.nan)
+    keys = _keys(_stats(ids, files), places)
+    total = len(ids) + len(closed)
+    return Plan(ids, nowhere, nowhere, files, places, keys, options, closed, total, _passed_over(passed))
 
 
 def plan_tiles(
@@ -140,27 +149,29 @@ def plan_tiles(
     pixel_scale: float | None = None,
     band: str | None = None,
     max_filled: float = 0.02,
-    batch: int = 256,
+    workers: int = 1,
 ) -> Plan:
     """Stamps at the positions of a catalogue, from the tiles that hold them.
 
-    A unit has positions on one tile, in the order of its rows.  A position on several is cut from that in which it is
-    farthest from the edge.  A tile that cannot be used is named with each position that no other tile has.
+    Stamps are in the order of their tiles, and within them of their rows.  A position on several is cut from that in
+    which it is farthest from the edge; where that has no data, from the next.  A tile that cannot be used is named with
+    each position that no other tile has.
 
     Parameters
     ----------
     catalogue, columns
         As in `catalogues.read_catalogue`.
     tiles : path-like or list of them
-        FITS files, or folders of them: plain, ``.gz``, or tile-compressed; of each one image with a celestial WCS
-        counts (`sky_images`).  A gzipped tile is unzipped from its beginning once a unit: gunzip large ones.
+        FITS files, or folders of them: plain, packed, or tile-compressed; of each the images of the sky with a
+        celestial WCS (`lensdet.data.images.sky_images`).  A packed tile is unpacked from its beginning: unpack large
+        ones.
     pixel_scale : float, optional
         Arcsec a pixel of all tiles; one whose WCS says otherwise is not used.
     band : str, optional
         Band of tiles whose headers name none, or one that is not understood.
-    max_filled : float
-        Share of a stamp's pixels that may be filled.
-    wanted, batch
+    workers : int
+        Processes that read headers; -1: all cores.
+    wanted, max_filled
         As in `plan_folder`.
 
     Raises
@@ -172,55 +183,95 @@ def plan_tiles(
     lensdet.data.stamps.StampError
         No tile can be used: that of the first.
     """
-    _check(wanted, band, batch)
-    if not 0 <= max_filled < 1:
-        raise ValueError(f"max_filled is a share from 0 up to 1, not {max_filled}")
+    options = _checked(wanted, pixel_scale, band, max_filled)
     ids, ra, dec = catalogues.read_catalogue(catalogue, columns)
-    tiles = [tiles] if isinstance(tiles, str | os.PathLike) else list(tiles)
-    paths = list(dict.fromkeys(path for given in tiles for path in _files(Path(given), "tiles")))
+    given = [tiles] if isinstance(tiles, str | os.PathLike) else list(tiles)
+    files, passed = _tiles(map(Path, given))
     bad = _without_place(ids, ra, dec)
     rows = np.array([row for row in range(len(ids)) if row not in bad], int)
-    sky = SkyCoord(ra[rows], dec[rows], unit="deg")
-    cut, refused = _choose_tiles(paths, sky, wanted, pixel_scale, band)
+    places, refused = _places(files, ra[rows], dec[rows], options, workers)
     bad |= {int(rows[i]): said for i, said in refused.items()}
-    placed = [ids[row] for row in rows], ra[rows], dec[rows]
-    found = [
-        TileUnit(str(paths[k]), cut.hdus[k], *some, wanted, max_filled) for k, some in _by_tile(placed, cut, batch)
-    ]
     rejections = [Rejection(ids[row], *bad[row]) for row in sorted(bad)]
-    of_files = _stats([path.name for path in paths], paths)
-    of_rows = [ids, [repr(v) for v in ra.tolist()], [repr(v) for v in dec.tolist()]]
-    digest = _digest("tiles", of_files, of_rows, wanted, pixel_scale, band, max_filled, batch)
-    return Plan(found, rejections, len(ids), digest)
+    order = np.lexsort([places[name][:, 0] for name in ("x", "y", "hdu", "file")])
+    order = order[places["file"][order, 0] >= 0]
+    rows, places = rows[order], places[order]
+    keys = _keys(_stats([os.path.basename(path) for path in files], files), places)
+    named, notes = [ids[row] for row in rows], _passed_over(passed)
+    return Plan(named, ra[rows], dec[rows], files, places, keys, options, rejections, len(ids), notes)
+
+
+def _checked(wanted, pixel_scale, band, max_filled):
+    if band is not None and band_of(band) != band_of(wanted.band):
+        raise ValueError(f"band: images of {band!r}, but the finder takes {wanted.band!r}; give images of that band")
+    if pixel_scale is not None and not headers.FINEST <= pixel_scale / wanted.pixel_scale <= headers.COARSEST:
+        low, high = headers.FINEST * wanted.pixel_scale, headers.COARSEST * wanted.pixel_scale
+        raise ValueError(f"pixel_scale: {pixel_scale} arcsec a pixel; from {low:g} to {high:g} can be resampled")
+    if not 0 <= max_filled < 1:
+        raise ValueError(f"max_filled is a share from 0 up to 1, not {max_filled}")
+    return Options(wanted, pixel_scale, band, max_filled)
+
+
+def _listed(folder, what):
+    """Names of the FITS files below a folder, of its other files, and rejections of what cannot be listed; sorted."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such {'file or ' if what == 'tiles' else ''}folder of {what}")
+    found, passed, closed, entered = [], [], [], set()
+
+    def refused(error):
+        closed.append(Rejection(os.path.relpath(error.filename, folder), "unreadable", str(error)))
+
+    for here, below, names in os.walk(folder, onerror=refused, followlinks=True):
+        if (real := os.path.realpath(here)) in entered:  # a link to where it is
+            below.clear()
+            continue
+        entered.add(real)
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        inside = Path(os.path.relpath(here, folder))
+        # a folder called .fits cannot be read, and is named
+        for name in (*names, *(name for name in below if FITS_NAME.fullmatch(name))):
+            if not name.startswith("."):
+                (found if FITS_NAME.fullmatch(name) else passed).append((inside / name).as_posix())
+    if not found:
+        raise ValueError(
+            f"{folder}: no FITS file in it (.fits, .fit, .fts, and these with .gz, .bz2, .xz or .fz)"
+            + (f"; {len(passed)} other files, such as {passed[0]}" if passed else "")
+        )
+    return sorted(found), sorted(passed), sorted(closed)
+
+
+def _tiles(given):
+    """Paths of the tiles that were given as files and folders, each once; and names of other files in the folders."""
+    files, passed = [], []
+    for path in given:
+        if path.is_file():
+            files.append(str(path))
+            continue
+        found, others, _ = _listed(path, "tiles")
+        files += [os.path.join(path, name) for name in found]
+        passed += others
+    return list(dict.fromkeys(files)), passed
+
+
+def _passed_over(names):
+    some = ", ".join(map(repr, names[:3])) + (", ..." if len(names) > 3 else "")
+    return (f"{len(names)} files whose names are not of FITS were passed over: {some}.",) if names else ()
 
 
 def _without_place(ids, ra, dec):
     """Rows of a catalogue that nothing can be cut for: reason and detail by row."""
-    bad, seen = {}, set()
-    for row, name in enumerate(ids):
-        if name in seen:
-            bad[row] = "duplicate id", f"row {row + 1}"
-        elif not (-180 <= ra[row] <= 360 and -90 <= dec[row] <= 90):
-            bad[row] = "no position", f"row {row + 1}: RA {ra[row]:g}, Dec {dec[row]:g}"
-        seen.add(name)
-    return bad
+    nowhere = np.flatnonzero(~((ra >= -180) & (ra <= 360) & (dec >= -90) & (dec <= 90)))
+    bad = {int(row): ("no position", f"row {row + 1}: RA {ra[row]:g}, Dec {dec[row]:g}") for row in nowhere}
+    twice = np.flatnonzero(pd.Series(ids, dtype=object).duplicated())
+    return bad | {int(row): ("duplicate id", f"row {row + 1}") for row in twice}
 
 
-class _Cut(NamedTuple):
-    """Where each of n positions is cut."""
-
-    tile: np.ndarray  # int (n,): index of a path; -1 where no tile can be used
-    x: np.ndarray  # pixels of that tile, from 0, (n,)
-    y: np.ndarray
-    hdus: dict  # number of the image's HDU, by index of a path
-
-
-def _choose_tiles(paths, sky, wanted, pixel_scale, band):
-    """For each position the tile in which it is farthest from the edge.
+def _places(files, ra, dec, options, workers):
+    """Where each of n positions can be cut.
 
     Returns
     -------
-    cut : _Cut
+    places : array of _PLACES (n, k)
+        The images in which it is farthest from the edge first, at most `tile_files.OPEN`; file -1 where there is none.
     refused : dict
         Reason and detail by position that is cut from no tile.
 
@@ -229,122 +280,141 @@ def _choose_tiles(paths, sky, wanted, pixel_scale, band):
     lensdet.data.stamps.StampError
         No tile can be used: that of the first.
     """
-    cut = _Cut(np.full(len(sky), -1), np.zeros(len(sky)), np.zeros(len(sky)), {})
-    far, whole = np.full(len(sky), -np.inf), np.zeros(len(sky), bool)  # integers: perhaps a mask
-    refused, failures = {}, []  # reason and detail by position, of tiles that cannot be used; errors
-    for k, path in enumerate(paths):
-        error, where = tile_files.look_over(path, sky, wanted, pixel_scale, band)
-        failures += [error] if error else []
-        if where is None:
-            continue
-        cut.hdus[k], inside, at_x, at_y, distance, integers = where
-        if error:
-            detail = f"{path.name}: {error.detail}"
-            refused |= {int(i): (error.reason, detail) for i in inside if i not in refused}
-            continue
-        better = (distance > far[inside]) | ((distance == far[inside]) & whole[inside] & (not integers))
-        chosen = inside[better]
-        cut.tile[chosen], far[chosen], cut.x[chosen], cut.y[chosen] = k, distance[better], at_x[better], at_y[better]
-        whole[chosen] = integers
-    if failures and len(failures) == len(paths):
+    sky = SkyCoord(ra, dec, unit="deg")
+    vectors = cKDTree(np.stack(sky.cartesian.xyz.value, axis=-1)) if len(ra) else None
+    hits, refused, failures, used = [], {}, [], 0
+    pool = Parallel(workers if len(files) > FEW else 1, return_as="generator")
+    looks = pool(delayed(_looked_over)(path, options) for path in files)
+    for k, (path, found) in enumerate(zip(files, looks, strict=True)):
+        used += any(image.error is None for image in found)
+        failures += [found[0].error] if all(image.error for image in found) else []
+        for image in found:
+            if image.wcs is None or vectors is None:
+                continue
+            close = np.sort(np.array(vectors.query_ball_point(image.middle, image.reach), int))
+            inside, x, y, distance = _inside(image, close, sky)
+            if image.error:
+                said = image.error.reason, f"{os.path.basename(path)}: {image.error.detail}"
+                refused |= {int(i): said for i in inside if i not in refused}
+            elif len(inside):
+                columns = np.full(len(inside), k), np.full(len(inside), image.hdu), x, y
+                hits.append(np.stack([inside, -distance, np.full(len(inside), image.integers), *columns]))
+    if files and not used:
         raise failures[0]
-    lost = "".join(f"; not usable: {Path(e.file).name}, {e.reason}" for e in failures[:3])
+    # of a position the farthest from an edge first; of images that lie alike a mask of integers last
+    table = np.concatenate(hits, axis=1) if hits else np.zeros((7, 0))
+    table = table[:, np.lexsort(table[[2, 1, 0]])]
+    which = table[0].astype(int)
+    turn = np.arange(len(which)) - np.searchsorted(which, which)
+    some = turn < tile_files.OPEN
+    places = np.zeros((len(ra), int(turn[some].max(initial=0)) + 1), _PLACES)
+    places["file"] = -1
+    for name, values in zip(_PLACES.names, table[3:], strict=True):
+        places[name][which[some], turn[some]] = values[some]
+    lost = "".join(f"; not usable: {os.path.basename(e.file)}, {e.reason}" for e in failures[:3])
     lost += f" and {len(failures) - 3} more" if len(failures) > 3 else ""
-    off = "off the tiles", f"{len(paths) - len(failures)} tiles looked at{lost}"
-    return cut, {int(i): refused.get(int(i), off) for i in np.flatnonzero(cut.tile < 0)}
+    off = "off the tiles", f"{used} tiles looked at{lost}"
+    return places, {int(i): refused.get(int(i), off) for i in np.flatnonzero(places["file"][:, 0] < 0)}
 
 
-def _by_tile(placed, cut, batch):
-    """Yield the index of a tile, and ids, RA, Dec, x and y of at most ``batch`` positions on it, in its rows' order."""
-    ids, ra, dec = placed
-    for k in np.unique(cut.tile[cut.tile >= 0]):
-        here = np.flatnonzero(cut.tile == k)
-        here = here[np.lexsort((cut.x[here], cut.y[here]))]
-        for some in (here[i : i + batch] for i in range(0, len(here), batch)):
-            numbers = (tuple(a[some].tolist()) for a in (ra, dec, cut.x, cut.y))
-            yield k, (tuple(ids[i] for i in some), *numbers)
+def _looked_over(path, options):
+    with headers.quiet():
+        return tile_files.look_over(path, options)
 
 
-def _check(wanted, band, batch):
-    if batch < 1:
-        raise ValueError(f"batch is 1 or more stamps, not {batch}")
-    if band is not None and band_of(band) != band_of(wanted.band):
-        raise ValueError(f"band: images of {band!r}, but the finder takes {wanted.band!r}; give images of that band")
-
-
-def _files(path, what):
-    """A file, or the FITS files of a folder."""
-    if path.is_file() and what == "tiles":
-        return [path]
-    if not path.is_dir():
-        raise FileNotFoundError(f"{path}: no such {'file or ' if what == 'tiles' else ''}folder of {what}")
-    if not (found := fits_below(path)):
-        raise ValueError(f"{path}: no FITS file in it (.fits, .fit, and these with .gz or .fz)")
-    return found
+def _inside(image, close, sky):
+    """Of positions that are close those on an image: indices, x, y, distance from the nearest edge (arcsec)."""
+    if not len(close):
+        return close, *np.zeros((3, 0))
+    (rows, columns), (x, y) = image.shape, (np.atleast_1d(p) for p in image.wcs.world_to_pixel(sky[close]))
+    distance = np.min([x + 0.5, columns - 0.5 - x, y + 0.5, rows - 0.5 - y], axis=0)
+    on = distance > 0
+    return close[on], x[on], y[on], distance[on] * image.scale
 
 
 def _stats(names, paths):
-    """Name, size and time of files; None for one that is not there."""
-    stats = [path.stat() if path.exists() else None for path in paths]
-    return [(os.fsencode(n).hex(), s and s.st_size, s and s.st_mtime_ns) for n, s in zip(names, stats, strict=True)]
+    """Name, size and time of files, as bytes; without the latter two for one that is not there."""
+    found = []
+    for name, path in zip(names, paths, strict=True):
+        there = os.stat(path) if os.path.exists(path) else None
+        found.append(os.fsencode(name) + (f" {there.st_size} {there.st_mtime_ns}".encode() if there else b""))
+    return found
 
 
-def _digest(*of):
-    return hashlib.sha256(json.dumps([_VERSION, *of]).encode("utf-8", "surrogateescape")).hexdigest()
+def _keys(stats, places):
+    """A key of each stamp: of its files, and where it is cut, to a thousandth of a pixel."""
+    rounded = places.copy()
+    rounded["file"] = places["file"] >= 0  # not which: that changes where files are added
+    for name in ("x", "y"):
+        rounded[name] = np.round(places[name], 3)
+    keys = np.zeros(len(places), "S16")
+    for i, (some, files) in enumerate(zip(rounded, places["file"].tolist(), strict=True)):
+        named = b"".join(stats[file] for file in files if file >= 0)
+        keys[i] = hashlib.blake2b(b"%d" % _VERSION + some.tobytes() + named, digest_size=8).hexdigest()
+    return keys
 
 
-def read(unit: FolderUnit | TileUnit) -> Batch:
-    """Read a unit of a plan; in any process.
+def read(unit: Unit) -> Batch:
+    """Read some stamps of a plan; in any process.
 
     Returns
     -------
     Batch
         With n = 0 where no stamp of the unit can be used.  What a file holds raises nothing.
     """
-    pixels = np.empty((len(unit.ids), *unit.wanted.size), np.float32)
+    pixels = np.empty((len(unit.ids), *unit.options.wanted.size), np.float32)
     kept, rejections = [], []
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore", AstropyWarning)  # of oddities that do no harm; the others are checked
-        each = _from_folder(unit) if isinstance(unit, FolderUnit) else tile_files.read(unit)
-        for name, got in zip(unit.ids, each, strict=True):
-            if isinstance(got, StampError):
-                rejections.append(Rejection(name, got.reason, got.detail))
-            else:
-                pixels[len(kept)], *rest = got
-                kept.append((name, *rest))
-    ids, ra, dec, filled = zip(*kept, strict=True) if kept else ((),) * 4
-    ra, dec = (np.array(degrees, float) for degrees in (ra, dec))
-    return Batch(list(ids), ra, dec, pixels[: len(kept)], np.array(filled, int), rejections)
-
-
-def _from_folder(unit):
-    """Of each stamp: pixels, RA, Dec, 0; or a StampError."""
-    for name in unit.ids:
-        try:
-            path = os.path.join(unit.folder, name)
-            headers.peek(path)
-            pixels, header = read_stamp(path, tuple(unit.wanted.size), unit.wanted.band)
+    reader = Reader(unit.options)
+    with headers.quiet():
+        for name, ra, dec, places in zip(unit.ids, unit.ra, unit.dec, unit.places, strict=True):
             try:
-                wcs = headers.celestial(header)
-            except Exception:  # a WCS that cannot be made sense of: none
-                wcs = None
-            scales = headers.scales_of(header, wcs)
-            if scales is None and unit.pixel_scale is None:
-                raise StampError(name, "no scale", "no WCS, CD, CDELT or PIXSCALE")
-            if scales is not None and not headers.near(scales, unit.wanted.pixel_scale):
-                said = " x ".join(f"{s:.4g}" for s in scales)
-                raise StampError(name, "scale", f"{said} arcsec a pixel, not {unit.wanted.pixel_scale:g}")
-            headers.check_band(name, header, unit.wanted, unit.band)
-            headers.check_plateau(name, pixels, header)
-            yield pixels, *_centre(wcs, pixels.shape), 0
-        except Exception as error:
-            yield headers.as_stamp_error(name, error)
+                with _limited(name):
+                    stamp = _first(reader, name, places)
+            except StampError as error:
+                rejections.append(Rejection(name, error.reason, error.detail))
+                continue
+            pixels[len(kept)] = stamp.pixels
+            ra, dec = (stamp.ra, stamp.dec) if np.isnan(ra) else (ra, dec)
+            kept.append((name, ra, dec, stamp.filled, stamp.place))
+        reader.close()
+    ids, ra, dec, filled, where = zip(*kept, strict=True) if kept else ((),) * 5
+    ra, dec = (np.array(degrees, float) for degrees in (ra, dec))
+    return Batch(list(ids), ra, dec, pixels[: len(kept)], np.array(filled, int), rejections, list(where))
 
 
-def _centre(wcs, shape):
-    """RA and Dec of the middle of a stamp, NaN where not known."""
-    if wcs is not None:
-        with contextlib.suppress(Exception):
-            sky = wcs.pixel_to_world((shape[1] - 1) / 2, (shape[0] - 1) / 2).icrs
-            return float(sky.ra.deg), float(sky.dec.deg)
-    return math.nan, math.nan
+@contextlib.contextmanager
+def _limited(name):
+    """StampError where what is inside takes longer than SECONDS; in a main thread, as those of processes that read."""
+
+    def stop(*_):
+        raise StampError(name, "too slow", f"not read in {SECONDS} s")
+
+    if not hasattr(signal, "SIGALRM") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(SECONDS)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _first(reader, name, places):
+    """The stamp at the first of some places that has it; else the error of the first."""
+    errors = []
+    for place in places:
+        try:
+            return reader(name, place)
+        except StampError as error:
+            errors.append(error)
+    raise errors[0]
+
+
+def joined(batches: Sequence[Batch]) -> Batch:
+    """Several batches as one."""
+    ids, ra, dec, pixels, filled, rejections, places = zip(*batches, strict=True)
+    arrays = (np.concatenate(some) for some in (ra, dec, pixels, filled))
+    ids, rejections, places = ([*chain.from_iterable(some)] for some in (ids, rejections, places))
+    return Batch(ids, *arrays, rejections, places)

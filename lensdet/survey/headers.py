@@ -2,23 +2,24 @@
 
 import contextlib
 import errno
-import gzip
 import math
 import os
-from typing import TYPE_CHECKING
+import warnings
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
+from astropy import log
 from astropy.io import fits
+from astropy.utils.exceptions import AstropyWarning
 from astropy.wcs import WCS
 from astropy.wcs.utils import proj_plane_pixel_scales
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import label
 
 from lensdet.data import images
-from lensdet.data.stamps import StampError
-
-if TYPE_CHECKING:
-    from lensdet.survey.cutouts import Wanted
+from lensdet.data.fits import open_checked
+from lensdet.data.stamps import SHAPE, StampError
 
 SCALE_TOLERANCE = 0.01  # relative: half a pixel at the edge of a stamp
 FINER = 0.8  # wanted pixels, below which a tile is averaged rather than interpolated
@@ -36,12 +37,11 @@ REASONS = {  # of a rejection: what it means, and what to do
     "corrupt": "The file breaks the standard or fails its own checks.  Fetch it again; try fitsverify.",
     "no image": "No HDU has pixels; for a tile: none has pixels and a celestial WCS.",
     "companion": "By its header or name a weight, mask, PSF or the like.  Where it is the sky, rename the file.",
-    "shape": "Not the size that the finder takes, and nothing is cropped or padded: cut anew, or give a catalogue and "
-    "tiles.  For a tile: not an image of two axes.  Of a cube, BANDS or BAND0, BAND1 ... have to name the plane.",
-    "non-finite": "A stamp with NaN, infinite or blank pixels.  Fill them, or give a catalogue and tiles.",
+    "shape": "Smaller than the stamp that the finder takes, or as large as a tile: give a catalogue and tiles.  Or not "
+    "an image of two axes: of a cube, BANDS or BAND0, BAND1 ... have to name the plane.",
     "constant": "All pixels are equal: no data there.",
-    "scale": "The pixel scale differs by more than 1 % from the finder's, or a tile's from the stated one; or a tile's "
-    "pixels are over 10 times finer or 3 times coarser.  Give a catalogue and tiles; correct headers that are wrong.",
+    "scale": "Pixels over 10 times finer or 3 times coarser than the finder's; of a tile, a scale other than stated; "
+    "of a stamp, one other than the finder's and no WCS.  State `pixel_scale` where the header is right.",
     "no scale": "The header has no WCS with a scale, CD, CDELT or PIXSCALE.  State `pixel_scale` where you know it.",
     "band": "The header names another band (FILTER, BAND and the like), or one that is not understood.  Give images of "
     "the finder's band; where they are, state `band`, or correct a header that names another.",
@@ -49,12 +49,31 @@ REASONS = {  # of a rejection: what it means, and what to do
     "above the header's SATURATE.  A stamp is scaled by its maximum: exactly one pixel of a training stamp is 1.  Only "
     "a mock lens, whose sum is cut at 1, may have a small plateau (9 % have, of 6 pixels at most), so that a saturated "
     "star would look like a lens, if like anything.  Take a shorter exposure, or look at it by eye.",
+    "too slow": "It was not read in minutes.  Unpack a packed tile; look whether the disk answers.",
+    "crash": "The process that read it died: a file that takes all memory, or that breaks a library.  Fetch it again.",
     "duplicate id": "An earlier row of the catalogue has the same id.  Make ids unique.",
     "no position": "RA or Dec is missing, not a number or out of range (degrees).",
     "off the tiles": "No tile has the position.  Give the tile that has; look at the unit of RA.",
     "masked": "Too many pixels are NaN, blank or beyond the tile's edge (raise `max_filled`), or any of those within "
-    f"{CORE:g} arcsec of the centre.  Where tiles overlap the one with the farther edge is taken, holes or not.",
+    f"{CORE:g} arcsec of the centre, on every tile that has it.  Blocks of pixels that are all 0 have no data.",
 }
+
+
+class Wanted(NamedTuple):
+    """What a finder takes; from the preprocessing that travels with its weights."""
+
+    size: tuple = SHAPE  # rows, columns
+    pixel_scale: float = 0.2  # arcsec
+    band: str = "r"
+
+
+class Options(NamedTuple):
+    """How a survey's files are read."""
+
+    wanted: Wanted = Wanted()
+    pixel_scale: float | None = None  # arcsec, that the files are stated to have
+    band: str | None = None  # theirs, where headers name none that is understood
+    max_filled: float = 0.02  # share of a stamp's pixels that may be filled
 
 
 def near(scales: ArrayLike, wanted: float) -> bool:
@@ -62,7 +81,7 @@ def near(scales: ArrayLike, wanted: float) -> bool:
     return bool(np.all(np.abs(np.asarray(scales) / wanted - 1) <= SCALE_TOLERANCE))
 
 
-def check_band(name: str | os.PathLike, header: fits.Header, wanted: "Wanted", stated: str | None) -> None:
+def check_band(name: str | os.PathLike, header: fits.Header, wanted: Wanted, stated: str | None) -> None:
     """Raise StampError where a header names another band than `Wanted.band`, or one that is not understood.
 
     Parameters
@@ -70,7 +89,7 @@ def check_band(name: str | os.PathLike, header: fits.Header, wanted: "Wanted", s
     name : str or path-like
         Of the stamp or tile, for the message.
     header : astropy.io.fits.Header
-    wanted : lensdet.survey.cutouts.Wanted
+    wanted : Wanted
     stated : str or None
         Where it is given, what is not understood passes.
     """
@@ -94,10 +113,29 @@ def _number(header, keyword):
 
 
 def celestial(header: fits.Header, hdus: fits.HDUList | None = None) -> WCS | None:
-    """WCS of the first two axes, or None where it is not celestial."""
-    wcs = WCS(header, hdus, naxis=2)
+    """WCS of the first two axes, or None where it is not celestial.
+
+    Raises
+    ------
+    Exception
+        Of astropy or wcslib, or a ValueError: a WCS that cannot be used.
+    """
+    for key in ("CRVAL1", "CRVAL2"):  # wcslib takes a text for 0
+        if key in header and _number(header, key) is None:
+            raise ValueError(f"{key} = {images.value_of(header, key)!r} is no number")
+    try:
+        wcs = WCS(header, hdus, naxis=2)
+    except (ValueError, fits.VerifyError):  # of cards that cannot be written again, as with a line break
+        wcs = WCS(fits.Header([card for card in header.cards if _writable(card)]), hdus, naxis=2)
     scaled = wcs.wcs.has_cd() or wcs.wcs.has_pc() or "CDELT1" in header
     return wcs if wcs.has_celestial and scaled else None  # without any the standard's default is a degree a pixel
+
+
+def _writable(card):
+    try:
+        return str(card).isprintable()
+    except Exception:
+        return False
 
 
 def scales_of(header: fits.Header, wcs: WCS | None) -> NDArray | None:
@@ -110,8 +148,11 @@ def scales_of(header: fits.Header, wcs: WCS | None) -> NDArray | None:
     cdelt = [_number(header, f"CDELT{i}") for i in (1, 2)]
     if all(cdelt) and cdelt != [1.0, 1.0]:  # 1 is the standard's default and says nothing
         return 3600 * np.abs(cdelt)
-    said = (_number(header, keyword) for keyword in ("PIXSCALE", "PIXSCAL1", "SECPIX", "SECPIX1"))
-    return next((np.array([abs(value)]) for value in said if value), None)
+    for keyword in ("PIXSCALE", "PXSCALE", "PIXSCAL1", "SECPIX", "SECPIX1"):
+        with contextlib.suppress(ValueError):  # some write it as text
+            if value := abs(float(images.value_of(header, keyword))):
+                return np.array([value])
+    return None
 
 
 def check_plateau(name: str | os.PathLike, pixels: NDArray, header: fits.Header) -> None:
@@ -141,16 +182,34 @@ def as_stamp_error(name: str | os.PathLike, error: Exception) -> StampError:
     )
 
 
-def peek(path: str | os.PathLike) -> bool:
-    """Whether a file is gzipped; raises StampError for what is no FITS file, after its first bytes, however large."""
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without what astropy and NumPy say of oddities that do no harm; the others are checked."""
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore", AstropyWarning)
+        level = log.level
+        log.setLevel("WARNING")
+        try:
+            yield
+        finally:
+            log.setLevel(level)
+
+
+def first_shape(path: str | os.PathLike) -> tuple[int, ...]:
+    """Axes of the first HDU, by its header alone."""
+    with open_checked(path) as file:
+        header = fits.Header.fromfile(file)
+    return tuple(int(header[f"NAXIS{i}"]) for i in range(header.get("NAXIS", 0), 0, -1))
+
+
+def peek(path: str | os.PathLike) -> str | os.PathLike:
+    """The path; raises StampError for what is no FITS file, after its first bytes, however large."""
     if not os.path.isfile(path):  # a folder, a pipe that would wait for ever
         raise StampError(path, "unreadable", "not a file")
-    with open(path, "rb") as file:
-        gzipped = file.read(2) == b"\x1f\x8b"
-        file.seek(0)
-        begins = (gzip.GzipFile(fileobj=file) if gzipped else file).read(6)
+    with open_checked(path) as file:
+        begins = file.read(6)
     if not begins:
         raise StampError(path, "empty", "0 bytes")
     if begins != b"SIMPLE":
         raise StampError(path, "not FITS", "does not begin with SIMPLE")
-    return gzipped
+    return path

@@ -1,41 +1,35 @@
 """A user's own survey, ranked: stamps in, a list of candidates and a page to look through out.
 
-Stamps are read by worker processes and scored here, in batches: memory does not grow with their number.  Each batch is
-kept when it is done, in a folder named for the job, so that what was interrupted resumes.
-
 `lensdet rank` does what notebook 07 does with a survey, without a notebook.
 """
 
-import hashlib
 import re
-from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from filelock import FileLock
-from joblib import effective_n_jobs
-from joblib.externals.loky import ProcessPoolExecutor
 from numpy.typing import ArrayLike, NDArray
-from tqdm import tqdm
 
 from lensdet import runs, storage
 from lensdet.data import stamps
 from lensdet.network.finders import Finder, name_of
 from lensdet.network.finders import load as load_finder
 from lensdet.parameters import Parameters
-from lensdet.survey import candidate_list, catalogues, cutouts, headers, page
+from lensdet.survey import candidate_list, catalogues, cutouts, headers, page, scoring
 from lensdet.survey.candidate_list import ENSEMBLE
 
-AHEAD = 3  # batches a worker that are read, or being read, before they are scored
 RESERVED = ("id", "rank", "ra", "dec", "filled", "match", "separation", "reference", ENSEMBLE)  # columns of a list
 UNSAID = ("A stamp whose header names no band is taken to be of the finders' band.",)
 
 
 class NothingUsable(RuntimeError):
     """Not one stamp could be scored."""
+
+
+class Unfinished(RuntimeError):
+    """Not all shards of a survey were scored."""
 
 
 class Outcome(NamedTuple):
@@ -90,10 +84,11 @@ def plan(parameters: Parameters, finders: dict[str, Finder]) -> cutouts.Plan:
         Where a folder or file is not there.
     """
     p, asked = parameters, wanted(finders)
+    how = p.pixel_scale, p.band, p.max_filled
     if p.survey:
-        return cutouts.plan_folder(p.survey, asked, p.pixel_scale, p.band)
+        return cutouts.plan_folder(p.survey, asked, *how)
     if p.catalogue:
-        return cutouts.plan_tiles(p.catalogue, p.tiles, asked, p.columns, p.pixel_scale, p.band, p.max_filled)
+        return cutouts.plan_tiles(p.catalogue, p.tiles, asked, p.columns, *how, p.workers)
     raise ValueError("nothing to rank: give the parameter survey (a folder), or catalogue and tiles")
 
 
@@ -106,130 +101,8 @@ def calibrated(logits: Mapping[str, ArrayLike], finders: dict[str, Finder]) -> d
     return {ENSEMBLE: np.mean(list(made.values()), axis=0), **made}
 
 
-def score(
-    job: cutouts.Plan,
-    finders: dict[str, Finder],
-    folder: Path,
-    workers: int = -1,
-    progress: bool = True,
-    on_bad: stamps.OnBad = "quarantine",
-) -> Path:
-    """Score every stamp of a plan, in batches, each kept as soon as it is done.
-
-    Batches with files that could not be opened are read again by the next call.
-
-    Parameters
-    ----------
-    job : lensdet.survey.cutouts.Plan
-    finders : dict of lensdet.network.finders.Finder
-    folder : Path
-        Takes a folder ``scores-<key>`` with a file a batch; the key is that of the stamps and the finders.
-    workers : int
-        Processes that read; -1: all cores.
-    progress : bool
-        Show a bar with stamps a second and time left.
-    on_bad : {"quarantine", "raise"}
-        Leave out what cannot be used, or stop at the first such stamp.
-
-    Returns
-    -------
-    Path
-        That folder.
-
-    Raises
-    ------
-    lensdet.data.stamps.StampError
-        With ``on_bad="raise"``.
-    """
-    if on_bad == "raise" and job.rejections:
-        raise stamps.StampError(*job.rejections[0])
-    digest = hashlib.sha256("".join([job.digest, *(f"{n} {f.digest}" for n, f in finders.items())]).encode())
-    parts = Path(folder) / f"scores-{digest.hexdigest()[:8]}"
-    parts.mkdir(parents=True, exist_ok=True)
-    with FileLock(parts / ".lock"):
-        _score(job, finders, parts, workers, progress, on_bad)
-    return parts
-
-
-def _score(job, finders, parts, workers, progress, on_bad):
-    for half in parts.glob(".????????.*"):  # left by a process that was killed in the middle of a write
-        half.unlink()
-    todo = [i for i in range(len(job.units)) if not _done(_part(parts, i))]
-    total = sum(len(unit.ids) for unit in job.units)
-    known = total - sum(len(job.units[i].ids) for i in todo)
-    with tqdm(total=total, initial=known, unit="stamp", desc="scoring", disable=not progress) as bar:
-        for i, batch in zip(todo, _read(job.units, todo, workers), strict=True):
-            found = {f"logit/{name}": _logits(finder, batch.pixels) for name, finder in finders.items()}
-            if on_bad == "raise" and batch.rejections:
-                raise stamps.StampError(*batch.rejections[0])
-            bad = np.array([list(r) for r in batch.rejections], str).reshape(-1, 3)
-            place = {"ids": np.array(batch.ids, str), "ra": batch.ra, "dec": batch.dec, "filled": batch.filled}
-            with storage.atomic(_part(parts, i)) as beside, open(beside, "wb") as file:
-                np.savez(file, rejected=bad, **place, **found)
-            bar.update(len(batch.ids) + len(bad))
-
-
-def _part(folder, i):
-    return folder / f"{i:06d}.npz"
-
-
-def _done(path):
-    """Whether a batch was read, and nothing stood in the way that may have gone."""
-    if not path.exists():
-        return False
-    with np.load(path, allow_pickle=False) as file:
-        return "unreadable" not in file["rejected"][:, 1]
-
-
-def _logits(finder, pixels):
-    return finder.score(pixels) if len(pixels) else np.zeros(0, np.float32)
-
-
-def _read(every, chosen, workers):
-    """Batches of some units, in order, read by worker processes that are never far ahead.
-
-    joblib's own generator does not wait for who takes its results, and would fill the memory.
-    """
-    n = effective_n_jobs(workers)
-    if n == 1 or len(chosen) < 2:
-        yield from map(cutouts.read, (every[i] for i in chosen))
-        return
-    pool, waiting, left = ProcessPoolExecutor(n), deque(), iter(chosen)  # not loky's shared one, which is joblib's
-    try:
-        while True:
-            for i in left:
-                waiting.append(pool.submit(cutouts.read, every[i]))
-                if len(waiting) >= AHEAD * n:
-                    break
-            if not waiting:
-                return
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(kill_workers=True)  # after an error or Ctrl-C too
-
-
-def collect(job: cutouts.Plan, parts: Path, finders: dict[str, Finder]) -> tuple[pd.DataFrame, list[stamps.Rejection]]:
-    """All scores of a job, and what was left out; ``parts`` is the folder from `score`.
-
-    Returns
-    -------
-    table : pandas.DataFrame
-        ``id``, ``ra``, ``dec`` (degrees), ``filled`` (pixels), and calibrated logits by finder and ``ensemble``.
-    rejections : list of lensdet.data.stamps.Rejection
-    """
-    read, rejections = [], list(job.rejections)
-    for i in range(len(job.units)):
-        with np.load(_part(parts, i), allow_pickle=False) as file:
-            read.append({name: file[name] for name in file.files if name != "rejected"})
-            rejections += [stamps.Rejection(*map(str, row)) for row in file["rejected"]]
-    joined = {name: np.concatenate([part[name] for part in read]) for name in (read[0] if read else ())}
-    joined = {"ids": np.zeros(0, str), "ra": np.zeros(0), "dec": np.zeros(0), "filled": np.zeros(0, int), **joined}
-    logits = {name: joined.pop(f"logit/{name}", np.zeros(0)) for name in finders}
-    return pd.DataFrame({"id": joined.pop("ids"), **joined, **calibrated(logits, finders)}), rejections
-
-
 def rank(table: pd.DataFrame, by: str = ENSEMBLE) -> pd.DataFrame:
-    """The table of `collect` with a column ``rank`` from 1, sorted: the highest first, ties by id."""
+    """A table of stamps and scores with a column ``rank`` from 1, sorted: the highest first, ties by id."""
     ranked = table.sort_values([by, "id"], ascending=[False, True], kind="stable", ignore_index=True)
     return pd.concat([pd.Series(np.arange(1, len(ranked) + 1), name="rank"), ranked], axis=1)
 
@@ -257,9 +130,9 @@ def output_folder(parameters: Parameters) -> Path:
     return folder
 
 
-def rank_survey(parameters: Parameters) -> Outcome:
+def rank_survey(parameters: Parameters, merge: bool = False) -> Outcome:
     """Rank a survey by the ``finders`` that its parameters name: `load_finders`, then `run`."""
-    return run(parameters, load_finders(parameters.finders))
+    return run(parameters, load_finders(parameters.finders), merge=merge)
 
 
 def run(
@@ -268,6 +141,7 @@ def run(
     progress: bool = True,
     called: str | None = None,
     notes: Sequence[str] = (),
+    merge: bool = False,
 ) -> Outcome:
     """Score, rank, match, write: all that a survey needs.
 
@@ -281,9 +155,13 @@ def run(
         The survey, in the heading of the page, where `survey_name` does not say what it is.
     notes : sequence of str
         ASCII, what a reader of the page and of the tables has to know of the stamps.
+    merge : bool
+        Score nothing: the shards of the survey did.
 
     Raises
     ------
+    Unfinished
+        With ``merge``, where stamps are not scored yet; names the shards.
     NothingUsable
         With the number of stamps of each reason; the list of what was left out is written.
     lensdet.data.stamps.StampError
@@ -292,9 +170,16 @@ def run(
     p, job = parameters, plan(parameters, finders)
     folder = output_folder(p)
     known = catalogues.read_known(p.published) if p.published else None  # what is wrong with it is said at once
-    parts = score(job, finders, folder, p.workers, progress, p.on_bad)
-    table, rejections = collect(job, parts, finders)
-    ranked = rank(table, p.rank_by)
+    if merge:
+        parts = scoring.scores_folder(job, finders, folder)
+    else:
+        parts = scoring.score(job, finders, folder, p.workers, progress, p.on_bad)
+    table, rejections, missing = scoring.collect(job, parts, finders)
+    if missing:
+        some = ", ".join(scoring.shards_missing(parts)) or "none has ended"
+        raise Unfinished(f"{missing:,} of {job.total:,} stamps are not scored yet in {parts}; shards to run: {some}")
+    logits = {name: table.pop(f"logit/{name}") for name in finders}
+    ranked = rank(pd.concat([table, pd.DataFrame(calibrated(logits, finders))], axis=1), p.rank_by)
     if known is not None:
         ranked = pd.concat([ranked, candidate_list.match(ranked, known, p.match_radius)], axis=1)
     header = {"rank_by": p.rank_by, "stamps": job.digest, "lensdet": runs.versions()["lensdet"]}
@@ -309,6 +194,15 @@ def run(
     outcome = Outcome(ranked, rejections, folder, folder / "page" / "index.html", job)
     _write_page(p, finders, outcome, progress, called or survey_name(p), notes)
     return outcome
+
+
+def score_shard(parameters: Parameters, shard: scoring.Shard, progress: bool = True) -> Path:
+    """Score one shard of a survey, see `scoring.score`; `run` with ``merge`` ranks when all are done."""
+    finders = load_finders(parameters.finders)
+    job = plan(parameters, finders)
+    return scoring.score(
+        job, finders, output_folder(parameters), parameters.workers, progress, parameters.on_bad, shard
+    )
 
 
 def _write_page(parameters, finders, outcome, progress, called, notes):
@@ -328,7 +222,7 @@ def _write_page(parameters, finders, outcome, progress, called, notes):
         candidate_list.pictures(job, top, finders[shown]),
         models,
         f"Lens candidates: {called}",
-        notes=[*notes, *UNSAID, *advice(rejections)],
+        notes=[*notes, *job.notes, *UNSAID, *advice(rejections)],
         summary=summary,
         progress=progress,
     )

@@ -22,15 +22,13 @@ READ = """
 import json, os, resource, sys, warnings
 from pathlib import Path
 
-from astropy.coordinates import SkyCoord
-
 from lensdet.data import stamps
 from lensdet.survey import catalogues, cutouts, tiles
 
 limit = int(Path("/proc/self/statm").read_text().split()[0]) * 4096 if os.path.exists("/proc/self/statm") else 3 << 30
 resource.setrlimit(resource.RLIMIT_AS, (limit + (512 << 20),) * 2)
 warnings.simplefilter("ignore")
-wanted, sky, said = cutouts.Wanted(), SkyCoord([150.0], [2.0], unit="deg"), {}
+options, said = cutouts.Options(pixel_scale=0.2, band="r"), {}
 for path in sorted(Path(sys.argv[1]).iterdir()):
     if path.name.startswith("catalogue"):
         try:
@@ -41,13 +39,13 @@ for path in sorted(Path(sys.argv[1]).iterdir()):
         continue
     got = stamps.read_stamps([path], workers=1, description=None)
     answers = [*(r.reason for r in got.rejections), *("used" for _ in got.paths)]
-    got = cutouts.read(cutouts.FolderUnit(str(path.parent), (path.name,), wanted, 0.2, "r"))
+    one = ("a",), (150.0,), (2.0,)
+    got = cutouts.read(cutouts.Unit(*one, ((tiles.Place(str(path)),),), options))
     answers += [*(r.reason for r in got.rejections), *("used" for _ in got.ids)]
-    error, where = tiles.look_over(path, sky, wanted, None, None)
-    answers.append("used" if error is None else error.reason)
-    if error is None:
-        row = ("a",), (150.0,), (2.0,), (50.0,), (50.0,)
-        got = cutouts.read(cutouts.TileUnit(str(path), where[0], *row, wanted, 0.02))
+    image = tiles.look_over(path, options)[0]
+    answers.append("used" if image.error is None else image.error.reason)
+    if image.error is None:
+        got = cutouts.read(cutouts.Unit(*one, ((tiles.Place(str(path), image.hdu, 50.0, 50.0),),), options))
         answers[-1] = [*(r.reason for r in got.rejections), *("used" for _ in got.ids)][0]
     said[path.name] = answers
 print(json.dumps(said))

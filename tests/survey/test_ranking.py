@@ -20,7 +20,8 @@ from lensdet.data import simulation, stamps
 from lensdet.data.stamps import Rejection
 from lensdet.network import finders as network_finders
 from lensdet.network import resnet
-from lensdet.survey import candidate_list, catalogues, cutouts, ranking
+from lensdet.survey import candidate_list, catalogues, cutouts, ranking, scoring
+from tests.survey import spoilt_reader
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +55,20 @@ def given(folder, output, **more):
     return parameters.resolve({"survey": folder, "pixel_scale": 0.2, "output": output, "workers": 1, **more})
 
 
+def scored(job, finders, output, workers=1, **more):
+    """Table and rejections of a plan; all is scored."""
+    parts = scoring.score(job, finders, output, workers, progress=False, **more)
+    table, rejections, missing = scoring.collect(job, parts, finders)
+    assert not missing
+    return table, rejections
+
+
 def test_scores_equal_those_of_each_stamp_alone(folder, finders, tmp_path):
     p = given(folder, tmp_path)
     job = ranking.plan(p, finders)
-    table, rejections = ranking.collect(job, ranking.score(job, finders, tmp_path, 1, progress=False), finders)
+    table, rejections = scored(job, finders, tmp_path)
+    logits = {name: table[f"logit/{name}"] for name in finders}
+    table = table.assign(**ranking.calibrated(logits, finders))
     assert sorted([*table["id"], *(r.file for r in rejections)]) == sorted(
         f.relative_to(folder).as_posix() for f in stamps.fits_below(folder)
     )
@@ -71,8 +82,8 @@ def test_scores_equal_those_of_each_stamp_alone(folder, finders, tmp_path):
 
 
 def test_an_interrupted_ranking_resumes_where_it_stopped(folder, finders, tmp_path, monkeypatch):
-    p = given(folder, tmp_path)
-    job = cutouts.plan_folder(folder, ranking.wanted(finders), p.pixel_scale, batch=4)
+    monkeypatch.setattr(cutouts, "BATCH", 4)
+    job = cutouts.plan_folder(folder, ranking.wanted(finders), 0.2)
     assert len(job.units) == 4
     read, asked = cutouts.read, []
 
@@ -82,34 +93,82 @@ def test_an_interrupted_ranking_resumes_where_it_stopped(folder, finders, tmp_pa
             raise KeyboardInterrupt
         return read(unit)
 
-    monkeypatch.setattr(cutouts, "read", dies)
+    monkeypatch.setattr(scoring, "read", dies)
     with pytest.raises(KeyboardInterrupt):
-        ranking.score(job, finders, tmp_path / "a", 1, progress=False)
+        scored(job, finders, tmp_path / "a")
+    parts = scoring.scores_folder(job, finders, tmp_path / "a")
+    assert scoring.collect(job, parts, finders)[2] == 7
     first = list(asked)
     asked.clear()
     asked += [None] * 3  # dies no more
-    parts = ranking.score(job, finders, tmp_path / "a", 1, progress=False)
+    again = scored(job, finders, tmp_path / "a")
     assert asked[3:] == [job.units[2].ids, job.units[3].ids] and first[2] == job.units[2].ids
     monkeypatch.undo()
-    whole = ranking.collect(job, ranking.score(job, finders, tmp_path / "b", 1, progress=False), finders)
-    again = ranking.collect(job, parts, finders)
+    whole = scored(job, finders, tmp_path / "b")
     pd.testing.assert_frame_equal(again[0], whole[0], check_exact=True)
-    assert again[1] == whole[1] and [f.name for f in parts.glob(".*")] == [".lock"]
+    assert again[1] == whole[1] and [f.name for f in parts.glob(".*")] == [".lock-1-1"]
 
 
-def test_two_worker_processes_give_the_same_scores(folder, finders, tmp_path):
-    job = cutouts.plan_folder(folder, ranking.wanted(finders), 0.2, batch=2)
-    one, two = (ranking.collect(job, ranking.score(job, finders, tmp_path / f"{n}", n, False), finders) for n in (1, 2))
+def test_two_worker_processes_give_the_same_scores(folder, finders, tmp_path, monkeypatch):
+    monkeypatch.setattr(cutouts, "BATCH", 2)
+    job = cutouts.plan_folder(folder, ranking.wanted(finders), 0.2)
+    one, two = (scored(job, finders, tmp_path / f"{n}", n) for n in (1, 2))
     pd.testing.assert_frame_equal(one[0], two[0], check_exact=True)
     assert one[1] == two[1]
     assert Parallel(2)(delayed(abs)(i) for i in range(-3, 0)) == [3, 2, 1]  # joblib's own processes are left alone
 
 
+def test_stamps_that_were_added_or_changed_are_scored_alone(folder, finders, tmp_path, monkeypatch):
+    mine = tmp_path / "mine"
+    shutil.copytree(folder, mine)
+    before = scored(cutouts.plan_folder(mine, pixel_scale=0.2), finders, tmp_path)[0].set_index("id")
+    shutil.copy(mine / "field_0" / "2.fits", mine / "field_0" / "added.fits")
+    shutil.copy(mine / "field_0" / "4.fits", mine / "field_1" / "1.fits")  # another galaxy in its place
+    (mine / "field_1" / "3.fits").unlink()
+    asked, read = [], cutouts.read
+    monkeypatch.setattr(scoring, "read", lambda unit: (asked.extend(unit.ids), read(unit))[1])
+    after = scored(cutouts.plan_folder(mine, pixel_scale=0.2), finders, tmp_path)[0].set_index("id")
+    assert sorted(asked) == ["field_0/added.fits", "field_1/1.fits"]
+    assert set(before.index) ^ set(after.index) == {"field_0/added.fits", "field_1/3.fits"}
+    for name, same in {"field_0/added.fits": "field_0/2.fits", "field_1/1.fits": "field_0/4.fits"}.items():
+        assert after.loc[name, "logit/bce"] == pytest.approx(before.loc[same, "logit/bce"], rel=1e-5)
+    both = [i for i in before.index.intersection(after.index) if i != "field_1/1.fits"]
+    pd.testing.assert_frame_equal(before.loc[both].drop(columns="tile"), after.loc[both].drop(columns="tile"))
+
+
+def test_shards_score_each_stamp_once_and_merge_to_the_whole(folder, finders, tmp_path):
+    job = cutouts.plan_folder(folder, ranking.wanted(finders), 0.2)
+    for n in (1, 2, 5, 15, 40):
+        assert [r for i in range(n) for r in scoring.Shard(i + 1, n).rows(15)] == list(range(15))
+    for i in (3, 1):
+        parts = scoring.score(job, finders, tmp_path / "s", 1, False, shard=scoring.Shard(i, 3))
+    assert scoring.collect(job, parts, finders)[2] == 5 and scoring.shards_missing(parts) == ["2/3"]
+    scoring.score(job, finders, tmp_path / "s", 1, False, shard=scoring.Shard(2, 3))
+    merged, whole = scoring.collect(job, parts, finders), scored(job, finders, tmp_path / "w")
+    pd.testing.assert_frame_equal(merged[0], whole[0])
+    assert merged[1] == whole[1] and merged[2] == 0 and not scoring.shards_missing(parts)
+
+
+@pytest.mark.slow
+def test_a_file_that_kills_or_stops_its_reader_costs_itself_alone(folder, finders, tmp_path, monkeypatch):
+    mine = tmp_path / "mine"
+    shutil.copytree(folder, mine)
+    for name in ("kills", "hangs"):
+        shutil.copy(mine / "field_0" / "2.fits", mine / "field_1" / f"{name}.fits")
+    monkeypatch.setattr(cutouts, "BATCH", 6)
+    monkeypatch.setattr(scoring, "SECONDS", 30)
+    monkeypatch.setattr(scoring, "read", spoilt_reader.read)
+    job = cutouts.plan_folder(mine, pixel_scale=0.2)
+    table, rejections = scored(job, finders, tmp_path, 2)
+    why = {r.file: r.reason for r in rejections}
+    assert why.pop("field_1/kills.fits") == "crash" and why.pop("field_1/hangs.fits") == "too slow"
+    assert len(table) == 12 and sorted(why) == ["flat.fits", "text.fits", "torn.fits"]
+
+
 def test_another_finder_has_its_own_kept_scores(folder, finders, tmp_path):
     job = cutouts.plan_folder(folder, ranking.wanted(finders), 0.2)
-    first = ranking.score(job, finders, tmp_path, 1, progress=False)
     other = {"bce": finders["bce"]._replace(digest="f" * 64)}
-    assert ranking.score(job, other, tmp_path, 1, progress=False) != first
+    assert scoring.scores_folder(job, other, tmp_path) != scoring.scores_folder(job, finders, tmp_path)
 
 
 @pytest.mark.parametrize(("key", "value"), [("pixel_scale", 0.17), ("size", [64, 64]), ("band", "i")])
@@ -224,7 +283,7 @@ def test_exit_status_of_the_rank_command_tells_the_outcome(folder, finders, tmp_
     for wrong in (
         ["-p", "rank_by", "f1"],
         ["-p", "page_sise", "5"],
-        ["-p", "pixel_scale", "0.4"],
+        ["-p", "pixel_scale", "0.7"],
     ):
         with pytest.raises(SystemExit) as left:
             command(folder, "wrong", *wrong)
@@ -267,7 +326,7 @@ def test_a_catalogue_off_every_tile_is_an_error_that_says_so(finders, tmp_path):
 
 
 def test_wrong_ranking_arguments_fail_before_any_scoring(folder, finders, tmp_path, monkeypatch):
-    monkeypatch.setattr(ranking, "score", None)  # nothing is scored
+    monkeypatch.setattr(scoring, "score", None)  # nothing is scored
     with pytest.raises(FileNotFoundError, match="no such catalogue"):
         ranking.run(given(folder, tmp_path, published=tmp_path / "none.csv"), finders)
     with pytest.raises(ValueError, match="choose another folder"):
@@ -301,11 +360,10 @@ def test_unreadable_stamps_are_read_again_on_the_next_run(folder, finders, tmp_p
         batch = read(unit)
         return batch._replace(rejections=[r._replace(reason="unreadable") for r in batch.rejections])
 
-    monkeypatch.setattr(cutouts, "read", closed)
-    ranking.score(job, finders, tmp_path, 1, progress=False)
+    monkeypatch.setattr(scoring, "read", closed)
+    assert {r.reason for r in scored(job, finders, tmp_path)[1]} == {"unreadable"}
     monkeypatch.undo()
-    parts = ranking.score(job, finders, tmp_path, 1, progress=False)
-    assert "unreadable" not in {r.reason for r in ranking.collect(job, parts, finders)[1]}
+    assert "unreadable" not in {r.reason for r in scored(job, finders, tmp_path)[1]}
 
 
 @pytest.mark.parametrize("name", ["ensemble", "ra", "é", "a b"])

@@ -1,0 +1,251 @@
+"""Scores of a survey's stamps: read by worker processes, scored here in batches, and kept by stamp.
+
+What was scored once is not scored again: after an interruption, where stamps are added, or where shards of a survey are
+scored one by one.  Memory does not grow with the number of stamps.
+"""
+
+import concurrent.futures
+import hashlib
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from filelock import FileLock, Timeout
+from joblib import effective_n_jobs
+from joblib.externals.loky import ProcessPoolExecutor
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from lensdet import storage
+from lensdet.data import stamps
+from lensdet.network.finders import Finder
+from lensdet.survey import cutouts
+from lensdet.survey.cutouts import read
+
+AHEAD = 3  # batches a worker that are read, or being read, before they are scored
+SECONDS = 600  # that a batch may take to be read, before its stamps are read apart
+RETRIED = ("unreadable",)  # reasons that may have gone when the survey is ranked again
+_GONE = concurrent.futures.BrokenExecutor, concurrent.futures.TimeoutError
+
+
+class Shard(NamedTuple):
+    """One of several parts of a survey, of stamps that lie together."""
+
+    number: int  # from 1
+    of: int
+
+    def rows(self, n: int) -> range:
+        """Rows of a plan of n stamps."""
+        return range((self.number - 1) * n // self.of, self.number * n // self.of)
+
+
+ALL = Shard(1, 1)
+
+
+def scores_folder(job: cutouts.Plan, finders: Mapping[str, Finder], folder: Path) -> Path:
+    """Where scores are kept: a folder of its own for other finders, or stamps that are read in another way."""
+    made = [repr(job.options), *(f"{name} {finder.digest}" for name, finder in finders.items())]
+    return Path(folder) / f"scores-{hashlib.sha256(' '.join(made).encode()).hexdigest()[:8]}"
+
+
+def score(
+    job: cutouts.Plan,
+    finders: Mapping[str, Finder],
+    folder: Path,
+    workers: int = -1,
+    progress: bool = True,
+    on_bad: stamps.OnBad = "quarantine",
+    shard: Shard = ALL,
+) -> Path:
+    """Score the stamps of a plan, or of a shard of it, that have no score yet; each batch is kept when it is done.
+
+    Files that could not be opened are read again by the next call.
+
+    Parameters
+    ----------
+    job : lensdet.survey.cutouts.Plan
+    finders : dict of lensdet.network.finders.Finder
+    folder : Path
+        Takes the folder of `scores_folder`.
+    workers : int
+        Processes that read; -1: all cores.
+    progress : bool
+        Show a bar with stamps a second and time left.
+    on_bad : {"quarantine", "raise"}
+        Leave out what cannot be used, or stop at the first such stamp.
+    shard : Shard
+
+    Returns
+    -------
+    Path
+        That folder.
+
+    Raises
+    ------
+    lensdet.data.stamps.StampError
+        With ``on_bad="raise"``.
+    """
+    if on_bad == "raise" and job.rejections:
+        raise stamps.StampError(*job.rejections[0])
+    parts = scores_folder(job, finders, folder)
+    parts.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(parts / f".lock-{shard.number}-{shard.of}")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"another process scores the same stamps into {parts}; waiting for it to end", flush=True)
+        lock.acquire()
+    try:
+        _score(job, finders, parts, workers, progress, on_bad, shard)
+        (parts / f"shard-{shard.number}-of-{shard.of}").touch()
+    finally:
+        lock.release()
+    return parts
+
+
+def _score(job, finders, parts, workers, progress, on_bad, shard):
+    for half in parts.glob(".????????.*"):  # left by a process that was killed in the middle of a write
+        if half.stat().st_mtime < time.time() - 3600:  # not by another that writes at this moment
+            half.unlink(missing_ok=True)
+    mine = np.array(shard.rows(len(job.ids)), int)
+    known, bad = _kept(parts, ("key",))
+    done = {*known["key"], *(key for key, reason, _ in bad if reason not in RETRIED)}
+    todo = np.array([row for row in mine if job.keys[row].decode() not in done], int)
+    todo = todo[np.sort(np.unique(job.keys[todo], return_index=True)[1])]  # positions given twice are scored once
+    with tqdm(
+        total=len(mine), initial=len(mine) - len(todo), unit="stamp", desc="scoring", disable=not progress
+    ) as bar:
+        chunks = [todo[i : i + cutouts.BATCH] for i in range(0, len(todo), cutouts.BATCH)]
+        for rows, batch in zip(chunks, _read(job, chunks, workers), strict=True):
+            if on_bad == "raise" and batch.rejections:
+                raise stamps.StampError(*batch.rejections[0])
+            _keep(parts, job, rows, batch, finders)
+            bar.update(len(rows))
+
+
+def _keep(parts, job, rows, batch, finders):
+    """Write the scores of a batch, and what was left out, under the keys of its stamps."""
+    keys = dict(zip((job.ids[row] for row in rows), (job.keys[row].decode() for row in rows), strict=True))
+    bad = np.array([[keys[r.file], r.reason, r.detail] for r in batch.rejections], str).reshape(-1, 3)
+    path, hdu, x, y = zip(*batch.places, strict=True) if batch.places else ((),) * 4
+    some = len(batch.pixels) > 0
+    logits = {f"logit/{n}": f.score(batch.pixels) if some else np.zeros(0, np.float32) for n, f in finders.items()}
+    name = hashlib.sha256("".join(keys.values()).encode()).hexdigest()[:16]
+    with storage.atomic(parts / f"{name}.npz") as beside, open(beside, "wb") as file:
+        np.savez(
+            file,
+            key=np.array([keys[i] for i in batch.ids], str),
+            ra=batch.ra, dec=batch.dec, filled=batch.filled,
+            tile=np.array(path, str), hdu=np.array(hdu, int), x=np.array(x, float), y=np.array(y, float),
+            rejected=bad,
+            **logits,
+        )  # fmt: skip
+
+
+def _kept(parts, names):
+    """Columns of all that was kept in a folder, and rows of key, reason and detail of what was left out."""
+    read, bad = {name: [] for name in names}, []
+    for path in sorted(parts.glob("*.npz"), key=lambda path: (path.stat().st_mtime_ns, path.name)):
+        with np.load(path, allow_pickle=False) as file:
+            for name, found in read.items():
+                found.append(file[name])
+            bad += file["rejected"].tolist()
+    return {name: np.concatenate(found) if found else np.zeros(0) for name, found in read.items()}, bad
+
+
+def collect(
+    job: cutouts.Plan, parts: Path, finders: Mapping[str, Finder]
+) -> tuple[pd.DataFrame, list[stamps.Rejection], int]:
+    """All scores of a plan, and what was left out; ``parts`` is the folder from `score`.
+
+    Returns
+    -------
+    table : pandas.DataFrame
+        ``id``, ``ra``, ``dec`` (degrees), ``filled`` (pixels), ``tile`` (path of the file), ``hdu``, ``x`` and ``y``
+        (its pixels, from 0), and the logits of each finder as ``logit/<name>``.
+    rejections : list of lensdet.data.stamps.Rejection
+    missing : int
+        Stamps that were not scored yet.
+    """
+    names = ("key", "ra", "dec", "filled", "tile", "hdu", "x", "y", *(f"logit/{name}" for name in finders))
+    columns, bad = _kept(parts, names)
+    # object: a file name need not be valid Unicode, as pandas' own text has to be
+    columns |= {name: pd.Series(columns[name], dtype=object) for name in ("key", "tile")}
+    table = pd.DataFrame(columns).drop_duplicates("key", keep="last").set_index("key")
+    keys = pd.Index([key.decode() for key in job.keys], dtype=object)
+    found = keys.isin(table.index)
+    left_out = {key: (reason, detail) for key, reason, detail in bad}
+    rejections = list(job.rejections)
+    for row in np.flatnonzero(~found):
+        if keys[row] in left_out:
+            rejections.append(stamps.Rejection(job.ids[row], *left_out[keys[row]]))
+    missing = len(keys) - int(found.sum()) - (len(rejections) - len(job.rejections))
+    scored = table.loc[keys[found]].reset_index(drop=True)
+    scored.insert(0, "id", pd.Series([job.ids[row] for row in np.flatnonzero(found)], dtype=object))
+    placed = np.isfinite(job.ra[found])  # a catalogue's own position, of whatever row first had these pixels
+    scored.loc[placed, ["ra", "dec"]] = np.stack([job.ra[found][placed], job.dec[found][placed]], axis=1)
+    return scored, rejections, missing
+
+
+def shards_missing(parts: Path) -> list[str]:
+    """Shards that have not ended, as ``7/64``, by those that have."""
+    ended = {tuple(map(int, path.name.split("-")[1::2])) for path in parts.glob("shard-*-of-*")}
+    return [f"{i}/{of}" for of in sorted({of for _, of in ended}) for i in range(1, of + 1) if (i, of) not in ended]
+
+
+def _read(job: cutouts.Plan, chunks: Sequence[NDArray], workers: int) -> Iterator[cutouts.Batch]:
+    """Batches of some rows of a plan, in order, read by worker processes that are never far ahead.
+
+    joblib's own generator does not wait for who takes its results, and would fill the memory.  Where a worker dies or
+    takes too long, the stamps that it had are read apart, so that it costs the file that did it.
+    """
+    n = min(effective_n_jobs(workers), len(chunks))
+    if effective_n_jobs(workers) == 1 or not n:
+        yield from (read(job.unit(rows)) for rows in chunks)
+        return
+    pool, waiting, left = ProcessPoolExecutor(n), deque(), iter(chunks)  # not loky's shared one, which is joblib's
+    try:
+        while True:
+            for rows in left:
+                waiting.append((rows, pool.submit(read, job.unit(rows))))
+                if len(waiting) >= AHEAD * n:
+                    break
+            if not waiting:
+                return
+            rows, future = waiting.popleft()
+            try:
+                batch = future.result(SECONDS)
+            except _GONE:
+                pool.shutdown(kill_workers=True)
+                batch = _read_apart(job.unit(rows))
+                pool = ProcessPoolExecutor(n)
+                waiting = deque((some, pool.submit(read, job.unit(some))) for some, _ in waiting)
+            yield batch
+    finally:
+        pool.shutdown(kill_workers=True)  # after an error or Ctrl-C too
+
+
+def _read_apart(unit):
+    """A batch, read by a process of its own; where that dies or takes too long, by halves."""
+    pool = ProcessPoolExecutor(1)
+    try:
+        return pool.submit(read, unit).result(SECONDS)
+    except _GONE as error:
+        slow = isinstance(error, concurrent.futures.TimeoutError)
+    finally:
+        pool.shutdown(kill_workers=True)
+    n = len(unit.ids)
+    if n == 1:
+        why = ("too slow", f"not read in {SECONDS} s") if slow else ("crash", "the process that read it died")
+        return read(unit._replace(ids=(), ra=(), dec=(), places=()))._replace(
+            rejections=[stamps.Rejection(unit.ids[0], *why)]
+        )
+    halves = [
+        _read_apart(cutouts.Unit(*(v[half] for v in unit[:4]), unit.options))
+        for half in (slice(n // 2), slice(n // 2, n))
+    ]
+    return cutouts.joined(halves)
