@@ -114,17 +114,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def values(options: argparse.Namespace) -> dict[str, Any]:
     """Parameters of ``-f`` and ``-p`` by name; the latter win.
 
-    Of the latter numbers, True, False, None and lists or mappings in brackets are what they say; all else is text, such
-    as a folder named after a date.
+    Of the latter numbers, True, False, None and lists or mappings in brackets are what they say; all else is text.  A
+    path is always the name as typed, such as 007 or null.  What takes several, given several times, takes all.
     """
     try:
         found = read_yaml(options.file) if options.file else {}
     except OSError as error:
         raise ParameterError(str(error)) from None
+    several = {}
     for name, text in options.given:
-        found[name] = text
+        value, kind = text, str(getattr(Parameters.model_fields.get(name), "annotation", ""))
         with contextlib.suppress(ValueError, yaml.YAMLError):
-            found[name] = yaml.safe_load(text) if text[:1] in "[{" else json.loads(text.lower().replace("none", "null"))
+            if text[:1] in "[{" and not Path(text).exists():
+                value = yaml.safe_load(text)
+            elif "Path" not in kind:
+                value = json.loads(text.lower().replace("none", "null"))
+        if name in several and kind.startswith("tuple"):
+            value = [*several[name], *(value if isinstance(value, list) else [value])]
+        several[name] = value if isinstance(value, list) else [value]
+        found[name] = value
     return found
 
 
@@ -174,7 +182,7 @@ def _ranked(options, does):
         print(f"scored: {outcome}")
         return 0
     print(f"{len(outcome.ranked):,} ranked, left out: {ranking.counted(outcome.rejections)}")
-    print(*outcome.plan.notes, *ranking.advice(outcome.rejections), outcome.page, sep="\n")
+    print(*ranking.remarks(outcome.plan), *ranking.advice(outcome.rejections), outcome.page, sep="\n")
     return 3 if outcome.rejections else 0
 
 

@@ -71,7 +71,8 @@ class Plan(NamedTuple):
     options: Options
     rejections: list  # of lensdet.data.stamps.Rejection; its `file` is the id
     total: int  # stamps asked for, those that are rejected included
-    notes: tuple = ()  # of str: what a user should know of ids and files
+    passed_over: tuple = ()  # names of files that are not those of FITS
+    notes: tuple = ()  # of str: what a user should know of the catalogue
     kept: pd.DataFrame | None = None  # further columns of the catalogue, by id
 
     @property
@@ -102,6 +103,7 @@ def plan_folder(
     pixel_scale: float | None = None,
     band: str | None = None,
     max_filled: float = 0.02,
+    plane: int | None = None,
 ) -> Plan:
     """Stamps of a folder and those below it, links to folders included.
 
@@ -116,6 +118,8 @@ def plan_folder(
         Band of stamps whose headers name none, or one that is not understood.
     max_filled : float
         Share of a stamp's pixels that may be filled.
+    plane : int, optional
+        Of cubes, from 0, where headers do not name it.
 
     Returns
     -------
@@ -129,7 +133,7 @@ def plan_folder(
     ValueError
         It has no FITS file; the stated scale or band cannot be.
     """
-    options = _checked(wanted, pixel_scale, band, max_filled)
+    options = _checked(wanted, pixel_scale, band, max_filled, plane)
     folder = Path(folder)
     ids, passed, closed = _listed(folder, "stamps")
     files = [os.path.join(folder, name) for name in ids]
@@ -138,7 +142,7 @@ def plan_folder(
     nowhere = np.full(len(ids), np.nan)
     keys = _keys(_stats(ids, files), places)
     total = len(ids) + len(closed)
-    return Plan(ids, nowhere, nowhere, files, places, keys, options, closed, total, _passed_over(passed))
+    return Plan(ids, nowhere, nowhere, files, places, keys, options, closed, total, tuple(passed))
 
 
 def plan_tiles(
@@ -149,6 +153,7 @@ def plan_tiles(
     pixel_scale: float | None = None,
     band: str | None = None,
     max_filled: float = 0.02,
+    plane: int | None = None,
     workers: int = 1,
 ) -> Plan:
     """Stamps at the positions of a catalogue, from the tiles that hold them.
@@ -171,7 +176,7 @@ def plan_tiles(
         Band of tiles whose headers name none, or one that is not understood.
     workers : int
         Processes that read headers; -1: all cores.
-    wanted, max_filled
+    wanted, max_filled, plane
         As in `plan_folder`.
 
     Raises
@@ -183,7 +188,7 @@ def plan_tiles(
     lensdet.data.stamps.StampError
         No tile can be used: that of the first.
     """
-    options = _checked(wanted, pixel_scale, band, max_filled)
+    options = _checked(wanted, pixel_scale, band, max_filled, plane)
     ids, ra, dec = catalogues.read_catalogue(catalogue, columns)
     given = [tiles] if isinstance(tiles, str | os.PathLike) else list(tiles)
     files, passed = _tiles(map(Path, given))
@@ -196,11 +201,11 @@ def plan_tiles(
     order = order[places["file"][order, 0] >= 0]
     rows, places = rows[order], places[order]
     keys = _keys(_stats([os.path.basename(path) for path in files], files), places)
-    named, notes = [ids[row] for row in rows], _passed_over(passed)
-    return Plan(named, ra[rows], dec[rows], files, places, keys, options, rejections, len(ids), notes)
+    named = [ids[row] for row in rows]
+    return Plan(named, ra[rows], dec[rows], files, places, keys, options, rejections, len(ids), tuple(passed))
 
 
-def _checked(wanted, pixel_scale, band, max_filled):
+def _checked(wanted, pixel_scale, band, max_filled, plane):
     if band is not None and band_of(band) != band_of(wanted.band):
         raise ValueError(f"band: images of {band!r}, but the finder takes {wanted.band!r}; give images of that band")
     if pixel_scale is not None and not headers.FINEST <= pixel_scale / wanted.pixel_scale <= headers.COARSEST:
@@ -208,7 +213,7 @@ def _checked(wanted, pixel_scale, band, max_filled):
         raise ValueError(f"pixel_scale: {pixel_scale} arcsec a pixel; from {low:g} to {high:g} can be resampled")
     if not 0 <= max_filled < 1:
         raise ValueError(f"max_filled is a share from 0 up to 1, not {max_filled}")
-    return Options(wanted, pixel_scale, band, max_filled)
+    return Options(wanted, pixel_scale, band, max_filled, plane)
 
 
 def _listed(folder, what):
@@ -250,11 +255,6 @@ def _tiles(given):
         files += [os.path.join(path, name) for name in found]
         passed += others
     return list(dict.fromkeys(files)), passed
-
-
-def _passed_over(names):
-    some = ", ".join(map(repr, names[:3])) + (", ..." if len(names) > 3 else "")
-    return (f"{len(names)} files whose names are not of FITS were passed over: {some}.",) if names else ()
 
 
 def _without_place(ids, ra, dec):

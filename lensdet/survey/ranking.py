@@ -84,7 +84,7 @@ def plan(parameters: Parameters, finders: dict[str, Finder]) -> cutouts.Plan:
         Where a folder or file is not there.
     """
     p, asked = parameters, wanted(finders)
-    how = p.pixel_scale, p.band, p.max_filled
+    how = p.pixel_scale, p.band, p.max_filled, p.plane
     if p.survey:
         return cutouts.plan_folder(p.survey, asked, *how)
     if p.catalogue:
@@ -222,10 +222,18 @@ def _write_page(parameters, finders, outcome, progress, called, notes):
         candidate_list.pictures(job, top, finders[shown]),
         models,
         f"Lens candidates: {called}",
-        notes=[*notes, *job.notes, *UNSAID, *advice(rejections)],
+        notes=[*notes, *remarks(job), *UNSAID, *advice(rejections)],
         summary=summary,
         progress=progress,
     )
+
+
+def remarks(job: cutouts.Plan) -> list[str]:
+    """What a user should know of a plan, a list of texts."""
+    names = job.passed_over
+    some = ", ".join(map(repr, names[:3])) + (", ..." if len(names) > 3 else "")
+    passed = f"{len(names):,} files whose names are not those of FITS were passed over: {some}."
+    return [*job.notes, *([passed] if names else [])]
 
 
 def counted(rejections: Iterable[stamps.Rejection]) -> str:

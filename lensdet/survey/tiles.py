@@ -36,7 +36,9 @@ from lensdet.survey.headers import Options
 
 OPEN = 3  # files that are kept open: a position on several tiles needs no more
 LARGEST = 6  # wanted sizes that a file of a folder of stamps may have: a tile of a degree is no stamp
-_BLOCK = np.ones((5, 5), bool)  # of pixels of one value; noise of whole numbers around 0 has none (a chance of 1e-10)
+DARK = 20  # times the noise below the sky, where there are no data
+BRIGHTEST = 1e20  # in any unit: 1e30 and the like say that there are no data
+_SOLID = [np.ones(shape, bool) for shape in ((7, 7), (1, 61), (61, 1))]  # of one value, as no noise of integers is
 
 
 class Found(NamedTuple):
@@ -118,15 +120,23 @@ def _sky_images(path, hdus, stream, wanted, size=None):
     return numbers
 
 
-def _check_file(path, hdus, number, stream, wanted, band):
+def _plane(hdu, options):
+    """Index of the plane to read; None where that is not known."""
+    if options.plane is not None and len(hdu.shape) == 3 and min(hdu.shape) > 1:
+        return (options.plane,) if options.plane < hdu.shape[0] else None
+    own = images.plane_of(hdu, options.wanted.band, tuple(options.wanted.size))
+    return images.plane_of(hdu, options.wanted.band) if own is None else own
+
+
+def _check_file(path, hdus, number, stream, options):
     """What a header says before a pixel is read: axes, length of the file, band."""
     hdu = hdus[number]
-    if images.plane_of(hdu, wanted.band) is None and images.plane_of(hdu, wanted.band, tuple(wanted.size)) is None:
+    if len(hdu.shape) < 2 or _plane(hdu, options) is None:
         raise StampError(path, "shape", f"{hdu.shape}, not an image of two axes")
     where = hdu.fileinfo()  # astropy warns of a short file only where it happens to look beyond the data
     if not packed(stream) and os.path.getsize(path) < (expected := where["datLoc"] + where["datSpan"]):
         raise StampError(path, "truncated", f"{os.path.getsize(path)} bytes, not {expected}")
-    headers.check_band(path, images.header_of(hdu, hdus), wanted, band)
+    headers.check_band(path, images.header_of(hdu, hdus), options.wanted, options.band)
 
 
 def look_over(path: str | os.PathLike, options: Options) -> list[Found]:
@@ -155,7 +165,7 @@ def _look_over(path, hdus, number, stream, wcs, options):
     rows, columns = hdu.shape[-2:]
     scales = np.hypot(*_jacobian(wcs, (columns - 1) / 2, (rows - 1) / 2))
     try:
-        _check_file(path, hdus, number, stream, wanted, options.band)
+        _check_file(path, hdus, number, stream, options)
         _check_scale(path, scales, wanted)
         if options.pixel_scale is not None and not headers.near(scales, options.pixel_scale):
             said = f"{scales[0]:.4g} arcsec a pixel by its WCS, stated {options.pixel_scale:g}"
@@ -233,7 +243,7 @@ class Reader:
 def _tile(hdus, number, stream, options):
     """An image of which the plan knows the HDU."""
     hdu = hdus[number]
-    window = _Windows(hdus, number, stream, images.plane_of(hdu, options.wanted.band))
+    window = _Windows(hdus, number, stream, _plane(hdu, options))
     return _Image(number, images.header_of(hdu, hdus), headers.celestial(hdu.header, hdus), window, None)
 
 
@@ -241,10 +251,9 @@ def _whole(path, hdus, stream, options):
     """The image of a file that is a stamp, with the WCS that its header or the user gives."""
     wanted, size = options.wanted, tuple(options.wanted.size)
     number = _sky_images(path, hdus, stream, wanted, size)[0]
-    _check_file(path, hdus, number, stream, wanted, options.band)
+    _check_file(path, hdus, number, stream, options)
     hdu = hdus[number]
-    plane = images.plane_of(hdu, wanted.band, size)
-    window = _Windows(hdus, number, stream, images.plane_of(hdu, wanted.band) if plane is None else plane)
+    window = _Windows(hdus, number, stream, _plane(hdu, options))
     header, wcs = images.header_of(hdu, hdus), None
     with contextlib.suppress(Exception):  # a WCS that cannot be made sense of: none
         wcs = headers.celestial(header)
@@ -328,15 +337,28 @@ class _Windows:
 
 
 def _without_data(pixels):
-    """Blocks of pixels at 0, or at one value below all others, as surveys write where they have no data."""
-    found = np.zeros(pixels.shape, bool)
-    for value in {0.0, float(np.nanmin(pixels))} if np.isfinite(pixels).any() else ():
+    """Pixels that say by their value that there are no data.
+
+    Blocks and lines of 0, or of the lowest value, or of a highest that is no brightness; and what lies far below the
+    sky, such as -99 or -32768: a stamp is normalised by its lowest and highest pixel.
+    """
+    known = pixels[np.isfinite(pixels)]
+    if not len(known) or known.min() == known.max():
+        return np.zeros(pixels.shape, bool)
+    sky = np.median(known)
+    spread = 1.4826 * np.median(np.abs(known - sky))
+    found = (pixels < sky - DARK * spread) if spread else np.zeros(pixels.shape, bool)
+    found |= np.abs(pixels) > BRIGHTEST
+    for value in {0.0, float(known.min())}:
         same = pixels == value
-        if _BLOCK.size <= np.count_nonzero(same) < np.count_nonzero(np.isfinite(pixels)):
-            near = binary_dilation(binary_erosion(same, _BLOCK, border_value=True), _BLOCK)
-            # not where pixels reach 0 by and by: the sky of a simulation without noise
-            if np.nanmedian(np.abs(pixels[near & ~same] - value)) > 1e-9 * np.nanmax(np.abs(pixels - value)):
-                found |= near & same
+        if np.count_nonzero(same) < min(pixels.shape):
+            continue
+        near = np.logical_or.reduce([binary_dilation(binary_erosion(same, s, border_value=True), s) for s in _SOLID])
+        near &= same
+        rim = binary_dilation(near) & ~same
+        # not where pixels reach 0 by and by: the sky of a simulation without noise
+        if rim.any() and np.nanmedian(np.abs(pixels[rim] - value)) > 1e-9 * np.nanmax(np.abs(known - value)):
+            found |= near
     return found
 
 
@@ -401,7 +423,9 @@ def _resample(window, wcs, jacobian, x, y, wanted):
     part = HighLevelWCSWrapper(SlicedLowLevelWCS(wcs, here))
     options = {"shape_out": tuple(wanted.size), "return_footprint": False, "roundtrip_coords": False}
     if scales.min() < headers.FINER * wanted.pixel_scale:
-        pixels = reproject_adaptive((native, part), target, kernel="hann", conserve_flux=True, **options)
+        pixels = reproject_adaptive(
+            (native, part), target, kernel="hann", conserve_flux=True, boundary_mode="ignore", **options
+        )
         return pixels.astype(np.float32), own
     # A spline spreads a NaN over the whole window: it is given the median there, and what it touches is masked after.
     solid = np.where(hole, np.nanmedian(native), native)

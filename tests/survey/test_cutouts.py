@@ -780,7 +780,8 @@ def test_a_real_cfhtls_field_is_cut_around_its_lens(tmp_path):
     (tmp_path / "c.csv").write_text("name,RA [deg],DEC [deg]\nSL2SJ142209+524652,215.53864,52.78114\n")
     plan = plan_tiles(tmp_path / "c.csv", path)
     batch = read(plan.units[0])
-    assert batch.ids == ["SL2SJ142209+524652"] and batch.filled.tolist() == [0]
+    # four pixels beside a star are 35 to 330 times the noise below the sky
+    assert batch.ids == ["SL2SJ142209+524652"] and 4 <= batch.filled[0] <= 20
     middle = batch.pixels[0, 40:61, 40:61]
     assert np.unravel_index(middle.argmax(), middle.shape) == pytest.approx((10, 10), abs=1)  # the lens galaxy
     native, (x, y) = fits.getdata(path), (round(v) for v in batch.places[0][2:])

@@ -194,7 +194,8 @@ def test_compressed_stamps_that_are_cut_or_spoilt_are_named(tmp_path, suffix):
     half = len(packed) // 2
     assert one(tmp_path, packed[:half], f"a.fits.{suffix}").reason in {"truncated", "corrupt"}
     spoilt = packed[:half] + bytes(b ^ 255 for b in packed[half : half + 400]) + packed[half + 400 :]
-    assert one(tmp_path, spoilt, f"a.fits.{suffix}").reason in {"truncated", "corrupt"}
+    # bzip2 gives what a spoilt block holds before it has looked at the block's checksum
+    assert one(tmp_path, spoilt, f"a.fits.{suffix}").reason in {"truncated", "corrupt", "not FITS"}
 
 
 # ---- scale and position
@@ -204,7 +205,7 @@ SEXTUPLE = {"CRVAL1": RA * 3600, "CRVAL2": DEC * 3600, "CUNIT1": "arcsec", "CUNI
 POSITIONS = {
     "pixscale": (lambda: image(header=bare(PIXSCALE=0.2)), UNKNOWN),
     "pixscale_degrees": (lambda: image(header=bare(PIXSCALE=0.2 / 3600)), "scale"),
-    "pixscale_0.262": (lambda: image(header=bare(PIXSCALE=0.262)), UNKNOWN),  # another scale, and large enough
+    "pixscale_0.262": (lambda: image(header=bare(PIXSCALE=0.262)), "scale"),  # a keyword alone: to be stated
     "secpix": (lambda: image(header=bare(SECPIX=0.2)), UNKNOWN),
     "cdelt": (lambda: image(header=bare(**CDELT)), UNKNOWN),
     "cdelt_arcsec": (lambda: image(header=bare(CDELT1=-0.2, CDELT2=0.2)), {"scale", "no scale"}),
@@ -278,12 +279,12 @@ def test_stamps_of_any_scale_and_size_keep_the_galaxy_in_the_middle(tmp_path, sh
         assert flux == pytest.approx(cases.aside(galaxy())[1] * (0.2 / scale) ** 2, rel=0.03)
 
 
-@pytest.mark.parametrize("name", ["scale_0.2019", "scale_0.262", "scale_0.168", "scale_0.7", "hubble", "size_202"])
-def test_a_scale_by_keyword_or_parameter_does_as_one_by_wcs(tmp_path, name):
+@pytest.mark.parametrize("name", ["scale_0.2019", "scale_0.262", "scale_0.168", "hubble", "size_202"])
+def test_a_scale_that_is_stated_does_as_one_by_wcs(tmp_path, name):
     shape, scale, expected = SIZES[name]
     pixels = galaxy(shape, 1, scale=scale)
-    for header, options in ((bare(PIXSCALE=scale), {}), (bare(), {"pixel_scale": scale})):
-        got = one(tmp_path, image(pixels, header), **options)
+    for header in (bare(PIXSCALE=scale), bare()):
+        got = one(tmp_path, image(pixels, header), pixel_scale=scale)
         check(got, UNKNOWN if expected == "used" else expected)
         if expected == "used":
             of_wcs = one(tmp_path, image(pixels, sky(shape, scale)))
