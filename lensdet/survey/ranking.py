@@ -19,6 +19,7 @@ from filelock import FileLock
 from joblib import effective_n_jobs
 from joblib.externals.loky import ProcessPoolExecutor
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import log_expit, logsumexp
 from tqdm import tqdm
 
 from lensdet import runs, storage
@@ -98,12 +99,16 @@ def plan(parameters: Parameters, finders: dict[str, Finder]) -> cutouts.Plan:
 
 
 def calibrated(logits: Mapping[str, ArrayLike], finders: dict[str, Finder]) -> dict[str, NDArray[np.float64]]:
-    """Logits of each finder over its temperature, and their mean as ``ensemble``: dict of float64 arrays (N,).
+    """Logits of each finder over its temperature, and as ``ensemble`` the logit of the mean of their probabilities.
 
-    The mean of logits, not of probabilities: far out in the tail, where a list begins, those are all 1.
+    For the mean each logit is clipped to its finder's `limits`, so that a wild one does not decide: what is no galaxy
+    has had logits beyond 1000.  Returns a dict of float64 arrays (N,).
     """
     made = {name: np.asarray(logits[name], np.float64) / finder.temperature for name, finder in finders.items()}
-    return {ENSEMBLE: np.mean(list(made.values()), axis=0), **made}
+    clipped = [np.clip(made[name], *np.array(finder.limits) / finder.temperature) for name, finder in finders.items()]
+    # log(mean p) - log(mean(1 - p)): precise where p itself is 0 or 1 to its last digit
+    odds = logsumexp(log_expit(clipped), axis=0) - logsumexp(log_expit(np.negative(clipped)), axis=0)
+    return {ENSEMBLE: odds, **made}
 
 
 def score(
