@@ -24,7 +24,7 @@ from scipy.spatial import cKDTree
 
 from lensdet.data.images import band_of
 from lensdet.data.stamps import FITS_NAME, Rejection, StampError
-from lensdet.survey import catalogues, headers
+from lensdet.survey import catalogues, headers, quality
 from lensdet.survey import tiles as tile_files
 from lensdet.survey.headers import Options, Wanted
 from lensdet.survey.tiles import Place, Reader
@@ -47,6 +47,7 @@ class Batch(NamedTuple):
     filled: np.ndarray  # int (n,): masked or missing pixels that were filled
     rejections: list  # of lensdet.data.stamps.Rejection; its `file` is the id
     places: list  # of lensdet.survey.tiles.Place, (n,): where each was cut
+    measures: pd.DataFrame  # of `lensdet.survey.quality.measure`, n rows
 
 
 class Unit(NamedTuple):
@@ -379,7 +380,8 @@ def read(unit: Unit) -> Batch:
         reader.close()
     ids, ra, dec, filled, where = zip(*kept, strict=True) if kept else ((),) * 5
     ra, dec = (np.array(degrees, float) for degrees in (ra, dec))
-    return Batch(list(ids), ra, dec, pixels[: len(kept)], np.array(filled, int), rejections, list(where))
+    pixels = pixels[: len(kept)]
+    return Batch(list(ids), ra, dec, pixels, np.array(filled, int), rejections, list(where), quality.measure(pixels))
 
 
 @contextlib.contextmanager
@@ -414,7 +416,7 @@ def _first(reader, name, places):
 
 def joined(batches: Sequence[Batch]) -> Batch:
     """Several batches as one."""
-    ids, ra, dec, pixels, filled, rejections, places = zip(*batches, strict=True)
+    ids, ra, dec, pixels, filled, rejections, places, measures = zip(*batches, strict=True)
     arrays = (np.concatenate(some) for some in (ra, dec, pixels, filled))
     ids, rejections, places = ([*chain.from_iterable(some)] for some in (ids, rejections, places))
-    return Batch(ids, *arrays, rejections, places)
+    return Batch(ids, *arrays, rejections, places, pd.concat(measures, ignore_index=True))

@@ -11,13 +11,14 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import log_expit, logsumexp
 
 from lensdet import runs, storage
 from lensdet.data import stamps
 from lensdet.network.finders import Finder, name_of
 from lensdet.network.finders import load as load_finder
 from lensdet.parameters import Parameters
-from lensdet.survey import candidate_list, catalogues, cutouts, headers, page, scoring
+from lensdet.survey import candidate_list, catalogues, cutouts, headers, page, quality, scoring
 from lensdet.survey.candidate_list import ENSEMBLE
 
 RESERVED = ("id", "rank", "ra", "dec", "filled", "match", "separation", "reference", ENSEMBLE)  # columns of a list
@@ -93,17 +94,26 @@ def plan(parameters: Parameters, finders: dict[str, Finder]) -> cutouts.Plan:
 
 
 def calibrated(logits: Mapping[str, ArrayLike], finders: dict[str, Finder]) -> dict[str, NDArray[np.float64]]:
-    """Logits of each finder over its temperature, and their mean as ``ensemble``: dict of float64 arrays (N,).
+    """Logits of each finder over its temperature, and as ``ensemble`` the logit of the mean of their probabilities.
 
-    The mean of logits, not of probabilities: far out in the tail, where a list begins, those are all 1.
+    For the mean each logit is clipped to its finder's `limits`, so that a wild one does not decide: what is no galaxy
+    has had logits beyond 1000.  Returns a dict of float64 arrays (N,).
     """
     made = {name: np.asarray(logits[name], np.float64) / finder.temperature for name, finder in finders.items()}
-    return {ENSEMBLE: np.mean(list(made.values()), axis=0), **made}
+    clipped = [np.clip(made[name], *np.array(finder.limits) / finder.temperature) for name, finder in finders.items()]
+    # log(mean p) - log(mean(1 - p)): precise where p itself is 0 or 1 to its last digit
+    odds = logsumexp(log_expit(clipped), axis=0) - logsumexp(log_expit(np.negative(clipped)), axis=0)
+    return {ENSEMBLE: odds, **made}
 
 
 def rank(table: pd.DataFrame, by: str = ENSEMBLE) -> pd.DataFrame:
-    """A table of stamps and scores with a column ``rank`` from 1, sorted: the highest first, ties by id."""
-    ranked = table.sort_values([by, "id"], ascending=[False, True], kind="stable", ignore_index=True)
+    """A table of stamps and scores with a column ``rank`` from 1, sorted: the highest first, ties by id.
+
+    What has a ``flag``, being unlike the training set, comes after all that has none.
+    """
+    flagged = (table["flag"] != "") if "flag" in table else np.zeros(len(table), bool)
+    order = np.lexsort([table["id"].to_numpy(object).astype(str), -table[by], flagged])
+    ranked = table.iloc[order].reset_index(drop=True)
     return pd.concat([pd.Series(np.arange(1, len(ranked) + 1), name="rank"), ranked], axis=1)
 
 
@@ -179,6 +189,8 @@ def run(
         some = ", ".join(scoring.shards_missing(parts)) or "none has ended"
         raise Unfinished(f"{missing:,} of {job.total:,} stamps are not scored yet in {parts}; shards to run: {some}")
     logits = {name: table.pop(f"logit/{name}") for name in finders}
+    table["flag"] = quality.flags(table, logits, finders)
+    table = table.drop(columns=[name for name in quality.LIMITS if name != "centre_snr"])
     ranked = rank(pd.concat([table, pd.DataFrame(calibrated(logits, finders))], axis=1), p.rank_by)
     if known is not None:
         ranked = pd.concat([ranked, candidate_list.match(ranked, known, p.match_radius)], axis=1)

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from lensdet import storage
 from lensdet.data import stamps
 from lensdet.network.finders import Finder
-from lensdet.survey import cutouts
+from lensdet.survey import cutouts, quality
 from lensdet.survey.cutouts import read
 
 AHEAD = 3  # batches a worker that are read, or being read, before they are scored
@@ -142,6 +142,7 @@ def _keep(parts, job, rows, batch, finders):
             ra=batch.ra, dec=batch.dec, filled=batch.filled,
             tile=np.array(path, str), hdu=np.array(hdu, int), x=np.array(x, float), y=np.array(y, float),
             rejected=bad,
+            **batch.measures.to_dict("series"),
             **logits,
         )  # fmt: skip
 
@@ -166,12 +167,13 @@ def collect(
     -------
     table : pandas.DataFrame
         ``id``, ``ra``, ``dec`` (degrees), ``filled`` (pixels), ``tile`` (path of the file), ``hdu``, ``x`` and ``y``
-        (its pixels, from 0), and the logits of each finder as ``logit/<name>``.
+        (its pixels, from 0), the measures of `quality.measure`, and the logits of each finder as ``logit/<name>``.
     rejections : list of lensdet.data.stamps.Rejection
     missing : int
         Stamps that were not scored yet.
     """
-    names = ("key", "ra", "dec", "filled", "tile", "hdu", "x", "y", *(f"logit/{name}" for name in finders))
+    names = ["key", "ra", "dec", "filled", "tile", "hdu", "x", "y", *quality.LIMITS]
+    names += [f"logit/{name}" for name in finders]
     columns, bad = _kept(parts, names)
     # object: a file name need not be valid Unicode, as pandas' own text has to be
     columns |= {name: pd.Series(columns[name], dtype=object) for name in ("key", "tile")}
