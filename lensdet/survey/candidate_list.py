@@ -184,6 +184,7 @@ def page_rows(ranked: pd.DataFrame, finders: Collection[str], by: str = ENSEMBLE
         yield {
             **{name: row[name] for name in ("rank", "id", "ra", "dec", "filled")},
             **{name: row.get(name, empty) for name, empty in texts.items()},
+            "flag": row.get("flag", ""),
             "score": float(expit(row[by])),
             "scores": {name: float(expit(row[name])) for name in finders},
         }

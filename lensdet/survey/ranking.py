@@ -18,7 +18,7 @@ from lensdet.data import stamps
 from lensdet.network.finders import Finder, name_of
 from lensdet.network.finders import load as load_finder
 from lensdet.parameters import Parameters
-from lensdet.survey import candidate_list, catalogues, cutouts, headers, page, quality, scoring
+from lensdet.survey import candidate_list, catalogues, check, cutouts, headers, page, quality, scoring
 from lensdet.survey.candidate_list import ENSEMBLE
 
 RESERVED = ("id", "rank", "ra", "dec", "filled", "match", "separation", "reference", ENSEMBLE)  # columns of a list
@@ -179,6 +179,11 @@ def run(
     """
     p, job = parameters, plan(parameters, finders)
     folder = output_folder(p)
+    if not merge and len(job.ids) > check.SAMPLE:  # a smaller one is ranked in the time that a look takes
+        lines = check.look(job, finders, p.workers)
+        if wrong := [line for line in lines if line.level == "error"]:
+            raise NothingUsable("\n".join(f"{line.text}\n  {line.remedy}" for line in wrong))
+        print(*(f"{line.level:8}{line.text}" for line in lines if progress), sep="\n", flush=True)
     known = catalogues.read_known(p.published) if p.published else None  # what is wrong with it is said at once
     if merge:
         parts = scoring.scores_folder(job, finders, folder)
@@ -223,6 +228,7 @@ def _write_page(parameters, finders, outcome, progress, called, notes):
     top = ranked.head(p.page_size)
     shown = next(iter(finders)) if p.rank_by == ENSEMBLE else p.rank_by
     summary = [("stamps asked for", f"{job.total:,}"), ("ranked", f"{len(ranked):,}"),
+               ("flagged, and listed last", f"{(ranked['flag'] != '').sum():,}"),
                ("left out", counted(rejections)), ("on this page", f"the first {len(top):,}"),
                ("ranked by", p.rank_by), ("heat map", f"{shown}, layer {candidate_list.LAYER}")]  # fmt: skip
     made = {name: about(finder) for name, finder in finders.items()}
@@ -234,18 +240,10 @@ def _write_page(parameters, finders, outcome, progress, called, notes):
         candidate_list.pictures(job, top, finders[shown]),
         models,
         f"Lens candidates: {called}",
-        notes=[*notes, *remarks(job), *UNSAID, *advice(rejections)],
+        notes=[*notes, *job.notes, *UNSAID, *advice(rejections, ranked["flag"])],
         summary=summary,
         progress=progress,
     )
-
-
-def remarks(job: cutouts.Plan) -> list[str]:
-    """What a user should know of a plan, a list of texts."""
-    names = job.passed_over
-    some = ", ".join(map(repr, names[:3])) + (", ..." if len(names) > 3 else "")
-    passed = f"{len(names):,} files whose names are not those of FITS were passed over: {some}."
-    return [*job.notes, *([passed] if names else [])]
 
 
 def counted(rejections: Iterable[stamps.Rejection]) -> str:
@@ -254,9 +252,11 @@ def counted(rejections: Iterable[stamps.Rejection]) -> str:
     return ", ".join(f"{n:,} {reason}" for reason, n in reasons.items()) or "none"
 
 
-def advice(rejections: Iterable[stamps.Rejection]) -> list[str]:
-    """What each reason means and what to do, a list of texts."""
-    return [f"{reason}: {headers.REASONS[reason]}" for reason in dict.fromkeys(r.reason for r in rejections)]
+def advice(rejections: Iterable[stamps.Rejection], flags: Iterable[str] = ()) -> list[str]:
+    """What each reason and each flag means and what to do, a list of texts."""
+    known = headers.REASONS | quality.REASONS
+    given = dict.fromkeys([*(r.reason for r in rejections), *(flag for flag in flags if flag)])
+    return [f"{reason}: {known[reason]}" for reason in given]
 
 
 def about(finder: Finder) -> dict[str, str]:

@@ -209,7 +209,7 @@ class Reader:
     def __call__(self, name: str, place: Place) -> Stamp:
         """The stamp at a place; raises StampError, with the name, where it cannot be used."""
         try:
-            image = self._image(place)
+            image = self.image(place)
             if image.scales is not None:
                 return _own(name, image, place, self.options)
             pixels, filled = _stamp(name, image, place.x, place.y, self.options)
@@ -219,7 +219,8 @@ class Reader:
             detail = error.detail if place.hdu < 0 else f"{os.path.basename(place.path)}: {error.detail}"
             raise StampError(name, error.reason, detail) from error
 
-    def _image(self, place):
+    def image(self, place: Place) -> _Image:
+        """The image that a place is on; raises StampError where it cannot be used."""
         key = place.path, place.hdu
         if key not in self.kept:
             while len(self.kept) >= OPEN:
