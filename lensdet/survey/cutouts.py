@@ -175,10 +175,11 @@ def plan_tiles(
     _check(wanted, band, batch)
     if not 0 <= max_filled < 1:
         raise ValueError(f"max_filled is a share from 0 up to 1, not {max_filled}")
-    ids, ra, dec = catalogues.read_catalogue(catalogue, columns)
+    listed = catalogues.read_catalogue(catalogue, columns)
+    ids, ra, dec = listed[:3]
     tiles = [tiles] if isinstance(tiles, str | os.PathLike) else list(tiles)
     paths = list(dict.fromkeys(path for given in tiles for path in _files(Path(given), "tiles")))
-    bad = _without_place(ids, ra, dec)
+    bad = _without_place(listed)
     rows = np.array([row for row in range(len(ids)) if row not in bad], int)
     sky = SkyCoord(ra[rows], dec[rows], unit="deg")
     cut, refused = _choose_tiles(paths, sky, wanted, pixel_scale, band)
@@ -194,14 +195,14 @@ def plan_tiles(
     return Plan(found, rejections, len(ids), digest)
 
 
-def _without_place(ids, ra, dec):
+def _without_place(listed):
     """Rows of a catalogue that nothing can be cut for: reason and detail by row."""
-    bad, seen = {}, set()
+    bad, seen, (ids, ra, dec) = {}, set(), listed[:3]
     for row, name in enumerate(ids):
         if name in seen:
             bad[row] = "duplicate id", f"row {row + 1}"
         elif not (-180 <= ra[row] <= 360 and -90 <= dec[row] <= 90):
-            bad[row] = "no position", f"row {row + 1}: RA {ra[row]:g}, Dec {dec[row]:g}"
+            bad[row] = "no position", f"row {row + 1}: {listed.lost.get(row, f'RA {ra[row]:g}, Dec {dec[row]:g}')}"
         seen.add(name)
     return bad
 

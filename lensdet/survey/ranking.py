@@ -225,7 +225,8 @@ def collect(job: cutouts.Plan, parts: Path, finders: dict[str, Finder]) -> tuple
     joined = {name: np.concatenate([part[name] for part in read]) for name in (read[0] if read else ())}
     joined = {"ids": np.zeros(0, str), "ra": np.zeros(0), "dec": np.zeros(0), "filled": np.zeros(0, int), **joined}
     logits = {name: joined.pop(f"logit/{name}", np.zeros(0)) for name in finders}
-    return pd.DataFrame({"id": joined.pop("ids"), **joined, **calibrated(logits, finders)}), rejections
+    ids = joined.pop("ids").astype(object)  # by pyarrow, text is Unicode alone, which a file name need not be
+    return pd.DataFrame({"id": ids, **joined, **calibrated(logits, finders)}), rejections
 
 
 def rank(table: pd.DataFrame, by: str = ENSEMBLE) -> pd.DataFrame:

@@ -315,7 +315,7 @@ def test_a_finder_name_that_cannot_be_a_column_is_refused(name):
 
 
 def test_file_names_that_are_not_unicode_stay_readable(finders, tmp_path):
-    ranked = pd.DataFrame({"rank": [1], "id": ["a\udcff"], "ra": [np.nan], "dec": [np.nan], "filled": [0],
+    ranked = pd.DataFrame({"rank": [1], "id": pd.Series(["a\udcff"], dtype=object), "ra": [np.nan], "dec": [np.nan], "filled": [0],
                            "ensemble": [1.0], "bce": [1.0], "fbeta": [1.0]})  # fmt: skip
     candidate_list.write(tmp_path, ranked, [Rejection("b\udcfe", "empty", "0 bytes")], finders, {})
     assert Table.read(tmp_path / "ranked.ecsv")["id"].tolist() == ["a\\xff", "b\\xfe"]
