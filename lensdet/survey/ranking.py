@@ -225,13 +225,14 @@ def collect(job: cutouts.Plan, parts: Path, finders: dict[str, Finder]) -> tuple
     joined = {name: np.concatenate([part[name] for part in read]) for name in (read[0] if read else ())}
     joined = {"ids": np.zeros(0, str), "ra": np.zeros(0), "dec": np.zeros(0), "filled": np.zeros(0, int), **joined}
     logits = {name: joined.pop(f"logit/{name}", np.zeros(0)) for name in finders}
-    ids = joined.pop("ids").astype(object)  # by pyarrow, text is Unicode alone, which a file name need not be
+    ids = pd.Series(joined.pop("ids"), dtype=object)  # for pandas text is Unicode alone, which a file name need not be
     return pd.DataFrame({"id": ids, **joined, **calibrated(logits, finders)}), rejections
 
 
 def rank(table: pd.DataFrame, by: str = ENSEMBLE) -> pd.DataFrame:
     """The table of `collect` with a column ``rank`` from 1, sorted: the highest first, ties by id."""
-    ranked = table.sort_values([by, "id"], ascending=[False, True], kind="stable", ignore_index=True)
+    order = np.lexsort((table["id"].to_numpy(str), -table[by].to_numpy()))
+    ranked = table.iloc[order].reset_index(drop=True)
     return pd.concat([pd.Series(np.arange(1, len(ranked) + 1), name="rank"), ranked], axis=1)
 
 
