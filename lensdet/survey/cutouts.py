@@ -74,7 +74,7 @@ class Plan(NamedTuple):
     total: int  # stamps asked for, those that are rejected included
     passed_over: tuple = ()  # names of files that are not those of FITS
     notes: tuple = ()  # of str: what a user should know of the catalogue
-    kept: pd.DataFrame | None = None  # further columns of the catalogue, by id
+    kept: pd.DataFrame | None = None  # further columns of the catalogue, n rows
 
     @property
     def digest(self) -> str:
@@ -156,6 +156,7 @@ def plan_tiles(
     max_filled: float = 0.02,
     plane: int | None = None,
     workers: int = 1,
+    keep: Sequence[str] = (),
 ) -> Plan:
     """Stamps at the positions of a catalogue, from the tiles that hold them.
 
@@ -177,6 +178,8 @@ def plan_tiles(
         Band of tiles whose headers name none, or one that is not understood.
     workers : int
         Processes that read headers; -1: all cores.
+    keep : sequence of str
+        Further columns of the catalogue that are wanted.
     wanted, max_filled, plane
         As in `plan_folder`.
 
@@ -190,10 +193,11 @@ def plan_tiles(
         No tile can be used: that of the first.
     """
     options = _checked(wanted, pixel_scale, band, max_filled, plane)
-    ids, ra, dec = catalogues.read_catalogue(catalogue, columns)
+    listed = catalogues.read_catalogue(catalogue, columns, keep)
+    ids, ra, dec = listed[:3]
     given = [tiles] if isinstance(tiles, str | os.PathLike) else list(tiles)
     files, passed = _tiles(map(Path, given))
-    bad = _without_place(ids, ra, dec)
+    bad = _without_place(listed)
     rows = np.array([row for row in range(len(ids)) if row not in bad], int)
     places, refused = _places(files, ra[rows], dec[rows], options, workers)
     bad |= {int(rows[i]): said for i, said in refused.items()}
@@ -202,8 +206,9 @@ def plan_tiles(
     order = order[places["file"][order, 0] >= 0]
     rows, places = rows[order], places[order]
     keys = _keys(_stats([os.path.basename(path) for path in files], files), places)
-    named = [ids[row] for row in rows]
-    return Plan(named, ra[rows], dec[rows], files, places, keys, options, rejections, len(ids), tuple(passed))
+    named, notes = [ids[row] for row in rows], tuple(listed.notes)
+    asked = Plan(named, ra[rows], dec[rows], files, places, keys, options, rejections, len(ids), tuple(passed), notes)
+    return asked._replace(kept=listed.kept.iloc[rows].reset_index(drop=True)) if keep else asked
 
 
 def _checked(wanted, pixel_scale, band, max_filled, plane):
@@ -258,10 +263,13 @@ def _tiles(given):
     return list(dict.fromkeys(files)), passed
 
 
-def _without_place(ids, ra, dec):
+def _without_place(listed):
     """Rows of a catalogue that nothing can be cut for: reason and detail by row."""
-    nowhere = np.flatnonzero(~((ra >= -180) & (ra <= 360) & (dec >= -90) & (dec <= 90)))
-    bad = {int(row): ("no position", f"row {row + 1}: RA {ra[row]:g}, Dec {dec[row]:g}") for row in nowhere}
+    ids, ra, dec = listed[:3]
+    bad = {
+        int(row): ("no position", f"row {row + 1}: {listed.lost.get(int(row), f'RA {ra[row]:g}, Dec {dec[row]:g}')}")
+        for row in np.flatnonzero(~((ra >= -180) & (ra <= 360) & (dec >= -90) & (dec <= 90)))
+    }
     twice = np.flatnonzero(pd.Series(ids, dtype=object).duplicated())
     return bad | {int(row): ("duplicate id", f"row {row + 1}") for row in twice}
 

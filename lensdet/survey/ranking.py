@@ -89,7 +89,7 @@ def plan(parameters: Parameters, finders: dict[str, Finder]) -> cutouts.Plan:
     if p.survey:
         return cutouts.plan_folder(p.survey, asked, *how)
     if p.catalogue:
-        return cutouts.plan_tiles(p.catalogue, p.tiles, asked, p.columns, *how, p.workers)
+        return cutouts.plan_tiles(p.catalogue, p.tiles, asked, p.columns, *how, p.workers, p.keep)
     raise ValueError("nothing to rank: give the parameter survey (a folder), or catalogue and tiles")
 
 

@@ -167,7 +167,8 @@ def collect(
     -------
     table : pandas.DataFrame
         ``id``, ``ra``, ``dec`` (degrees), ``filled`` (pixels), ``tile`` (path of the file), ``hdu``, ``x`` and ``y``
-        (its pixels, from 0), the measures of `quality.measure`, and the logits of each finder as ``logit/<name>``.
+        (its pixels, from 0), the measures of `quality.measure`, and the logits of each finder as ``logit/<name>``;
+        columns of the catalogue that were asked for, as ``catalogue_<name>``.
     rejections : list of lensdet.data.stamps.Rejection
     missing : int
         Stamps that were not scored yet.
@@ -188,6 +189,9 @@ def collect(
     missing = len(keys) - int(found.sum()) - (len(rejections) - len(job.rejections))
     scored = table.loc[keys[found]].reset_index(drop=True)
     scored.insert(0, "id", pd.Series([job.ids[row] for row in np.flatnonzero(found)], dtype=object))
+    if job.kept is not None:
+        kept = job.kept[found].reset_index(drop=True)
+        scored = pd.concat([scored, kept.rename(columns=lambda name: f"catalogue_{name}")], axis=1)
     placed = np.isfinite(job.ra[found])  # a catalogue's own position, of whatever row first had these pixels
     scored.loc[placed, ["ra", "dec"]] = np.stack([job.ra[found][placed], job.dec[found][placed]], axis=1)
     return scored, rejections, missing
