@@ -561,7 +561,7 @@ def test_every_catalogue_row_is_cut_or_rejected_exactly_once(two_tiles, rows, ba
     Table({"ID": np.array(names, "U20"), "RA": np.array(ra, float), "Dec": np.array(dec, float)}).write(
         path, overwrite=True
     )
-    plan = plan_tiles(path, two_tiles / "0.fits" if batch == 1 else two_tiles, SMALL)
+    plan = plan_tiles(path, two_tiles / "0.fits" if batch == 1 else two_tiles, SMALL, {"id": "ID"})
     assert named(plan) == Counter(names) and plan.total == len(rows)
     assert all(r.reason in REASONS and r.detail for r in plan.rejections)
     paths = [places[0].path for unit in plan.units for places in unit.places]

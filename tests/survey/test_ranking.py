@@ -277,7 +277,7 @@ def test_exit_status_of_the_rank_command_tells_the_outcome(folder, finders, tmp_
 
     assert command(folder, "some") == 3
     said = capsys.readouterr().out
-    assert "12 ranked, left out: 1 " in said
+    assert "12 ranked, 0 of them flagged and listed last; left out: 1 " in said
     table = Table.read(tmp_path / "some" / "ranked.ecsv")
     assert table["rank"][:12].tolist() == list(range(1, 13)) and (np.diff(table["p_ensemble"][:12]) <= 0).all()
     page = (tmp_path / "some" / "page" / "index.html").read_text()
@@ -417,7 +417,8 @@ def test_file_names_that_are_no_text_stay_readable(folder, finders, tmp_path):
     (tmp_path / "in").mkdir()
     shutil.copy(folder / "field_0" / "0.fits", os.fsdecode(os.fsencode(tmp_path / "in") + b"/a\xff.fits"))
     job = cutouts.plan_folder(tmp_path / "in", ranking.wanted(finders), 0.2)
-    table, _ = ranking.collect(job, ranking.score(job, finders, tmp_path, 1, progress=False), finders)
+    table, _ = scored(job, finders, tmp_path)
+    table = table.assign(**ranking.calibrated({name: table[f"logit/{name}"] for name in finders}, finders))
     bad = [Rejection(name, "empty", "0 bytes") for name in ("b\udcfe", "line\n\n# more\u2028")]
     candidate_list.write(tmp_path, ranking.rank(table), bad, finders, {})
     read = Table.read(tmp_path / "ranked.ecsv")["id"].tolist()
