@@ -55,7 +55,7 @@ def pan_starrs(folder):
     found, known = {}, pd.read_csv(folder / "catalogue.csv").set_index("name")["centre_snr"]
     for name in known.index:
         path = folder / f"{name}_r.fits.gz"
-        middle = (np.array(fits.getheader(path)["NAXIS*"].values())[1:] - 1) / 2
+        middle = [(fits.getval(path, f"NAXIS{k}") - 1) / 2 for k in (1, 2)]
         found |= cut([path], [(name, *place) for place in sky(path, *middle)])
     return np.array(list(found.values())), known[list(found)].to_numpy()
 
