@@ -133,7 +133,7 @@ class Training(_Section):
 class Candidates(_Section):
     """A user's own survey, what to look for in it and with what (notebook 07)."""
 
-    survey: Path | None = Field(None, description="folder of FITS stamps to rank")
+    survey: Path | None = Field(None, description="folder of FITS stamps to rank, or an HDF5 file of them")
     catalogue: Path | None = Field(
         None, description="table with RA and Dec (FITS, ECSV, CSV, Parquet, VOTable) of stamps to cut out of tiles"
     )

@@ -24,7 +24,7 @@ from scipy.spatial import cKDTree
 
 from lensdet.data.images import band_of
 from lensdet.data.stamps import FITS_NAME, Rejection, StampError
-from lensdet.survey import catalogues, headers, quality
+from lensdet.survey import arrays, catalogues, headers, quality
 from lensdet.survey import tiles as tile_files
 from lensdet.survey.headers import Options, Wanted
 from lensdet.survey.tiles import Place, Reader
@@ -33,7 +33,7 @@ _VERSION = 3  # part of the keys: raise it when a pixel of a stamp changes
 BATCH = 256  # stamps that are read together
 SECONDS = 120  # that a stamp may take to be read
 FEW = 50  # tiles whose headers are read before a process to help would have started
-_PLACES = np.dtype([("file", np.int32), ("hdu", np.int16), ("x", float), ("y", float)])
+_PLACES = np.dtype([("file", np.int32), ("hdu", np.int32), ("x", float), ("y", float)])
 _USUAL = Wanted()
 
 
@@ -106,12 +106,12 @@ def plan_folder(
     max_filled: float = 0.02,
     plane: int | None = None,
 ) -> Plan:
-    """Stamps of a folder and those below it, links to folders included.
+    """Stamps of a folder and those below it, links to folders included, or of an HDF5 file (`arrays.listed`).
 
     Parameters
     ----------
     folder : path-like
-        An id is the path of a file below it, with ``/``.
+        An id is the path of a file below it, with ``/``; of an HDF5 file what that gives.
     wanted : Wanted
     pixel_scale : float, optional
         Arcsec a pixel of stamps whose headers do not say.
@@ -136,6 +136,8 @@ def plan_folder(
     """
     options = _checked(wanted, pixel_scale, band, max_filled, plane)
     folder = Path(folder)
+    if folder.is_file() and arrays.is_array(folder):
+        return _plan_array(folder, options)
     ids, passed, closed = _listed(folder, "stamps")
     files = [os.path.join(folder, name) for name in ids]
     places = np.zeros((len(ids), 1), _PLACES)
@@ -144,6 +146,16 @@ def plan_folder(
     keys = _keys(_stats(ids, files), places)
     total = len(ids) + len(closed)
     return Plan(ids, nowhere, nowhere, files, places, keys, options, closed, total, tuple(passed))
+
+
+def _plan_array(path, options):
+    ids, ra, dec = arrays.listed(path)
+    places = np.zeros((len(ids), 1), _PLACES)
+    places["hdu"], places["x"], places["y"] = np.arange(len(ids))[:, None], np.nan, np.nan
+    keys = _keys(_stats([path.name], [path]), places)
+    twice = pd.Series(ids, dtype=object).duplicated()
+    ids = [f"{name} {row + 1}" if twice[row] else name for row, name in enumerate(ids)]
+    return Plan(ids, ra, dec, [str(path)], places, keys, options, [], len(ids))
 
 
 def plan_tiles(

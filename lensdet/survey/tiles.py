@@ -31,7 +31,7 @@ from scipy.ndimage import binary_dilation, binary_erosion
 from lensdet.data import images
 from lensdet.data.fits import open_checked, packed
 from lensdet.data.stamps import StampError
-from lensdet.survey import headers
+from lensdet.survey import arrays, headers
 from lensdet.survey.headers import Options
 
 OPEN = 3  # files that are kept open: a position on several tiles needs no more
@@ -58,7 +58,7 @@ class Place(NamedTuple):
     """Where a stamp is cut."""
 
     path: str
-    hdu: int = -1  # the likeliest of a file
+    hdu: int = -1  # the likeliest of a file; of an HDF5 file the row
     x: float = math.nan  # pixels, from 0; the middle
     y: float = math.nan
 
@@ -84,16 +84,20 @@ class _Image(NamedTuple):
 
 
 @contextlib.contextmanager
-def _opened(path, most=math.inf):
+def _opened(path, most=math.inf, row=0):
     """The HDUs of a file, whose pixels are not read yet, and its stream; what is wrong is a StampError."""
     try:
-        with headers.quiet(), open_checked(headers.peek(path)) as stream:
+        with headers.quiet(), contextlib.ExitStack() as stack:
+            if arrays.is_array(path):
+                stream = stack.enter_context(arrays.as_fits(path, row))
+            else:
+                stream = stack.enter_context(open_checked(headers.peek(path)))
             if packed(stream) and most < math.inf:  # before astropy unpacks it all to see what follows
                 sizes = headers.first_shape(path)
                 if math.prod(sizes) > most:
                     raise StampError(path, "shape", f"{sizes}, too large")
-            with fits.open(stream, memmap=False, uint=False) as hdus:  # uint=False: BLANK counts in unsigned integers
-                yield hdus, stream
+            # uint=False: BLANK counts in unsigned integers
+            yield stack.enter_context(fits.open(stream, memmap=False, uint=False)), stream
     except Exception as error:
         if "Empty or corrupt" in str(error) and _is_cut(path):
             raise StampError(path, "truncated", f"{type(error).__name__}: {error}") from error
@@ -134,8 +138,8 @@ def _check_file(path, hdus, number, stream, options):
     if len(hdu.shape) < 2 or _plane(hdu, options) is None:
         raise StampError(path, "shape", f"{hdu.shape}, not an image of two axes")
     where = hdu.fileinfo()  # astropy warns of a short file only where it happens to look beyond the data
-    if not packed(stream) and os.path.getsize(path) < (expected := where["datLoc"] + where["datSpan"]):
-        raise StampError(path, "truncated", f"{os.path.getsize(path)} bytes, not {expected}")
+    if not packed(stream) and (size := stream.seek(0, os.SEEK_END)) < (end := where["datLoc"] + where["datSpan"]):
+        raise StampError(path, "truncated", f"{size} bytes, not {end}")
     headers.check_band(path, images.header_of(hdu, hdus), options.wanted, options.band)
 
 
@@ -225,10 +229,11 @@ class Reader:
         if key not in self.kept:
             while len(self.kept) >= OPEN:
                 self.kept.pop(next(iter(self.kept)))[0].close()
-            most = math.inf if place.hdu >= 0 else math.prod(self.options.wanted.size) * (LARGEST / headers.FINEST) ** 2
+            whole = place.hdu < 0 or arrays.is_array(place.path)
+            most = math.prod(self.options.wanted.size) * (LARGEST / headers.FINEST) ** 2 if whole else math.inf
             with contextlib.ExitStack() as stack:
-                hdus, stream = stack.enter_context(_opened(place.path, most))
-                if place.hdu < 0:
+                hdus, stream = stack.enter_context(_opened(place.path, most, place.hdu))
+                if whole:
                     image = _whole(place.path, hdus, stream, self.options)
                 else:
                     image = _tile(hdus, place.hdu, stream, self.options)
@@ -263,7 +268,7 @@ def _whole(path, hdus, stream, options):
         raise StampError(path, "no scale", "no WCS, CD, CDELT or PIXSCALE")
     scales = np.broadcast_to([stated] if scales is None else scales, 2)
     if not headers.near(scales, wanted.pixel_scale):
-        if wcs is None and not headers.near(scales, options.pixel_scale or math.nan):
+        if wcs is None and not arrays.is_array(path) and not headers.near(scales, options.pixel_scale or math.nan):
             said = " x ".join(f"{s:.4g}" for s in scales)
             raise StampError(path, "scale", f"{said} arcsec a pixel, not {wanted.pixel_scale:g}, and no WCS")
         _check_scale(path, scales, wanted)
@@ -294,7 +299,7 @@ def _own(name, image, place, options):
         with contextlib.suppress(Exception):
             sky = image.wcs.pixel_to_world(x, y).icrs
             ra, dec = float(sky.ra.deg), float(sky.dec.deg)
-    return Stamp(pixels, filled, ra, dec, place._replace(hdu=image.hdu, x=x, y=y))
+    return Stamp(pixels, filled, ra, dec, place._replace(hdu=max(place.hdu, image.hdu), x=x, y=y))
 
 
 class _Windows:
