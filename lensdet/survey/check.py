@@ -13,7 +13,7 @@ from lensdet.data.stamps import StampError
 from lensdet.network.engine import PREDICT_BATCH
 from lensdet.network.finders import Finder
 from lensdet.survey import cutouts, headers, quality
-from lensdet.survey.tiles import Reader
+from lensdet.survey.cutting import Reader
 
 SAMPLE = 256  # stamps that are read, spread over the survey
 MANY = 0.05  # share of stamps left out or flagged from which it is a warning

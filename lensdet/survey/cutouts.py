@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from lensdet.data.images import band_of
-from lensdet.data.stamps import FITS_NAME, Rejection, StampError
-from lensdet.survey import arrays, catalogues, headers, quality
+from lensdet.data.stamps import Rejection, StampError
+from lensdet.survey import arrays, catalogues, files, headers, quality
 from lensdet.survey import tiles as tile_files
+from lensdet.survey.cutting import OPEN, Place, Reader
 from lensdet.survey.headers import Options, Wanted
-from lensdet.survey.tiles import Place, Reader
 
 _VERSION = 3  # part of the keys: raise it when a pixel of a stamp changes
 BATCH = 256  # stamps that are read together
@@ -46,7 +46,7 @@ class Batch(NamedTuple):
     pixels: np.ndarray  # float32 (n, rows, columns), in the units of the file; finite, not constant
     filled: np.ndarray  # int (n,): masked or missing pixels that were filled
     rejections: list  # of lensdet.data.stamps.Rejection; its `file` is the id
-    places: list  # of lensdet.survey.tiles.Place, (n,): where each was cut
+    places: list  # of lensdet.survey.cutting.Place, (n,): where each was cut
     measures: pd.DataFrame  # of `lensdet.survey.quality.measure`, n rows
 
 
@@ -138,21 +138,21 @@ def plan_folder(
     folder = Path(folder)
     if folder.is_file() and arrays.is_array(folder):
         return _plan_array(folder, options)
-    ids, passed, closed = _listed(folder, "stamps")
-    files = [os.path.join(folder, name) for name in ids]
+    ids, passed, closed = files.listed(folder, "stamps")
+    paths = [os.path.join(folder, name) for name in ids]
     places = np.zeros((len(ids), 1), _PLACES)
     places["file"], places["hdu"], places["x"], places["y"] = np.arange(len(ids))[:, None], -1, np.nan, np.nan
     nowhere = np.full(len(ids), np.nan)
-    keys = _keys(_stats(ids, files), places)
+    keys = _keys(files.stats(ids, paths), places)
     total = len(ids) + len(closed)
-    return Plan(ids, nowhere, nowhere, files, places, keys, options, closed, total, tuple(passed))
+    return Plan(ids, nowhere, nowhere, paths, places, keys, options, closed, total, tuple(passed))
 
 
 def _plan_array(path, options):
     ids, ra, dec = arrays.listed(path)
     places = np.zeros((len(ids), 1), _PLACES)
     places["hdu"], places["x"], places["y"] = np.arange(len(ids))[:, None], np.nan, np.nan
-    keys = _keys(_stats([path.name], [path]), places)
+    keys = _keys(files.stats([path.name], [path]), places)
     twice = pd.Series(ids, dtype=object).duplicated()
     ids = [f"{name} {row + 1}" if twice[row] else name for row, name in enumerate(ids)]
     return Plan(ids, ra, dec, [str(path)], places, keys, options, [], len(ids))
@@ -208,18 +208,18 @@ def plan_tiles(
     listed = catalogues.read_catalogue(catalogue, columns, keep)
     ids, ra, dec = listed[:3]
     given = [tiles] if isinstance(tiles, str | os.PathLike) else list(tiles)
-    files, passed = _tiles(map(Path, given))
+    paths, passed = files.of_tiles(map(Path, given))
     bad = _without_place(listed)
     rows = np.array([row for row in range(len(ids)) if row not in bad], int)
-    places, refused = _places(files, ra[rows], dec[rows], options, workers)
+    places, refused = _places(paths, ra[rows], dec[rows], options, workers)
     bad |= {int(rows[i]): said for i, said in refused.items()}
     rejections = [Rejection(ids[row], *bad[row]) for row in sorted(bad)]
     order = np.lexsort([places[name][:, 0] for name in ("x", "y", "hdu", "file")])
     order = order[places["file"][order, 0] >= 0]
     rows, places = rows[order], places[order]
-    keys = _keys(_stats([os.path.basename(path) for path in files], files), places)
+    keys = _keys(files.stats([os.path.basename(path) for path in paths], paths), places)
     named, notes = [ids[row] for row in rows], tuple(listed.notes)
-    asked = Plan(named, ra[rows], dec[rows], files, places, keys, options, rejections, len(ids), tuple(passed), notes)
+    asked = Plan(named, ra[rows], dec[rows], paths, places, keys, options, rejections, len(ids), tuple(passed), notes)
     return asked._replace(kept=listed.kept.iloc[rows].reset_index(drop=True)) if keep else asked
 
 
@@ -234,47 +234,6 @@ def _checked(wanted, pixel_scale, band, max_filled, plane):
     return Options(wanted, pixel_scale, band, max_filled, plane)
 
 
-def _listed(folder, what):
-    """Names of the FITS files below a folder, of its other files, and rejections of what cannot be listed; sorted."""
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: no such {'file or ' if what == 'tiles' else ''}folder of {what}")
-    found, passed, closed, entered = [], [], [], set()
-
-    def refused(error):
-        closed.append(Rejection(os.path.relpath(error.filename, folder), "unreadable", str(error)))
-
-    for here, below, names in os.walk(folder, onerror=refused, followlinks=True):
-        if (real := os.path.realpath(here)) in entered:  # a link to where it is
-            below.clear()
-            continue
-        entered.add(real)
-        below[:] = sorted(name for name in below if not name.startswith("."))
-        inside = Path(os.path.relpath(here, folder))
-        # a folder called .fits cannot be read, and is named
-        for name in (*names, *(name for name in below if FITS_NAME.fullmatch(name))):
-            if not name.startswith("."):
-                (found if FITS_NAME.fullmatch(name) else passed).append((inside / name).as_posix())
-    if not found:
-        raise ValueError(
-            f"{folder}: no FITS file in it (.fits, .fit, .fts, and these with .gz, .bz2, .xz or .fz)"
-            + (f"; {len(passed)} other files, such as {passed[0]}" if passed else "")
-        )
-    return sorted(found), sorted(passed), sorted(closed)
-
-
-def _tiles(given):
-    """Paths of the tiles that were given as files and folders, each once; and names of other files in the folders."""
-    files, passed = [], []
-    for path in given:
-        if path.is_file():
-            files.append(str(path))
-            continue
-        found, others, _ = _listed(path, "tiles")
-        files += [os.path.join(path, name) for name in found]
-        passed += others
-    return list(dict.fromkeys(files)), passed
-
-
 def _without_place(listed):
     """Rows of a catalogue that nothing can be cut for: reason and detail by row."""
     ids, ra, dec = listed[:3]
@@ -286,13 +245,13 @@ def _without_place(listed):
     return bad | {int(row): ("duplicate id", f"row {row + 1}") for row in twice}
 
 
-def _places(files, ra, dec, options, workers):
+def _places(paths, ra, dec, options, workers):
     """Where each of n positions can be cut.
 
     Returns
     -------
     places : array of _PLACES (n, k)
-        The images in which it is farthest from the edge first, at most `tile_files.OPEN`; file -1 where there is none.
+        The images in which it is farthest from the edge first, at most `OPEN`; file -1 where there is none.
     refused : dict
         Reason and detail by position that is cut from no tile.
 
@@ -304,9 +263,9 @@ def _places(files, ra, dec, options, workers):
     sky = SkyCoord(ra, dec, unit="deg")
     vectors = cKDTree(np.stack(sky.cartesian.xyz.value, axis=-1)) if len(ra) else None
     hits, refused, failures, used = [], {}, [], 0
-    pool = Parallel(workers if len(files) > FEW else 1, return_as="generator")
-    looks = pool(delayed(_looked_over)(path, options) for path in files)
-    for k, (path, found) in enumerate(zip(files, looks, strict=True)):
+    pool = Parallel(workers if len(paths) > FEW else 1, return_as="generator")
+    looks = pool(delayed(_looked_over)(path, options) for path in paths)
+    for k, (path, found) in enumerate(zip(paths, looks, strict=True)):
         used += any(image.error is None for image in found)
         failures += [found[0].error] if all(image.error for image in found) else []
         for image in found:
@@ -320,14 +279,14 @@ def _places(files, ra, dec, options, workers):
             elif len(inside):
                 columns = np.full(len(inside), k), np.full(len(inside), image.hdu), x, y
                 hits.append(np.stack([inside, -distance, np.full(len(inside), image.integers), *columns]))
-    if files and not used:
+    if paths and not used:
         raise failures[0]
     # of a position the farthest from an edge first; of images that lie alike a mask of integers last
     table = np.concatenate(hits, axis=1) if hits else np.zeros((7, 0))
     table = table[:, np.lexsort(table[[2, 1, 0]])]
     which = table[0].astype(int)
     turn = np.arange(len(which)) - np.searchsorted(which, which)
-    some = turn < tile_files.OPEN
+    some = turn < OPEN
     places = np.zeros((len(ra), int(turn[some].max(initial=0)) + 1), _PLACES)
     places["file"] = -1
     for name, values in zip(_PLACES.names, table[3:], strict=True):
@@ -353,15 +312,6 @@ def _inside(image, close, sky):
     return close[on], x[on], y[on], distance[on] * image.scale
 
 
-def _stats(names, paths):
-    """Name, size and time of files, as bytes; without the latter two for one that is not there."""
-    found = []
-    for name, path in zip(names, paths, strict=True):
-        there = os.stat(path) if os.path.exists(path) else None
-        found.append(os.fsencode(name) + (f" {there.st_size} {there.st_mtime_ns}".encode() if there else b""))
-    return found
-
-
 def _keys(stats, places):
     """A key of each stamp: of its files, and where it is cut, to a thousandth of a pixel."""
     rounded = places.copy()
@@ -369,8 +319,8 @@ def _keys(stats, places):
     for name in ("x", "y"):
         rounded[name] = np.round(places[name], 3)
     keys = np.zeros(len(places), "S16")
-    for i, (some, files) in enumerate(zip(rounded, places["file"].tolist(), strict=True)):
-        named = b"".join(stats[file] for file in files if file >= 0)
+    for i, (some, at) in enumerate(zip(rounded, places["file"].tolist(), strict=True)):
+        named = b"".join(stats[file] for file in at if file >= 0)
         keys[i] = hashlib.blake2b(b"%d" % _VERSION + some.tobytes() + named, digest_size=8).hexdigest()
     return keys
 
