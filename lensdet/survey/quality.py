@@ -25,8 +25,8 @@ SHARP = 0.65  # height of a hot pixel above the mean of its neighbours: of a sta
 LIMITS = {  # least or most of each measure
     "equal": 0.02,  # what `max_filled` allows by default; real stamps have 0
     "dark": 8.0,  # simulated stamps have up to 5, correlated noise up to 6.3
-    "hot": 6.0,  # simulated stamps have up to 4.4, noise up to 5.5
-    "centre_snr": 20.0,  # simulated stamps have 28 or more, arcs on real galaxies 26 or more; noise up to 4.4
+    "hot": 6.0,  # simulated stamps have up to 4.5, noise up to 5.5
+    "centre_snr": 20.0,  # simulated stamps have 28 or more, arcs on real galaxies 25 or more; noise up to 4.4
     "sky": 0.2,  # simulated stamps have up to 0.14; false lenses begin where noise makes it 0.22
     "spread": 0.25,  # simulated stamps have up to 0.15, arcs on real galaxies up to 0.18
     "centre_share": 0.05,  # simulated stamps have 0.2 or more, arcs on real galaxies 0.06 or more
