@@ -67,7 +67,7 @@ pd.DataFrame({name: ranking.about(finder) for name, finder in found.items()}).T
 # %% [markdown]
 # ## Ranked
 #
-# Each finder's logit is divided by its temperature (fitted on the calibration set), and the ensemble is their mean, each
+# Each finder's logit is divided by its temperature (fitted on the calibration set); the ensemble is their mean, each
 # clipped to what that set had.  What is unlike the training set, such as noise, is flagged and listed last.  A score
 # ranks; it is no probability that a galaxy of the sky is a lens, as half of the stamps that it was calibrated on are.
 
