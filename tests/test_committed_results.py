@@ -26,6 +26,8 @@ RUNS = {
     "evening/f1_double-c5cd5464": {"learning_rate": 1e-3},
     "evening/fbeta-851f80b2": {"learning_rate": 1e-3},
     "evening/fbeta-fd21b47d": {"learning_rate": 3e-3},
+    "evening/f1-ef65fa9d": {"learning_rate": 3e-3},
+    "evening/f1_double-329450eb": {"learning_rate": 3e-3},
     "lite/bce-b1d613ce": {},
     "lite/f1-d8b50331": {},
     "lite/f1_double-cb5e831c": {},
