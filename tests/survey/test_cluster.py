@@ -244,10 +244,17 @@ def states(slurm, job):
     return dict(line.split() for line in lines)
 
 
-def at_once(slurm, job, *tasks):
-    """Start tasks that are queued again; Slurm would wait for two minutes."""
+def soon(slurm, job, *tasks):
+    """Start tasks that are queued again, for which Slurm would wait two minutes."""
     for task in tasks:
-        slurm("scontrol", "update", f"JobId={job}_{task}", "StartTime=now")
+        # not in the second in which it was stopped, of which the credential is revoked
+        slurm("scontrol", "update", f"JobId={job}_{task}", "StartTime=now+10")
+
+
+def end_well(slurm, job):
+    """Wait for all tasks."""
+    wait_for(lambda: not {"PENDING", "RUNNING", "COMPLETING"} & set(states(slurm, job).values()))
+    assert set(states(slurm, job).values()) == {"COMPLETED"}
 
 
 @pytest.fixture
@@ -315,8 +322,8 @@ def test_shards_that_slurm_kills_and_queues_again_repeat_a_batch_and_the_list_is
     signal.kill()
     signal.wait()
     (tmp_path / "hold").unlink()
-    at_once(slurm, job, 1, 2)
-    wait_for(lambda: set(states(slurm, job).values()) == {"COMPLETED"})
+    soon(slurm, job, 1, 2)
+    end_well(slurm, job)
     read = Counter((tmp_path / "read").read_text().split())
     assert len(read) == N + 1 and Counter(read.values())[2] <= 2 * BATCH and max(read.values()) == 2
     times, keys = scored(given, tmp_path / "list")
@@ -336,8 +343,8 @@ def test_tasks_of_slurm_train_a_run_each(slurm, smoke_bank, tmp_path, monkeypatc
     wait_for(lambda: any(tmp_path.glob("results/smoke/bce-*/run_01")))
     slurm("scontrol", "requeue", f"{job}_1")
     wait_for(lambda: states(slurm, job)["1"] == "PENDING")
-    at_once(slurm, job, 1)
-    wait_for(lambda: set(states(slurm, job).values()) == {"COMPLETED"})
+    soon(slurm, job, 1)
+    end_well(slurm, job)
     for i, folder in enumerate(folders, 1):
         assert Run(next(folder)).is_complete
         said = (tmp_path / f"lensdet-train-{job}_{i}.log").read_text()
