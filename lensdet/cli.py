@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import json
+import os
 import re
 import sys
 import textwrap
@@ -54,6 +55,13 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--pack", type=Path, metavar="ZIP", help=more)
     more = "of all runs the I-th alone, and each N-th from there on: a task of N on a cluster"
     made.add_argument("--shard", type=_shard, default=(1, 1), metavar="I/N", help=more)
+    _command(
+        commands, check, "check", "look at a survey before it is ranked",
+        "Say what ranking a survey would do, from headers and a sample of its pixels: bands, scales and sizes, what is "
+        "left out and why, what is no galaxy, how long it takes.  Errors come with their remedies, as the command line "
+        "takes them.  Exit status: 0, or 1 where nothing could be ranked.",
+        "lensdet check -p catalogue galaxies.csv -p tiles tiles/",
+    )  # fmt: skip
     made = _command(
         commands, rank, "rank", "rank a survey of your own, the most likely lens first",
         "Rank a survey's stamps by how much they look like lenses: a folder of FITS stamps (-p survey FOLDER), or a "
@@ -125,17 +133,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def values(options: argparse.Namespace) -> dict[str, Any]:
     """Parameters of ``-f`` and ``-p`` by name; the latter win.
 
-    Of the latter numbers, True, False, None and lists or mappings in brackets are what they say; all else is text, such
-    as a folder named after a date.
+    Of the latter numbers, True, False, None and lists or mappings in brackets are what they say; all else is text.  A
+    path is always the name as typed, such as 007 or null.  What takes several, given several times, takes all.
     """
     try:
         found = read_yaml(options.file) if options.file else {}
     except OSError as error:
         raise ParameterError(str(error)) from None
+    several = {}
     for name, text in options.given:
-        found[name] = text
+        value, kind = text, str(getattr(Parameters.model_fields.get(name), "annotation", ""))
         with contextlib.suppress(ValueError, yaml.YAMLError):
-            found[name] = yaml.safe_load(text) if text[:1] in "[{" else json.loads(text.lower().replace("none", "null"))
+            if text[:1] in "[{" and not Path(text).exists():
+                value = yaml.safe_load(text)
+            elif "Path" not in kind:
+                value = json.loads(text.lower().replace("none", "null"))
+        if name in several and kind.startswith("tuple"):
+            value = [*several[name], *(value if isinstance(value, list) else [value])]
+        several[name] = value if isinstance(value, list) else [value]
+        found[name] = value
     return found
 
 
@@ -149,24 +165,35 @@ def train(options: argparse.Namespace) -> int:
     return 3 if left else 0
 
 
+def check(options: argparse.Namespace) -> int:
+    """``lensdet check``."""
+    from lensdet.survey import check, ranking
+
+    def does(p):
+        finders = ranking.load_finders(p.finders)
+        return check.look(ranking.plan(p, finders), finders, p.workers)
+
+    return _outcome(options, does)
+
+
 def rank(options: argparse.Namespace) -> int:
     """``lensdet rank``."""
     from lensdet.survey import ranking, scoring
 
     if options.shard is None:
-        return _ranked(options, ranking.rank_survey)
-    return _ranked(options, lambda p: ranking.score_shard(p, scoring.Shard(*options.shard)))
+        return _outcome(options, ranking.rank_survey)
+    return _outcome(options, lambda p: ranking.score_shard(p, scoring.Shard(*options.shard)))
 
 
 def merge(options: argparse.Namespace) -> int:
     """``lensdet merge``."""
     from lensdet.survey import ranking
 
-    return _ranked(options, lambda p: ranking.rank_survey(p, merge=True))
+    return _outcome(options, lambda p: ranking.rank_survey(p, merge=True))
 
 
-def _ranked(options, does):
-    """Exit status of what ranks a survey, or scores a shard of it, after its outcome or error is printed."""
+def _outcome(options, does):
+    """Exit status of what looks at a survey, ranks it or scores a shard, after its outcome or error is printed."""
     from lensdet.data.stamps import StampError
     from lensdet.survey import ranking
 
@@ -177,12 +204,26 @@ def _ranked(options, does):
         return 1
     except (ValueError, OSError) as error:  # of the user's files: a catalogue without positions, tiles of no sky
         raise ParameterError(str(error)) from None
+    if isinstance(outcome, list):
+        return _print_lines(outcome)
     if isinstance(outcome, Path):
         print(f"scored: {outcome}")
         return 0
-    print(f"{len(outcome.ranked):,} ranked, left out: {ranking.counted(outcome.rejections)}")
-    print(*outcome.plan.notes, *ranking.advice(outcome.rejections), outcome.page, sep="\n")
+    flagged = int((outcome.ranked["flag"] != "").sum())
+    print(f"{len(outcome.ranked):,} ranked, {flagged:,} of them flagged and listed last; left out: "
+          f"{ranking.counted(outcome.rejections)}")  # fmt: skip
+    print(*ranking.advice(outcome.rejections, outcome.ranked["flag"]), outcome.page, sep="\n")
     return 3 if outcome.rejections else 0
+
+
+def _print_lines(lines):
+    """Print what `survey.check` found, in colours on a terminal; 1 where there is an error."""
+    colours = {"ok": "32", "warning": "33", "error": "31"}
+    plain = not sys.stdout.isatty() or "NO_COLOR" in os.environ
+    for line in lines:
+        level = f"{line.level:8}" if plain else f"\033[{colours[line.level]}m{line.level:8}\033[0m"
+        print(level + line.text, *([f"        {line.remedy}"] if line.remedy else []), sep="\n")
+    return int(any(line.level == "error" for line in lines))
 
 
 def export(options: argparse.Namespace) -> int:

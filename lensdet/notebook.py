@@ -12,7 +12,7 @@ from lensdet.parameters import ParameterError, Parameters, check_names, resolve
 _READ = {
     "data": (Path.is_dir, "folder", ("train", "validation", "test")),
     "real_stamps": (Path.is_dir, "folder", ("galaxies", "lens_candidates")),
-    "survey": (Path.is_dir, "folder", ()),
+    "survey": (Path.exists, "folder or file", ()),
     "catalogue": (Path.is_file, "file", ()),
     "published": (Path.is_file, "file", ()),
     "tiles": (Path.exists, "file or folder", ()),

@@ -133,9 +133,9 @@ class Training(_Section):
 class Candidates(_Section):
     """A user's own survey, what to look for in it and with what (notebook 07)."""
 
-    survey: Path | None = Field(None, description="folder of FITS stamps to rank")
+    survey: Path | None = Field(None, description="folder of FITS stamps to rank, or an HDF5 file of them")
     catalogue: Path | None = Field(
-        None, description="table with RA and Dec (FITS, ECSV, CSV) of stamps to cut out of tiles"
+        None, description="table with RA and Dec (FITS, ECSV, CSV, Parquet, VOTable) of stamps to cut out of tiles"
     )
     tiles: tuple[Path, ...] = Field(
         (), description="FITS images with WCS that the catalogue's stamps are cut from, or folders of them"
@@ -145,7 +145,9 @@ class Candidates(_Section):
     )
     pixel_scale: Positive | None = Field(None, description="arcsec, of stamps whose headers do not say")
     band: str | None = Field(None, description="of stamps and tiles, where their headers name none that is understood")
-    max_filled: Fraction = Field(0.02, description="of a stamp's pixels, that may be missing on a tile and are filled")
+    plane: int | None = Field(None, ge=0, description="of cubes, from 0, where their headers do not name the bands")
+    max_filled: Fraction = Field(0.02, description="of a stamp's pixels, that may be missing and are filled")
+    keep: tuple[str, ...] = Field((), description="columns of the catalogue that go into the ranked list")
     finders: tuple[str, ...] = Field(
         ("bce", "fbeta"), min_length=1, description="networks in weights/, or files of such"
     )
@@ -201,16 +203,20 @@ class Parameters(Simulation, Sampling, Training, Candidates):
     on_bad: Literal["quarantine", "raise"] = Field("quarantine", description="what to do with an unusable FITS file")
     workers: int = Field(-1, description="processes that simulate or read stamps; -1: all cores")
 
-    @field_validator("experiments", "ensembles", "finders", "tiles", mode="before")
+    @field_validator("experiments", "ensembles", "finders", "tiles", "keep", mode="before")
     @classmethod
     def _split(cls, value):
-        return tuple(v.strip() for v in value.split(",") if v.strip()) if isinstance(value, str) else value
+        if not isinstance(value, str) or Path(value).expanduser().exists():  # a name may have a comma
+            return (value,) if isinstance(value, str) else value
+        return tuple(v.strip() for v in value.split(",") if v.strip())
 
     @field_validator("data", "real_stamps", "survey", "catalogue", "published", "output", mode="before")
     @classmethod
     def _some_path(cls, value):
         if value == "":
             raise ValueError("an empty path; leave it out, or give null")
+        if isinstance(value, int | float):
+            raise ValueError("a name that was taken for a number: put it in quotes, or give it by papermill's -r")
         return value
 
     @field_validator("workers", mode="after")

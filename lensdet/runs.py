@@ -250,7 +250,11 @@ def hardware(runs: Iterable[Run]) -> str:
 
 def is_kept(path: Path) -> bool:
     """Whether a file of results is small and says what came of a run: no weights, no state, no lock, nothing half."""
-    return path.suffix in (".json", ".csv", ".h5") and not path.name.endswith(".weights.h5") and path.name[0] != "."
+    return (
+        path.suffix in (".json", ".csv", ".parquet", ".h5")
+        and not path.name.endswith(".weights.h5")
+        and path.name[0] != "."
+    )
 
 
 def pack(path: str | os.PathLike, folders: Iterable[Path]) -> None:

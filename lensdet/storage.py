@@ -95,6 +95,17 @@ def write_csv(path: str | os.PathLike, frame: pd.DataFrame, digits: int | None =
         frame.to_csv(beside, index=False, float_format=None if digits is None else f"%.{digits}g")
 
 
+def write_parquet(path: str | os.PathLike, frame: pd.DataFrame) -> None:
+    """Write a data frame as Parquet, atomically; what is read back is what a CSV would give, in a third of the size.
+
+    So a float32 is kept as the float64 of its shortest decimals.
+    """
+    single = frame.select_dtypes("float32").columns
+    made = frame.astype(dict.fromkeys(single, str)).astype(dict.fromkeys(single, float))
+    with atomic(path) as beside:
+        made.to_parquet(beside, index=False, compression="zstd")
+
+
 def kept_table(path: Path, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
     """A table that takes long to make: read from ``path``, where what ``make()`` returns is written first if need be.
 

@@ -100,12 +100,12 @@ class Study:
             Where it is not there, with the notebook that writes it.
         """
         if name == frozen_sets.LARGE:
-            path = frozen_sets.large_folder(self.parameters) / "truth.csv"
+            path = frozen_sets.large_folder(self.parameters) / "truth.parquet"
         else:
-            path = frozen_sets.truth_folder(self.parameters, self.key) / f"{name}.csv"
+            path = frozen_sets.truth_folder(self.parameters, self.key) / f"{name}.parquet"
         if not path.exists():
             raise FileNotFoundError(f"{path}: no truth table; run notebooks/02_losses.py, which writes it")
-        return pd.read_csv(path)
+        return pd.read_parquet(path)
 
     def resamples(self, name: str = "test", draws: int = 2000) -> np.ndarray:
         """Resamples (B, N) of a frozen set by LRG, contaminant and source, the same for every model."""

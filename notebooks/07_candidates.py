@@ -31,7 +31,9 @@ tiles: list = None  # FITS images with WCS, or folders of them
 columns: dict = None  # id, ra, dec: columns of the catalogue, where their names are not the usual ones
 pixel_scale: float = None  # arcsec, of stamps whose headers do not say
 band: str = None  # of stamps and tiles, where their headers name none that is understood
-max_filled: float = None  # share of a stamp's pixels that may be missing on a tile
+plane: int = None  # of cubes, from 0, where their headers do not name the bands
+max_filled: float = None  # share of a stamp's pixels that may be missing
+keep: list = None  # columns of the catalogue that go into the ranked list
 finders: list = None  # bce and fbeta; names in weights/, or files
 rank_by: str = None  # ensemble, or the name of a finder
 page_size: int = None  # candidates on the page
@@ -65,15 +67,15 @@ pd.DataFrame({name: ranking.about(finder) for name, finder in found.items()}).T
 # %% [markdown]
 # ## Ranked
 #
-# Each finder's logit is divided by its temperature (fitted on the calibration set), and the ensemble is their mean.  A
-# score ranks; it is no probability that a galaxy of the sky is a lens, as half of the stamps that it was calibrated on
-# are lenses.
+# Each finder's logit is divided by its temperature (fitted on the calibration set); the ensemble is their mean, each
+# clipped to what that set had.  What is unlike the training set, such as noise, is flagged and listed last.  A score
+# ranks; it is no probability that a galaxy of the sky is a lens, as half of the stamps that it was calibrated on are.
 
 # %%
 mine = bool(p.survey or p.catalogue)
 asked, about = (p, {}) if mine else (demonstration.parameters_of(p), demonstration.about(p))
 outcome = ranking.run(asked, found, **about)
-outcome.ranked.head(20).round(3)
+outcome.ranked.drop(columns=["tile", "hdu", "x", "y"]).head(20).round(3)
 
 # %%
 print(f"{len(outcome.ranked):,} ranked; left out: {ranking.counted(outcome.rejections)}")

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from lensdet import cli
+from lensdet.parameters import resolve
 
 COMMANDS = ("train", "rank", "export", "parameters")
 
@@ -52,7 +53,8 @@ def test_parameters_come_from_the_file_and_then_from_the_command_line(tmp_path):
         "band": "on",
         "shift": "1e-3",
         "columns": "{ra: RA}",
-        "data": "None",
+        "dynamic_chunks": "None",
+        "data": "null",
         "redraw_validation": "true",
         "hardness": "0.5",
         "catalogue": "12:30",
@@ -61,9 +63,27 @@ def test_parameters_come_from_the_file_and_then_from_the_command_line(tmp_path):
     options = cli.parser().parse_args(["rank", "-f", str(tmp_path / "p.yaml"), *words])
     assert cli.values(options) == {
         "runs": 4, "beta": 0.5, "survey": "night [1", "tiles": ["a", "b"], "output": "2024-05-01", "band": "on",
-        "shift": 1e-3, "columns": {"ra": "RA"}, "data": None, "redraw_validation": True, "hardness": 0.5,
+        "shift": 1e-3, "columns": {"ra": "RA"}, "dynamic_chunks": None,
+        "data": "null", "redraw_validation": True, "hardness": 0.5,
         "catalogue": "12:30",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["2024_01", "007", "on", "1e5", "null", "2024-01-01", "a,b", "[1]", "True"])
+def test_a_folder_is_taken_by_the_name_that_was_typed(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).mkdir()
+    for command in (["-p", "survey", name], ["-p", "catalogue", "c.csv", "-p", "tiles", name]):
+        p = resolve(cli.values(cli.parser().parse_args(["rank", *command])))
+        assert tmp_path / name in (p.survey, *p.tiles) and len(p.tiles) < 2
+
+
+def test_tiles_given_several_times_are_all_taken(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = "rank -p catalogue c.csv -p tiles A -p tiles B,C -p tiles [D,E] -p runs 1 -p runs 2".split()
+    (tmp_path / "B,C").mkdir()
+    p = resolve(cli.values(cli.parser().parse_args(words)))
+    assert [t.name for t in p.tiles] == ["A", "B,C", "D", "E"] and p.runs == 2
 
 
 def test_module_is_the_command_and_loads_no_network_library_for_help():

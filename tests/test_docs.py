@@ -17,10 +17,10 @@ from astropy.table import Table
 from lensdet.data import stamps
 from lensdet.parameters import Parameters, read_yaml, resolve
 from lensdet.profiles import PROFILES
-from lensdet.survey import candidate_list, headers
+from lensdet.survey import candidate_list, headers, quality
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PROGRAMS = {"bash", "conda", "doit", "git", "jupyter", "lensdet", "papermill", "pip", "python", "ssh", "tox"}
 # What no test runs: what the words before it have to say of it.
 NOT_RUN = {
@@ -201,16 +201,19 @@ def table_after(path, start):
 def test_survey_page_lists_the_columns_of_a_ranked_list(tmp_path):
     ranked = pd.DataFrame({"rank": [1], "id": ["a"], "ra": [1.0], "dec": [1.0], "filled": [0], "ensemble": [1.0],
                            "bce": [1.0], "fbeta": [1.0], "match": [""], "separation": [np.nan],
-                           "reference": [""]})  # fmt: skip
+                           "reference": [""], "tile": [""], "hdu": [0], "x": [1.0], "y": [1.0], "centre_snr": [1.0],
+                           "flag": [""]})  # fmt: skip
     candidate_list.write(tmp_path, ranked, [], ["bce", "fbeta"], {})
     listed = table_after(ROOT / "docs" / "survey.md", "Columns of `ranked.ecsv`")
     listed = [column for cell in listed for column in re.findall(r"`(\w+)`", cell)]
     assert sorted(listed) == sorted(Table.read(tmp_path / "ranked.ecsv").colnames)
 
 
-def test_survey_page_lists_every_reason_why_a_stamp_is_left_out():
+def test_survey_page_lists_every_reason_and_flag_of_a_stamp():
     listed = table_after(ROOT / "docs" / "survey.md", "## Why a stamp is left out")
     assert [cell.strip("`") for cell in listed] == list(headers.REASONS)
+    listed = table_after(ROOT / "docs" / "survey.md", "## What is no galaxy")
+    assert [cell.strip("`") for cell in listed] == list(quality.REASONS)
 
 
 def test_speed_page_has_the_profiles_with_their_chunks_and_runs():

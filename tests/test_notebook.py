@@ -38,7 +38,7 @@ def test_a_mistyped_name_in_the_parameter_cell_stops_a_notebook(typed):
     [
         ("data", "folder"),
         ("real_stamps", "folder"),
-        ("survey", "folder"),
+        ("survey", "folder or file"),
         ("catalogue", "file"),
         ("published", "file"),
         ("tiles", "file or folder"),

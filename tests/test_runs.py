@@ -108,6 +108,17 @@ def test_floats_written_to_csv_are_read_back_exactly(tmp_path):
     assert (tmp_path / "a.json").read_text().endswith("\n")
 
 
+def test_a_parquet_table_is_read_back_as_from_csv(tmp_path):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"alpha": rng.random(50, np.float32), "x": rng.normal(size=50), "n": np.arange(50),
+                          "host": ["lrg", "contaminant"] * 25, "gap": [np.nan, 0.1] * 25})  # fmt: skip
+    frame.loc[3, "alpha"] = np.nan
+    storage.write_csv(tmp_path / "a.csv", frame)
+    storage.write_parquet(tmp_path / "a.parquet", frame)
+    expected = pd.read_csv(tmp_path / "a.csv")
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "a.parquet"), expected, check_exact=True)
+
+
 def test_written_logits_are_read_back_exactly(here, smoke):
     folder = write_run(smoke, "bce", 3)
     labels, logits = Run(folder).logits("code_loss", "test")

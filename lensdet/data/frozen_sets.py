@@ -143,7 +143,7 @@ def truth_folder(parameters: Parameters, data_key: str) -> Path:
 
 def has_truth(parameters: Parameters, data_key: str) -> bool:
     """Whether the truth table of every frozen set is there."""
-    return all((truth_folder(parameters, data_key) / f"{name}.csv").exists() for name in FROZEN)
+    return all((truth_folder(parameters, data_key) / f"{name}.parquet").exists() for name in FROZEN)
 
 
 def large_key(parameters: Parameters) -> str:
@@ -165,17 +165,17 @@ def large_set(parameters: Parameters) -> tuple[Bank, np.ndarray]:
     """The large test set as `frozen_bank` has it; its rows and what is known of them are left in `large_folder`."""
     bank, rows = frozen_bank(parameters, LARGE)
     folder = large_folder(parameters)
-    paths = folder / "rows.h5", folder / "truth.csv"
+    paths = folder / "rows.h5", folder / "truth.parquet"
     if not all(path.exists() for path in paths):
         runs.write_rows(paths[0], large_rows(parameters))
-        storage.write_csv(paths[1], truth(bank, LARGE, rows)[OF_LARGE].round(5))
+        storage.write_parquet(paths[1], truth(bank, LARGE, rows)[OF_LARGE].round(5))
     return bank, rows
 
 
 def write_truth(parameters: Parameters, bank: Bank) -> None:
-    """Write `truth` of every frozen set to `truth_folder`, ``<set>.csv``, where it is not there yet."""
+    """Write `truth` of every frozen set to `truth_folder`, ``<set>.parquet``, where it is not there yet."""
     for name, split in FROZEN.items():
-        path = truth_folder(parameters, bank.data_key) / f"{name}.csv"
+        path = truth_folder(parameters, bank.data_key) / f"{name}.parquet"
         if not path.exists():
             table = truth(bank, split, frozen_rows(parameters, name, sizes(bank, split)))
-            storage.write_csv(path, table)
+            storage.write_parquet(path, table)

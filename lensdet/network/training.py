@@ -135,7 +135,7 @@ def train_missing(
 
 def _large_again(parameters, key, experiments):
     """Write the truth of the large test set where runs were scored on it and it is gone."""
-    there = (frozen_sets.large_folder(parameters) / name for name in ("rows.h5", "truth.csv"))
+    there = (frozen_sets.large_folder(parameters) / name for name in ("rows.h5", "truth.parquet"))
     if not frozen_sets.has_large(parameters) or all(path.exists() for path in there):
         return
     complete = (run for experiment in experiments for run in runs.complete_runs(parameters, experiment, key))

@@ -1,27 +1,44 @@
 """The ranked list: matched with known lenses, written as tables, and shown on a page."""
 
+import io
 import os
+import re
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
+import pyarrow
 from astropy.coordinates import SkyCoord
-from astropy.table import MaskedColumn, Table
+from astropy.io import fits
+from astropy.table import Column, Table
 from numpy.typing import NDArray
+from pyarrow import csv
 from scipy.special import expit
 
 from lensdet import storage
 from lensdet.data import stamps
-from lensdet.network import gradcam
-from lensdet.network.finders import Finder
 from lensdet.survey import cutouts
+
+if TYPE_CHECKING:
+    from lensdet.network.finders import Finder
 
 ENSEMBLE = "ensemble"
 LAYER = "add_5"  # of the heat maps: the finest, with cells of 16 pixels
 SHOWN = 512  # stamps of the page at a time: 20 MB, and one compilation of the heat maps
+_FIRST, _AFTER, _LAST = (
+    ("rank", "id", "ra", "dec"),
+    ("filled", "match", "reference", "separation"),
+    ("rejected", "detail"),
+)
+_UNITS = {"ra": "deg", "dec": "deg", "separation": "arcsec"}
+_ROWS = 100_000  # of the list at a time
+_NO_INTEGER = -(2**63)
+_SAFE = " !\"#$&'()*+,-./:;<=>?@[]^_`{|}~"  # of a URL
+# What ends a line for astropy, which keeps a line feed within a text, but not one before a comment or an empty line.
+_BREAKS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x85\u2028\u2029]|\n(?=\s*(?:[#\n]|$))")
 
 
 def match(ranked: pd.DataFrame, known: pd.DataFrame, radius: float) -> pd.DataFrame:
@@ -67,15 +84,15 @@ def write(
     """Write ``ranked.ecsv`` and ``ranked.fits``, every stamp that was asked for in both, and ``rejected.csv``.
 
     Columns: ``rank``, ``id``, ``ra``, ``dec``, ``p_ensemble`` and ``p_...`` of each finder, from calibrated logits, and
-    these as ``logit_...``, since probabilities tie where they saturate; ``filled``, ``match``, ``separation``,
-    ``reference``.  What was left out comes last, without rank and scores, with ``rejected`` (the reason) and
-    ``detail``.
+    these as ``logit_...``, since probabilities tie where they saturate; ``filled``, ``match``, ``reference``,
+    ``separation``, and whatever else the ranked have.  What was left out comes last, without rank and scores, with
+    ``rejected`` (the reason) and ``detail``.  A number that is missing or NaN is masked.
 
     Parameters
     ----------
     folder : path-like
     ranked : pandas.DataFrame
-        From `ranking.rank`, perhaps with the columns of `match`.
+        From `ranking.rank`, perhaps with the columns of `match`, and others.
     rejections : list of lensdet.data.stamps.Rejection
     finders : dict, or list of str
         By name, or the names.
@@ -84,54 +101,110 @@ def write(
     """
     stamps.write_rejections(Path(folder) / "rejected.csv", rejections)
     names = [ENSEMBLE, *finders]
-    n, m = len(ranked), len(rejections)
-    bad = np.arange(n + m) >= n
-
-    def column(values, name, fill, **more):
-        return MaskedColumn([*values, *[fill] * m], name=name, mask=bad, **more)
-
-    table = Table(masked=True, meta=about)
-    table["rank"] = column(ranked["rank"], "rank", 0)
-    table["id"] = [_text(i) for i in (*ranked["id"], *(r.file for r in rejections))]
-    for name in ("ra", "dec"):
-        table[name] = MaskedColumn([*ranked[name], *[np.nan] * m], mask=[*ranked[name].isna(), *[True] * m], unit="deg")
-    for name in names:
-        table[f"p_{name}"] = column(expit(ranked[name]), name, np.nan)
-        table[f"logit_{name}"] = column(ranked[name], name, np.nan)
-    table["filled"] = column(ranked["filled"], "filled", 0)
-    if "match" in ranked:
-        for name in ("match", "reference"):
-            table[name] = [*map(_text, ranked[name]), *[""] * m]
-        table["separation"] = MaskedColumn([*ranked["separation"], *[np.nan] * m], unit="arcsec",
-                                           mask=[*ranked["separation"].isna(), *[True] * m])  # fmt: skip
-    table["rejected"] = [*[""] * n, *(r.reason for r in rejections)]
-    table["detail"] = [*[""] * n, *(_text(r.detail) for r in rejections)]
-    for name, form in (("ranked.ecsv", "ascii.ecsv"), ("ranked.fits", "fits")):
+    kinds = _kinds(ranked, names)
+    for name, form in (("ranked.ecsv", _write_ecsv), ("ranked.fits", _write_fits)):
         with storage.atomic(Path(folder) / name) as beside:
-            _printable(table, form).write(beside, format=form, overwrite=True)
+            form(beside, lambda: _blocks(ranked, rejections, names, kinds), kinds, about)
+
+
+def _kinds(ranked, names):
+    """Columns of the list in their order, and the type of each: float, integer or text."""
+    types = ranked.dtypes.rename({name: f"logit_{name}" for name in names}).to_dict()
+    scores = [f"{of}_{name}" for name in names for of in ("p", "logit")]
+    types |= dict.fromkeys(scores, np.dtype(float)) | dict.fromkeys(_LAST, np.dtype(object))
+    first = [name for name in (*_FIRST, *scores, *_AFTER) if name in types]
+    order = [*first, *(name for name in types if name not in (*first, *_LAST)), *_LAST]
+
+    def kind(dtype):
+        if pd.api.types.is_float_dtype(dtype):
+            return "f4" if dtype.itemsize == 4 else "f8"
+        return "i8" if pd.api.types.is_integer_dtype(dtype) or pd.api.types.is_bool_dtype(dtype) else "U"
+
+    return {name: kind(types[name]) for name in order}
+
+
+def _blocks(ranked, rejections, names, kinds):
+    """Yield the rows of the list, some at a time, in its columns."""
+    for first in range(0, len(ranked), _ROWS):
+        some = ranked.iloc[first : first + _ROWS].rename(columns={name: f"logit_{name}" for name in names})
+        some = some.assign(**{f"p_{name}": expit(some[f"logit_{name}"]) for name in names})
+        yield _block(some, kinds)
+    for first in range(0, len(rejections), _ROWS):
+        yield _block(pd.DataFrame(rejections[first : first + _ROWS], columns=["id", *_LAST], dtype=object), kinds)
+
+
+def _block(some, kinds):
+    made = {}
+    for name, kind in kinds.items():
+        if name not in some:
+            made[name] = pd.Series(
+                "" if kind == "U" else None, some.index, {"U": object, "i8": "Int64"}.get(kind, kind)
+            )
+        elif kind == "U":
+            made[name] = some[name].astype(object).where(some[name].notna(), "").map(_text)
+        else:
+            made[name] = some[name].astype("Int64" if kind == "i8" else kind)
+    return pd.DataFrame(made)
 
 
 def _text(value):
-    """As text that can be written: a file name need not be valid Unicode."""
-    return str(value).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    """As text that can be written, and read again: a file name need not be valid Unicode, nor one line."""
+    value = str(value)
+    if value.isprintable():
+        return value
+    value = value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return _BREAKS.sub(lambda found: found[0].encode("unicode_escape").decode(), value)
 
 
-def _printable(table, form):
-    """FITS tables have ASCII alone: other characters of an id as in a URL."""
-    if form != "fits":
-        return table
-    made = table.copy()
-    made.meta = {"comments": [f"{name}: {value}" for name, value in table.meta.items()]}
-    for name in made.colnames:
-        if made[name].dtype.kind in "UO":
-            made[name] = [
-                quote(str(value), safe=" !\"#$&'()*+,-./:;<=>?@[]^_`{|}~").encode("ascii") for value in made[name]
-            ]
-    return made
+def _write_ecsv(path, blocks, kinds, about):
+    """The header by astropy, of a table without rows; the rows by pyarrow, a hundred times as fast."""
+    empty = {
+        name: Column([], dtype=str if kind == "U" else kind, unit=_UNITS.get(name)) for name, kind in kinds.items()
+    }
+    header = io.StringIO()
+    Table(empty, meta=about).write(header, format="ascii.ecsv", delimiter=",")
+    with open(path, "wb") as file:
+        file.write(header.getvalue().encode())
+        for block in blocks():
+            rows = pyarrow.Table.from_pandas(block, preserve_index=False)
+            csv.write_csv(rows, file, csv.WriteOptions(include_header=False))
+
+
+def _write_fits(path, blocks, kinds, about):
+    """The header by astropy, of a table without rows; the rows as FITS has them, some at a time."""
+    widths, n = dict.fromkeys((name for name, kind in kinds.items() if kind == "U"), 1), 0
+    for block in blocks():
+        n += len(block)
+        widths = {name: max(width, _ascii(block[name]).itemsize) for name, width in widths.items()}
+    named = {name: quote(name, safe=_SAFE) for name in kinds}
+    row = np.dtype([(named[name], f"S{widths[name]}" if kind == "U" else f">{kind}") for name, kind in kinds.items()])
+    header = fits.BinTableHDU(np.zeros(0, row)).header
+    header["NAXIS2"] = n
+    for k, (name, kind) in enumerate(kinds.items(), 1):
+        if name in _UNITS:
+            header.set(f"TUNIT{k}", _UNITS[name], after=f"TFORM{k}")
+        if kind == "i8":
+            header.set(f"TNULL{k}", _NO_INTEGER, after=f"TFORM{k}")
+    for name, value in about.items():
+        header["COMMENT"] = f"{name}: {value}"
+    with open(path, "wb") as file:
+        file.write((fits.PrimaryHDU().header.tostring() + header.tostring()).encode("ascii"))
+        for block in blocks():
+            rows = np.zeros(len(block), row)
+            for name, kind in kinds.items():
+                values = block[name].fillna(_NO_INTEGER) if kind == "i8" else block[name]
+                rows[named[name]] = _ascii(values) if kind == "U" else values
+            file.write(rows.tobytes())
+        file.write(bytes(-file.tell() % 2880))
+
+
+def _ascii(values):
+    """Text as FITS tables have it, ASCII alone: other characters as in a URL."""
+    return np.array([quote(text, safe=_SAFE).encode("ascii") for text in values], "S")
 
 
 def pictures(
-    job: cutouts.Plan, ranked: pd.DataFrame, finder: Finder
+    job: cutouts.Plan, ranked: pd.DataFrame, finder: "Finder"
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
     """Stamps of the ranked, in their order, with their heat maps: batches for `page.write`.
 
@@ -151,6 +224,8 @@ def pictures(
     heat : float32 array (k, u, u)
         Grad-CAM at `LAYER`, of the logit.
     """
+    from lensdet.network import gradcam  # a list alone needs no TensorFlow, which takes half a gigabyte
+
     for first in range(0, len(ranked), SHOWN):
         ids = ranked["id"].iloc[first : first + SHOWN].tolist()
         pixels = stamps.normalise(read_again(job, ids))
@@ -184,6 +259,7 @@ def page_rows(ranked: pd.DataFrame, finders: Collection[str], by: str = ENSEMBLE
         yield {
             **{name: row[name] for name in ("rank", "id", "ra", "dec", "filled")},
             **{name: row.get(name, empty) for name, empty in texts.items()},
+            "flag": row.get("flag", ""),
             "score": float(expit(row[by])),
             "scores": {name: float(expit(row[name])) for name in finders},
         }

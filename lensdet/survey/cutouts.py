@@ -23,17 +23,17 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from lensdet.data.images import band_of
-from lensdet.data.stamps import FITS_NAME, Rejection, StampError
-from lensdet.survey import catalogues, headers
+from lensdet.data.stamps import Rejection, StampError
+from lensdet.survey import arrays, catalogues, files, headers, quality
 from lensdet.survey import tiles as tile_files
+from lensdet.survey.cutting import OPEN, Place, Reader
 from lensdet.survey.headers import Options, Wanted
-from lensdet.survey.tiles import Place, Reader
 
 _VERSION = 3  # part of the keys: raise it when a pixel of a stamp changes
 BATCH = 256  # stamps that are read together
 SECONDS = 120  # that a stamp may take to be read
 FEW = 50  # tiles whose headers are read before a process to help would have started
-_PLACES = np.dtype([("file", np.int32), ("hdu", np.int16), ("x", float), ("y", float)])
+_PLACES = np.dtype([("file", np.int32), ("hdu", np.int32), ("x", float), ("y", float)])
 _USUAL = Wanted()
 
 
@@ -46,7 +46,8 @@ class Batch(NamedTuple):
     pixels: np.ndarray  # float32 (n, rows, columns), in the units of the file; finite, not constant
     filled: np.ndarray  # int (n,): masked or missing pixels that were filled
     rejections: list  # of lensdet.data.stamps.Rejection; its `file` is the id
-    places: list  # of lensdet.survey.tiles.Place, (n,): where each was cut
+    places: list  # of lensdet.survey.cutting.Place, (n,): where each was cut
+    measures: pd.DataFrame  # of `lensdet.survey.quality.measure`, n rows
 
 
 class Unit(NamedTuple):
@@ -71,8 +72,9 @@ class Plan(NamedTuple):
     options: Options
     rejections: list  # of lensdet.data.stamps.Rejection; its `file` is the id
     total: int  # stamps asked for, those that are rejected included
-    notes: tuple = ()  # of str: what a user should know of ids and files
-    kept: pd.DataFrame | None = None  # further columns of the catalogue, by id
+    passed_over: tuple = ()  # names of files that are not those of FITS
+    notes: tuple = ()  # of str: what a user should know of the catalogue
+    kept: pd.DataFrame | None = None  # further columns of the catalogue, n rows
 
     @property
     def digest(self) -> str:
@@ -102,13 +104,14 @@ def plan_folder(
     pixel_scale: float | None = None,
     band: str | None = None,
     max_filled: float = 0.02,
+    plane: int | None = None,
 ) -> Plan:
-    """Stamps of a folder and those below it, links to folders included.
+    """Stamps of a folder and those below it, links to folders included, or of an HDF5 file (`arrays.listed`).
 
     Parameters
     ----------
     folder : path-like
-        An id is the path of a file below it, with ``/``.
+        An id is the path of a file below it, with ``/``; of an HDF5 file what that gives.
     wanted : Wanted
     pixel_scale : float, optional
         Arcsec a pixel of stamps whose headers do not say.
@@ -116,6 +119,8 @@ def plan_folder(
         Band of stamps whose headers name none, or one that is not understood.
     max_filled : float
         Share of a stamp's pixels that may be filled.
+    plane : int, optional
+        Of cubes, from 0, where headers do not name it.
 
     Returns
     -------
@@ -129,16 +134,28 @@ def plan_folder(
     ValueError
         It has no FITS file; the stated scale or band cannot be.
     """
-    options = _checked(wanted, pixel_scale, band, max_filled)
+    options = _checked(wanted, pixel_scale, band, max_filled, plane)
     folder = Path(folder)
-    ids, passed, closed = _listed(folder, "stamps")
-    files = [os.path.join(folder, name) for name in ids]
+    if folder.is_file() and arrays.is_array(folder):
+        return _plan_array(folder, options)
+    ids, passed, closed = files.listed(folder, "stamps")
+    paths = [os.path.join(folder, name) for name in ids]
     places = np.zeros((len(ids), 1), _PLACES)
     places["file"], places["hdu"], places["x"], places["y"] = np.arange(len(ids))[:, None], -1, np.nan, np.nan
     nowhere = np.full(len(ids), np.nan)
-    keys = _keys(_stats(ids, files), places)
+    keys = _keys(files.stats(ids, paths), places)
     total = len(ids) + len(closed)
-    return Plan(ids, nowhere, nowhere, files, places, keys, options, closed, total, _passed_over(passed))
+    return Plan(ids, nowhere, nowhere, paths, places, keys, options, closed, total, tuple(passed))
+
+
+def _plan_array(path, options):
+    ids, ra, dec = arrays.listed(path)
+    places = np.zeros((len(ids), 1), _PLACES)
+    places["hdu"], places["x"], places["y"] = np.arange(len(ids))[:, None], np.nan, np.nan
+    keys = _keys(files.stats([path.name], [path]), places)
+    twice = pd.Series(ids, dtype=object).duplicated()
+    ids = [f"{name} {row + 1}" if twice[row] else name for row, name in enumerate(ids)]
+    return Plan(ids, ra, dec, [str(path)], places, keys, options, [], len(ids))
 
 
 def plan_tiles(
@@ -149,7 +166,9 @@ def plan_tiles(
     pixel_scale: float | None = None,
     band: str | None = None,
     max_filled: float = 0.02,
+    plane: int | None = None,
     workers: int = 1,
+    keep: Sequence[str] = (),
 ) -> Plan:
     """Stamps at the positions of a catalogue, from the tiles that hold them.
 
@@ -171,7 +190,9 @@ def plan_tiles(
         Band of tiles whose headers name none, or one that is not understood.
     workers : int
         Processes that read headers; -1: all cores.
-    wanted, max_filled
+    keep : sequence of str
+        Further columns of the catalogue that are wanted.
+    wanted, max_filled, plane
         As in `plan_folder`.
 
     Raises
@@ -183,24 +204,26 @@ def plan_tiles(
     lensdet.data.stamps.StampError
         No tile can be used: that of the first.
     """
-    options = _checked(wanted, pixel_scale, band, max_filled)
-    ids, ra, dec = catalogues.read_catalogue(catalogue, columns)
+    options = _checked(wanted, pixel_scale, band, max_filled, plane)
+    listed = catalogues.read_catalogue(catalogue, columns, keep)
+    ids, ra, dec = listed[:3]
     given = [tiles] if isinstance(tiles, str | os.PathLike) else list(tiles)
-    files, passed = _tiles(map(Path, given))
-    bad = _without_place(ids, ra, dec)
+    paths, passed = files.of_tiles(map(Path, given))
+    bad = _without_place(listed)
     rows = np.array([row for row in range(len(ids)) if row not in bad], int)
-    places, refused = _places(files, ra[rows], dec[rows], options, workers)
+    places, refused = _places(paths, ra[rows], dec[rows], options, workers)
     bad |= {int(rows[i]): said for i, said in refused.items()}
     rejections = [Rejection(ids[row], *bad[row]) for row in sorted(bad)]
     order = np.lexsort([places[name][:, 0] for name in ("x", "y", "hdu", "file")])
     order = order[places["file"][order, 0] >= 0]
     rows, places = rows[order], places[order]
-    keys = _keys(_stats([os.path.basename(path) for path in files], files), places)
-    named, notes = [ids[row] for row in rows], _passed_over(passed)
-    return Plan(named, ra[rows], dec[rows], files, places, keys, options, rejections, len(ids), notes)
+    keys = _keys(files.stats([os.path.basename(path) for path in paths], paths), places)
+    named, notes = [ids[row] for row in rows], tuple(listed.notes)
+    asked = Plan(named, ra[rows], dec[rows], paths, places, keys, options, rejections, len(ids), tuple(passed), notes)
+    return asked._replace(kept=listed.kept.iloc[rows].reset_index(drop=True)) if keep else asked
 
 
-def _checked(wanted, pixel_scale, band, max_filled):
+def _checked(wanted, pixel_scale, band, max_filled, plane):
     if band is not None and band_of(band) != band_of(wanted.band):
         raise ValueError(f"band: images of {band!r}, but the finder takes {wanted.band!r}; give images of that band")
     if pixel_scale is not None and not headers.FINEST <= pixel_scale / wanted.pixel_scale <= headers.COARSEST:
@@ -208,70 +231,27 @@ def _checked(wanted, pixel_scale, band, max_filled):
         raise ValueError(f"pixel_scale: {pixel_scale} arcsec a pixel; from {low:g} to {high:g} can be resampled")
     if not 0 <= max_filled < 1:
         raise ValueError(f"max_filled is a share from 0 up to 1, not {max_filled}")
-    return Options(wanted, pixel_scale, band, max_filled)
+    return Options(wanted, pixel_scale, band, max_filled, plane)
 
 
-def _listed(folder, what):
-    """Names of the FITS files below a folder, of its other files, and rejections of what cannot be listed; sorted."""
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: no such {'file or ' if what == 'tiles' else ''}folder of {what}")
-    found, passed, closed, entered = [], [], [], set()
-
-    def refused(error):
-        closed.append(Rejection(os.path.relpath(error.filename, folder), "unreadable", str(error)))
-
-    for here, below, names in os.walk(folder, onerror=refused, followlinks=True):
-        if (real := os.path.realpath(here)) in entered:  # a link to where it is
-            below.clear()
-            continue
-        entered.add(real)
-        below[:] = sorted(name for name in below if not name.startswith("."))
-        inside = Path(os.path.relpath(here, folder))
-        # a folder called .fits cannot be read, and is named
-        for name in (*names, *(name for name in below if FITS_NAME.fullmatch(name))):
-            if not name.startswith("."):
-                (found if FITS_NAME.fullmatch(name) else passed).append((inside / name).as_posix())
-    if not found:
-        raise ValueError(
-            f"{folder}: no FITS file in it (.fits, .fit, .fts, and these with .gz, .bz2, .xz or .fz)"
-            + (f"; {len(passed)} other files, such as {passed[0]}" if passed else "")
-        )
-    return sorted(found), sorted(passed), sorted(closed)
-
-
-def _tiles(given):
-    """Paths of the tiles that were given as files and folders, each once; and names of other files in the folders."""
-    files, passed = [], []
-    for path in given:
-        if path.is_file():
-            files.append(str(path))
-            continue
-        found, others, _ = _listed(path, "tiles")
-        files += [os.path.join(path, name) for name in found]
-        passed += others
-    return list(dict.fromkeys(files)), passed
-
-
-def _passed_over(names):
-    some = ", ".join(map(repr, names[:3])) + (", ..." if len(names) > 3 else "")
-    return (f"{len(names)} files whose names are not of FITS were passed over: {some}.",) if names else ()
-
-
-def _without_place(ids, ra, dec):
+def _without_place(listed):
     """Rows of a catalogue that nothing can be cut for: reason and detail by row."""
-    nowhere = np.flatnonzero(~((ra >= -180) & (ra <= 360) & (dec >= -90) & (dec <= 90)))
-    bad = {int(row): ("no position", f"row {row + 1}: RA {ra[row]:g}, Dec {dec[row]:g}") for row in nowhere}
+    ids, ra, dec = listed[:3]
+    bad = {
+        int(row): ("no position", f"row {row + 1}: {listed.lost.get(int(row), f'RA {ra[row]:g}, Dec {dec[row]:g}')}")
+        for row in np.flatnonzero(~((ra >= -180) & (ra <= 360) & (dec >= -90) & (dec <= 90)))
+    }
     twice = np.flatnonzero(pd.Series(ids, dtype=object).duplicated())
     return bad | {int(row): ("duplicate id", f"row {row + 1}") for row in twice}
 
 
-def _places(files, ra, dec, options, workers):
+def _places(paths, ra, dec, options, workers):
     """Where each of n positions can be cut.
 
     Returns
     -------
     places : array of _PLACES (n, k)
-        The images in which it is farthest from the edge first, at most `tile_files.OPEN`; file -1 where there is none.
+        The images in which it is farthest from the edge first, at most `OPEN`; file -1 where there is none.
     refused : dict
         Reason and detail by position that is cut from no tile.
 
@@ -283,9 +263,9 @@ def _places(files, ra, dec, options, workers):
     sky = SkyCoord(ra, dec, unit="deg")
     vectors = cKDTree(np.stack(sky.cartesian.xyz.value, axis=-1)) if len(ra) else None
     hits, refused, failures, used = [], {}, [], 0
-    pool = Parallel(workers if len(files) > FEW else 1, return_as="generator")
-    looks = pool(delayed(_looked_over)(path, options) for path in files)
-    for k, (path, found) in enumerate(zip(files, looks, strict=True)):
+    pool = Parallel(workers if len(paths) > FEW else 1, return_as="generator")
+    looks = pool(delayed(_looked_over)(path, options) for path in paths)
+    for k, (path, found) in enumerate(zip(paths, looks, strict=True)):
         used += any(image.error is None for image in found)
         failures += [found[0].error] if all(image.error for image in found) else []
         for image in found:
@@ -299,14 +279,14 @@ def _places(files, ra, dec, options, workers):
             elif len(inside):
                 columns = np.full(len(inside), k), np.full(len(inside), image.hdu), x, y
                 hits.append(np.stack([inside, -distance, np.full(len(inside), image.integers), *columns]))
-    if files and not used:
+    if paths and not used:
         raise failures[0]
     # of a position the farthest from an edge first; of images that lie alike a mask of integers last
     table = np.concatenate(hits, axis=1) if hits else np.zeros((7, 0))
     table = table[:, np.lexsort(table[[2, 1, 0]])]
     which = table[0].astype(int)
     turn = np.arange(len(which)) - np.searchsorted(which, which)
-    some = turn < tile_files.OPEN
+    some = turn < OPEN
     places = np.zeros((len(ra), int(turn[some].max(initial=0)) + 1), _PLACES)
     places["file"] = -1
     for name, values in zip(_PLACES.names, table[3:], strict=True):
@@ -332,15 +312,6 @@ def _inside(image, close, sky):
     return close[on], x[on], y[on], distance[on] * image.scale
 
 
-def _stats(names, paths):
-    """Name, size and time of files, as bytes; without the latter two for one that is not there."""
-    found = []
-    for name, path in zip(names, paths, strict=True):
-        there = os.stat(path) if os.path.exists(path) else None
-        found.append(os.fsencode(name) + (f" {there.st_size} {there.st_mtime_ns}".encode() if there else b""))
-    return found
-
-
 def _keys(stats, places):
     """A key of each stamp: of its files, and where it is cut, to a thousandth of a pixel."""
     rounded = places.copy()
@@ -348,8 +319,8 @@ def _keys(stats, places):
     for name in ("x", "y"):
         rounded[name] = np.round(places[name], 3)
     keys = np.zeros(len(places), "S16")
-    for i, (some, files) in enumerate(zip(rounded, places["file"].tolist(), strict=True)):
-        named = b"".join(stats[file] for file in files if file >= 0)
+    for i, (some, at) in enumerate(zip(rounded, places["file"].tolist(), strict=True)):
+        named = b"".join(stats[file] for file in at if file >= 0)
         keys[i] = hashlib.blake2b(b"%d" % _VERSION + some.tobytes() + named, digest_size=8).hexdigest()
     return keys
 
@@ -379,7 +350,8 @@ def read(unit: Unit) -> Batch:
         reader.close()
     ids, ra, dec, filled, where = zip(*kept, strict=True) if kept else ((),) * 5
     ra, dec = (np.array(degrees, float) for degrees in (ra, dec))
-    return Batch(list(ids), ra, dec, pixels[: len(kept)], np.array(filled, int), rejections, list(where))
+    pixels = pixels[: len(kept)]
+    return Batch(list(ids), ra, dec, pixels, np.array(filled, int), rejections, list(where), quality.measure(pixels))
 
 
 @contextlib.contextmanager
@@ -414,7 +386,7 @@ def _first(reader, name, places):
 
 def joined(batches: Sequence[Batch]) -> Batch:
     """Several batches as one."""
-    ids, ra, dec, pixels, filled, rejections, places = zip(*batches, strict=True)
+    ids, ra, dec, pixels, filled, rejections, places, measures = zip(*batches, strict=True)
     arrays = (np.concatenate(some) for some in (ra, dec, pixels, filled))
     ids, rejections, places = ([*chain.from_iterable(some)] for some in (ids, rejections, places))
-    return Batch(ids, *arrays, rejections, places)
+    return Batch(ids, *arrays, rejections, places, pd.concat(measures, ignore_index=True))

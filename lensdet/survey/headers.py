@@ -34,11 +34,12 @@ REASONS = {  # of a rejection: what it means, and what to do
     "empty": "The file has no bytes.  Fetch it again.",
     "not FITS": "The file is something else, often a web server's error page.  Fetch it again, or take it away.",
     "truncated": "The file is shorter than its header says.  Fetch it again.",
-    "corrupt": "The file breaks the standard or fails its own checks.  Fetch it again; try fitsverify.",
+    "corrupt": "The file breaks the standard or fails its own checks.  Fetch it again; try fitsverify.  A cutout with "
+    "its tile's header has the tile's DATASUM: take that card out.",
     "no image": "No HDU has pixels; for a tile: none has pixels and a celestial WCS.",
     "companion": "By its header or name a weight, mask, PSF or the like.  Where it is the sky, rename the file.",
     "shape": "Smaller than the stamp that the finder takes, or as large as a tile: give a catalogue and tiles.  Or not "
-    "an image of two axes: of a cube, BANDS or BAND0, BAND1 ... have to name the plane.",
+    "an image of two axes: of a cube, BANDS or BAND0, BAND1 ... name the plane, or `plane` does.",
     "constant": "All pixels are equal: no data there.",
     "scale": "Pixels over 10 times finer or 3 times coarser than the finder's; of a tile, a scale other than stated; "
     "of a stamp, one other than the finder's and no WCS.  State `pixel_scale` where the header is right.",
@@ -74,6 +75,7 @@ class Options(NamedTuple):
     pixel_scale: float | None = None  # arcsec, that the files are stated to have
     band: str | None = None  # theirs, where headers name none that is understood
     max_filled: float = 0.02  # share of a stamp's pixels that may be filled
+    plane: int | None = None  # of cubes, from 0, where headers do not name it
 
 
 def near(scales: ArrayLike, wanted: float) -> bool:

@@ -136,8 +136,9 @@ def write(
     folder : Path
     rows : list of dict
         In the order of ``rank`` (int); ``id`` (str); ``ra`` and ``dec`` (degrees, NaN where not known); ``score`` and
-        ``scores`` (probability, and dict of them by model); ``filled`` (int, pixels); ``match`` (str), ``separation``
-        (arcsec) and ``reference`` (str, words and URLs) of a published lens or candidate, or "", NaN, "".
+        ``scores`` (probability, and dict of them by model); ``filled`` (int, pixels); perhaps ``flag`` (str, what about
+        it is unlike the training set); ``match`` (str), ``separation`` (arcsec) and ``reference`` (str, words and URLs)
+        of a published lens or candidate, or "", NaN, "".
     pictures : iterable of (float32 array (k, 101, 101), float32 array (k, u, u))
         Stamps, normalised and not stretched, and heat maps in [0, 1], in batches, in the order of the rows.
     models : sequence of str
@@ -214,6 +215,7 @@ def _shown(rows, names, models):
                 "sexagesimal": places.get(i, ""),
                 "scores": [(k, digits(p), round(100 * p) if 0 <= p <= 1 else 0) for k, p in scores],
                 "filled": int(row["filled"]),
+                "flag": row.get("flag", ""),
                 "match": row["match"],
                 "separation": f"{row['separation']:.1f}″" if np.isfinite(row["separation"]) else "",
                 "links": links(row["reference"]),

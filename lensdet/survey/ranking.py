@@ -17,7 +17,7 @@ from lensdet.data import stamps
 from lensdet.network.finders import Finder, name_of
 from lensdet.network.finders import load as load_finder
 from lensdet.parameters import Parameters
-from lensdet.survey import candidate_list, catalogues, cutouts, headers, page, scoring
+from lensdet.survey import candidate_list, catalogues, check, cutouts, headers, page, quality, scoring
 from lensdet.survey.candidate_list import ENSEMBLE
 
 RESERVED = ("id", "rank", "ra", "dec", "filled", "match", "separation", "reference", ENSEMBLE)  # columns of a list
@@ -84,26 +84,34 @@ def plan(parameters: Parameters, finders: dict[str, Finder]) -> cutouts.Plan:
         Where a folder or file is not there.
     """
     p, asked = parameters, wanted(finders)
-    how = p.pixel_scale, p.band, p.max_filled
+    how = p.pixel_scale, p.band, p.max_filled, p.plane
     if p.survey:
         return cutouts.plan_folder(p.survey, asked, *how)
     if p.catalogue:
-        return cutouts.plan_tiles(p.catalogue, p.tiles, asked, p.columns, *how, p.workers)
+        return cutouts.plan_tiles(p.catalogue, p.tiles, asked, p.columns, *how, p.workers, p.keep)
     raise ValueError("nothing to rank: give the parameter survey (a folder), or catalogue and tiles")
 
 
 def calibrated(logits: Mapping[str, ArrayLike], finders: dict[str, Finder]) -> dict[str, NDArray[np.float64]]:
     """Logits of each finder over its temperature, and their mean as ``ensemble``: dict of float64 arrays (N,).
 
-    The mean of logits, not of probabilities: far out in the tail, where a list begins, those are all 1.
+    For the mean each is clipped to its finder's `limits`: what is no galaxy has had logits beyond 1000.  The mean of
+    probabilities would follow the least sure finder: of 50 lenses it has 27 among the first 200, this one 35
+    (docs/survey.md).
     """
     made = {name: np.asarray(logits[name], np.float64) / finder.temperature for name, finder in finders.items()}
-    return {ENSEMBLE: np.mean(list(made.values()), axis=0), **made}
+    clipped = [np.clip(made[name], *np.array(finder.limits) / finder.temperature) for name, finder in finders.items()]
+    return {ENSEMBLE: np.mean(clipped, axis=0), **made}
 
 
 def rank(table: pd.DataFrame, by: str = ENSEMBLE) -> pd.DataFrame:
-    """A table of stamps and scores with a column ``rank`` from 1, sorted: the highest first, ties by id."""
-    ranked = table.sort_values([by, "id"], ascending=[False, True], kind="stable", ignore_index=True)
+    """A table of stamps and scores with a column ``rank`` from 1, sorted: the highest first, ties by id.
+
+    What has a ``flag``, being unlike the training set, comes after all that has none.
+    """
+    flagged = (table["flag"] != "") if "flag" in table else np.zeros(len(table), bool)
+    order = np.lexsort([table["id"].to_numpy(object).astype(str), -table[by], flagged])
+    ranked = table.iloc[order].reset_index(drop=True)
     return pd.concat([pd.Series(np.arange(1, len(ranked) + 1), name="rank"), ranked], axis=1)
 
 
@@ -169,6 +177,11 @@ def run(
     """
     p, job = parameters, plan(parameters, finders)
     folder = output_folder(p)
+    if not merge and len(job.ids) > check.SAMPLE:  # a smaller one is ranked in the time that a look takes
+        lines = check.look(job, finders, p.workers)
+        if wrong := [line for line in lines if line.level == "error"]:
+            raise NothingUsable("\n".join(f"{line.text}\n  {line.remedy}" for line in wrong))
+        print(*(f"{line.level:8}{line.text}" for line in lines if progress), sep="\n", flush=True)
     known = catalogues.read_known(p.published) if p.published else None  # what is wrong with it is said at once
     if merge:
         parts = scoring.scores_folder(job, finders, folder)
@@ -179,6 +192,8 @@ def run(
         some = ", ".join(scoring.shards_missing(parts)) or "all"
         raise Unfinished(f"{missing:,} of {job.total:,} stamps are not scored yet in {parts}; shards to run: {some}")
     logits = {name: table.pop(f"logit/{name}") for name in finders}
+    table["flag"] = quality.flags(table, logits, finders)
+    table = table.drop(columns=[name for name in quality.LIMITS if name != "centre_snr"])
     ranked = rank(pd.concat([table, pd.DataFrame(calibrated(logits, finders))], axis=1), p.rank_by)
     if known is not None:
         ranked = pd.concat([ranked, candidate_list.match(ranked, known, p.match_radius)], axis=1)
@@ -211,6 +226,7 @@ def _write_page(parameters, finders, outcome, progress, called, notes):
     top = ranked.head(p.page_size)
     shown = next(iter(finders)) if p.rank_by == ENSEMBLE else p.rank_by
     summary = [("stamps asked for", f"{job.total:,}"), ("ranked", f"{len(ranked):,}"),
+               ("flagged, and listed last", f"{(ranked['flag'] != '').sum():,}"),
                ("left out", counted(rejections)), ("on this page", f"the first {len(top):,}"),
                ("ranked by", p.rank_by), ("heat map", f"{shown}, layer {candidate_list.LAYER}")]  # fmt: skip
     made = {name: about(finder) for name, finder in finders.items()}
@@ -222,7 +238,7 @@ def _write_page(parameters, finders, outcome, progress, called, notes):
         candidate_list.pictures(job, top, finders[shown]),
         models,
         f"Lens candidates: {called}",
-        notes=[*notes, *job.notes, *UNSAID, *advice(rejections)],
+        notes=[*notes, *job.notes, *UNSAID, *advice(rejections, ranked["flag"])],
         summary=summary,
         progress=progress,
     )
@@ -234,9 +250,11 @@ def counted(rejections: Iterable[stamps.Rejection]) -> str:
     return ", ".join(f"{n:,} {reason}" for reason, n in reasons.items()) or "none"
 
 
-def advice(rejections: Iterable[stamps.Rejection]) -> list[str]:
-    """What each reason means and what to do, a list of texts."""
-    return [f"{reason}: {headers.REASONS[reason]}" for reason in dict.fromkeys(r.reason for r in rejections)]
+def advice(rejections: Iterable[stamps.Rejection], flags: Iterable[str] = ()) -> list[str]:
+    """What each reason and each flag means and what to do, a list of texts."""
+    known = headers.REASONS | quality.REASONS
+    given = dict.fromkeys([*(r.reason for r in rejections), *(flag for flag in flags if flag)])
+    return [f"{reason}: {known[reason]}" for reason in given]
 
 
 def about(finder: Finder) -> dict[str, str]:

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from lensdet import storage
 from lensdet.data import stamps
 from lensdet.network.finders import Finder
-from lensdet.survey import cutouts
+from lensdet.survey import cutouts, quality
 from lensdet.survey.cutouts import read
 
 AHEAD = 3  # batches a worker that are read, or being read, before they are scored
@@ -144,6 +144,7 @@ def _keep(parts, job, rows, batch, finders):
             ra=batch.ra, dec=batch.dec, filled=batch.filled,
             tile=np.array(path, str), hdu=np.array(hdu, int), x=np.array(x, float), y=np.array(y, float),
             rejected=bad,
+            **batch.measures.to_dict("series"),
             **logits,
         )  # fmt: skip
 
@@ -169,12 +170,14 @@ def collect(
     -------
     table : pandas.DataFrame
         ``id``, ``ra``, ``dec`` (degrees), ``filled`` (pixels), ``tile`` (path of the file), ``hdu``, ``x`` and ``y``
-        (its pixels, from 0), and the logits of each finder as ``logit/<name>``.
+        (its pixels, from 0), the measures of `quality.measure`, and the logits of each finder as ``logit/<name>``;
+        columns of the catalogue that were asked for, as ``catalogue_<name>``.
     rejections : list of lensdet.data.stamps.Rejection
     missing : int
         Stamps that were not scored yet.
     """
-    names = ("key", "ra", "dec", "filled", "tile", "hdu", "x", "y", *(f"logit/{name}" for name in finders))
+    names = ["key", "ra", "dec", "filled", "tile", "hdu", "x", "y", *quality.LIMITS]
+    names += [f"logit/{name}" for name in finders]
     columns, bad = _kept(parts, names)
     # object: a file name need not be valid Unicode, as pandas' own text has to be
     columns |= {name: pd.Series(columns[name], dtype=object) for name in ("key", "tile")}
@@ -189,6 +192,9 @@ def collect(
     missing = len(keys) - int(found.sum()) - (len(rejections) - len(job.rejections))
     scored = table.loc[keys[found]].reset_index(drop=True)
     scored.insert(0, "id", pd.Series([job.ids[row] for row in np.flatnonzero(found)], dtype=object))
+    if job.kept is not None:
+        kept = job.kept[found].reset_index(drop=True)
+        scored = pd.concat([scored, kept.rename(columns=lambda name: f"catalogue_{name}")], axis=1)
     placed = np.isfinite(job.ra[found])  # a catalogue's own position, of whatever row first had these pixels
     scored.loc[placed, ["ra", "dec"]] = np.stack([job.ra[found][placed], job.dec[found][placed]], axis=1)
     return scored, rejections, missing

@@ -1,42 +1,22 @@
-"""Stamps from images: cut where the scale is the wanted one, else resampled.
-
-A stamp is cut, pixels as they are, where the image's scale is the wanted one within 1 %.  Else it is resampled onto a
-tangential projection at the position, with axes parallel to the image's:
-
-- where a pixel of the image is smaller than 0.8 wanted ones, by an average that keeps flux (`reproject_adaptive`, Hann
-  kernel, DeForest 2004): interpolation would pick single pixels, and noise and structure finer than a stamp's pixel
-  would alias.  The kernel widens a PSF by no more than a detector with the larger pixels would (0.7 arcsec FWHM by 3
-  %).
-- elsewhere by a cubic spline (`reproject_interp`) times the ratio of pixel areas.  Near a ratio of 1 the average loses
-  flux where pixels beat (3 % of a star's at 0.186 to 0.2 arcsec) and widens a PSF on larger pixels by 4 to 13 %; the
-  spline keeps both within 0.5 %, and nothing can alias that a PSF of 0.5 arcsec or more has let through.
-
-So total flux is kept in either way, and the zero point holds.  A file that is a stamp is an image like a tile, of which
-the middle is wanted; where scale and size are the wanted ones it is taken as it is.
-"""
+"""Images of the sky in FITS files, by their headers: opened, looked over for what they are good for, and checked."""
 
 import contextlib
+import io
 import math
 import os
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 from astropy.io import fits
-from astropy.nddata import overlap_slices
 from astropy.wcs import WCS
-from astropy.wcs.wcsapi import HighLevelWCSWrapper, SlicedLowLevelWCS
 from numpy.typing import NDArray
-from scipy.ndimage import binary_dilation, binary_erosion
 
 from lensdet.data import images
 from lensdet.data.fits import open_checked, packed
 from lensdet.data.stamps import StampError
-from lensdet.survey import headers
-from lensdet.survey.headers import Options
-
-OPEN = 3  # files that are kept open: a position on several tiles needs no more
-LARGEST = 6  # wanted sizes that a file of a folder of stamps may have: a tile of a degree is no stamp
-_BLOCK = np.ones((5, 5), bool)  # of pixels of one value; noise of whole numbers around 0 has none (a chance of 1e-10)
+from lensdet.survey import arrays, headers
+from lensdet.survey.headers import Options, Wanted
 
 
 class Found(NamedTuple):
@@ -52,46 +32,33 @@ class Found(NamedTuple):
     integers: bool = False  # perhaps a mask
 
 
-class Place(NamedTuple):
-    """Where a stamp is cut."""
-
-    path: str
-    hdu: int = -1  # the likeliest of a file
-    x: float = math.nan  # pixels, from 0; the middle
-    y: float = math.nan
-
-
-class Stamp(NamedTuple):
-    """What is cut."""
-
-    pixels: NDArray  # float32 (rows, columns)
-    filled: int  # pixels that had no data
-    ra: float  # degrees (ICRS), of the header; NaN where it does not say
-    dec: float
-    place: Place
-
-
-class _Image(NamedTuple):
-    """An image of an open file."""
-
-    hdu: int
-    header: fits.Header
-    wcs: WCS | None
-    window: "_Windows"
-    scales: NDArray | None  # arcsec a pixel, of a stamp's own header
-
-
 @contextlib.contextmanager
-def _opened(path, most=math.inf):
-    """The HDUs of a file, whose pixels are not read yet, and its stream; what is wrong is a StampError."""
+def opened(
+    path: str | os.PathLike, most: float = math.inf, row: int = 0
+) -> Iterator[tuple[fits.HDUList, io.BufferedIOBase]]:
+    """The HDUs of a file, whose pixels are not read yet, and its stream; what is wrong is a StampError.
+
+    Parameters
+    ----------
+    path : path-like
+        FITS, plain or packed; or an HDF5 file of stamps.
+    most : float
+        Pixels that the first HDU of a packed file may have, where that is to be known before it is unpacked.
+    row : int
+        Of the stamps of an HDF5 file.
+    """
     try:
-        with headers.quiet(), open_checked(headers.peek(path)) as stream:
+        with headers.quiet(), contextlib.ExitStack() as stack:
+            if arrays.is_array(path):
+                stream = stack.enter_context(arrays.as_fits(path, row))
+            else:
+                stream = stack.enter_context(open_checked(headers.peek(path)))
             if packed(stream) and most < math.inf:  # before astropy unpacks it all to see what follows
                 sizes = headers.first_shape(path)
                 if math.prod(sizes) > most:
                     raise StampError(path, "shape", f"{sizes}, too large")
-            with fits.open(stream, memmap=False, uint=False) as hdus:  # uint=False: BLANK counts in unsigned integers
-                yield hdus, stream
+            # uint=False: BLANK counts in unsigned integers
+            yield stack.enter_context(fits.open(stream, memmap=False, uint=False)), stream
     except Exception as error:
         if "Empty or corrupt" in str(error) and _is_cut(path):
             raise StampError(path, "truncated", f"{type(error).__name__}: {error}") from error
@@ -108,7 +75,13 @@ def _is_cut(path):
     return False
 
 
-def _sky_images(path, hdus, stream, wanted, size=None):
+def sky_images(
+    path: str | os.PathLike,
+    hdus: fits.HDUList,
+    stream: io.BufferedIOBase,
+    wanted: Wanted,
+    size: tuple[int, int] | None = None,
+) -> list[int]:
     """Numbers of the images of the sky in a file; StampError where there is none."""
     numbers, other = images.sky_images(hdus, path, wanted.band, size)
     if not numbers:
@@ -118,23 +91,33 @@ def _sky_images(path, hdus, stream, wanted, size=None):
     return numbers
 
 
-def _check_file(path, hdus, number, stream, wanted, band):
-    """What a header says before a pixel is read: axes, length of the file, band."""
+def plane(hdu: fits.ImageHDU, options: Options) -> tuple[int, ...] | None:
+    """Index of the plane to read; None where that is not known."""
+    if options.plane is not None and len(hdu.shape) == 3 and min(hdu.shape) > 1:
+        return (options.plane,) if options.plane < hdu.shape[0] else None
+    own = images.plane_of(hdu, options.wanted.band, tuple(options.wanted.size))
+    return images.plane_of(hdu, options.wanted.band) if own is None else own
+
+
+def check_file(
+    path: str | os.PathLike, hdus: fits.HDUList, number: int, stream: io.BufferedIOBase, options: Options
+) -> None:
+    """Raise StampError for what a header says before a pixel is read: axes, length of the file, band."""
     hdu = hdus[number]
-    if images.plane_of(hdu, wanted.band) is None and images.plane_of(hdu, wanted.band, tuple(wanted.size)) is None:
+    if len(hdu.shape) < 2 or plane(hdu, options) is None:
         raise StampError(path, "shape", f"{hdu.shape}, not an image of two axes")
     where = hdu.fileinfo()  # astropy warns of a short file only where it happens to look beyond the data
-    if not packed(stream) and os.path.getsize(path) < (expected := where["datLoc"] + where["datSpan"]):
-        raise StampError(path, "truncated", f"{os.path.getsize(path)} bytes, not {expected}")
-    headers.check_band(path, images.header_of(hdu, hdus), wanted, band)
+    if not packed(stream) and (size := stream.seek(0, os.SEEK_END)) < (end := where["datLoc"] + where["datSpan"]):
+        raise StampError(path, "truncated", f"{size} bytes, not {end}")
+    headers.check_band(path, images.header_of(hdu, hdus), options.wanted, options.band)
 
 
 def look_over(path: str | os.PathLike, options: Options) -> list[Found]:
     """What a tile is good for, by its headers: its images that are alike (the CCDs of a mosaic), or what is wrong."""
     found = []
     try:
-        with _opened(path) as (hdus, stream):
-            for number in _sky_images(path, hdus, stream, options.wanted):
+        with opened(path) as (hdus, stream):
+            for number in sky_images(path, hdus, stream, options.wanted):
                 try:
                     wcs = headers.celestial(hdus[number].header, hdus)
                 except Exception as error:
@@ -153,10 +136,10 @@ def look_over(path: str | os.PathLike, options: Options) -> list[Found]:
 def _look_over(path, hdus, number, stream, wcs, options):
     hdu, wanted, error = hdus[number], options.wanted, None
     rows, columns = hdu.shape[-2:]
-    scales = np.hypot(*_jacobian(wcs, (columns - 1) / 2, (rows - 1) / 2))
+    scales = np.hypot(*jacobian(wcs, (columns - 1) / 2, (rows - 1) / 2))
     try:
-        _check_file(path, hdus, number, stream, wanted, options.band)
-        _check_scale(path, scales, wanted)
+        check_file(path, hdus, number, stream, options)
+        check_scale(path, scales, wanted)
         if options.pixel_scale is not None and not headers.near(scales, options.pixel_scale):
             said = f"{scales[0]:.4g} arcsec a pixel by its WCS, stated {options.pixel_scale:g}"
             raise StampError(path, "scale", said)
@@ -171,7 +154,8 @@ def _look_over(path, hdus, number, stream, wcs, options):
     return Found(number, error, wcs, (rows, columns), scale, vector, reach, hdu.header["BITPIX"] > 0)
 
 
-def _check_scale(name, scales, wanted):
+def check_scale(name: str | os.PathLike, scales: NDArray, wanted: Wanted) -> None:
+    """Raise StampError where pixels (arcsec along both axes) are too fine or too coarse to be resampled."""
     if not all(
         headers.FINEST <= scale / wanted.pixel_scale <= headers.COARSEST for scale in scales
     ):  # not a number fails, too
@@ -179,7 +163,7 @@ def _check_scale(name, scales, wanted):
         raise StampError(name, "scale", f"{said} arcsec a pixel, too far from {wanted.pixel_scale:g} to be resampled")
 
 
-def _jacobian(wcs, x, y):
+def jacobian(wcs: WCS, x: float, y: float) -> NDArray:
     """Arcsec to the east and north of the image's frame (rows) by pixel (x and y, in columns), at a position."""
     points = np.add([x, y], [[0, 0], [-0.5, 0], [0.5, 0], [0, -0.5], [0, 0.5]])
     lon, lat = np.deg2rad(wcs.all_pix2world(points, 0)[:, [wcs.wcs.lng, wcs.wcs.lat]].T)
@@ -188,225 +172,3 @@ def _jacobian(wcs, x, y):
     east = -np.sin(lon), np.cos(lon), 0.0
     north = -np.sin(lat) * np.cos(lon), -np.sin(lat) * np.sin(lon), np.cos(lat)
     return 3600 * np.rad2deg(np.array([east, north]) @ (vectors[:, [2, 4]] - vectors[:, [1, 3]]))
-
-
-class Reader:
-    """Stamps from files, of which the last few are kept open: ``reader(name, place)``; to be closed."""
-
-    def __init__(self, options: Options) -> None:
-        self.options, self.kept = options, {}
-
-    def __call__(self, name: str, place: Place) -> Stamp:
-        """The stamp at a place; raises StampError, with the name, where it cannot be used."""
-        try:
-            image = self._image(place)
-            if image.scales is not None:
-                return _own(name, image, place, self.options)
-            pixels, filled = _stamp(name, image, place.x, place.y, self.options)
-            return Stamp(pixels, filled, math.nan, math.nan, place)
-        except Exception as error:  # of this stamp: a tile may be spoilt in one place
-            error = headers.as_stamp_error(name, error)
-            detail = error.detail if place.hdu < 0 else f"{os.path.basename(place.path)}: {error.detail}"
-            raise StampError(name, error.reason, detail) from error
-
-    def _image(self, place):
-        key = place.path, place.hdu
-        if key not in self.kept:
-            while len(self.kept) >= OPEN:
-                self.kept.pop(next(iter(self.kept)))[0].close()
-            most = math.inf if place.hdu >= 0 else math.prod(self.options.wanted.size) * (LARGEST / headers.FINEST) ** 2
-            with contextlib.ExitStack() as stack:
-                hdus, stream = stack.enter_context(_opened(place.path, most))
-                if place.hdu < 0:
-                    image = _whole(place.path, hdus, stream, self.options)
-                else:
-                    image = _tile(hdus, place.hdu, stream, self.options)
-                self.kept[key] = stack.pop_all(), image  # closed at once where it cannot be used
-        return self.kept[key][1]
-
-    def close(self) -> None:
-        """Close the files."""
-        while self.kept:
-            self.kept.popitem()[1][0].close()
-
-
-def _tile(hdus, number, stream, options):
-    """An image of which the plan knows the HDU."""
-    hdu = hdus[number]
-    window = _Windows(hdus, number, stream, images.plane_of(hdu, options.wanted.band))
-    return _Image(number, images.header_of(hdu, hdus), headers.celestial(hdu.header, hdus), window, None)
-
-
-def _whole(path, hdus, stream, options):
-    """The image of a file that is a stamp, with the WCS that its header or the user gives."""
-    wanted, size = options.wanted, tuple(options.wanted.size)
-    number = _sky_images(path, hdus, stream, wanted, size)[0]
-    _check_file(path, hdus, number, stream, wanted, options.band)
-    hdu = hdus[number]
-    plane = images.plane_of(hdu, wanted.band, size)
-    window = _Windows(hdus, number, stream, images.plane_of(hdu, wanted.band) if plane is None else plane)
-    header, wcs = images.header_of(hdu, hdus), None
-    with contextlib.suppress(Exception):  # a WCS that cannot be made sense of: none
-        wcs = headers.celestial(header)
-    scales = headers.scales_of(header, wcs)
-    if scales is None and (stated := options.pixel_scale) is None:
-        raise StampError(path, "no scale", "no WCS, CD, CDELT or PIXSCALE")
-    scales = np.broadcast_to([stated] if scales is None else scales, 2)
-    if not headers.near(scales, wanted.pixel_scale):
-        if wcs is None and not headers.near(scales, options.pixel_scale or math.nan):
-            said = " x ".join(f"{s:.4g}" for s in scales)
-            raise StampError(path, "scale", f"{said} arcsec a pixel, not {wanted.pixel_scale:g}, and no WCS")
-        _check_scale(path, scales, wanted)
-    shares = np.multiply(window.shape, scales[::-1]) / np.multiply(size, wanted.pixel_scale)
-    if np.prod(np.minimum(shares, 1)) < 1 - options.max_filled - headers.SCALE_TOLERANCE or shares.max() > LARGEST:
-        said = f"{window.shape[0]} x {window.shape[1]} pixels of {scales[0]:.4g} arcsec"
-        raise StampError(path, "shape", f"{said}, too {'large' if shares.max() > LARGEST else 'small'}")
-    if "DATASUM" in hdu.header and not isinstance(hdu, fits.CompImageHDU) and hdu.verify_datasum() == 0:
-        raise StampError(path, "corrupt", "its pixels are not those of DATASUM")
-    if packed(stream):
-        stream.seek(0, os.SEEK_END)  # to the end: that finds a file that is cut off, and its checksum
-    return _Image(number, header, wcs, window, scales)
-
-
-def _own(name, image, place, options):
-    """The stamp that a file is: as it is, its middle, or resampled about it."""
-    wanted, (rows, columns) = options.wanted, image.window.shape
-    x, y = (columns - 1) / 2, (rows - 1) / 2
-    wcs = image.wcs
-    if wcs is None:
-        wcs = WCS(naxis=2)  # anywhere on the sky
-        wcs.wcs.ctype, wcs.wcs.crpix = ["RA---TAN", "DEC--TAN"], (x + 1, y + 1)
-        wcs.wcs.cdelt = image.scales / [-3600, 3600]
-    near = headers.near(image.scales, wanted.pixel_scale)
-    pixels, filled = _stamp(name, image._replace(wcs=wcs), x, y, options, near)
-    ra = dec = math.nan
-    if image.wcs is not None:
-        with contextlib.suppress(Exception):
-            sky = image.wcs.pixel_to_world(x, y).icrs
-            ra, dec = float(sky.ra.deg), float(sky.dec.deg)
-    return Stamp(pixels, filled, ra, dec, place._replace(hdu=image.hdu, x=x, y=y))
-
-
-class _Windows:
-    """Windows of an image as float32, of which no more is read than is needed; pixels without data are NaN."""
-
-    def __init__(self, hdus, number, stream, plane):
-        self.hdu, self.packed, self.lead = hdus[number], packed(stream), plane
-        self.last = (0,) if plane == () and len(self.hdu.shape) == 3 else ()  # an axis of length 1
-        self.shape = (*self.hdu.shape, 0)[-3 - len(self.last) : -1 - len(self.last)]
-        self.mask = images.mask_of(hdus, number)
-        self.first, self.rows = 0, None
-
-    def __call__(self, rows, columns):
-        if self.packed:
-            pixels = self._forwards(rows)[:, columns]
-        else:
-            pixels = self.hdu.section[(*self.lead, rows, columns, *self.last)]
-        pixels = np.array(pixels, np.float32)
-        pixels[~np.isfinite(pixels)] = np.nan
-        if self.mask is not None:
-            plane, bits = self.mask
-            pixels[(plane.section[rows, columns] & bits) > 0] = np.nan
-        pixels[_without_data(pixels)] = np.nan
-        return pixels
-
-    def _forwards(self, rows):
-        """Whole rows; those of the last window are kept, since every step back unpacks the file from its beginning."""
-        last = self.first + (0 if self.rows is None else len(self.rows))
-        if self.rows is None or not self.first <= rows.start <= last:
-            self.rows = self._section(rows.start, rows.stop)
-        else:
-            kept = self.rows[rows.start - self.first :]
-            if rows.stop > last:
-                kept = np.concatenate([kept, self._section(last, rows.stop)])
-            self.rows = kept
-        self.first = rows.start
-        return self.rows[: rows.stop - rows.start]
-
-    def _section(self, start, stop):
-        return self.hdu.section[(*self.lead, slice(start, stop), slice(None), *self.last)]
-
-
-def _without_data(pixels):
-    """Blocks of pixels at 0, or at one value below all others, as surveys write where they have no data."""
-    found = np.zeros(pixels.shape, bool)
-    for value in {0.0, float(np.nanmin(pixels))} if np.isfinite(pixels).any() else ():
-        same = pixels == value
-        if _BLOCK.size <= np.count_nonzero(same) < np.count_nonzero(np.isfinite(pixels)):
-            near = binary_dilation(binary_erosion(same, _BLOCK, border_value=True), _BLOCK)
-            # not where pixels reach 0 by and by: the sky of a simulation without noise
-            if np.nanmedian(np.abs(pixels[near & ~same] - value)) > 1e-9 * np.nanmax(np.abs(pixels - value)):
-                found |= near & same
-    return found
-
-
-def _stamp(name, image, x, y, options, near=None):
-    """Pixels of a position, and how many were filled; near: the scale is known to be the wanted one, or not to be."""
-    wanted, size, window = options.wanted, tuple(options.wanted.size), image.window
-    jacobian = None if near else _jacobian(image.wcs, x, y)
-    if near is None:
-        scales = np.hypot(*jacobian)
-        _check_scale(name, scales, wanted)
-        skew = (jacobian[:, 0] @ jacobian[:, 1]) / np.prod(scales)
-        near = headers.near(scales, wanted.pixel_scale) and abs(skew) <= headers.SCALE_TOLERANCE
-    if near:
-        here, there = overlap_slices(window.shape, size, (y, x), mode="partial")  # as Cutout2D, but read before cut
-        native = window(*here)
-        pixels = np.full(size, np.nan, np.float32)
-        pixels[there] = native
-    else:
-        pixels, native = _resample(window, image.wcs, jacobian, x, y, wanted)
-    missing = ~np.isfinite(pixels)
-    if n := int(np.count_nonzero(missing)):
-        r, c = np.indices(size)
-        core = np.hypot(r - (size[0] - 1) / 2, c - (size[1] - 1) / 2) * wanted.pixel_scale <= headers.CORE
-        if n > options.max_filled * missing.size or (missing & core).any():
-            inner = np.count_nonzero(missing & core)
-            raise StampError(
-                name, "masked", f"{n} of {missing.size} pixels, {inner} within {headers.CORE:g} arcsec of the centre"
-            )
-        pixels[missing] = np.median(pixels[~missing])
-    if pixels.min() == pixels.max():
-        raise StampError(name, "constant", f"all pixels are {pixels.flat[0]:g}")
-    headers.check_plateau(name, native, image.header)  # of the file's own pixels: none that were resampled are equal
-    return pixels, n
-
-
-def _resample(window, wcs, jacobian, x, y, wanted):
-    """A stamp on a tangential projection, axes parallel to the tile's; and the tile's own pixels of that area."""
-    from reproject import reproject_adaptive, reproject_interp  # a second to import, and not all need it
-
-    scales = np.hypot(*jacobian)
-    first = jacobian[:, 0] / scales[0]
-    second = np.array([-first[1], first[0]]) * np.sign(np.linalg.det(jacobian))
-    axes = np.stack([first, second], axis=1) * wanted.pixel_scale  # arcsec by pixel of the stamp
-    rows, columns = wanted.size
-    target = WCS(naxis=2)
-    target.wcs.ctype = [f"{wcs.wcs.ctype[i][:5]}TAN" for i in (wcs.wcs.lng, wcs.wcs.lat)]
-    target.wcs.crval = wcs.all_pix2world([[x, y]], 0)[0][[wcs.wcs.lng, wcs.wcs.lat]]
-    target.wcs.crpix = (columns + 1) / 2, (rows + 1) / 2
-    target.wcs.cd = axes / 3600
-    target.wcs.radesys, target.wcs.equinox = wcs.wcs.radesys, wcs.wcs.equinox
-    target.wcs.set()
-
-    extent = np.abs(np.linalg.solve(jacobian, axes)) @ [columns, rows]  # pixels of the tile, (x, y)
-    margin = 2 * (4 * wanted.pixel_scale / scales + 4)  # what kernel and spline look at beyond the edge
-    boxes = [tuple(math.ceil(v) for v in box[::-1]) for box in (extent + margin, extent)]
-    here, area = (overlap_slices(window.shape, box, (y, x), mode="partial")[0] for box in boxes)
-    native = window(*here)
-    own = native[tuple(slice(a.start - h.start, a.stop - h.start) for a, h in zip(area, here, strict=True))]
-    hole = np.isnan(native)
-    if hole.all():
-        return np.full(wanted.size, np.nan, np.float32), own
-    part = HighLevelWCSWrapper(SlicedLowLevelWCS(wcs, here))
-    options = {"shape_out": tuple(wanted.size), "return_footprint": False, "roundtrip_coords": False}
-    if scales.min() < headers.FINER * wanted.pixel_scale:
-        pixels = reproject_adaptive((native, part), target, kernel="hann", conserve_flux=True, **options)
-        return pixels.astype(np.float32), own
-    # A spline spreads a NaN over the whole window: it is given the median there, and what it touches is masked after.
-    solid = np.where(hole, np.nanmedian(native), native)
-    pixels = reproject_interp((solid, part), target, order="bicubic", **options)
-    pixels *= wanted.pixel_scale**2 / abs(np.linalg.det(jacobian))
-    if hole.any():
-        pixels[~(reproject_interp((hole.astype(float), part), target, order="bilinear", **options) == 0)] = np.nan
-    return pixels.astype(np.float32), own

@@ -250,14 +250,14 @@ def test_area_fraction_is_the_area_above_the_noise(table, smoke_bank):
 def test_truth_tables_are_written_once(smoke, smoke_bank, tmp_path, monkeypatch):
     monkeypatch.setenv("LENSDET_RESULTS", str(tmp_path))
     frozen_sets.write_truth(smoke, smoke_bank)
-    files = sorted(tmp_path.rglob("*.csv"))
+    files = sorted(tmp_path.rglob("*.parquet"))
     assert [f.stem for f in files] == sorted(frozen_sets.FROZEN)
     assert {f.parent for f in files} == {storage.results_dir() / "smoke" / f"truth-{smoke_bank.data_key}"}
     before = [(f.read_bytes(), f.stat().st_mtime_ns) for f in files]
     frozen_sets.write_truth(smoke, smoke_bank)
     assert [(f.read_bytes(), f.stat().st_mtime_ns) for f in files] == before
     rows = frozen_sets.frozen_rows(smoke, "test", mocklens.sizes(smoke_bank, "test"))
-    read = pd.read_csv(next(f for f in files if f.stem == "test"))
+    read = pd.read_parquet(next(f for f in files if f.stem == "test"))
     np.testing.assert_allclose(read["alpha"], rows["alpha"], rtol=1e-7)
     assert list(read["label"]) == list(rows["label"])
 

@@ -92,6 +92,26 @@ def test_finder_file_has_preprocessing_training_and_temperature(run, tmp_path, s
     assert finder.temperature > 1  # these logits are too sure of themselves
 
 
+def test_the_range_of_calibration_logits_travels_outside_the_digest(run, tmp_path):
+    path = tmp_path / "bce.h5"
+    finders.export(run, path)
+    finder, (_, logits) = finders.load(path), runs.Run(run).logits("loss", "calibration")
+    low, high = finder.calibrated
+    assert (low, high) == (logits.min(), logits.max())
+    assert finder.limits == pytest.approx((low - (high - low) / 4, high + (high - low) / 4))
+    with h5py.File(path, "r+") as file:  # as older files are
+        del file.attrs["calibrated"], file.attrs["calibrated sha256"]
+    older = finders.load(path)
+    assert older.digest == finder.digest and older.calibrated is None and older.limits == (-np.inf, np.inf)
+
+
+@pytest.mark.parametrize("name", finders.EXPERIMENTS)
+def test_committed_finders_have_the_range_of_their_own_run(name):
+    finder = finders.load(storage.root() / "weights" / f"{name}.h5")
+    _, logits = runs.Run(storage.root() / "results" / finder.made["run"]).logits("loss", "calibration")
+    assert finder.calibrated == (logits.min(), logits.max())
+
+
 def test_exporting_a_run_twice_gives_the_same_bytes(run, tmp_path):
     for name in ("a.h5", "b.h5"):
         finders.export(run, tmp_path / name)
@@ -110,6 +130,7 @@ def spoil(path, how):
         (lambda file: file.attrs.__setitem__("about", file.attrs["about"].replace('"r"', '"i"')), "damaged"),
         (lambda file: file.attrs.__setitem__("sha256", "0"), "damaged"),
         (lambda file: file.__delitem__("003"), "damaged"),
+        (lambda file: file.attrs.__setitem__("calibrated", (-1e9, 1e9)), "damaged"),
         (lambda file: file.attrs.__delitem__("about"), "not a finder"),
         (lambda file: file.attrs.__setitem__("about", "{"), "not a finder"),
         (lambda file: file.attrs.__setitem__("about", json.dumps({"format": 9})), "format 9, and this lensdet reads 1"),

@@ -627,7 +627,7 @@ def test_each_checkpoint_of_the_tables_is_scored_on_the_large_test_set(tiny, smo
         assert set(file["logits"]) == set(SELECTORS)
     assert Run(reference).scored_on_large(frozen_sets.large_key(tiny))
     assert not Run(reference).scored_on_large(frozen_sets.large_key(changed(tiny, large_size=31)))
-    truth = pd.read_csv(frozen_sets.large_folder(tiny) / "truth.csv")
+    truth = pd.read_parquet(frozen_sets.large_folder(tiny) / "truth.parquet")
     assert list(truth["label"]) == list(rows["label"]) and truth["einstein_radius"].notna().sum() == tiny.large_size
 
 
@@ -692,11 +692,11 @@ def test_missing_runs_are_trained_run_by_run_over_all_losses(tiny, reference, sm
     assert training.train_missing(p) == smoke_bank.data_key
     assert trained == [("f1", 1), ("bce", 2), ("f1", 2)]
     truth = reference.parents[1] / f"truth-{smoke_bank.data_key}"
-    assert {f.stem for f in truth.glob("*.csv")} == set(frozen_sets.FROZEN)
-    before = (truth / "test.csv").read_bytes()
-    (truth / "test.csv").unlink()  # as one does with a table that is damaged: it comes back without a training
+    assert {f.stem for f in truth.glob("*.parquet")} == set(frozen_sets.FROZEN)
+    before = (truth / "test.parquet").read_bytes()
+    (truth / "test.parquet").unlink()  # as one does with a table that is damaged: it comes back without a training
     training.train_missing(changed(tiny, experiments=["bce"]))
-    assert (truth / "test.csv").read_bytes() == before
+    assert (truth / "test.parquet").read_bytes() == before
     monkeypatch.setattr(training, "open_bank", lambda _: pytest.fail("a bank was opened"))
     assert training.train_missing(changed(tiny, experiments=["bce"])) == smoke_bank.data_key
 
@@ -731,7 +731,7 @@ def test_train_command_trains_resumes_and_packs(tiny, smoke_bank, reference, els
     packed = {"parameters.json", "provenance.json", "history.csv", "logits.h5", "large.h5"}
     assert {f.name for f in folder.iterdir()} == packed
     assert (folder / "logits.h5").read_bytes() == (elsewhere / "logits.h5").read_bytes()
-    assert {f.stem for f in folder.parents[1].glob("truth-*/*.csv")} == set(frozen_sets.FROZEN)
+    assert {f.stem for f in folder.parents[1].glob("truth-*/*.parquet")} == set(frozen_sets.FROZEN)
     monkeypatch.setenv("LENSDET_RESULTS", str(tmp_path / "elsewhere"))
     assert len(Run(folder).rows("large")) == 2 * tiny.large_size
 

@@ -179,7 +179,7 @@ def test_running_the_losses_notebook_again_trains_nothing(few, places):
     assert pictures == again and {f.rpartition(".")[2] for f in pictures} >= {"png", "pdf", "csv", "md", "tex"}
     assert {f: text for f, (text, _) in first.items()} == {f: text for f, (text, _) in second.items()}
     assert not [f for f in first if first[f][1] != second[f][1]]
-    assert {f.name for f in first} >= {"logits.h5", "loss.weights.h5", "history.csv", "test.csv"}
+    assert {f.name for f in first} >= {"logits.h5", "loss.weights.h5", "history.csv", "test.parquet"}
 
 
 @pytest.mark.slow

@@ -11,7 +11,6 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from astropy import units
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.nddata import Cutout2D
@@ -25,7 +24,6 @@ from scipy.optimize import curve_fit
 from lensdet import storage
 from lensdet.data.images import band_of
 from lensdet.data.stamps import StampError
-from lensdet.survey.catalogues import read_catalogue
 from lensdet.survey.cutouts import Wanted, plan_folder, plan_tiles, read
 from lensdet.survey.headers import REASONS
 
@@ -450,12 +448,12 @@ def test_every_rejection_reason_of_a_catalogue_occurs(tmp_path):
         "saturated": (noise((60, 60)), tan((60, 60), ra=40), {"SATURATE": 90.0}),
     }
     rows = [("good", *at(wcs, 60, 60)), ("good", *at(wcs, 60, 60)), ("nan", math.nan, 2.0), ("dec", 10.0, 91.0)]
-    rows += [("ra", 361.0, 2.0), ("off", 150.1, 2.0), ("plateau", *at(wcs, 25, 25)), ("flat", *at(wcs, 100, 100))]
+    rows += [("ra", 721.0, 2.0), ("off", 150.1, 2.0), ("plateau", *at(wcs, 25, 25)), ("flat", *at(wcs, 100, 100))]
     rows += [("hole", *at(wcs, 90, 20)), ("edge", *at(wcs, 60, 3)), ("antipode", RA + 180, -DEC)]
     for k, (name, (pixels, where, keywords)) in enumerate(others.items()):
         save_tile(tmp_path / "tiles" / f"{name}.fits", pixels, where, **keywords)
         rows.append((f"tile {name}", 10.0 * (k + 1), DEC))
-    plan = plan_tiles(catalogue(tmp_path / "c.csv", rows), [tmp_path / "tiles", good], SMALL)
+    plan = plan_tiles(catalogue(tmp_path / "c.csv", rows), [tmp_path / "tiles", good], SMALL, {"id": "id"})
     assert plan.total == len(rows) == sum(named(plan).values())
     assert [r.reason for r in plan.rejections if r.file == "good"] == ["duplicate id"]
     pixels, bad = read_all(plan)
@@ -539,6 +537,7 @@ ROWS = st.lists(
         st.one_of(st.floats(149.99, 150.01), st.sampled_from([math.nan, math.inf, 400.0, -170.0, 150.0])),
         st.one_of(st.floats(1.99, 2.01), st.sampled_from([math.nan, -91.0, 2.0])),
     ),
+    min_size=1,
     max_size=30,
 )
 
@@ -558,11 +557,13 @@ def two_tiles(tmp_path_factory):
 @given(rows=ROWS, batch=st.integers(1, 5))
 def test_every_catalogue_row_is_cut_or_rejected_exactly_once(two_tiles, rows, batch):
     path = two_tiles / "c.ecsv"
-    names, ra, dec = zip(*rows, strict=True) if rows else ((), (), ())
+    names, ra, dec = zip(*rows, strict=True)
     Table({"ID": np.array(names, "U20"), "RA": np.array(ra, float), "Dec": np.array(dec, float)}).write(
         path, overwrite=True
     )
-    plan = plan_tiles(path, two_tiles / "0.fits" if batch == 1 else two_tiles, SMALL)
+    if np.mean(np.abs(dec) > 90) > 0.5 and np.mean(np.abs(dec) <= 360) > 0.5:
+        return  # taken for RA: test_catalogues
+    plan = plan_tiles(path, two_tiles / "0.fits" if batch == 1 else two_tiles, SMALL, {"id": "ID"})
     assert named(plan) == Counter(names) and plan.total == len(rows)
     assert all(r.reason in REASONS and r.detail for r in plan.rejections)
     paths = [places[0].path for unit in plan.units for places in unit.places]
@@ -570,88 +571,6 @@ def test_every_catalogue_row_is_cut_or_rejected_exactly_once(two_tiles, rows, ba
     for unit in in_parts(plan, batch):
         got = read(unit)
         assert np.isfinite(got.pixels).all() and len(got.pixels) == len(got.ids) == len(got.ra) == len(got.filled)
-
-
-# ---- catalogues
-
-
-@pytest.mark.parametrize("suffix", [".fits", ".ecsv", ".csv", ".vot", ".csv.gz", ".fits.gz"])
-@pytest.mark.parametrize(
-    "names", [("id", "ra", "dec"), ("NAME", "RAJ2000", "DEJ2000"), ("Source_ID", "ALPHA_J2000", "DELTA_J2000")]
-)
-def test_catalogues_are_read_in_any_format_and_column_naming(tmp_path, suffix, names):
-    table = Table([["x 1", "../y", "z"], [1.5, 359.0, np.nan], [-3.25, 4.0, 5.0]], names=names)
-    path = tmp_path / f"c{suffix}"
-    form = {".fits": "fits", ".ecsv": "ascii.ecsv", ".csv": "ascii.csv", ".vot": "votable"}["." + suffix.split(".")[1]]
-    if suffix == ".csv.gz":
-        table.write(tmp_path / "c.csv", format=form)
-        path.write_bytes(gzip.compress((tmp_path / "c.csv").read_bytes()))
-    else:
-        table.write(path, format=form)
-    ids, ra, dec = read_catalogue(path)
-    assert ids == ["x 1", "../y", "z"]
-    np.testing.assert_array_equal(ra, table[names[1]])
-    np.testing.assert_array_equal(dec, table[names[2]])
-
-
-def test_csv_ids_are_read_as_text_and_default_to_row_numbers(tmp_path):
-    path = tmp_path / "c.csv"
-    path.write_text("#objid, RA [deg] ,DEC [deg],other\n007,1,2,x\n12345678901234567890, 3 ,,y\nNA,nan,6,z\n,7,8,\n")
-    ids, ra, dec = read_catalogue(path)
-    assert ids == ["007", "12345678901234567890", "NA", "row 4"]
-    np.testing.assert_array_equal(ra, [1, 3, np.nan, 7])
-    np.testing.assert_array_equal(dec, [2, np.nan, 6, 8])
-    path.write_text("ra,dec\n1,2\n3,4\n")
-    assert read_catalogue(path)[0] == ["1", "2"]
-    Table({"id": np.ma.array([5, 6], mask=[0, 1]), "ra": np.ma.array([1.0, 2], mask=[1, 0]), "dec": [1.0, 2]}).write(
-        tmp_path / "c.ecsv"
-    )
-    ids, ra, _ = read_catalogue(tmp_path / "c.ecsv")
-    assert ids == ["5", "row 2"] and np.isnan(ra[0]) and ra[1] == 2
-
-
-def test_catalogue_coordinates_are_converted_to_degrees(tmp_path):
-    table = Table({"ra": [1.0, 2.0] * units.hourangle, "dec": [0.1, 0.2] * units.rad})
-    table.write(tmp_path / "c.ecsv")
-    _, ra, dec = read_catalogue(tmp_path / "c.ecsv")
-    np.testing.assert_allclose(ra, [15, 30])
-    np.testing.assert_allclose(dec, np.rad2deg([0.1, 0.2]))
-    (tmp_path / "c.csv").write_text("ra [hours],dec (J2000)\n2,3\n")
-    np.testing.assert_allclose(read_catalogue(tmp_path / "c.csv")[1:], [[30], [3]])
-    for text in ("ra [mag],dec\n1,2\n", "ra,dec\n10:12:13.1,+02:03:04\n"):
-        (tmp_path / "c.csv").write_text(text)
-        with pytest.raises(ValueError, match=r"c\.csv: .*give degrees"):
-            read_catalogue(tmp_path / "c.csv")
-
-
-def test_catalogue_columns_can_be_given_and_missing_ones_are_named(tmp_path):
-    (tmp_path / "c.csv").write_text("a,Alpha_win,d [deg],ra\n1,2,3,4\n")
-    with pytest.raises(ValueError, match=r"no column of dec by any usual name; there are: a, Alpha_win, d \[deg\], ra"):
-        read_catalogue(tmp_path / "c.csv")
-    ids, ra, dec = read_catalogue(tmp_path / "c.csv", {"id": "A", "ra": "alpha_win", "dec": "D"})
-    assert (ids, ra, dec) == (["1"], [2], [3])
-    with pytest.raises(ValueError, match=r"no column 'b'; there are"):
-        read_catalogue(tmp_path / "c.csv", {"id": "b", "dec": "d"})
-
-
-def test_catalogues_with_links_pickles_or_wrong_content_are_refused(tmp_path):
-    Table({"id": ["a"], "ra": [1.0], "dec": [2.0]}).write(tmp_path / "c.vot", format="votable")
-    text = (tmp_path / "c.vot").read_text()
-    begin, end = text.index("<TABLEDATA>"), text.index("</TABLEDATA>") + len("</TABLEDATA>")
-    secret = tmp_path / "secret.bin"
-    secret.write_bytes(b"")
-    link = f'<BINARY><STREAM href="file://{secret}"/></BINARY>'
-    (tmp_path / "c.vot").write_text(text[:begin] + link + text[end:])
-    with pytest.raises(ValueError, match="not followed"):
-        read_catalogue(tmp_path / "c.vot")
-    (tmp_path / "c.pkl").write_bytes(pickle.dumps({"ra": [1], "dec": [2]}))
-    (tmp_path / "c.fits").write_text("id,ra,dec\n")
-    (tmp_path / "empty.csv").write_text("")
-    for name in ("c.pkl", "c.fits", "empty.csv"):
-        with pytest.raises(ValueError, match=name):
-            read_catalogue(tmp_path / name)
-    with pytest.raises(FileNotFoundError, match="none.csv"):
-        read_catalogue(tmp_path / "none.csv")
 
 
 # ---- plans
@@ -780,7 +699,8 @@ def test_a_real_cfhtls_field_is_cut_around_its_lens(tmp_path):
     (tmp_path / "c.csv").write_text("name,RA [deg],DEC [deg]\nSL2SJ142209+524652,215.53864,52.78114\n")
     plan = plan_tiles(tmp_path / "c.csv", path)
     batch = read(plan.units[0])
-    assert batch.ids == ["SL2SJ142209+524652"] and batch.filled.tolist() == [0]
+    # four pixels beside a star are 35 to 330 times the noise below the sky
+    assert batch.ids == ["SL2SJ142209+524652"] and 4 <= batch.filled[0] <= 20
     middle = batch.pixels[0, 40:61, 40:61]
     assert np.unravel_index(middle.argmax(), middle.shape) == pytest.approx((10, 10), abs=1)  # the lens galaxy
     native, (x, y) = fits.getdata(path), (round(v) for v in batch.places[0][2:])

@@ -23,7 +23,7 @@ import json, os, resource, sys, warnings
 from pathlib import Path
 
 from lensdet.data import stamps
-from lensdet.survey import catalogues, cutouts, tiles
+from lensdet.survey import catalogues, cutouts, cutting, tiles
 
 limit = int(Path("/proc/self/statm").read_text().split()[0]) * 4096 if os.path.exists("/proc/self/statm") else 3 << 30
 resource.setrlimit(resource.RLIMIT_AS, (limit + (512 << 20),) * 2)
@@ -40,12 +40,12 @@ for path in sorted(Path(sys.argv[1]).iterdir()):
     got = stamps.read_stamps([path], workers=1, description=None)
     answers = [*(r.reason for r in got.rejections), *("used" for _ in got.paths)]
     one = ("a",), (150.0,), (2.0,)
-    got = cutouts.read(cutouts.Unit(*one, ((tiles.Place(str(path)),),), options))
+    got = cutouts.read(cutouts.Unit(*one, ((cutting.Place(str(path)),),), options))
     answers += [*(r.reason for r in got.rejections), *("used" for _ in got.ids)]
     image = tiles.look_over(path, options)[0]
     answers.append("used" if image.error is None else image.error.reason)
     if image.error is None:
-        got = cutouts.read(cutouts.Unit(*one, ((tiles.Place(str(path), image.hdu, 50.0, 50.0),),), options))
+        got = cutouts.read(cutouts.Unit(*one, ((cutting.Place(str(path), image.hdu, 50.0, 50.0),),), options))
         answers[-1] = [*(r.reason for r in got.rejections), *("used" for _ in got.ids)][0]
     said[path.name] = answers
 print(json.dumps(said))

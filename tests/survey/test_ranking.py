@@ -1,7 +1,9 @@
 """A survey, ranked: nothing lost, nothing twice, the same after an interruption, and the exit status tells."""
 
 import json
+import os
 import shutil
+from urllib.parse import unquote
 
 import h5py
 import numpy as np
@@ -79,6 +81,13 @@ def test_scores_equal_those_of_each_stamp_alone(folder, finders, tmp_path):
         alone = {name: finder.score(pixels[None])[0] / finder.temperature for name, finder in finders.items()}
         assert row["bce"] == pytest.approx(alone["bce"], rel=1e-5, abs=1e-5)
         assert row["ensemble"] == pytest.approx((alone["bce"] + alone["fbeta"]) / 2, rel=1e-5, abs=1e-5)
+
+
+def test_no_wild_logit_decides_the_ensemble(finders):
+    ranged = {name: finder._replace(calibrated=(-8.0, 16.0)) for name, finder in finders.items()}  # limits -14 and 22
+    wild, sane = np.array([1e3, 66, 22, 4]), np.array([-2.0, -2, -2, 3])
+    found = ranking.calibrated({"bce": wild, "fbeta": sane}, ranged)["ensemble"]
+    assert found[0] == found[1] == found[2] < found[3] == pytest.approx((4 / 2 + 3 / 0.5) / 2)
 
 
 def test_an_interrupted_ranking_resumes_where_it_stopped(folder, finders, tmp_path, monkeypatch):
@@ -265,7 +274,7 @@ def test_exit_status_of_the_rank_command_tells_the_outcome(folder, finders, tmp_
 
     assert command(folder, "some") == 3
     said = capsys.readouterr().out
-    assert "12 ranked, left out: 1 " in said
+    assert "12 ranked, 0 of them flagged and listed last; left out: 1 " in said
     table = Table.read(tmp_path / "some" / "ranked.ecsv")
     assert table["rank"][:12].tolist() == list(range(1, 13)) and (np.diff(table["p_ensemble"][:12]) <= 0).all()
     page = (tmp_path / "some" / "page" / "index.html").read_text()
@@ -372,11 +381,45 @@ def test_a_finder_name_that_cannot_be_a_column_is_refused(name):
         ranking.load_finders([f"some/{name}.h5"])
 
 
-def test_file_names_that_are_not_unicode_stay_readable(finders, tmp_path):
-    ranked = pd.DataFrame({"rank": [1], "id": ["a\udcff"], "ra": [np.nan], "dec": [np.nan], "filled": [0],
-                           "ensemble": [1.0], "bce": [1.0], "fbeta": [1.0]})  # fmt: skip
-    candidate_list.write(tmp_path, ranked, [Rejection("b\udcfe", "empty", "0 bytes")], finders, {})
-    assert Table.read(tmp_path / "ranked.ecsv")["id"].tolist() == ["a\\xff", "b\\xfe"]
+def test_a_list_is_read_back_as_it_was_written(finders, tmp_path, monkeypatch):
+    monkeypatch.setattr(candidate_list, "_ROWS", 4)  # written in several parts
+    ids = ['a"b', "x\ny", "é ü, z", "100 %", "#c", "b,c;d\te"]
+    ranked = pd.DataFrame({"rank": [1, 2, 3, 4, 5, 999_999], "id": ids, "ra": [1 / 3, np.nan] * 3, "dec": 0.1,
+                           "filled": 0, "ensemble": np.arange(6) / 3, "bce": np.arange(6) / 7, "fbeta": np.arange(6.0),
+                           "tile": ["t é.fits", None] * 3, "x": np.full(6, 1.1, "f4"), "flag": [True, False] * 3,
+                           "número": pd.array([1, None] * 3, "Int64"), "z": [np.nan, 0.3] * 3})  # fmt: skip
+    bad = [Rejection(f"bad {i}", "masked", "80 %") for i in range(6)]
+    candidate_list.write(tmp_path, ranked, bad, finders, {"rank_by": "ensemble"})
+    scores = [f"{of}_{name}" for name in ("ensemble", "bce", "fbeta") for of in ("p", "logit")]
+    order = ["rank", "id", "ra", "dec", *scores, "filled", "tile", "x", "flag", "número", "z", "rejected", "detail"]
+    for form in ("ecsv", "fits"):
+        table = Table.read(tmp_path / f"ranked.{form}")
+        assert [unquote(name) for name in table.colnames] == order and table["ra"].unit == units.deg
+        table.rename_columns(table.colnames, order)
+        masked = {name: np.ma.getmaskarray(table[name]).tolist() for name in order}
+        assert not any(masked["rank"][:6]) and all(
+            all(masked[name][6:]) for name in ("rank", "dec", "p_bce", "x", "flag")
+        )
+        assert masked["ra"][:6] == masked["número"][:6] == [False, True] * 3 and masked["z"][:6] == [True, False] * 3
+        text = {name: [unquote(str(v)) for v in table[name].astype(str)] for name in ("id", "tile", "detail")}
+        assert text["id"] == [*ids, *(f"bad {i}" for i in range(6))] and text["tile"][0] == "t é.fits"
+        assert masked["tile"][1] and masked["detail"][0] and text["detail"][6] == "80 %"
+        for name, values in {"logit_ensemble": ranked["ensemble"], "p_bce": expit(ranked["bce"]), "x": ranked["x"],
+                             "rank": ranked["rank"], "flag": ranked["flag"]}.items():  # fmt: skip
+            np.testing.assert_array_equal(np.ma.getdata(table[name])[:6], values)
+    fits.open(tmp_path / "ranked.fits").verify("exception")
+
+
+def test_file_names_that_are_no_text_stay_readable(folder, finders, tmp_path):
+    (tmp_path / "in").mkdir()
+    shutil.copy(folder / "field_0" / "0.fits", os.fsdecode(os.fsencode(tmp_path / "in") + b"/a\xff.fits"))
+    job = cutouts.plan_folder(tmp_path / "in", ranking.wanted(finders), 0.2)
+    table, _ = scored(job, finders, tmp_path)
+    table = table.assign(**ranking.calibrated({name: table[f"logit/{name}"] for name in finders}, finders))
+    bad = [Rejection(name, "empty", "0 bytes") for name in ("b\udcfe", "line\n\n# more\u2028")]
+    candidate_list.write(tmp_path, ranking.rank(table), bad, finders, {})
+    read = Table.read(tmp_path / "ranked.ecsv")["id"].tolist()
+    assert read == ["a\\xff.fits", "b\\xfe", "line\\n\\n# more\\u2028"]
 
 
 NATIVE = storage.root().parent / "shared" / "data" / "native"

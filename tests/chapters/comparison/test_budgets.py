@@ -118,6 +118,17 @@ def test_headlines_have_the_numbers_of_the_claims_table(here):
     assert "nan" not in text and "`lite`, 851,968 images a run" in text
 
 
+def test_each_profile_with_runs_is_compared_and_then_all(here, monkeypatch):
+    monkeypatch.setenv("LENSDET_RESULTS", str(storage.root() / "results"))
+    monkeypatch.setattr(budgets, "PROFILES", ("overnight", "thesis"))  # the second has no runs
+    budgets.save_all()
+    assert {path.name for path in here.iterdir()} == {"overnight", "comparison.md", "comparison.png"}
+    folders = here, storage.root() / "figures"
+    again, before = (pd.read_csv(folder / "overnight" / "comparison_claims.csv") for folder in folders)
+    pd.testing.assert_frame_equal(again, before, rtol=1e-5)
+    assert "## `overnight`" in (here / "comparison.md").read_text()
+
+
 def test_headlines_leave_out_claims_without_runs():
     assert budgets.headlines({"quick": stated(runs=0)}).empty
     assert "nan" not in budgets.markdown({"quick": stated(), "lite": stated(runs=0)})

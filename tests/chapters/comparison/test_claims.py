@@ -53,7 +53,7 @@ def p(tmp_path, monkeypatch):
     monkeypatch.setenv("LENSDET_FIGURES", str(tmp_path / "figures"))
     p = parameters.resolve({"profile": "smoke", "runs": RUNS})
     for name in ("test", "validation"):
-        storage.write_csv(frozen_sets.truth_folder(p, KEY) / f"{name}.csv", truth_of(name))
+        storage.write_parquet(frozen_sets.truth_folder(p, KEY) / f"{name}.parquet", truth_of(name))
     return p
 
 
@@ -154,8 +154,8 @@ def test_recall_above_and_below_2_5_arcsec_is_compared(p, weights):
     of_each = [found[large[: N // 2]].mean() - found[~large[: N // 2]].mean() for found in expected]
     assert line.question == 2 and line.difference == pytest.approx(np.mean(of_each)) and line.runs == RUNS
     assert line.claim == f"recall above 2.5 arcsec: {F_BETA} > its recall below 2.5 arcsec"
-    path = frozen_sets.truth_folder(p, KEY) / "test.csv"
-    storage.write_csv(path, truth_of("test").drop(columns="einstein_radius"))  # stamps without their keywords
+    path = frozen_sets.truth_folder(p, KEY) / "test.parquet"
+    storage.write_parquet(path, truth_of("test").drop(columns="einstein_radius"))  # stamps without their keywords
     assert row(claims.claims(Study(p, KEY), weights), F_BETA, thesis.SMALLER, "recall_large").verdict == "no run"
 
 
@@ -271,7 +271,7 @@ def test_claims_use_the_large_test_set_where_all_runs_have_it(p, weights):
     write_all(p, 2)
     folder = frozen_sets.large_folder(p)
     write_rows(folder / "rows.h5", rows_of("calibration"))
-    storage.write_csv(folder / "truth.csv", truth_of("calibration"))
+    storage.write_parquet(folder / "truth.parquet", truth_of("calibration"))
     key = folder.name.removeprefix("large-")
     assert claims.judged_on(Study(p, KEY)) == "test"
     for experiment in p.experiments:

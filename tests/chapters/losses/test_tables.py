@@ -30,7 +30,7 @@ def write_truth(p):
     truth = {"label": np.repeat([1, 0], 40), "host": ["lrg"] * 50 + ["contaminant"] * 30,
              "stamp_id": [*range(40), *range(10), *range(30)], "kind": ["lrg"] * 50 + ["ring", "spiral", "star"] * 10,
              "source_id": [*range(40), *[None] * 40]}  # fmt: skip
-    storage.write_csv(frozen_sets.truth_folder(p, KEY) / "test.csv", pd.DataFrame(truth))
+    storage.write_parquet(frozen_sets.truth_folder(p, KEY) / "test.parquet", pd.DataFrame(truth))
 
 
 def table_of(p):
@@ -177,7 +177,7 @@ def test_resamples_draw_stamps_so_that_an_lrg_moves_as_one(p):
 
 
 def test_missing_truth_table_error_names_the_remedy(p):
-    with pytest.raises(FileNotFoundError, match=r"test.csv: no truth table; run notebooks/02_losses.py"):
+    with pytest.raises(FileNotFoundError, match=r"test.parquet: no truth table; run notebooks/02_losses.py"):
         Study(p, KEY).resamples()
 
 

@@ -41,7 +41,7 @@ def p(tmp_path, monkeypatch):
     truth = {"label": rows["label"], "host": ["lrg"] * (N + 40) + ["contaminant"] * (N - 40),
              "stamp_id": [*range(N), *range(40), *range(N - 40)], "source_id": [*range(N), *[None] * N],
              "kind": ["lrg"] * (N + 40) + ["ring", "spiral"] * ((N - 40) // 2)}  # fmt: skip
-    storage.write_csv(frozen_sets.truth_folder(p, KEY) / "test.csv", pd.DataFrame(truth))
+    storage.write_parquet(frozen_sets.truth_folder(p, KEY) / "test.parquet", pd.DataFrame(truth))
     return p
 
 

@@ -1,0 +1,124 @@
+"""A look at a survey before it is ranked: what will happen to it, by headers and a sample of its pixels."""
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+import numpy as np
+from joblib import effective_n_jobs
+
+from lensdet.data import images
+from lensdet.data.stamps import StampError
+from lensdet.network.engine import PREDICT_BATCH
+from lensdet.network.finders import Finder
+from lensdet.survey import cutouts, headers, quality
+from lensdet.survey.cutting import Reader
+
+SAMPLE = 256  # stamps that are read, spread over the survey
+MANY = 0.05  # share of stamps left out or flagged from which it is a warning
+REMEDIES = {  # what the command line takes, by reason of `headers.REASONS`
+    "band": "give the files of band {band}; or -p band {band}, where a header is not understood and the band is right",
+    "no scale": "-p pixel_scale {scale:g}, where that is the scale",
+    "scale": "-p pixel_scale ARCSEC, where the header is right",
+    "shape": "-p catalogue FILE -p tiles FOLDER, where these are tiles; -p plane 1, where they are cubes",
+    "masked": "-p max_filled 0.1",
+    "no position": "-p columns '{{ra: NAME, dec: NAME}}'",
+    "duplicate id": "-p columns '{{id: NAME}}'",
+    "off the tiles": "-p tiles FOLDER, once for each folder; RA and Dec have to be in degrees",
+}
+
+
+class Line(NamedTuple):
+    """A line of the summary."""
+
+    level: Literal["ok", "warning", "error"]
+    text: str
+    remedy: str = ""
+
+
+def look(job: cutouts.Plan, finders: Mapping[str, Finder], workers: int = -1) -> list[Line]:
+    """What ranking a plan would do.
+
+    Parameters
+    ----------
+    job : lensdet.survey.cutouts.Plan
+    finders : dict of lensdet.network.finders.Finder
+    workers : int
+        Processes that would read, for the time it will take.
+
+    Returns
+    -------
+    list of Line
+        An error where nothing could be ranked, each with its remedy.
+    """
+    lines = [Line("ok", f"{job.total:,} stamps asked for, from {len(job.files):,} files")]
+    lines += [Line("warning", note) for note in job.notes]
+    if names := job.passed_over:
+        some = ", ".join(map(repr, names[:3])) + (", ..." if len(names) > 3 else "")
+        lines.append(Line("warning", f"{len(names):,} files whose names are not those of FITS are passed over: {some}"))
+    wanted, n = job.options.wanted, len(job.ids)
+    for reason, count in Counter(r.reason for r in job.rejections).most_common():
+        detail = next(r.detail for r in job.rejections if r.reason == reason)
+        lines.append(_left_out(reason, count / job.total, f"{count:,} of {job.total:,}", detail, wanted, not n))
+    if not n:
+        return lines
+    rows = np.unique(np.linspace(0, n - 1, min(n, SAMPLE)).astype(int))
+    began = time.perf_counter()
+    batch = cutouts.read(job.unit(rows))
+    seconds = (time.perf_counter() - began) / len(rows) / effective_n_jobs(workers)
+    of = f"of {len(rows)} that were read" if len(rows) < n else f"of {n}"
+    lines += _seen(job, rows)
+    for reason, count in Counter(r.reason for r in batch.rejections).most_common():
+        detail = next(r.detail for r in batch.rejections if r.reason == reason)
+        nothing = not batch.ids and reason == batch.rejections[0].reason
+        lines.append(_left_out(reason, count / len(rows), f"{count} {of}", detail, wanted, nothing))
+    if not batch.ids:
+        return lines
+    logits = {name: finder.score(batch.pixels) for name, finder in finders.items()}
+    began = time.perf_counter()  # compiled by now; a network's batch takes the same, full or not
+    for finder in finders.values():
+        finder.score(batch.pixels[:1])
+    seconds = -(-n // PREDICT_BATCH) * (time.perf_counter() - began) + n * seconds
+    flags = quality.flags(batch.measures, logits, finders)
+    for flag, count in Counter(flags[flags != ""].tolist()).most_common():
+        level = "warning" if count > MANY * len(batch.ids) else "ok"
+        lines.append(Line(level, f"{flag}: {count} {of}, which are listed last", quality.REASONS[flag]))
+    lines.append(Line("ok", f"{int((flags == '').sum())} {of} can be ranked as the finders were trained"))
+    return [*lines, Line("ok", f"some {_duration(seconds)} on this machine")]
+
+
+def _left_out(reason, share, count, detail, wanted, nothing):
+    remedy = REMEDIES.get(reason, headers.REASONS[reason]).format(band=wanted.band, scale=wanted.pixel_scale)
+    level = "error" if nothing else "warning" if share > MANY else "ok"
+    return Line(level, f"{reason}: {count} are left out, such as: {detail}", remedy)
+
+
+def _seen(job, rows):
+    """Bands, scales and sizes of the files of some rows, by what their headers say."""
+    seen = {"band": Counter(), "arcsec a pixel": Counter(), "pixels": Counter()}
+    reader = Reader(job.options)
+    with headers.quiet():
+        for place, *_ in job.unit(rows).places:
+            try:
+                image = reader.image(place)
+            except StampError as error:
+                seen["band"][error.detail if error.reason == "band" else f"not read ({error.reason})"] += 1
+                continue
+            filters = images.filters_of(image.header)
+            seen["band"][", ".join(filters.values()) or f"none named, taken for {job.options.wanted.band}"] += 1
+            scales = headers.scales_of(image.header, image.wcs) if image.scales is None else image.scales
+            seen["arcsec a pixel"]["unknown" if scales is None else f"{np.mean(scales):.3g}"] += 1
+            seen["pixels"]["{} x {}".format(*image.window.shape)] += 1
+        reader.close()
+    return [
+        Line("ok", f"{what}: " + ", ".join(f"{value} ({count})" for value, count in counts.most_common(4)))
+        for what, counts in seen.items() if counts
+    ]  # fmt: skip
+
+
+def _duration(seconds):
+    for unit, length in (("hours", 3600), ("minutes", 60)):
+        if seconds > 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(seconds, 1):.0f} seconds"

@@ -1,0 +1,67 @@
+"""Files of a survey: the FITS files of folders, and what is passed over."""
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from lensdet.data.stamps import FITS_NAME, Rejection
+
+
+def listed(folder: Path, what: str) -> tuple[list[str], list[str], list[Rejection]]:
+    """Names of the FITS files below a folder, of its other files, and rejections of what cannot be listed; sorted.
+
+    Links to folders are entered, each folder once; hidden files and folders are not.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such folder of ``what``.
+    ValueError
+        It has no FITS file.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such {'file or ' if what == 'tiles' else ''}folder of {what}")
+    found, passed, closed, entered = [], [], [], set()
+
+    def refused(error):
+        closed.append(Rejection(os.path.relpath(error.filename, folder), "unreadable", str(error)))
+
+    for here, below, names in os.walk(folder, onerror=refused, followlinks=True):
+        if (real := os.path.realpath(here)) in entered:  # a link to where it is
+            below.clear()
+            continue
+        entered.add(real)
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        inside = Path(os.path.relpath(here, folder))
+        # a folder called .fits cannot be read, and is named
+        for name in (*names, *(name for name in below if FITS_NAME.fullmatch(name))):
+            if not name.startswith("."):
+                (found if FITS_NAME.fullmatch(name) else passed).append((inside / name).as_posix())
+    if not found:
+        raise ValueError(
+            f"{folder}: no FITS file in it (.fits, .fit, .fts, and these with .gz, .bz2, .xz or .fz)"
+            + (f"; {len(passed)} other files, such as {passed[0]}" if passed else "")
+        )
+    return sorted(found), sorted(passed), sorted(closed)
+
+
+def of_tiles(given: Iterable[Path]) -> tuple[list[str], list[str]]:
+    """Paths of the tiles that were given as files and folders, each once; and names of other files in the folders."""
+    files, passed = [], []
+    for path in given:
+        if path.is_file():
+            files.append(str(path))
+            continue
+        found, others, _ = listed(path, "tiles")
+        files += [os.path.join(path, name) for name in found]
+        passed += others
+    return list(dict.fromkeys(files)), passed
+
+
+def stats(names: Iterable[str], paths: Sequence[str | os.PathLike]) -> list[bytes]:
+    """Name, size and time of files, as bytes; without the latter two for one that is not there."""
+    found = []
+    for name, path in zip(names, paths, strict=True):
+        there = os.stat(path) if os.path.exists(path) else None
+        found.append(os.fsencode(name) + (f" {there.st_size} {there.st_mtime_ns}".encode() if there else b""))
+    return found
