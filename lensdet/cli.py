@@ -53,6 +53,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--ensembles", action="store_true", help=more)
     more = "put all complete runs, without weights, into a file; `python -m zipfile -e ZIP results/` unpacks it"
     made.add_argument("--pack", type=Path, metavar="ZIP", help=more)
+    more = "of all runs the I-th alone, and each N-th from there on: a task of N on a cluster"
+    made.add_argument("--shard", type=_shard, default=(1, 1), metavar="I/N", help=more)
     _command(
         commands, check, "check", "look at a survey before it is ranked",
         "Say what ranking a survey would do, from headers and a sample of its pixels: bands, scales and sizes, what is "
@@ -71,7 +73,7 @@ def parser() -> argparse.ArgumentParser:
         "lensdet rank -p survey my_stamps/ -p pixel_scale 0.2",
     )  # fmt: skip
     more = "score the I-th of N parts alone, as on a cluster, and rank nothing; `lensdet merge` ranks when all are done"
-    made.add_argument("--shard", metavar="I/N", help=more)
+    made.add_argument("--shard", type=_shard, metavar="I/N", help=more)
     _command(
         commands, merge, "merge", "rank a survey whose shards were scored by `lensdet rank --shard`",
         "Rank a survey of which each part was scored by `lensdet rank --shard I/N`, with the same parameters: the list "
@@ -108,6 +110,15 @@ def _command(commands, does, name, summary, description, example, takes_paramete
         made.add_argument("-p", dest="given", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
                           help="one parameter; may be given several times")  # fmt: skip
     return made
+
+
+def _shard(text):
+    """``I/N`` as two numbers."""
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    number, of = map(int, found.groups()) if found else (0, 0)
+    if not 1 <= number <= of:
+        raise argparse.ArgumentTypeError(f"{text}: give I/N with I from 1 to N, such as 7/64")
+    return number, of
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -149,7 +160,7 @@ def train(options: argparse.Namespace) -> int:
     from lensdet.network import side_by_side
 
     given = values(options)
-    left = side_by_side.train(given, options.ensembles, options.jobs, options.minutes, options.pack)
+    left = side_by_side.train(given, options.ensembles, options.jobs, options.minutes, options.pack, options.shard)
     print(f"runs still missing: {left}" if left else "all runs are there", flush=True)
     return 3 if left else 0
 
@@ -171,11 +182,7 @@ def rank(options: argparse.Namespace) -> int:
 
     if options.shard is None:
         return _outcome(options, ranking.rank_survey)
-    found = re.fullmatch(r"(\d+)/(\d+)", options.shard)
-    shard = scoring.Shard(*map(int, found.groups())) if found else scoring.Shard(0, 0)
-    if not 1 <= shard.number <= shard.of:
-        raise ParameterError(f"--shard {options.shard}: give I/N with I from 1 to N, such as --shard 7/64")
-    return _outcome(options, lambda p: ranking.score_shard(p, shard))
+    return _outcome(options, lambda p: ranking.score_shard(p, scoring.Shard(*options.shard)))
 
 
 def merge(options: argparse.Namespace) -> int:

@@ -20,7 +20,7 @@ from lensdet.profiles import PROFILES
 from lensdet.survey import candidate_list, headers, quality
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PROGRAMS = {"bash", "conda", "doit", "git", "jupyter", "lensdet", "papermill", "pip", "python", "ssh", "tox"}
 # What no test runs: what the words before it have to say of it.
 NOT_RUN = {

@@ -27,6 +27,7 @@ def train(
     jobs: int = 1,
     minutes: float | None = None,
     pack: Path | None = None,
+    shard: tuple[int, int] = (1, 1),
 ) -> int:
     """Train what is missing; returns how many runs are still missing.
 
@@ -42,6 +43,8 @@ def train(
         No run is begun that would not end in this time, and one that does not is left to be resumed.
     pack : Path, optional
         A ZIP file to put all complete runs into, after each run and in the end.
+    shard : tuple of int
+        (I, N): of all runs the I-th alone, and each N-th from there on.
 
     Raises
     ------
@@ -49,7 +52,7 @@ def train(
     """
     p, began = resolve(given), time.monotonic()
     wanted = [*p.experiments, *(ensembles.dynamic(p) if with_ensembles else [])]
-    key = data_key(p)
+    key, part = data_key(p), slice(shard[0] - 1, None, shard[1])
 
     def pack_runs():
         complete = [run for experiment in wanted for run in runs.complete_runs(p, experiment, key)]
@@ -66,13 +69,14 @@ def train(
         words = [word for name, value in given.items() for word in ("-p", name, _text(value))]
         for more in ([], ["--ensembles"])[: 1 + with_ensembles]:  # members first
             left = [] if minutes is None else [f"--minutes={minutes - (time.monotonic() - began) / 60}"]
+            more = [*more, f"--shard={shard[0]}/{shard[1]}"]
             _processes([*words, *more, *left, *(["--pack", str(pack)] if pack else [])], jobs)
     else:  # each of several says for itself what it trains
-        print(training.banner(p, wanted), flush=True)
-        training.train_missing(p, minutes=minutes, after=pack_runs if pack else None, experiments=wanted)
+        print(training.banner(p, wanted, part), flush=True)
+        training.train_missing(p, minutes=minutes, after=pack_runs if pack else None, experiments=wanted, part=part)
     if pack:
         pack_runs()
-    return len(training.missing(p, key, wanted))
+    return len(training.missing(p, key, wanted, part))
 
 
 def _text(value):

@@ -33,14 +33,15 @@ if TYPE_CHECKING:
     from lensdet.network.engine import Learner
 
 SAVE_SECONDS = 60  # between two saves of the state; a run that was killed repeats at most this much
+EVERY = slice(None)
 
 
-def banner(parameters: Parameters, experiments: Sequence[str] | None = None) -> str:
+def banner(parameters: Parameters, experiments: Sequence[str] | None = None, part: slice = EVERY) -> str:
     """What will run, and on what: a line to print first; warns where a CPU would need days.
 
-    Without ``experiments``, those of the parameters.
+    Without ``experiments``, those of the parameters; ``part`` as in `missing`.
     """
-    todo = missing(parameters, data_key(parameters), experiments or parameters.experiments)
+    todo = missing(parameters, data_key(parameters), experiments or parameters.experiments, part)
     networks = [experiment for _, experiment in todo if experiment in ENSEMBLES]
     single = len(todo) - len(networks)
     if not todo:
@@ -73,6 +74,7 @@ def train_missing(
     minutes: float | None = None,
     after: Callable[[], object] | None = None,
     experiments: Sequence[str] | None = None,
+    part: slice = EVERY,
 ) -> str:
     """Train the runs that are not there yet, the first run of every experiment first; returns the key of the data.
 
@@ -90,10 +92,12 @@ def train_missing(
         Called after each run.
     experiments : list of str, optional
         Other than those of the parameters: ``IDE_3``, ``IDE_6``, whose members must be there with their weights.
+    part : slice
+        Of all runs, see `missing`.
     """
     deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
     key, longest = data_key(parameters), 0.0
-    todo = missing(parameters, key, experiments or parameters.experiments)
+    todo = missing(parameters, key, experiments or parameters.experiments, part)
     if not todo:
         if not frozen_sets.has_truth(parameters, key):
             frozen_sets.write_truth(parameters, open_bank(parameters))
@@ -139,7 +143,7 @@ def _large_again(parameters, key, experiments):
         frozen_sets.large_set(parameters)
 
 
-def missing(parameters: Parameters, key: str, experiments: Sequence[str]) -> list[tuple[int, str]]:
+def missing(parameters: Parameters, key: str, experiments: Sequence[str], part: slice = EVERY) -> list[tuple[int, str]]:
     """The runs that are not there yet, pairs of number and experiment: the first run of every experiment first.
 
     Parameters
@@ -150,13 +154,11 @@ def missing(parameters: Parameters, key: str, experiments: Sequence[str]) -> lis
         Of the data, as from `bank.data_key`.
     experiments : sequence of str
         Losses, or ``IDE_3`` or ``IDE_6``.
+    part : slice
+        Of all runs in that order, complete or not: whatever is complete meanwhile, it names the same ones.
     """
-    return [
-        (run, loss)
-        for run in range(1, parameters.runs + 1)
-        for loss in experiments
-        if not Run(runs.run_folder(parameters, loss, run, key)).is_complete
-    ]
+    every = [(run, loss) for run in range(1, parameters.runs + 1) for loss in experiments]
+    return [(n, loss) for n, loss in every[part] if not Run(runs.run_folder(parameters, loss, n, key)).is_complete]
 
 
 def load_network(folder: str | Path, selector: str = "loss") -> "keras.Model":

@@ -189,7 +189,7 @@ def run(
         parts = scoring.score(job, finders, folder, p.workers, progress, p.on_bad)
     table, rejections, missing = scoring.collect(job, parts, finders)
     if missing:
-        some = ", ".join(scoring.shards_missing(parts)) or "none has ended"
+        some = ", ".join(scoring.shards_missing(parts)) or "all"
         raise Unfinished(f"{missing:,} of {job.total:,} stamps are not scored yet in {parts}; shards to run: {some}")
     logits = {name: table.pop(f"logit/{name}") for name in finders}
     table["flag"] = quality.flags(table, logits, finders)

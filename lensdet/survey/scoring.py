@@ -99,9 +99,11 @@ def score(
     except Timeout:
         print(f"another process scores the same stamps into {parts}; waiting for it to end", flush=True)
         lock.acquire()
+    ended = parts / f"shard-{shard.number}-of-{shard.of}"
     try:
+        ended.unlink(missing_ok=True)  # of other stamps, where some were added
         _score(job, finders, parts, workers, progress, on_bad, shard)
-        (parts / f"shard-{shard.number}-of-{shard.of}").touch()
+        ended.touch()
     finally:
         lock.release()
     return parts
@@ -150,7 +152,8 @@ def _keep(parts, job, rows, batch, finders):
 def _kept(parts, names):
     """Columns of all that was kept in a folder, and rows of key, reason and detail of what was left out."""
     read, bad = {name: [] for name in names}, []
-    for path in sorted(parts.glob("*.npz"), key=lambda path: (path.stat().st_mtime_ns, path.name)):
+    whole = parts.glob("[!.]*.npz")  # not what another process is writing
+    for path in sorted(whole, key=lambda path: (path.stat().st_mtime_ns, path.name)):
         with np.load(path, allow_pickle=False) as file:
             for name, found in read.items():
                 found.append(file[name])

@@ -781,6 +781,27 @@ def test_a_run_trained_by_another_process_is_waited_for(tiny, smoke_bank, elsewh
     assert asked == [(1, 0), (2, 0), (3, 0), (1, math.inf)]
 
 
+def test_shards_of_a_training_have_each_run_once_whatever_is_complete(tiny, smoke_bank, elsewhere, monkeypatch):
+    trained = []
+
+    def train(p, experiment, run, bank, *_, **__):
+        trained.append((run, experiment))
+        runs.write_logits(runs.run_folder(p, experiment, run, bank.data_key) / "logits.h5", {}, {})
+
+    monkeypatch.setattr(training, "train", train)
+    words = [word for name, value in {**TINY, "runs": 2}.items() for word in ("-p", name, str(value))]
+    words = ["train", *words, "-p", "experiments", "bce,fbeta,f1"]
+    every = [(run, loss) for run in (1, 2) for loss in ("bce", "fbeta", "f1")]
+    for i in (4, 1, 6, 2, 3, 5, 4):  # a run a task, in whatever order; the last one again
+        assert cli.main([*words, "--shard", f"{i}/6"]) == 0
+    assert trained == [every[i - 1] for i in (4, 1, 6, 2, 3, 5)]
+    assert cli.main([*words, "--shard", "7/9"]) == 0  # more tasks than runs
+    for wrong in ("0/6", "7/6", "1", "a/6"):
+        with pytest.raises(SystemExit) as left:
+            cli.main([*words, "--shard", wrong])
+        assert left.value.code == 2
+
+
 def test_an_ensemble_network_is_not_trained_before_its_members(tiny, smoke_bank, elsewhere, capsys):
     training.train_missing(changed(tiny, runs=1), progress=False, experiments=["IDE_3"])
     said = capsys.readouterr().out
