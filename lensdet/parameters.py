@@ -134,9 +134,7 @@ class Candidates(_Section):
     """A user's own survey, what to look for in it and with what (notebook 07)."""
 
     survey: Path | None = Field(None, description="folder of FITS stamps to rank, or an HDF5 file of them")
-    catalogue: Path | None = Field(
-        None, description="table with RA and Dec (FITS, ECSV, CSV, Parquet, VOTable) of stamps to cut out of tiles"
-    )
+    catalogue: Path | None = Field(None, description="table with RA and Dec of stamps to cut out of tiles")
     tiles: tuple[Path, ...] = Field(
         (), description="FITS images with WCS that the catalogue's stamps are cut from, or folders of them"
     )
