@@ -263,6 +263,8 @@ def slurm(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}:/usr/sbin:/sbin")
     if absent := [name for name in (*DAEMONS, "sbatch", "scontrol", "squeue", "sinfo") if not shutil.which(name)]:
         pytest.skip(f"not installed: {', '.join(absent)} (Debian: apt install slurm-wlm munge)")
+    if os.geteuid():
+        pytest.skip("slurmd starts tasks as root alone")
     monkeypatch.setenv("SLURM_CONF", str(tmp_path / "slurm.conf"))
     (tmp_path / "slurm.conf").write_text(slurm_conf(tmp_path))
     (tmp_path / "munge.key").write_bytes(secrets.token_bytes(128))
@@ -291,7 +293,7 @@ def slurm(tmp_path, monkeypatch):
         ):
             if time.monotonic() > end or any(process.poll() is not None for process in started):
                 logs = " ".join((tmp_path / f"{name}.log").read_text()[-500:] for name in DAEMONS[: len(started)])
-                pytest.skip(f"Slurm does not start here, which root may need to do: {state} {logs}")
+                pytest.skip(f"Slurm does not start here: {state} {logs}")
             time.sleep(0.2)
         yield ask
         ask("scancel", "--user", getpass.getuser())
