@@ -167,15 +167,15 @@ def check(options: argparse.Namespace) -> int:
 
 def rank(options: argparse.Namespace) -> int:
     """``lensdet rank``."""
+    found = re.fullmatch(r"([1-9]\d*)/([1-9]\d*)", options.shard or "1/1", re.ASCII)
+    number, of = map(int, found.groups()) if found else (0, 0)
+    if not 1 <= number <= of:  # before what takes seconds to import
+        raise ParameterError(f"--shard {options.shard}: give I/N with I from 1 to N, such as --shard 7/64")
     from lensdet.survey import ranking, scoring
 
     if options.shard is None:
         return _outcome(options, ranking.rank_survey)
-    found = re.fullmatch(r"(\d+)/(\d+)", options.shard)
-    shard = scoring.Shard(*map(int, found.groups())) if found else scoring.Shard(0, 0)
-    if not 1 <= shard.number <= shard.of:
-        raise ParameterError(f"--shard {options.shard}: give I/N with I from 1 to N, such as --shard 7/64")
-    return _outcome(options, lambda p: ranking.score_shard(p, shard))
+    return _outcome(options, lambda p: ranking.score_shard(p, scoring.Shard(number, of)))
 
 
 def merge(options: argparse.Namespace) -> int:
