@@ -114,7 +114,7 @@ def _command(commands, does, name, summary, description, example, takes_paramete
 
 def _shard(text):
     """``I/N`` as two numbers."""
-    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    found = re.fullmatch(r"(\d+)/(\d+)", text, re.ASCII)
     number, of = map(int, found.groups()) if found else (0, 0)
     if not 1 <= number <= of:
         raise argparse.ArgumentTypeError(f"{text}: give I/N with I from 1 to N, such as 7/64")

@@ -30,14 +30,16 @@ _SURVEYS = set(
 )
 
 # Words that say what an image is, where it is not the sky; numbers after them do not count (chi2, mask1).
-_KINDS = ("IMTYPE", "IMAGETYP", "PRODTYPE", "PRODCATG", "HDUCLAS2", "EXTNAME")
+_KINDS = ("IMTYPE", "IMAGETYP", "PRODTYPE", "PRODCATG", "HDUCLAS2", "DES_EXT", "EXTNAME")
 _COMPANIONS = set(
     "wht weight weights weightmap wei wgt wt wtmap invvar ivar msk mask masks maskbits dq dqmask flag flags flg bpm "
     "badpix var variance err error errors rms noisemap uncert uncertainty depth galdepth psfdepth depthmap nexp expmap "
     "exposuremap expwt coverage ctx chi chisq psf psfs psfsize preview thumbnail seg segm segmentation resid residual "
-    "blobmodel bkg ood oow".split()
+    "blobmodel bkg bgmod ood oow cov mcov refcov unc munc refunc mskimg unconvexp unconvnum".split()
 )
-_ALSO = set("model noise sky exp area std sigma con quality background".split())  # in headers: too common in file names
+_ALSO = set(
+    "model noise sky exp area std sigma con quality background stat".split()
+)  # in headers: too common in file names
 
 
 def band_of(name: str) -> str:
@@ -76,6 +78,7 @@ def _words(text):
 def companion(header: fits.Header | ChainMap, path: str | os.PathLike) -> str | None:
     """What says that an image is a weight, mask, PSF or the like: the header, or else the file's name."""
     said = {keyword: value_of(header, keyword) for keyword in _KINDS}
+    said = {key: text for key, text in said.items() if not re.search("(?i)subtracted|[ _-]sub", text)}  # of the sky
     if why := [f"{keyword} = {text!r}" for keyword, text in said.items() if _words(text) & (_COMPANIONS | _ALSO)]:
         return why[0]
     science = _words(" ".join(said.values()).replace("COMPRESSED_IMAGE", "")) & {"sci", "science", "image"}

@@ -246,7 +246,10 @@ def _factor(path, name, unit):
     try:
         if str(unit or "").lower().strip('"') in _NO_UNITS:
             return 1.0, False
-        known = units.Unit(_BY_NAME.get(unit.lower(), unit.lower()) if isinstance(unit, str) else unit)
+        if isinstance(unit, str | units.UnrecognizedUnit):
+            unit = re.match(r"[^\s(\[,]*", str(unit).lower())[0]  # of: deg (J2000)
+            unit = _BY_NAME.get(unit, unit)
+        known = units.Unit(unit)
         return (units.hourangle if known == units.hour else known).to(units.deg), True
     except (ValueError, TypeError, units.UnitConversionError):
         raise ValueError(f"{path}: unit {str(unit)!r} of column {name!r} is no angle; give degrees") from None

@@ -33,6 +33,8 @@ _VERSION = 3  # part of the keys: raise it when a pixel of a stamp changes
 BATCH = 256  # stamps that are read together
 SECONDS = 120  # that a stamp may take to be read
 FEW = 50  # tiles whose headers are read before a process to help would have started
+_ALIKE = """{} tiles have the same pixels of the sky as another, such as {} and {}: where one is a weight, a mask or the
+like, take it out of the folder; the first by name is cut, or that of floats""".replace("\n", " ")
 _PLACES = np.dtype([("file", np.int32), ("hdu", np.int32), ("x", float), ("y", float)])
 _USUAL = Wanted()
 
@@ -153,8 +155,8 @@ def _plan_array(path, options):
     places = np.zeros((len(ids), 1), _PLACES)
     places["hdu"], places["x"], places["y"] = np.arange(len(ids))[:, None], np.nan, np.nan
     keys = _keys(files.stats([path.name], [path]), places)
-    twice = pd.Series(ids, dtype=object).duplicated()
-    ids = [f"{name} {row + 1}" if twice[row] else name for row, name in enumerate(ids)]
+    if len({*ids}) < len(ids):
+        ids = [f"{name} {row}" for row, name in enumerate(ids, 1)]
     return Plan(ids, ra, dec, [str(path)], places, keys, options, [], len(ids))
 
 
@@ -208,17 +210,17 @@ def plan_tiles(
     listed = catalogues.read_catalogue(catalogue, columns, keep)
     ids, ra, dec = listed[:3]
     given = [tiles] if isinstance(tiles, str | os.PathLike) else list(tiles)
-    paths, passed = files.of_tiles(map(Path, given))
+    paths, passed, closed = files.of_tiles(map(Path, given))
     bad = _without_place(listed)
     rows = np.array([row for row in range(len(ids)) if row not in bad], int)
-    places, refused = _places(paths, ra[rows], dec[rows], options, workers)
+    places, refused, alike = _places(paths, ra[rows], dec[rows], options, workers)
     bad |= {int(rows[i]): said for i, said in refused.items()}
     rejections = [Rejection(ids[row], *bad[row]) for row in sorted(bad)]
     order = np.lexsort([places[name][:, 0] for name in ("x", "y", "hdu", "file")])
     order = order[places["file"][order, 0] >= 0]
     rows, places = rows[order], places[order]
     keys = _keys(files.stats([os.path.basename(path) for path in paths], paths), places)
-    named, notes = [ids[row] for row in rows], tuple(listed.notes)
+    named, notes = [ids[row] for row in rows], (*listed.notes, *closed, *alike)
     asked = Plan(named, ra[rows], dec[rows], paths, places, keys, options, rejections, len(ids), tuple(passed), notes)
     return asked._replace(kept=listed.kept.iloc[rows].reset_index(drop=True)) if keep else asked
 
@@ -254,6 +256,8 @@ def _places(paths, ra, dec, options, workers):
         The images in which it is farthest from the edge first, at most `OPEN`; file -1 where there is none.
     refused : dict
         Reason and detail by position that is cut from no tile.
+    alike : list of str
+        A note where several files have images of the same pixels of the sky: one may be a weight or the like.
 
     Raises
     ------
@@ -262,7 +266,7 @@ def _places(paths, ra, dec, options, workers):
     """
     sky = SkyCoord(ra, dec, unit="deg")
     vectors = cKDTree(np.stack(sky.cartesian.xyz.value, axis=-1)) if len(ra) else None
-    hits, refused, failures, used = [], {}, [], 0
+    hits, refused, failures, used, first, alike = [], {}, [], 0, {}, []
     pool = Parallel(workers if len(paths) > FEW else 1, return_as="generator")
     looks = pool(delayed(_looked_over)(path, options) for path in paths)
     for k, (path, found) in enumerate(zip(paths, looks, strict=True)):
@@ -271,6 +275,9 @@ def _places(paths, ra, dec, options, workers):
         for image in found:
             if image.wcs is None or vectors is None:
                 continue
+            if not image.error:
+                other = first.setdefault((image.shape, image.middle.round(8).tobytes()), path)
+                alike += [(other, path)] if other != path else []
             close = np.sort(np.array(vectors.query_ball_point(image.middle, image.reach), int))
             inside, x, y, distance = _inside(image, close, sky)
             if image.error:
@@ -294,7 +301,8 @@ def _places(paths, ra, dec, options, workers):
     lost = "".join(f"; not usable: {os.path.basename(e.file)}, {e.reason}" for e in failures[:3])
     lost += f" and {len(failures) - 3} more" if len(failures) > 3 else ""
     off = "off the tiles", f"{used} tiles looked at{lost}"
-    return places, {int(i): refused.get(int(i), off) for i in np.flatnonzero(places["file"][:, 0] < 0)}
+    refused = {int(i): refused.get(int(i), off) for i in np.flatnonzero(places["file"][:, 0] < 0)}
+    return places, refused, [_ALIKE.format(len(alike), *map(os.path.basename, alike[0]))] if alike else []
 
 
 def _looked_over(path, options):
@@ -342,7 +350,7 @@ def read(unit: Unit) -> Batch:
                 with _limited(name):
                     stamp = _first(reader, name, places)
             except StampError as error:
-                rejections.append(Rejection(name, error.reason, error.detail))
+                rejections.append(Rejection(name, error.reason, error.detail[:1000]))  # a card may be long
                 continue
             pixels[len(kept)] = stamp.pixels
             ra, dec = (stamp.ra, stamp.dec) if np.isnan(ra) else (ra, dec)

@@ -18,6 +18,7 @@ the middle is wanted; where scale and size are the wanted ones it is taken as it
 import contextlib
 import math
 import os
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -122,13 +123,19 @@ def _tile(hdus, number, stream, options):
 def _whole(path, hdus, stream, options):
     """The image of a file that is a stamp, with the WCS that its header or the user gives."""
     wanted, size = options.wanted, tuple(options.wanted.size)
-    number = tiles.sky_images(path, hdus, stream, wanted, size)[0]
+    numbers = tiles.sky_images(path, hdus, stream, wanted, size)
+    keys = "CRVAL1", "CRVAL2", "CRPIX1", "CRPIX2"
+    if len({tuple(images.value_of(hdus[n].header, key) for key in keys) for n in numbers}) > 1:
+        said = f"{len(numbers)} images of other places, in HDU {', '.join(map(str, numbers[:9]))}; give a catalogue"
+        raise StampError(path, "shape", f"{said} and this file as tiles, or each stamp as a file")
+    number = numbers[0]
     tiles.check_file(path, hdus, number, stream, options)
     hdu = hdus[number]
     window = _Windows(hdus, number, stream, tiles.plane(hdu, options))
     header, wcs = images.header_of(hdu, hdus), None
-    with contextlib.suppress(Exception):  # a WCS that cannot be made sense of: none
-        wcs = headers.celestial(header)
+    for whole in (True, False):  # a cutout may be without its tile's lookup tables
+        with contextlib.suppress(Exception):  # a WCS that cannot be made sense of: none
+            wcs = wcs or headers.celestial(header if whole else _undistorted(header), hdus)
     scales = headers.scales_of(header, wcs)
     if scales is None and (stated := options.pixel_scale) is None:
         raise StampError(path, "no scale", "no WCS, CD, CDELT or PIXSCALE")
@@ -147,6 +154,10 @@ def _whole(path, hdus, stream, options):
     if packed(stream):
         stream.seek(0, os.SEEK_END)  # to the end: that finds a file that is cut off, and its checksum
     return _Image(number, header, wcs, window, scales)
+
+
+def _undistorted(header):
+    return fits.Header([card for card in header.cards if not re.match(r"(C[PQ]DIS|D[PQ]|D2IM)", card.keyword)])
 
 
 def _own(name, image, place, options):

@@ -1,5 +1,6 @@
 """Files of a survey: the FITS files of folders, and what is passed over."""
 
+import contextlib
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -20,7 +21,8 @@ def listed(folder: Path, what: str) -> tuple[list[str], list[str], list[Rejectio
         It has no FITS file.
     """
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: no such {'file or ' if what == 'tiles' else ''}folder of {what}")
+        hint = "; a file: give the folder that it lies in" if folder.exists() else ""
+        raise FileNotFoundError(f"{folder}: no such {'file or ' if what == 'tiles' else ''}folder of {what}{hint}")
     found, passed, closed, entered = [], [], [], set()
 
     def refused(error):
@@ -41,27 +43,34 @@ def listed(folder: Path, what: str) -> tuple[list[str], list[str], list[Rejectio
         raise ValueError(
             f"{folder}: no FITS file in it (.fits, .fit, .fts, and these with .gz, .bz2, .xz or .fz)"
             + (f"; {len(passed)} other files, such as {passed[0]}" if passed else "")
+            + (f"; {len(closed)} folders cannot be listed, such as {closed[0].detail}" if closed else "")
         )
     return sorted(found), sorted(passed), sorted(closed)
 
 
-def of_tiles(given: Iterable[Path]) -> tuple[list[str], list[str]]:
-    """Paths of the tiles that were given as files and folders, each once; and names of other files in the folders."""
-    files, passed = [], []
+def of_tiles(given: Iterable[Path]) -> tuple[list[str], list[str], list[str]]:
+    """Paths of tiles given as files and folders, each once; names of other files; notes on what cannot be listed."""
+    files, passed, notes = [], [], []
     for path in given:
         if path.is_file():
             files.append(str(path))
             continue
-        found, others, _ = listed(path, "tiles")
+        found, others, closed = listed(path, "tiles")
+        notes += [f"a folder of tiles cannot be listed: {one.detail}" for one in closed]
         files += [os.path.join(path, name) for name in found]
         passed += others
-    return list(dict.fromkeys(files)), passed
+    once = {}
+    for path in files:
+        once.setdefault(os.path.realpath(path), path)  # not by a link again
+    return [*once.values()], passed, notes
 
 
 def stats(names: Iterable[str], paths: Sequence[str | os.PathLike]) -> list[bytes]:
     """Name, size and time of files, as bytes; without the latter two for one that is not there."""
     found = []
     for name, path in zip(names, paths, strict=True):
-        there = os.stat(path) if os.path.exists(path) else None
+        there = None
+        with contextlib.suppress(OSError):
+            there = os.stat(path)
         found.append(os.fsencode(name) + (f" {there.st_size} {there.st_mtime_ns}".encode() if there else b""))
     return found

@@ -27,6 +27,8 @@ FINEST, COARSEST = 0.1, 3.0  # wanted pixels, that a tile's may have: memory of 
 # Pixels; see REASONS["saturated"].  Not seen where co-adding has made a plateau uneven and left SATURATE above it: a
 # star in a CFHTLS stack by Lanczos resampling has 4690 +- 20, spikes up to 5310, and SATURATE says 5270.
 PLATEAU = 10
+_FRAMES = {"J2000": "FK5", "FK5J2000": "FK5", "B1950": "FK4", "ICRF": "ICRS"}  # as some write RADESYS
+_KNOWN = ("ICRS", "FK5", "FK4", "FK4-NO-E")
 CORE = 2.0  # arcsec from the centre, within which nothing is filled
 
 REASONS = {  # of a rejection: what it means, and what to do
@@ -37,7 +39,8 @@ REASONS = {  # of a rejection: what it means, and what to do
     "corrupt": "The file breaks the standard or fails its own checks.  Fetch it again; try fitsverify.  A cutout with "
     "its tile's header has the tile's DATASUM: take that card out.",
     "no image": "No HDU has pixels; for a tile: none has pixels and a celestial WCS.",
-    "companion": "By its header or name a weight, mask, PSF or the like.  Where it is the sky, rename the file.",
+    "companion": "By its header or name a weight, mask, PSF or the like.  Where it is the sky, rename the file or take "
+    "that card out.",
     "shape": "Smaller than the stamp that the finder takes, or as large as a tile: give a catalogue and tiles.  Or not "
     "an image of two axes: of a cube, BANDS or BAND0, BAND1 ... name the plane, or `plane` does.",
     "constant": "All pixels are equal: no data there.",
@@ -129,8 +132,14 @@ def celestial(header: fits.Header, hdus: fits.HDUList | None = None) -> WCS | No
         wcs = WCS(header, hdus, naxis=2)
     except (ValueError, fits.VerifyError):  # of cards that cannot be written again, as with a line break
         wcs = WCS(fits.Header([card for card in header.cards if _writable(card)]), hdus, naxis=2)
-    scaled = wcs.wcs.has_cd() or wcs.wcs.has_pc() or "CDELT1" in header
-    return wcs if wcs.has_celestial and scaled else None  # without any the standard's default is a degree a pixel
+    if not wcs.has_celestial or not (wcs.wcs.has_cd() or wcs.wcs.has_pc() or "CDELT1" in header):
+        return None  # without any scale the standard's default is a degree a pixel
+    said = wcs.wcs.radesys.strip(" .").upper()
+    wcs.wcs.radesys = _FRAMES.get(said, said)
+    kind = wcs.wcs.ctype[wcs.wcs.lng]
+    if not (kind.startswith("GLON") or (kind.startswith("RA--") and wcs.wcs.radesys in _KNOWN)):
+        raise ValueError(f"{kind} with RADESYS = {said!r} is not known; RA in {', '.join(_KNOWN)} and GLON are")
+    return wcs
 
 
 def _writable(card):

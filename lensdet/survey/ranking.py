@@ -134,7 +134,9 @@ def output_folder(parameters: Parameters) -> Path:
     folder = p.output or storage.build_dir() / "candidates" / called
     for read in filter(None, (p.survey, *p.tiles)):
         if folder.resolve().is_relative_to(read):
-            raise ValueError(f"output {folder}: lies in {read}, whose files are read; choose another folder")
+            raise ValueError(
+                f"output {folder}: lies in {read}, whose files are read; choose another by -p output FOLDER"
+            )
     return folder
 
 
@@ -189,7 +191,7 @@ def run(
         parts = scoring.score(job, finders, folder, p.workers, progress, p.on_bad)
     table, rejections, missing = scoring.collect(job, parts, finders)
     if missing:
-        some = ", ".join(scoring.shards_missing(parts)) or "all"
+        some = scoring.shards_to_run(parts)
         raise Unfinished(f"{missing:,} of {job.total:,} stamps are not scored yet in {parts}; shards to run: {some}")
     logits = {name: table.pop(f"logit/{name}") for name in finders}
     table["flag"] = quality.flags(table, logits, finders)

@@ -200,10 +200,15 @@ def collect(
     return scored, rejections, missing
 
 
-def shards_missing(parts: Path) -> list[str]:
-    """Shards that have not ended, as ``7/64``, by those that have."""
-    ended = {tuple(map(int, path.name.split("-")[1::2])) for path in parts.glob("shard-*-of-*")}
-    return [f"{i}/{of}" for of in sorted({of for _, of in ended}) for i in range(1, of + 1) if (i, of) not in ended]
+def shards_to_run(parts: Path) -> str:
+    """Shards that have not ended, as ``7/64``, of as many as the last that has; or what else is to be done."""
+    ended = sorted(parts.glob("shard-*-of-*"), key=lambda path: path.stat().st_mtime_ns)
+    if not ended:
+        return "none has ended"
+    done, of = {path.name for path in ended}, int(ended[-1].name.split("-")[-1])
+    left = [f"{i}/{of}" for i in range(1, of + 1) if f"shard-{i}-of-{of}" not in done]
+    more = f" and {len(left) - 20} more" if len(left) > 20 else ""
+    return ", ".join(left[:20]) + more or f"all {of} again, as files were added or changed since they ended"
 
 
 def _read(job: cutouts.Plan, chunks: Sequence[NDArray], workers: int) -> Iterator[cutouts.Batch]:

@@ -16,7 +16,7 @@ from xml.parsers import expat
 import numpy as np
 import pandas as pd
 from astropy.coordinates import SkyCoord
-from astropy.io import fits
+from astropy.io import fits, votable
 from astropy.table import Column, Table
 from pyarrow import parquet
 
@@ -36,7 +36,7 @@ _ROWS = 200_000  # of text at a time: of other columns than those that are wante
 def named(path: Path) -> Iterator[None]:
     """While a file is read: whatever a library says of it becomes a ValueError with the file's name."""
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such catalogue")
+        raise FileNotFoundError(f"{path}: no such catalogue{', but a folder' if path.is_dir() else ''}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of units and versions that are not quite to the letter
@@ -89,7 +89,11 @@ def open_table(
             return _of_table(Table.read(chosen))
     if kind == "votable":
         _refuse_links(path)
-        return _of_table(Table.read(path, format=kind, use_names_over_ids=True))
+        with _unpacked(path) as file:
+            tables = [each.to_table(use_names_over_ids=True) for each in votable.parse(file).iter_tables()]
+        if not tables:
+            raise ValueError("no table in it")
+        return _of_table(next((each for each in tables if complete(each.colnames)), tables[0]))
     return _of_table(Table.read(path, format=kind))
 
 
@@ -102,7 +106,7 @@ def _unpacked(path):
 
 def _parquet(path, chosen):
     with _unpacked(path) as file:
-        return parquet.read_table(file, columns=chosen).to_pandas(ignore_metadata=True)
+        return parquet.read_table(file, columns=chosen).to_pandas(ignore_metadata=True, integer_object_nulls=True)
 
 
 def _of_table(table):
@@ -136,6 +140,8 @@ def _open_text(path, head, complete):
     names, separator, skip = _header(lines, complete)
     if not complete(names) and sum(bool(re.fullmatch(r"[+-]?\d+\.?\d*", name)) for name in names) > 1:
         raise ValueError("its first line is a row, not the names of the columns; put these first, as id,ra,dec")
+    if not all(name.isprintable() for name in names):
+        raise ValueError("it is no text; save a spreadsheet as CSV")
     names = [name if names.index(name) == k else f"{name}.{k}" for k, name in enumerate(names)]
 
     def load(chosen):
@@ -166,7 +172,8 @@ def _header(lines, complete):
         width = max([*named, len("".join(lines[first : first + 1]).split())])
         return [named.get(k, f"column_{k}") for k in range(1, width + 1)], r"\s+", first
     tried = []
-    for k in (first, *range(first - 1, -1, -1)):  # comments may have the names, as in: # id ra dec
+    # comments may have the names, as in: # id ra dec; or lines with a title, or sep=, stand before them
+    for k in (first, *range(first - 1, -1, -1), *range(first + 1, first + 4)):
         line = lines[k].lstrip("# \t") if k < len(lines) else ""
         for separator in _SEPARATORS:
             split = line.split() if separator == r"\s+" else next(csv.reader([line], delimiter=separator), [])

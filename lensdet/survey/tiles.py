@@ -148,14 +148,16 @@ def _look_over(path, hdus, number, stream, wcs, options):
     middle = wcs.pixel_to_world((columns - 1) / 2, (rows - 1) / 2)
     rim = wcs.pixel_to_world(np.array([0, 0, columns, columns]) - 0.5, np.array([0, rows, 0, rows]) - 0.5)
     # 1.2: a first look, as a projection need not know the other side of the sky
-    reach = 2 * np.sin(min(rim.separation(middle).max().rad * 1.2, math.pi) / 2)
-    vector = middle.icrs.cartesian.xyz.value
+    reach = 2 * np.sin(np.fmin(rim.separation(middle).max().rad * 1.2, math.pi) / 2)  # a corner off the sky: all of it
+    vector = np.nan_to_num(middle.icrs.cartesian.xyz.value)
     scale = float(np.sqrt(np.prod(scales)))
     return Found(number, error, wcs, (rows, columns), scale, vector, reach, hdu.header["BITPIX"] > 0)
 
 
 def check_scale(name: str | os.PathLike, scales: NDArray, wanted: Wanted) -> None:
     """Raise StampError where pixels (arcsec along both axes) are too fine or too coarse to be resampled."""
+    if np.isnan(scales).any():
+        raise StampError(name, "no image", "by its WCS the middle is not on the sky")
     if not all(
         headers.FINEST <= scale / wanted.pixel_scale <= headers.COARSEST for scale in scales
     ):  # not a number fails, too

@@ -9,6 +9,7 @@ import pytest
 from astropy import units
 from astropy.coordinates import Latitude, Longitude, SkyCoord
 from astropy.io import fits
+from astropy.io.votable import from_table
 from astropy.table import MaskedColumn, QTable, Table
 
 from lensdet.survey.catalogues import read_catalogue, read_known
@@ -44,6 +45,8 @@ TEXTS = {
     "utf16.csv": ("id,ra,dec\n" + rows(",")).encode("utf-16"),
     "crlf.csv": ("id,ra,dec\n" + rows(",")).replace("\n", "\r\n").encode(),
     "packed.csv.gz": gzip.compress(("id,ra,dec\n" + rows(",")).encode()),
+    "title.csv": "Galaxies, version 2\n\nid,ra,dec\n" + rows(","),
+    "spreadsheet.csv": "sep=;\nid;ra;dec\n" + rows(";"),
     "semicolon.csv": "id;ra;dec\n" + rows(";"),
     "bar.txt": "id | ra | dec\n" + rows(" | "),
     "tab.csv": "id\tra\tdec\n" + rows("\t"),
@@ -81,6 +84,7 @@ def test_text_is_read_whatever_its_separator_comments_and_encoding(tmp_path, nam
         ("no_header.csv", rows(","), "first line is a row.*id,ra,dec"),
         ("ragged.csv", "id,ra,dec\n" + rows(",") + "x,1,2,3,4\n", "Expected 3 fields in line 11, saw 5"),
         ("comma_at_ends_of_rows.csv", "id,ra,dec\n" + rows(",", ""), "would shift them; end the line of names"),
+        ("sheet.csv", "PK\x03\x04\x14\x00\x06", "no text; save a spreadsheet as CSV"),
         ("empty.csv", "", "the file is empty"),
         ("header_only.csv", "id,ra,dec\n", "has no row"),
         ("page.csv", "<!DOCTYPE html>\n<p>Busy, try again</p>\n", "no column of ra or dec"),
@@ -166,6 +170,12 @@ def test_a_unit_that_a_table_states_is_used(tmp_path):
     found = read_catalogue(tmp_path / "c.csv")
     assert found.lost == {0: "RA 'rad', Dec 'rad'"}
     np.testing.assert_allclose(found.ra[1:], RA)
+    words = [fits.Column(name, "D", array=at, unit="deg (J2000)") for name, at in (("ra", RA / 9), ("dec", DEC))]
+    fits.BinTableHDU.from_columns(words).writeto(tmp_path / "words.fits")
+    assert (
+        read_catalogue(tmp_path / "words.fits").ra.max() < 24
+        and len(read_catalogue(tmp_path / "words.fits").notes) == 1
+    )
     save(tmp_path / "c.csv", **{"ra [mag]": RA, "dec": DEC})
     with pytest.raises(ValueError, match=r"unit 'mag' of column 'ra \[mag\]' is no angle"):
         read_catalogue(tmp_path / "c.csv")
@@ -233,6 +243,17 @@ def test_tables_are_read_in_every_format(tmp_path):
     assert read_catalogue(tmp_path / "long.fits").ids[1] == "900719925474099301"
     Table({"id": np.ma.array([5, 6], mask=[0, 1]), "ra": [1.0, 2], "dec": [1.0, 2]}).write(tmp_path / "gap.ecsv")
     assert read_catalogue(tmp_path / "gap.ecsv").ids == ["5", "row 2"]
+    long = pd.array([2**62 + 1, None, 2**62 + 3], "Int64")  # that no float holds
+    pd.DataFrame({"objectId": long, "n": long, "ra": RA[:3], "dec": DEC[:3]}).to_parquet(tmp_path / "long.parquet")
+    found = read_catalogue(tmp_path / "long.parquet", keep=["n"])
+    assert found.ids == [str(2**62 + 1), "row 2", str(2**62 + 3)] and found.kept["n"][2] == str(2**62 + 3)
+
+
+def test_of_several_tables_in_a_votable_that_with_positions_is_read(tmp_path):
+    file = from_table(Table({"x": [1]}))
+    file.resources.extend(from_table(Table.from_pandas(FRAME)).resources)
+    file.to_xml(str(tmp_path / "c.vot"))
+    assert_nine(read_catalogue(tmp_path / "c.vot"))
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,7 @@ def test_a_merge_after_stamps_were_added_asks_for_all_shards(given, tmp_path, ca
     shutil.copy(Path(given[2]) / "02.fits", survey)
     assert cli.main(["merge", *mine]) == 1
     said = capsys.readouterr().err
-    assert "1 of 3 stamps are not scored yet" in said and said.endswith("shards to run: all\n")
+    assert "1 of 3 stamps are not scored yet" in said and "shards to run: all " in said
 
 
 def test_what_another_process_is_writing_is_not_read(tmp_path):

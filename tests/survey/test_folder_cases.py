@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.wcs import WCS, DistortionLookupTable
 
 from lensdet.data.stamps import normalise
 from lensdet.survey.cutouts import plan_folder
@@ -202,8 +203,9 @@ def test_compressed_stamps_that_are_cut_or_spoilt_are_named(tmp_path, suffix):
 # ---- scale and position
 
 SIP = {"A_ORDER": 2, "B_ORDER": 2, "A_2_0": 1e-7, "B_0_2": 1e-7}
+RADESYS = {name: (lambda name=name: image(header=sky(RADESYS=name)), (RA, DEC)) for name in ("J2000", "icrs.")}
 SEXTUPLE = {"CRVAL1": RA * 3600, "CRVAL2": DEC * 3600, "CUNIT1": "arcsec", "CUNIT2": "arcsec"}
-POSITIONS = {
+POSITIONS = RADESYS | {
     "pixscale": (lambda: image(header=bare(PIXSCALE=0.2)), UNKNOWN),
     "pixscale_degrees": (lambda: image(header=bare(PIXSCALE=0.2 / 3600)), "scale"),
     "pixscale_0.262": (lambda: image(header=bare(PIXSCALE=0.262)), "scale"),  # a keyword alone: to be stated
@@ -290,6 +292,15 @@ def test_a_scale_that_is_stated_does_as_one_by_wcs(tmp_path, name):
         if expected == "used":
             of_wcs = one(tmp_path, image(pixels, sky(shape, scale)))
             np.testing.assert_allclose(got.pixels, of_wcs.pixels, atol=0.2)  # of 200
+
+
+@pytest.mark.parametrize("tables", [True, False])
+def test_a_stamp_with_lookup_tables_or_without_those_of_its_tile_is_used(tmp_path, tables):
+    wcs = WCS(sky())
+    wcs.cpdis1 = wcs.cpdis2 = DistortionLookupTable(np.full((5, 5), 0.1, "f4"), (1, 1), (1, 1), (100, 100))
+    hdus = wcs.to_fits(relax=True)
+    hdus[0].data = galaxy()
+    check(one(tmp_path, cases.content(*(hdus if tables else hdus[:1]))), (RA, DEC))
 
 
 def test_a_scale_that_a_header_says_stands(tmp_path):
@@ -472,6 +483,27 @@ def test_a_gzipped_file_that_the_header_rules_out_is_not_unzipped(tmp_path):
     assert one(tmp_path, content, "a.fits.gz").reason in {"no scale", "shape"}
 
 
+def test_a_file_of_several_stamps_is_named_with_what_to_do(tmp_path):
+    """By its first it would be one galaxy; images of the same place are maps, or other bands."""
+    several = cases.extensions(*(("", galaxy(seed=k), sky(ra=RA + k)) for k in range(3)))
+    left = one(tmp_path, several, "several.fits")
+    assert left.reason == "shape" and "catalogue" in left.detail
+    (tmp_path / "several.fits").unlink()
+    assert one(tmp_path, cases.extensions(*(("", galaxy(seed=k), sky()) for k in range(3)))).filled == 0
+
+
+def test_a_text_of_any_length_in_a_header_is_cut_in_the_list(tmp_path):
+    left = one(tmp_path, image(header=sky(FILTER="x" * 60000)))
+    assert left.reason == "band" and len(left.detail) == 1000
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may list all")
+def test_a_folder_that_may_not_be_listed_is_named(tmp_path):
+    (tmp_path / "closed").mkdir(mode=0)
+    with pytest.raises(ValueError, match="Permission denied"):
+        plan_folder(tmp_path)
+
+
 # ---- stamps in an HDF5 file
 
 
@@ -509,3 +541,50 @@ def test_hdf5_files_say_band_and_scale_and_are_refused_by_name(tmp_path):
     for datasets in ({"x": two, "y": two}, {"x": two[0]}, {"x": two, "id": [1, 2, 3]}):
         with pytest.raises(ValueError, match=r"b\.hdf5"):
             plan_folder(written({}, **datasets))
+
+
+LAYOUTS = {  # what is written, and ids of the stamps or words of the message
+    "one_plane": (lambda f, two: f.create_dataset("x", data=two[:, None]), ["1", "2"]),
+    "one_channel": (lambda f, two: f.create_dataset("x", data=two[..., None]), ["1", "2"]),
+    "band_as_bytes": (lambda f, two: f.create_dataset("x", data=two).attrs.create("band", np.bytes_("r")), ["1", "2"]),
+    "scales": (lambda f, two: f.create_dataset("x", data=two).attrs.create("pixel_scale", [0.2, 0.2]), ["1", "2"]),
+    "group_id": (lambda f, two: (f.create_dataset("x", data=two), f.create_group("id")), ["1", "2"]),
+    "link_nowhere": (
+        lambda f, two: (f.create_dataset("x", data=two), f.update({"id": h5py.SoftLink("/y")})),
+        ["1", "2"],
+    ),
+    "same_ids": (lambda f, two: f.update({"x": np.concatenate([two, two[:1]]), "id": [b"a", b"a", b"a 2"]}),
+                 ["a 1", "a 2", "a 2 3"]),
+    "text_ra": (lambda f, two: f.update({"x": two, "ra": [b"150", b"x"]}), "could not convert"),
+    "scale_text": (lambda f, two: f.create_dataset("x", data=two).attrs.create("pixel_scale", "0.2 arcsec"), "arcsec"),
+    "in_a_group": (lambda f, two: f.create_dataset("data/x", data=two), "outside of groups"),
+    "two": (lambda f, two: f.update({"x": two, "y": two}), "/y"),
+    "no_stamp": (lambda f, two: f.update({"x": two[:0]}), "not one dataset"),
+    "complex": (lambda f, two: f.update({"x": two * 1j}), "not one dataset"),
+    "elsewhere": (lambda f, two: _virtual(f), "not one dataset"),
+}  # fmt: skip
+
+
+def _virtual(file):
+    layout = h5py.VirtualLayout((2, 101, 101), "f4")
+    layout[:] = h5py.VirtualSource("other.h5", "x", (2, 101, 101))
+    file.create_virtual_dataset("x", layout)
+
+
+@parametrised(LAYOUTS)
+def test_hdf5_files_of_other_layouts_are_read_or_named_with_what_is_in_them(tmp_path, make, expected):
+    with h5py.File(tmp_path / "b.h5", "w") as file:
+        file.attrs["pixel_scale"] = 0.2
+        make(file, np.stack([galaxy(seed=i) for i in range(2)]))
+    if isinstance(expected, list):
+        used, left = cases.outcome(plan_folder(tmp_path / "b.h5"))
+        assert list(used) == expected and not left
+    else:
+        with pytest.raises(ValueError, match=rf"b\.h5: .*{expected}"):
+            plan_folder(tmp_path / "b.h5")
+
+
+def test_a_file_that_is_not_hdf5_is_named(tmp_path):
+    (tmp_path / "b.h5").write_bytes(b"<html>")
+    with pytest.raises(ValueError, match=r"b\.h5"):
+        plan_folder(tmp_path / "b.h5")

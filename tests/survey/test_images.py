@@ -107,18 +107,22 @@ def test_weights_masks_and_psfs_of_a_folder_are_left_out_by_name(tmp_path):
     for name in sky:
         save(tmp_path / f"{name}.fits")
     by_name = "a_wht b_r_msk c-chi2-r d_psf mask1 noise_map e.unconv.wt f_r_wei g_invvar weight_map h_rms i_flags PSF_2"
+    by_name += " ztf_1_q1_mskimg ztf_1_refcov ztf_1_refunc stk.r.unconv.exp stk.r.unconv.num EUC_MER_BGMOD-VIS_TILE1"
     for name in by_name.split():
         save(tmp_path / f"{name}.fits")
     cards = [("IMTYPE", "chi2"), ("IMTYPE", "galdepth"), ("IMAGETYP", "MASKBITS"), ("IMAGETYP", "INVVAR")]
     cards += [("PRODTYPE", "dqmask"), ("PRODTYPE", "wtmap"), ("PRODCATG", "ANCILLARY.WEIGHTMAP"), ("EXTNAME", "WHT")]
+    cards += [("DES_EXT", "WEIGHT"), ("DES_EXT", "MASK"), ("EXTNAME", "STAT"), ("IMAGETYP", "sky background")]
     for k, (keyword, value) in enumerate(cards):
         save(tmp_path / f"header_{k}.fits", **{keyword: value})
     for k, (keyword, value) in enumerate([("IMTYPE", "image"), ("PRODTYPE", "image"), ("PRODCATG", "SCIENCE.IMAGE")]):
         save(tmp_path / f"psf_alike_{k}.fits", **{keyword: value})
     save(tmp_path / "object.fits", IMAGETYP="OBJECT")
+    save(tmp_path / "subtracted.fits", IMAGETYP="sky background subtracted", EXTNAME="SKY_SUB")
     fits.CompImageHDU(noise(SIZE), tan(SIZE).to_header()).writeto(tmp_path / "j_msk.fits.fz")
     said = reasons(tmp_path)
     used = [*(f"{name}.fits" for name in sky), *(f"psf_alike_{k}.fits" for k in range(3)), "object.fits"]
+    used.append("subtracted.fits")
     assert {name for name, what in said.items() if what == "used"} == set(used)
     assert {what for name, what in said.items() if name not in used} == {"companion"}
 

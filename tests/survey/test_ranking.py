@@ -151,11 +151,13 @@ def test_shards_score_each_stamp_once_and_merge_to_the_whole(folder, finders, tm
         assert [r for i in range(n) for r in scoring.Shard(i + 1, n).rows(15)] == list(range(15))
     for i in (3, 1):
         parts = scoring.score(job, finders, tmp_path / "s", 1, False, shard=scoring.Shard(i, 3))
-    assert scoring.collect(job, parts, finders)[2] == 5 and scoring.shards_missing(parts) == ["2/3"]
+    assert scoring.collect(job, parts, finders)[2] == 5 and scoring.shards_to_run(parts) == "2/3"
+    (parts / "shard-1-of-1000000").touch()  # of another number of shards: the latest counts
+    assert scoring.shards_to_run(parts).endswith(" 21/1000000 and 999979 more")
     scoring.score(job, finders, tmp_path / "s", 1, False, shard=scoring.Shard(2, 3))
     merged, whole = scoring.collect(job, parts, finders), scored(job, finders, tmp_path / "w")
     pd.testing.assert_frame_equal(merged[0], whole[0])
-    assert merged[1] == whole[1] and merged[2] == 0 and not scoring.shards_missing(parts)
+    assert merged[1] == whole[1] and merged[2] == 0 and scoring.shards_to_run(parts).startswith("all 3 again")
 
 
 @pytest.mark.slow

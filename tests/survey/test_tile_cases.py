@@ -206,6 +206,13 @@ def test_of_two_ccds_that_overlap_each_position_is_cut_once(tmp_path):
 # ---- headers
 
 
+@pytest.mark.parametrize("frame", ["J2000", "icrs."])
+def test_a_usual_misspelling_of_the_frame_costs_no_tile(tmp_path, frame):
+    tile = image(galaxy(WIDE), sky(WIDE, RADESYS=frame))
+    used, _ = cut(tmp_path, {"t.fits": tile}, {"a": (RA, DEC)})
+    assert cases.aside(used["a"].pixels)[0] < 0.72
+
+
 def test_a_newline_or_tab_in_a_card_costs_no_tile(tmp_path):
     for k, text in enumerate((b"'Mun\noz '", b"'Mun\toz '")):
         (tmp_path / str(k)).mkdir()
@@ -223,6 +230,8 @@ BAD = {  # what cannot be placed, and what the message speaks of
     "crval2_text": (lambda: image(galaxy(WIDE), sky(WIDE, CRVAL2="+02:00:00")), "CRVAL2"),
     "crval_nan": (lambda: with_card(image(galaxy(WIDE), sky(WIDE)), "CRVAL1", "NaN"), "CRVAL1"),
     "wcs_in_primary_only": (_without_wcs, "WCS"),
+    "radesys": (lambda: image(galaxy(WIDE), sky(WIDE, RADESYS="GAPPT")), "GAPPT"),
+    "ecliptic": (lambda: image(galaxy(WIDE), sky(WIDE, CTYPE1="ELON-TAN", CTYPE2="ELAT-TAN")), "ELON"),
 }
 
 
@@ -235,6 +244,29 @@ def test_a_tile_without_a_place_on_the_sky_is_named_with_its_keyword(tmp_path, m
     rows = cases.catalogue(tmp_path / "d.csv", {"a": (RA, DEC), "b": (30.0, DEC)})
     used, left = cases.outcome(plan_tiles(rows, tmp_path / "tiles"))
     assert used.keys() == {"b"} and "t.fits" in left["a"].detail
+
+
+def test_a_tile_whose_middle_or_corner_is_not_on_the_sky_costs_no_other(tmp_path):
+    around = {"projection": "AIT", "scale": 3240, "ra": 0.0, "dec": 0.0}
+    tiles = {"all.fits": image(galaxy(WIDE), sky(WIDE, **around)), "good.fits": image(galaxy(WIDE, at=AT), sky(WIDE))}
+    tiles["off.fits"] = image(galaxy(WIDE), sky(WIDE, CRPIX1=-5000.0, **around))
+    used, left = cut(tmp_path, tiles, {"a": AT, "off": cases.position(sky(ra=30.0), (50, 50))}, sky(WIDE))
+    assert used.keys() == {"a"} and left.keys() == {"off"}
+    with pytest.raises(StampError, match="not on the sky"):
+        plan_tiles(tmp_path / "c.csv", tmp_path / "tiles" / "off.fits")
+
+
+# ---- files
+
+
+def test_tiles_of_the_same_pixels_are_named_and_links_are_read_once(tmp_path):
+    for name, seed in {"a.fits": 1, "b_unknown.fits": 2}.items():
+        (tmp_path / name).write_bytes(image(galaxy(WIDE, seed), sky(WIDE)))
+    (tmp_path / "c.fits").symlink_to("a.fits")
+    rows = cases.catalogue(tmp_path / "c.csv", {"a": (RA, DEC)})
+    plan = plan_tiles(rows, [tmp_path, tmp_path / "a.fits"])
+    assert len(plan.files) == 2 and ["a.fits and b_unknown.fits" in note for note in plan.notes] == [True]
+    assert not plan_tiles(rows, [tmp_path / "a.fits", tmp_path / "c.fits"]).notes
 
 
 # ---- many
