@@ -134,9 +134,8 @@ def output_folder(parameters: Parameters) -> Path:
     folder = p.output or storage.build_dir() / "candidates" / called
     for read in filter(None, (p.survey, *p.tiles)):
         if folder.resolve().is_relative_to(read):
-            raise ValueError(
-                f"output {folder}: lies in {read}, whose files are read; choose another by -p output FOLDER"
-            )
+            raise ValueError(f"output {folder}: lies in {read}, whose files are read; choose another folder, by "
+                             "-p output FOLDER")  # fmt: skip
     return folder
 
 
