@@ -128,6 +128,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return options.does(options)
     except ParameterError as error:
         options.fail(str(error))
+    except KeyboardInterrupt:
+        print("interrupted; the same command again goes on where this one was", file=sys.stderr)
+        return 130
 
 
 def values(options: argparse.Namespace) -> dict[str, Any]:

@@ -35,12 +35,21 @@ def test_help_lists_all_commands(capsys):
         (["rank", "-p", "surve", "x"], "did you mean 'survey'"),
         (["export", "-p", "profile", "lit"], "did you mean 'lite'"),
         (["train", "-f", "none.yaml"], "none.yaml"),
+        *((["rank", "--shard", shard], f"{shard}: give I/N") for shard in ("0/4", "5/4", "1/0", "1/n", "1")),
     ],
 )
 def test_what_cannot_be_is_named_with_exit_status_2(arguments, words, capsys):
     with pytest.raises(SystemExit) as end:
         cli.main(arguments)
     assert end.value.code == 2 and words in capsys.readouterr().err
+
+
+def test_an_interruption_ends_in_a_line(monkeypatch, capsys):
+    def stopped(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "values", stopped)
+    assert cli.main(["train"]) == 130 and "goes on where this one was" in capsys.readouterr().err
 
 
 def test_parameters_come_from_the_file_and_then_from_the_command_line(tmp_path):

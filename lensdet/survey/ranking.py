@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock
 from numpy.typing import ArrayLike, NDArray
 
 from lensdet import runs, storage
@@ -188,6 +189,26 @@ def run(
         parts = scoring.scores_folder(job, finders, folder)
     else:
         parts = scoring.score(job, finders, folder, p.workers, progress, p.on_bad)
+    ranked, rejections = _ranked(p, finders, job, parts)
+    if known is not None:
+        ranked = pd.concat([ranked, candidate_list.match(ranked, known, p.match_radius)], axis=1)
+    header = {"rank_by": p.rank_by, "stamps": job.digest, "lensdet": runs.versions()["lensdet"]}
+    header |= {f"finder {name}": finder.digest for name, finder in finders.items()}
+    header |= {"notes": " ".join(notes)} if notes else {}
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock"):  # another process may rank into the same folder
+        page.remove(folder / "page")  # it would show another list
+        candidate_list.write(folder, ranked, rejections, finders, header)
+        if ranked.empty:
+            said = f"none of {job.total} stamps can be scored: {counted(rejections)}; see {folder}/rejected.csv"
+            raise NothingUsable(said)
+        outcome = Outcome(ranked, rejections, folder, folder / "page" / "index.html", job)
+        _write_page(p, finders, outcome, progress, called or survey_name(p), notes)
+    return outcome
+
+
+def _ranked(parameters, finders, job, parts):
+    """The ranked table of what was scored, and rejections; Unfinished where stamps are not scored yet."""
     table, rejections, missing = scoring.collect(job, parts, finders)
     if missing:
         some = scoring.shards_to_run(parts)
@@ -195,21 +216,8 @@ def run(
     logits = {name: table.pop(f"logit/{name}") for name in finders}
     table["flag"] = quality.flags(table, logits, finders)
     table = table.drop(columns=[name for name in quality.LIMITS if name != "centre_snr"])
-    ranked = rank(pd.concat([table, pd.DataFrame(calibrated(logits, finders))], axis=1), p.rank_by)
-    if known is not None:
-        ranked = pd.concat([ranked, candidate_list.match(ranked, known, p.match_radius)], axis=1)
-    header = {"rank_by": p.rank_by, "stamps": job.digest, "lensdet": runs.versions()["lensdet"]}
-    header |= {f"finder {name}": finder.digest for name, finder in finders.items()}
-    header |= {"notes": " ".join(notes)} if notes else {}
-    page.remove(folder / "page")  # it would show another list
-    candidate_list.write(folder, ranked, rejections, finders, header)
-    if ranked.empty:
-        raise NothingUsable(
-            f"none of {job.total} stamps can be scored: {counted(rejections)}; see {folder}/rejected.csv"
-        )
-    outcome = Outcome(ranked, rejections, folder, folder / "page" / "index.html", job)
-    _write_page(p, finders, outcome, progress, called or survey_name(p), notes)
-    return outcome
+    ranked = rank(pd.concat([table, pd.DataFrame(calibrated(logits, finders))], axis=1), parameters.rank_by)
+    return ranked, rejections
 
 
 def score_shard(parameters: Parameters, shard: scoring.Shard, progress: bool = True) -> Path:

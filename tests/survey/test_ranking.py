@@ -14,6 +14,7 @@ from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.table import Table
 from astropy.wcs import WCS
+from filelock import FileLock, Timeout
 from joblib import Parallel, delayed
 from scipy.special import expit
 
@@ -361,6 +362,16 @@ def test_an_interrupted_new_ranking_removes_the_outdated_page(folder, finders, t
     with pytest.raises(KeyboardInterrupt):
         ranking.run(given(folder, tmp_path, rank_by="fbeta"), finders, progress=False)
     assert not outcome.page.exists()
+
+
+def test_two_rankings_into_one_folder_write_one_after_the_other(folder, finders, tmp_path, monkeypatch):
+    def held(*_):
+        FileLock(tmp_path / "out" / ".lock", timeout=0).acquire()
+
+    for module, name in ((ranking.candidate_list, "write"), (ranking, "_write_page")):
+        with monkeypatch.context() as patch, pytest.raises(Timeout):
+            patch.setattr(module, name, held)
+            ranking.run(given(folder, tmp_path / "out"), finders, progress=False)
 
 
 def test_unreadable_stamps_are_read_again_on_the_next_run(folder, finders, tmp_path, monkeypatch):
