@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import errno
 import json
 import os
 import re
@@ -201,12 +202,14 @@ def _outcome(options, does):
     from lensdet.survey import ranking
 
     try:
-        outcome = does(resolve(values(options)))
+        p = resolve(values(options))
+        outcome = does(p)
     except (ranking.NothingUsable, ranking.Unfinished, StampError) as error:  # the latter: stopped at it, or no tile
         print(error, file=sys.stderr)
         return 1
     except (ValueError, OSError) as error:  # of the user's files: a catalogue without positions, tiles of no sky
-        raise ParameterError(str(error)) from None
+        full = getattr(error, "errno", None) == errno.ENOSPC  # of which Python says no path
+        raise ParameterError(f"{error}{f': {ranking.output_folder(p)}' if full else ''}") from None
     if isinstance(outcome, list):
         return _print_lines(outcome)
     if isinstance(outcome, Path):

@@ -1,5 +1,6 @@
 """``lensdet COMMAND``: help that teaches, parameters as papermill has them, exit statuses."""
 
+import errno
 import subprocess
 import sys
 
@@ -42,6 +43,16 @@ def test_what_cannot_be_is_named_with_exit_status_2(arguments, words, capsys):
     with pytest.raises(SystemExit) as end:
         cli.main(arguments)
     assert end.value.code == 2 and words in capsys.readouterr().err
+
+
+def test_a_full_disk_is_named(tmp_path, monkeypatch, capsys):
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("lensdet.survey.ranking.rank_survey", full)
+    with pytest.raises(SystemExit):
+        cli.main(["rank", "-p", "survey", str(tmp_path / "s"), "-p", "output", str(tmp_path / "out")])
+    assert capsys.readouterr().err.endswith(f"No space left on device: {tmp_path / 'out'}\n")
 
 
 def test_an_interruption_ends_in_a_line(monkeypatch, capsys):

@@ -165,8 +165,7 @@ def test_damaged_files_are_used_or_named_and_none_hangs(tmp_path, seed, number):
     of_whole = whole()
     assert len(said) == len(of_whole) + number
     for name in of_whole:
-        # two CCDs are a tile, and no stamp
-        expected = (["shape"], []) if "ccds" in name else ([], ["off the tiles"])
+        expected = (["shape"], []) if "ccds" in name else ([], ["off the tiles"])  # CCDs of two places are no stamp
         assert (said[name]["folder"], said[name]["tile"]) == expected
     assert [of["memory"] for of in said.values() if of["memory"]] == []
     assert 0.3 < sum(bool(of["folder"]) for of in said.values()) / number < 0.9  # neither all spoilt nor none
