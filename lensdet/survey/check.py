@@ -53,10 +53,7 @@ def look(job: cutouts.Plan, finders: Mapping[str, Finder], workers: int = -1) ->
         An error where nothing could be ranked, each with its remedy.
     """
     lines = [Line("ok", f"{job.total:,} stamps asked for, from {len(job.files):,} files")]
-    lines += [Line("warning", note) for note in job.notes]
-    if names := job.passed_over:
-        some = ", ".join(map(repr, names[:3])) + (", ..." if len(names) > 3 else "")
-        lines.append(Line("warning", f"{len(names):,} files whose names are not those of FITS are passed over: {some}"))
+    lines += [Line("warning", remark) for remark in job.remarks]
     wanted, n = job.options.wanted, len(job.ids)
     for reason, count in Counter(r.reason for r in job.rejections).most_common():
         detail = next(r.detail for r in job.rejections if r.reason == reason)

@@ -11,7 +11,6 @@ import os
 import signal
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -33,8 +32,10 @@ _VERSION = 3  # part of the keys: raise it when a pixel of a stamp changes
 BATCH = 256  # stamps that are read together
 SECONDS = 120  # that a stamp may take to be read
 FEW = 50  # tiles whose headers are read before a process to help would have started
-_ALIKE = """{} tiles have the same pixels of the sky as another, such as {} and {}: where one is a weight, a mask or the
-like, take it out of the folder; the first by name is cut, or that of floats""".replace("\n", " ")
+_ALIKE = (
+    "{} tiles have the same pixels of the sky as another, such as {} and {}: where one is a weight or a mask, take it "
+    "out of the folder; the first by name is cut, or that of floats"
+)
 _PLACES = np.dtype([("file", np.int32), ("hdu", np.int32), ("x", float), ("y", float)])
 _USUAL = Wanted()
 
@@ -83,6 +84,13 @@ class Plan(NamedTuple):
         """Hexadecimal; another for other files, rows or options."""
         named = "\0".join([*self.ids, *(f"{r.file} {r.reason}" for r in self.rejections), repr(self.options)])
         return hashlib.sha256(self.keys.tobytes() + named.encode("utf-8", "surrogateescape")).hexdigest()
+
+    @property
+    def remarks(self) -> list[str]:
+        """What a user should know of the catalogue, and of files that are passed over."""
+        some = ", ".join(map(repr, self.passed_over[:3])) + (", ..." if len(self.passed_over) > 3 else "")
+        said = f"{len(self.passed_over):,} files whose names are not those of FITS are passed over: {some}"
+        return [*self.notes, *([said] if self.passed_over else [])]
 
     @property
     def units(self) -> list[Unit]:
@@ -390,11 +398,3 @@ def _first(reader, name, places):
         except StampError as error:
             errors.append(error)
     raise errors[0]
-
-
-def joined(batches: Sequence[Batch]) -> Batch:
-    """Several batches as one."""
-    ids, ra, dec, pixels, filled, rejections, places, measures = zip(*batches, strict=True)
-    arrays = (np.concatenate(some) for some in (ra, dec, pixels, filled))
-    ids, rejections, places = ([*chain.from_iterable(some)] for some in (ids, rejections, places))
-    return Batch(ids, *arrays, rejections, places, pd.concat(measures, ignore_index=True))

@@ -247,7 +247,7 @@ def _write_page(parameters, finders, outcome, progress, called, notes):
         candidate_list.pictures(job, top, finders[shown]),
         models,
         f"Lens candidates: {called}",
-        notes=[*notes, *job.notes, *UNSAID, *advice(rejections, ranked["flag"])],
+        notes=[*notes, *job.remarks, *UNSAID, *advice(rejections, ranked["flag"])],
         summary=summary,
         progress=progress,
     )

@@ -9,6 +9,7 @@ import hashlib
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -262,4 +263,6 @@ def _read_apart(unit):
         _read_apart(cutouts.Unit(*(v[half] for v in unit[:4]), unit.options))
         for half in (slice(n // 2), slice(n // 2, n))
     ]
-    return cutouts.joined(halves)
+    *some, measures = zip(*halves, strict=True)
+    lists = ([*chain(*of)] if isinstance(of[0], list) else np.concatenate(of) for of in some)
+    return cutouts.Batch(*lists, pd.concat(measures, ignore_index=True))
