@@ -69,7 +69,8 @@ def parser() -> argparse.ArgumentParser:
         "catalogue and tiles (-p catalogue FILE -p tiles FILE).  Writes ranked.ecsv, ranked.fits, rejected.csv and "
         "page/index.html to -p output FOLDER (default: build/candidates/<survey>).  Interrupted, it resumes when run "
         "again; where stamps were added, these alone are scored.  Exit status: 0 when every stamp was ranked, 3 when "
-        "some were left out (rejected.csv says why) or passed over, 1 when none could be used or, with -p on_bad raise, at the first "
+        "some were left out (rejected.csv says why) or passed over, 1 "
+        "when none could be used or, with -p on_bad raise, at the first "
         "that cannot, 2 for a parameter that cannot be.",
         "lensdet rank -p survey my_stamps/ -p pixel_scale 0.2",
     )  # fmt: skip
