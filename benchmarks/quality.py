@@ -25,7 +25,7 @@ from lensdet import parameters
 from lensdet.chapters.candidates import domain_shift
 from lensdet.data import bank, mocklens, stamps
 from lensdet.data.random import stream
-from lensdet.survey import cutouts, quality, ranking
+from lensdet.survey import cutouts, quality, ranking, reading
 
 FIRST = 50_000_000  # ids of nobody else
 EACH = 8  # mock lenses of a real galaxy
@@ -40,7 +40,7 @@ def cut(tiles, positions):
         catalogue = Path(folder) / "positions.csv"
         pd.DataFrame(positions, columns=["id", "ra", "dec"]).to_csv(catalogue, index=False)
         units = cutouts.plan_tiles(catalogue, tiles).units
-        batches = [cutouts.read(unit) for unit in units]
+        batches = [reading.read(unit) for unit in units]
     return {name: pixels for batch in batches for name, pixels in zip(batch.ids, batch.pixels, strict=True)}
 
 

@@ -9,6 +9,7 @@ import io
 import lzma
 import os
 import re
+from itertools import count
 
 from astropy.io import fits
 
@@ -171,3 +172,35 @@ def _check_card(image):
     # WCSAXES and orders may be wrong in other ways: wcslib passes over them.
     if (isinstance(value, int | float) and value > most) or not (whole or most == _AXES):
         raise HeaderError(f"{keyword} = {image.partition('=')[2].partition('/')[0].strip()}, not 0 to {most}")
+
+
+def check_compressed(hdu: fits.CompImageHDU, file: io.BufferedIOBase) -> None:
+    """Raise HeaderError where a header has astropy's C code write or read beyond the memory of a tile.
+
+    Parameters
+    ----------
+    hdu : astropy.io.fits.CompImageHDU
+    file : file object
+        From `open_checked`, of which it is an HDU.
+
+    Raises
+    ------
+    HeaderError
+        BYTEPIX or BLOCKSIZE of Rice's algorithm, or the seed of dithering, is none of the FITS standard 4.0 (10.4.1,
+        10.2).
+    """
+    where = hdu.fileinfo()
+    file.seek(where["hdrLoc"])
+    header = fits.Header.fromstring(file.read(where["datLoc"] - where["hdrLoc"]).decode("latin-1"))
+    given = {}
+    for i in count(1):  # as astropy looks for them: the first of a name, up to the first number that is missing
+        if f"ZNAME{i}" not in header:
+            break
+        given.setdefault(str(header[f"ZNAME{i}"]).upper(), header.get(f"ZVAL{i}"))
+    allowed = {"ZDITHER0": (header.get("ZDITHER0", 1), range(10001))}
+    if str(header.get("ZCMPTYPE")).startswith("RICE"):
+        allowed["BYTEPIX"] = given.get("BYTEPIX", 4), (1, 2, 4, 8)
+        allowed["BLOCKSIZE"] = given.get("BLOCKSIZE", 32), range(1, 65536)
+    for name, (value, values) in allowed.items():
+        if type(value) is not int or value not in values:
+            raise HeaderError(f"{name} = {value}, which no compressed image has")

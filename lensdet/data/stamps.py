@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from lensdet import storage
 from lensdet.data import images
-from lensdet.data.fits import open_checked
+from lensdet.data.fits import check_compressed, open_checked
 
 OnBad = Literal["quarantine", "raise"]  # leave out what cannot be used, or stop at it
 SHAPE = (101, 101)  # pixels, of 0.2 arcsec (section 4.2)
@@ -182,6 +182,8 @@ def _read(path, stream, shape, band):
         where = hdu.fileinfo()
         if size < (expected := where["datLoc"] + where["datSpan"]):
             raise StampError(path, "truncated", f"{size} bytes, not {expected}")
+        if isinstance(hdu, fits.CompImageHDU):
+            check_compressed(hdu, stream)
         pixels = np.ascontiguousarray(hdu.data[plane].reshape(shape), np.float32)
         header = images.header_of(hdu, hdus)
     if not np.isfinite(pixels).all():

@@ -20,7 +20,7 @@ from scipy.special import expit
 
 from lensdet import storage
 from lensdet.data import stamps
-from lensdet.survey import cutouts
+from lensdet.survey import cutouts, reading
 
 if TYPE_CHECKING:
     from lensdet.network.finders import Finder
@@ -236,7 +236,7 @@ def pictures(
 def read_again(job: cutouts.Plan, ids: Sequence[str]) -> NDArray[np.float32]:
     """Stamps of a plan float32 (k, 101, 101) by their ids, in that order, as read."""
     rows = pd.Index(job.ids, dtype=object).get_indexer(ids)
-    batch = cutouts.read(job.unit(np.sort(rows)))  # those of a file together
+    batch = reading.read(job.unit(np.sort(rows)))  # those of a file together
     if batch.rejections:
         raise stamps.StampError(*batch.rejections[0])
     return batch.pixels[np.argsort(np.argsort(rows))]

@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 import numpy as np
-from joblib import effective_n_jobs
 
 from lensdet.data import images
 from lensdet.data.stamps import StampError
 from lensdet.network.engine import PREDICT_BATCH
 from lensdet.network.finders import Finder
-from lensdet.survey import cutouts, headers, quality
+from lensdet.survey import cutouts, headers, quality, reading
 from lensdet.survey.cutting import Reader
 
 SAMPLE = 256  # stamps that are read, spread over the survey
+TOGETHER = 32  # of them, by one process
 MANY = 0.05  # share of stamps left out or flagged from which it is a warning
 REMEDIES = {  # what the command line takes, by reason of `headers.REASONS`
     "band": "give the files of band {band}; or -p band {band}, where a header is not understood and the band is right",
@@ -61,9 +61,7 @@ def look(job: cutouts.Plan, finders: Mapping[str, Finder], workers: int = -1) ->
     if not n:
         return lines
     rows = np.unique(np.linspace(0, n - 1, min(n, SAMPLE)).astype(int))
-    began = time.perf_counter()
-    batch = cutouts.read(job.unit(rows))
-    seconds = (time.perf_counter() - began) / len(rows) / effective_n_jobs(workers)
+    batch, seconds = _read(job, rows, workers)
     of = f"of {len(rows)} that were read" if len(rows) < n else f"of {n}"
     lines += _seen(job, rows)
     for reason, count in Counter(r.reason for r in batch.rejections).most_common():
@@ -83,6 +81,18 @@ def look(job: cutouts.Plan, finders: Mapping[str, Finder], workers: int = -1) ->
         lines.append(Line(level, f"{flag}: {count} {of}, which are listed last", quality.REASONS[flag]))
     lines.append(Line("ok", f"{int((flags == '').sum())} {of} can be ranked as the finders were trained"))
     return [*lines, Line("ok", f"some {_duration(seconds)} on this machine")]
+
+
+def _read(job, rows, workers):
+    """Stamps of some rows as ranking reads them, and the seconds that each takes."""
+    chunks = np.array_split(rows, -(-len(rows) // TOGETHER))
+    began = time.perf_counter()
+    batches = reading.batches(job, chunks, workers)
+    first, timed = next(batches), len(rows)
+    if len(chunks) > 1:  # without the start of the processes
+        began, timed = time.perf_counter(), len(rows) - len(chunks[0])
+    batch = reading.joined([first, *batches])
+    return batch, (time.perf_counter() - began) / timed
 
 
 def _left_out(reason, share, count, detail, wanted, nothing):

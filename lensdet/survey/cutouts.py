@@ -5,11 +5,8 @@ Any part of it is read in any process and order.  Memory is that of a part, howe
 be used is left out by name, with a reason of `headers.REASONS`; nothing that a file holds ends the job.
 """
 
-import contextlib
 import hashlib
 import os
-import signal
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -22,15 +19,14 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from lensdet.data.images import band_of
-from lensdet.data.stamps import Rejection, StampError
-from lensdet.survey import arrays, catalogues, files, headers, quality
+from lensdet.data.stamps import Rejection
+from lensdet.survey import arrays, catalogues, files, headers
 from lensdet.survey import tiles as tile_files
-from lensdet.survey.cutting import OPEN, Place, Reader
+from lensdet.survey.cutting import OPEN, Place
 from lensdet.survey.headers import Options, Wanted
 
 _VERSION = 3  # part of the keys: raise it when a pixel of a stamp changes
 BATCH = 256  # stamps that are read together
-SECONDS = 120  # that a stamp may take to be read
 FEW = 50  # tiles whose headers are read before a process to help would have started
 _ALIKE = (
     "{} tiles have the same pixels of the sky as another, such as {} and {}: where one is a weight or a mask, take it "
@@ -38,19 +34,6 @@ _ALIKE = (
 )
 _PLACES = np.dtype([("file", np.int32), ("hdu", np.int32), ("x", float), ("y", float)])
 _USUAL = Wanted()
-
-
-class Batch(NamedTuple):
-    """What `read` returns: n usable stamps in the order of the unit, and the others by name."""
-
-    ids: list  # of str
-    ra: np.ndarray  # degrees (ICRS), (n,); NaN where not known
-    dec: np.ndarray
-    pixels: np.ndarray  # float32 (n, rows, columns), in the units of the file; finite, not constant
-    filled: np.ndarray  # int (n,): masked or missing pixels that were filled
-    rejections: list  # of lensdet.data.stamps.Rejection; its `file` is the id
-    places: list  # of lensdet.survey.cutting.Place, (n,): where each was cut
-    measures: pd.DataFrame  # of `lensdet.survey.quality.measure`, n rows
 
 
 class Unit(NamedTuple):
@@ -94,12 +77,12 @@ class Plan(NamedTuple):
 
     @property
     def units(self) -> list[Unit]:
-        """All of it, for `read`."""
+        """All of it, for `reading.read`."""
         rows = np.arange(len(self.ids))
         return [self.unit(rows[i : i + BATCH]) for i in range(0, len(rows), BATCH)]
 
     def unit(self, rows: Sequence[int] | NDArray) -> Unit:
-        """The stamps of some rows, for `read`."""
+        """The stamps of some rows, for `reading.read`."""
         places = tuple(
             tuple(Place(self.files[file], hdu, x, y) for file, hdu, x, y in some if file >= 0)
             for some in self.places[rows].tolist()
@@ -339,62 +322,3 @@ def _keys(stats, places):
         named = b"".join(stats[file] for file in at if file >= 0)
         keys[i] = hashlib.blake2b(b"%d" % _VERSION + some.tobytes() + named, digest_size=8).hexdigest()
     return keys
-
-
-def read(unit: Unit) -> Batch:
-    """Read some stamps of a plan; in any process.
-
-    Returns
-    -------
-    Batch
-        With n = 0 where no stamp of the unit can be used.  What a file holds raises nothing.
-    """
-    pixels = np.empty((len(unit.ids), *unit.options.wanted.size), np.float32)
-    kept, rejections = [], []
-    reader = Reader(unit.options)
-    with headers.quiet():
-        for name, ra, dec, places in zip(unit.ids, unit.ra, unit.dec, unit.places, strict=True):
-            try:
-                with _limited(name):
-                    stamp = _first(reader, name, places)
-            except StampError as error:
-                rejections.append(Rejection(name, error.reason, error.detail[:1000]))  # a card may be long
-                continue
-            pixels[len(kept)] = stamp.pixels
-            ra, dec = (stamp.ra, stamp.dec) if np.isnan(ra) else (ra, dec)
-            kept.append((name, ra, dec, stamp.filled, stamp.place))
-        reader.close()
-    ids, ra, dec, filled, where = zip(*kept, strict=True) if kept else ((),) * 5
-    ra, dec = (np.array(degrees, float) for degrees in (ra, dec))
-    pixels = pixels[: len(kept)]
-    return Batch(list(ids), ra, dec, pixels, np.array(filled, int), rejections, list(where), quality.measure(pixels))
-
-
-@contextlib.contextmanager
-def _limited(name):
-    """StampError where what is inside takes longer than SECONDS; in a main thread, as those of processes that read."""
-
-    def stop(*_):
-        raise StampError(name, "too slow", f"not read in {SECONDS} s")
-
-    if not hasattr(signal, "SIGALRM") or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(SECONDS)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
-
-
-def _first(reader, name, places):
-    """The stamp at the first of some places that has it; else the error of the first."""
-    errors = []
-    for place in places:
-        try:
-            return reader(name, place)
-        except StampError as error:
-            errors.append(error)
-    raise errors[0]

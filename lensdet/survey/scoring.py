@@ -4,33 +4,23 @@ What was scored once is not scored again: after an interruption, where stamps ar
 scored one by one.  Memory does not grow with the number of stamps.
 """
 
-import concurrent.futures
 import hashlib
 import time
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
-from joblib import effective_n_jobs
-from joblib.externals.loky import ProcessPoolExecutor
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from lensdet import storage
 from lensdet.data import stamps
 from lensdet.network.finders import Finder
-from lensdet.survey import cutouts, quality
-from lensdet.survey.cutouts import read
+from lensdet.survey import cutouts, quality, reading
 
-AHEAD = 3  # batches a worker that are read, or being read, before they are scored
-SECONDS = 600  # that a batch may take to be read, before its stamps are read apart
 RETRIED = ("unreadable",)  # reasons that may have gone when the survey is ranked again
-_GONE = concurrent.futures.BrokenExecutor, concurrent.futures.TimeoutError
 
 
 class Shard(NamedTuple):
@@ -123,7 +113,7 @@ def _score(job, finders, parts, workers, progress, on_bad, shard):
         total=len(mine), initial=len(mine) - len(todo), unit="stamp", desc="scoring", disable=not progress
     ) as bar:
         chunks = [todo[i : i + cutouts.BATCH] for i in range(0, len(todo), cutouts.BATCH)]
-        for rows, batch in zip(chunks, _read(job, chunks, workers), strict=True):
+        for rows, batch in zip(chunks, reading.batches(job, chunks, workers), strict=True):
             if on_bad == "raise" and batch.rejections:
                 raise stamps.StampError(*batch.rejections[0])
             _keep(parts, job, rows, batch, finders)
@@ -210,59 +200,3 @@ def shards_to_run(parts: Path) -> str:
     left = [f"{i}/{of}" for i in range(1, of + 1) if f"shard-{i}-of-{of}" not in done]
     more = f" and {len(left) - 20} more" if len(left) > 20 else ""
     return ", ".join(left[:20]) + more or f"all {of} again, as files were added or changed since they ended"
-
-
-def _read(job: cutouts.Plan, chunks: Sequence[NDArray], workers: int) -> Iterator[cutouts.Batch]:
-    """Batches of some rows of a plan, in order, read by worker processes that are never far ahead.
-
-    joblib's own generator does not wait for who takes its results, and would fill the memory.  Where a worker dies or
-    takes too long, the stamps that it had are read apart, so that it costs the file that did it.
-    """
-    n = min(effective_n_jobs(workers), len(chunks))
-    if effective_n_jobs(workers) == 1 or not n:
-        yield from (read(job.unit(rows)) for rows in chunks)
-        return
-    pool, waiting, left = ProcessPoolExecutor(n), deque(), iter(chunks)  # not loky's shared one, which is joblib's
-    try:
-        while True:
-            for rows in left:
-                waiting.append((rows, pool.submit(read, job.unit(rows))))
-                if len(waiting) >= AHEAD * n:
-                    break
-            if not waiting:
-                return
-            rows, future = waiting.popleft()
-            try:
-                batch = future.result(SECONDS)
-            except _GONE:
-                pool.shutdown(kill_workers=True)
-                batch = _read_apart(job.unit(rows))
-                pool = ProcessPoolExecutor(n)
-                waiting = deque((some, pool.submit(read, job.unit(some))) for some, _ in waiting)
-            yield batch
-    finally:
-        pool.shutdown(kill_workers=True)  # after an error or Ctrl-C too
-
-
-def _read_apart(unit):
-    """A batch, read by a process of its own; where that dies or takes too long, by halves."""
-    pool = ProcessPoolExecutor(1)
-    try:
-        return pool.submit(read, unit).result(SECONDS)
-    except _GONE as error:
-        slow = isinstance(error, concurrent.futures.TimeoutError)
-    finally:
-        pool.shutdown(kill_workers=True)
-    n = len(unit.ids)
-    if n == 1:
-        why = ("too slow", f"not read in {SECONDS} s") if slow else ("crash", "the process that read it died")
-        return read(unit._replace(ids=(), ra=(), dec=(), places=()))._replace(
-            rejections=[stamps.Rejection(unit.ids[0], *why)]
-        )
-    halves = [
-        _read_apart(cutouts.Unit(*(v[half] for v in unit[:4]), unit.options))
-        for half in (slice(n // 2), slice(n // 2, n))
-    ]
-    *some, measures = zip(*halves, strict=True)
-    lists = ([*chain(*of)] if isinstance(of[0], list) else np.concatenate(of) for of in some)
-    return cutouts.Batch(*lists, pd.concat(measures, ignore_index=True))

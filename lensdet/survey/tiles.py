@@ -13,7 +13,7 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from lensdet.data import images
-from lensdet.data.fits import open_checked, packed
+from lensdet.data.fits import check_compressed, open_checked, packed
 from lensdet.data.stamps import StampError
 from lensdet.survey import arrays, headers
 from lensdet.survey.headers import Options, Wanted
@@ -109,6 +109,11 @@ def check_file(
     where = hdu.fileinfo()  # astropy warns of a short file only where it happens to look beyond the data
     if not packed(stream) and (size := stream.seek(0, os.SEEK_END)) < (end := where["datLoc"] + where["datSpan"]):
         raise StampError(path, "truncated", f"{size} bytes, not {end}")
+    if isinstance(hdu, fits.CompImageHDU):
+        try:
+            check_compressed(hdu, stream)
+        except Exception as error:  # of this image; the other CCDs of a mosaic may be whole
+            raise headers.as_stamp_error(path, error) from error
     headers.check_band(path, images.header_of(hdu, hdus), options.wanted, options.band)
 
 

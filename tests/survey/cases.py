@@ -10,7 +10,8 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from lensdet.data.stamps import Rejection
-from lensdet.survey.cutouts import Plan, read
+from lensdet.survey.cutouts import Plan
+from lensdet.survey.reading import read
 
 RA, DEC = 150.0, 2.0
 FWHM = 0.9  # arcsec, of the galaxy

@@ -3,7 +3,7 @@
 import os
 import time
 
-from lensdet.survey import cutouts
+from lensdet.survey.reading import read as read_others
 
 
 def read(unit):
@@ -11,4 +11,4 @@ def read(unit):
         os._exit(1)
     if any(i.endswith("hangs.fits") for i in unit.ids):
         time.sleep(1000)
-    return cutouts.read(unit)
+    return read_others(unit)

@@ -148,9 +148,9 @@ import os, sys, time
 from pathlib import Path
 
 from lensdet import cli
-from lensdet.survey import cutouts, scoring
+from lensdet.survey import cutouts, reading
 
-here, read, done = Path(os.environ["HERE"]), cutouts.read, []
+here, read, done = Path(os.environ["HERE"]), reading.read, []
 task = os.environ.get("SLURM_ARRAY_TASK_ID", str(os.getpid()))
 
 def noted(unit):
@@ -163,7 +163,7 @@ def noted(unit):
     done.append(unit)
     return read(unit)
 
-cutouts.BATCH, scoring.read = {BATCH}, noted
+cutouts.BATCH, reading.read = {BATCH}, noted
 sys.exit(cli.main())
 """
 

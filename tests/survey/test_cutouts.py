@@ -24,8 +24,9 @@ from scipy.optimize import curve_fit
 from lensdet import storage
 from lensdet.data.images import band_of
 from lensdet.data.stamps import StampError
-from lensdet.survey.cutouts import Wanted, plan_folder, plan_tiles, read
+from lensdet.survey.cutouts import Wanted, plan_folder, plan_tiles
 from lensdet.survey.headers import REASONS
+from lensdet.survey.reading import read
 
 REAL = storage.root().parent / "shared" / "data"
 SMALL = Wanted((21, 21))
@@ -658,7 +659,7 @@ def test_other_processes_read_equal_cutouts_without_network_library(tmp_path):
         np.testing.assert_array_equal(a.pixels, b.pixels)
     (tmp_path / "unit.pkl").write_bytes(pickle.dumps(in_parts(plan, 3)[0]))
     code = (
-        "import pickle, sys; from lensdet.survey.cutouts import read; "
+        "import pickle, sys; from lensdet.survey.reading import read; "
         f"print(len(read(pickle.load(open({str(tmp_path / 'unit.pkl')!r}, 'rb'))).ids)); "
         "print([m for m in sys.modules if m.split('.')[0] in ('tensorflow', 'keras', 'jax', 'torch')])"
     )

@@ -23,7 +23,7 @@ from lensdet.data import simulation, stamps
 from lensdet.data.stamps import Rejection
 from lensdet.network import finders as network_finders
 from lensdet.network import resnet
-from lensdet.survey import candidate_list, catalogues, cutouts, ranking, scoring
+from lensdet.survey import candidate_list, catalogues, cutouts, ranking, reading, scoring
 from tests.survey import spoilt_reader
 
 
@@ -95,7 +95,7 @@ def test_an_interrupted_ranking_resumes_where_it_stopped(folder, finders, tmp_pa
     monkeypatch.setattr(cutouts, "BATCH", 4)
     job = cutouts.plan_folder(folder, ranking.wanted(finders), 0.2)
     assert len(job.units) == 4
-    read, asked = cutouts.read, []
+    read, asked = reading.read, []
 
     def dies(unit):
         asked.append(unit.ids)
@@ -103,7 +103,7 @@ def test_an_interrupted_ranking_resumes_where_it_stopped(folder, finders, tmp_pa
             raise KeyboardInterrupt
         return read(unit)
 
-    monkeypatch.setattr(scoring, "read", dies)
+    monkeypatch.setattr(reading, "read", dies)
     with pytest.raises(KeyboardInterrupt):
         scored(job, finders, tmp_path / "a")
     parts = scoring.scores_folder(job, finders, tmp_path / "a")
@@ -135,8 +135,8 @@ def test_stamps_that_were_added_or_changed_are_scored_alone(folder, finders, tmp
     shutil.copy(mine / "field_0" / "2.fits", mine / "field_0" / "added.fits")
     shutil.copy(mine / "field_0" / "4.fits", mine / "field_1" / "1.fits")  # another galaxy in its place
     (mine / "field_1" / "3.fits").unlink()
-    asked, read = [], cutouts.read
-    monkeypatch.setattr(scoring, "read", lambda unit: (asked.extend(unit.ids), read(unit))[1])
+    asked, read = [], reading.read
+    monkeypatch.setattr(reading, "read", lambda unit: (asked.extend(unit.ids), read(unit))[1])
     after = scored(cutouts.plan_folder(mine, pixel_scale=0.2), finders, tmp_path)[0].set_index("id")
     assert sorted(asked) == ["field_0/added.fits", "field_1/1.fits"]
     assert set(before.index) ^ set(after.index) == {"field_0/added.fits", "field_1/3.fits"}
@@ -168,8 +168,8 @@ def test_a_file_that_kills_or_stops_its_reader_costs_itself_alone(folder, finder
     for name in ("kills", "hangs"):
         shutil.copy(mine / "field_0" / "2.fits", mine / "field_1" / f"{name}.fits")
     monkeypatch.setattr(cutouts, "BATCH", 6)
-    monkeypatch.setattr(scoring, "SECONDS", 30)
-    monkeypatch.setattr(scoring, "read", spoilt_reader.read)
+    monkeypatch.setattr(reading, "BATCH_SECONDS", 30)
+    monkeypatch.setattr(reading, "read", spoilt_reader.read)
     job = cutouts.plan_folder(mine, pixel_scale=0.2)
     table, rejections = scored(job, finders, tmp_path, 2)
     why = {r.file: r.reason for r in rejections}
@@ -381,13 +381,13 @@ def test_two_rankings_into_one_folder_write_one_after_the_other(folder, finders,
 
 def test_unreadable_stamps_are_read_again_on_the_next_run(folder, finders, tmp_path, monkeypatch):
     job = cutouts.plan_folder(folder, ranking.wanted(finders), 0.2)
-    read = cutouts.read
+    read = reading.read
 
     def closed(unit):
         batch = read(unit)
         return batch._replace(rejections=[r._replace(reason="unreadable") for r in batch.rejections])
 
-    monkeypatch.setattr(scoring, "read", closed)
+    monkeypatch.setattr(reading, "read", closed)
     assert {r.reason for r in scored(job, finders, tmp_path)[1]} == {"unreadable"}
     monkeypatch.undo()
     assert "unreadable" not in {r.reason for r in scored(job, finders, tmp_path)[1]}

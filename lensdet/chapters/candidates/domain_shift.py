@@ -29,7 +29,7 @@ from lensdet.evaluation import thresholds
 from lensdet.evaluation.statistics import clopper_pearson
 from lensdet.parameters import Parameters
 from lensdet.storage import digest
-from lensdet.survey import cutouts
+from lensdet.survey import cutouts, reading
 
 if TYPE_CHECKING:
     from lensdet.network.finders import Finder  # with Keras
@@ -65,7 +65,7 @@ def read(folder: Path) -> tuple[NDArray, NDArray, NDArray]:
     for kind in ("galaxies", "lens_candidates"):
         found[kind] = {}
         for unit in cutouts.plan_folder(folder / kind, pixel_scale=0.2).units if (folder / kind).is_dir() else []:
-            batch = cutouts.read(unit)
+            batch = reading.read(unit)
             found[kind] |= dict(zip(batch.ids, batch.pixels, strict=True))
     recovered = {name: name.startswith(PICTURE) for name in found["lens_candidates"]}
     parts = [list(found["galaxies"].values())]
