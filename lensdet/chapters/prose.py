@@ -1,0 +1,35 @@
+"""Sentences of a notebook, written by hand, with numbers that its tables fill in."""
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+from IPython.display import Markdown
+
+
+def filled(template: str, **numbers: Any) -> Markdown:
+    """Prose with numbers in it, as ``{recall[F_1 Soft loss]:.3f}`` says; a dash where these parameters have none.
+
+    Parameters
+    ----------
+    template : str
+        Markdown, as `str.format` takes it.
+    **numbers
+        What it names: numbers, texts, or of these Series and dictionaries.
+    """
+    given = {name: _or_nan(value) for name, value in numbers.items()}
+    return Markdown(re.sub(r"[+−-]?nan\b ?%?", "–", template.format(**given)))
+
+
+def by_model(table: pd.DataFrame, values: str = "mean") -> dict[str, dict[str, float]]:
+    """Numbers by metric and model, for `filled`, of a table with a row a model and metric."""
+    wide = table.pivot_table(index="model", columns="metric", values=values, aggfunc="first")
+    return {metric: wide[metric].to_dict() for metric in wide}
+
+
+def _or_nan(value):
+    if isinstance(value, pd.Series | Mapping):
+        return defaultdict(lambda: float("nan"), value)
+    return value
