@@ -9,12 +9,14 @@
 # %% [markdown]
 # # 1. The data
 #
-# Stamps of 101 x 101 pixels at 0.2 arcsec: luminous red galaxies (LRGs), lensed sources, contaminants; and the mock
-# lenses that Eq. 4.2 makes of the first two (van Lohuizen 2021, section 4.2).  By default they come from the embedded
-# survey; point `data` at a folder in the thesis' layout and everything below is drawn from that.
+# What do networks learn from?  (Van Lohuizen 2021, section 4.2.)  Stamps of 101 x 101 pixels at 0.2 arcsec: luminous
+# red galaxies (LRGs), lensed sources and contaminants; and the mock lenses that are made of the first two.  By default
+# they come from the embedded survey; point `data` at a folder in the thesis' layout and everything below is drawn from
+# that.
 #
-# Draws Figures 4.1 and 4.2, contact sheets of each class, parameter distributions, and counts.  The first time the
-# stamps of the test set are simulated, which takes some seconds.
+#     papermill notebooks/01_data.py out.ipynb
+#
+# Takes half a minute of two CPU cores; the first time the stamps of the test set are simulated, some seconds more.
 
 # %% tags=["parameters"]
 profile: str = None  # smoke, quick (default), evening, overnight, lite, thesis
@@ -28,23 +30,40 @@ workers: int = None  # processes; None: all cores
 # %%
 import numpy as np
 import pandas as pd
+from scipy.stats import mannwhitneyu
 
 from lensdet import notebook, storage
 from lensdet.chapters import style
-from lensdet.chapters.data import figures
+from lensdet.chapters.data import examples, figures
+from lensdet.chapters.prose import filled
 from lensdet.data import frozen_sets, mocklens, stamps
 from lensdet.data.bank import CLASSES, SPLITS, split_sizes
 
 p = notebook.parameters(globals())
 style.plt.rcParams.update(style.STYLE)
 bank, rows = frozen_sets.frozen_bank(p, "test")
+truth = frozen_sets.truth(bank, "test", rows)
+mocks = mocklens.images(bank, "test", rows)[..., 0]
+positive, contaminant = np.flatnonzero(truth["label"] == 1), np.flatnonzero(truth["host"] == "contaminant")
+kinds = truth["kind"] if "kind" in truth else truth["host"]
 bank
 
 # %% [markdown]
+# ## The answer
+
+# %%
+lenses = truth.iloc[positive]
+filled(
+    """Of {n:,} images of the test set {lenses:,} are mock lenses, {contaminants:,} contaminants and {lrgs:,} LRGs
+without a source.  Half of the mock lenses have an Einstein radius below {radius:.2f} arcsec and a source whose peak is
+below {alpha:.2f} of the LRG's; half show the source above twice the noise in less than {fraction:.1%} of the stamp.""",
+    n=len(truth), lenses=len(lenses), contaminants=len(contaminant), lrgs=len(truth) - len(lenses) - len(contaminant),
+    radius=lenses.get("einstein_radius", pd.Series(dtype=float)).median(), alpha=lenses["alpha"].median(),
+    fraction=lenses["area_fraction"].median(),
+)  # fmt: skip
+
+# %% [markdown]
 # ## Counts
-#
-# The thesis: 4,411 LRGs, 80,000 sources and 4,867 contaminants to train on, 80/10/10.  Calibration is ours: thresholds
-# and temperatures are fitted on it, never on validation or test.
 
 # %%
 if p.data is None:
@@ -56,40 +75,47 @@ style.save_table(counts.reset_index(), "01_counts", p, counts)
 counts
 
 # %% [markdown]
-# ## Figure 4.1: an LRG, a lensed source, a mock lens
+# **Table 01_counts.** Stamps of each class and split.  The thesis: 4,411 LRGs, 80,000 sources and 4,867 contaminants to
+# train on, 80/10/10.  Calibration is ours: thresholds and temperatures are fitted on it, never on validation or test.
+
+# %% [markdown]
+# ## How a mock lens is made
+#
+# Each stamp is normalised by its own lowest and highest pixel:
+#
+# $$ f(x) = \frac{x - \min(x)}{\max(x) - \min(x)} \qquad (4.1) $$
+#
+# A lensed source $s$, convolved with the point spread function of the r band, is scaled to a share $\alpha$ of the peak
+# of an LRG $l$ and added; $\alpha$ is drawn uniformly from 0.02 to 0.30:
+#
+# $$ m = l + \frac{s \cdot \max(l) \cdot \alpha}{\max(s)} \qquad (4.2) $$
+#
+# Last, a square root makes what is faint easier to see, in mock lenses and negatives alike.  The sum is not normalised
+# again, as in the thesis: a mock lens may exceed 1.  A fifth of the negatives are LRGs, the others contaminants; half
+# of every batch are mock lenses.
 
 # %%
-truth = frozen_sets.truth(bank, "test", rows)
-mocks = mocklens.images(bank, "test", rows)[..., 0]
-positive, negative = np.flatnonzero(rows["label"] == 1), np.flatnonzero(rows["label"] == 0)
-# a clear case: the largest area above the noise among Einstein radii between 1.5 and 2.5 arcsec
-clear = truth[(truth.label == 1) & truth.einstein_radius.between(1.5, 2.5)]
-i = (clear if len(clear) else truth[truth.label == 1]).area_fraction.idxmax()
+i = examples.clear_lens(truth)
 lrg, source = bank.pixels("lrg", "test")[rows["stamp"][i]], bank.pixels("source", "test")[rows["source"][i]]
 figure = figures.figure_4_1(lrg.astype(float), source.astype(float), mocks[i])
 style.publish(figure, figures.figure_4_1, p)
 truth.loc[i, [c for c in ("alpha", "einstein_radius", "area_fraction") if c in truth]]
 
 # %% [markdown]
-# ## Figure 4.2: three contaminants
+# **Figure 4.1.** An LRG, a lensed source, and the mock lens that they make: a clear case, with the largest area above
+# the noise among Einstein radii between 1.5 and 2.5 arcsec.
 
 # %%
-contaminant = np.flatnonzero(truth.host == "contaminant")
-kinds = truth.kind if "kind" in truth else truth.host
-# by rule: the brightest surroundings (1.5 to 6 arcsec), of three kinds where kinds are known
-x = 0.2 * (np.arange(101) - 50)
-radius = np.hypot(x, x[:, None])
-around = mocks[contaminant][:, (radius > 1.5) & (radius < 6)].mean(1)
-brightest = contaminant[np.argsort(-around, kind="stable")]
-different = (~kinds[brightest].duplicated()).to_numpy()
-chosen = brightest[np.argsort(~different, kind="stable")[:3]]
+chosen = contaminant[examples.bright_surroundings(mocks[contaminant], kinds.iloc[contaminant], 3)]
 figure = figures.figure_4_2(mocks[chosen], list(kinds[chosen]))
 style.publish(figure, figures.figure_4_2, p)
 
 # %% [markdown]
-# ## Contact sheets
-#
-# As the network sees them: normalised (Eq. 4.1), merged (Eq. 4.2), square root.
+# **Figure 4.2.** Three contaminants, of three kinds: those with the brightest surroundings, 1.5 to 6 arcsec from the
+# centre.
+
+# %% [markdown]
+# ## As the network sees them
 
 # %%
 figure = style.stamps(
@@ -97,9 +123,15 @@ figure = style.stamps(
 )
 style.publish(figure, "01_mock_lenses", p)
 
+# %% [markdown]
+# **Figure 01_mock_lenses.** The first 30 mock lenses of the test set, with alpha and the Einstein radius.
+
 # %%
 figure = style.stamps(mocks[contaminant[:30]], list(kinds[contaminant[:30]]))
 style.publish(figure, "01_contaminants", p)
+
+# %% [markdown]
+# **Figure 01_contaminants.** The first 30 contaminants, with their kind where it is known.
 
 # %%
 bare = rows[positive[:30]]
@@ -108,10 +140,10 @@ figure = style.stamps(mocklens.images(bank, "test", bare)[..., 0])
 style.publish(figure, "01_lrgs", p)
 
 # %% [markdown]
+# **Figure 01_lrgs.** The LRGs of the mock lenses above, without their sources.
+
+# %% [markdown]
 # ### Real galaxies beside them
-#
-# KiDS and DES galaxies from public test data (credit: KiDS/ESO, DES).  They were not used to draw the survey; the eye
-# should need a second look to tell them from the LRGs and contaminants above.
 
 # %%
 folder = storage.real_stamps(p) / "galaxies"
@@ -126,10 +158,8 @@ else:
     style.keep("01_real_galaxies", p, "no real stamps; set real_stamps to a folder with galaxies/*.fits")
 
 # %% [markdown]
-# ### Figure 1.2: three lenses
-#
-# The thesis shows three known lenses of its sample in colour (gri).  Of the public candidates at hand there is one band
-# each, so that these are grey: the first three by name (credit: CFHTLS, NDWFS and the other surveys in the names).
+# **Figure 01_real_galaxies.** KiDS and DES galaxies from public test data (credit: KiDS/ESO, DES).  They were not used
+# to draw the survey; the eye should need a second look to tell them from the LRGs and contaminants above.
 
 # %%
 files = stamps.fits_below(storage.real_stamps(p) / "lens_candidates")[:3]
@@ -143,10 +173,12 @@ else:
     style.keep(figures.figure_1_2, p, "no real stamps; set real_stamps to a folder with lens_candidates/*.fits")
 
 # %% [markdown]
+# **Figure 1.2.** Three lens candidates.  The thesis shows three known lenses of its sample in colour (gri).  Of the
+# public candidates at hand there is one band each, so that these are grey: the first three by name (credit: CFHTLS,
+# NDWFS and the other surveys in the names).
+
+# %% [markdown]
 # ## Distributions
-#
-# Of the stamps that the test set is made of, each once; the other sets are drawn as it is.  Noise and the ratio of peak
-# to noise are measured on the stamps, alike for simulated and real ones.
 
 # %%
 hosts = truth.drop_duplicates(["host", "stamp_id"])
@@ -165,6 +197,10 @@ known = {column: label for column, label in labels.items() if column in hosts}
 figure = figures.distributions(by_class, known)
 style.publish(figure, "01_stamp_parameters", p)
 
+# %% [markdown]
+# **Figure 01_stamp_parameters.** LRGs and contaminants that the test set is made of, each once; the other sets are
+# drawn as it is.  Noise and the ratio of peak to noise are measured on the stamps, alike for simulated and real ones.
+
 # %%
 units = {
     "einstein_radius": "Einstein radius [arcsec]",
@@ -181,3 +217,24 @@ units = {
 }
 figure = figures.distributions({"source": truth[truth.label == 1].drop_duplicates("source_id")}, units)
 style.publish(figure, "01_source_parameters", p)
+
+# %% [markdown]
+# **Figure 01_source_parameters.** Parameters of the lensed sources of the test set, as they were drawn.
+
+# %% [markdown]
+# ## Discussion
+#
+# The thesis trains on KiDS LRGs and on contaminants that experts had sorted out.  These stamps are simulated, so that
+# anyone can make them again, and the truth of each is known.  So patterns can be compared with the thesis, values
+# cannot; what the finders are worth on real pixels is measured in notebook 07.
+
+# %%
+lowest = mocks.min((1, 2))
+negative = np.flatnonzero(truth["label"] == 0)
+above = mannwhitneyu(lowest[positive], lowest[negative]).statistic / (len(positive) * len(negative))
+filled(
+    """**A shortcut.**  A network could learn what no lens on the sky has.  As the sum of Eq. 4.2 is not normalised
+again, the lowest pixel is one: alone it tells mock lenses from negatives with an area under the ROC curve of {auc:.2f}
+(0.5 would be chance).  The thesis' mock lenses are made by the same equation.""",
+    auc=max(above, 1 - above),
+)

@@ -9,16 +9,15 @@
 # %% [markdown]
 # # 3. Where the network looks
 #
-# Gradient-weighted class activation maps (van Lohuizen 2021, sections 3.7, 4.5 and 5.2) of the BCE and the F_beta run
-# of median validation loss, on the test set.  The thesis shows cases and reads them; here cases are chosen by rule,
-# and what it reads from them is measured: how often a map is empty and why, how much heat lies inside the arc, and
-# whether the network ignores neighbours.
+# Does a network look at the arcs, and does it ignore neighbours?  (Van Lohuizen 2021, sections 3.7, 4.5 and 5.2.)
+# Gradient-weighted class activation maps (Grad-CAM, Selvaraju et al. 2017) of the BCE and the F_beta run of median
+# validation loss, on the test set.  The thesis shows cases and reads them; here cases are chosen by rule, and what it
+# reads from them is measured.
 #
 #     papermill notebooks/03_gradcam.py out.ipynb
 #
-# It trains nothing that is there, and keeps what it computes in the run's folder (`gradcam_loss.h5`).  The cells of
-# `add_4` and `add_5` are 16 pixels wide, those of `add_6` and `add_7` 32 (6.4 arcsec), and each sees more than the
-# whole stamp: a map can point to a side of the lens, not to an arc.
+# Takes a minute where runs and maps are there; else some two minutes of two CPU cores for the maps, which are kept in
+# the run's folder (`gradcam_loss.h5`), and what the training takes (`notebooks/02_losses.py`).
 
 # %% tags=["parameters"]
 profile: str = None  # smoke, quick (default), evening, overnight, lite, thesis
@@ -35,6 +34,7 @@ import pandas as pd
 from lensdet import notebook
 from lensdet.chapters import style
 from lensdet.chapters.gradcam import figures, measurements
+from lensdet.chapters.prose import filled
 from lensdet.data import frozen_sets, mocklens
 from lensdet.evaluation import statistics
 from lensdet.network import gradcam, training
@@ -44,28 +44,66 @@ from lensdet.study import Study
 p = notebook.parameters(globals())
 style.plt.rcParams.update(style.STYLE)
 print(training.banner(p))
+
+# %% [markdown]
+# ## Load the runs and their maps
+
+# %%
 study = Study(p)
 study.train_missing()
 truth, weights = study.truth(), study.resamples()
 stamps, rows = frozen_sets.frozen_bank(p, "test")
 images = mocklens.images(stamps, "test", rows)
 looked = sorted(p.experiments, key=lambda experiment: experiment not in ("bce", "fbeta"))[:2]
+bce, soft = looked[0], looked[-1]
 folders = {e: median_run(study.runs(e)).folder for e in looked}
 found = {experiment: measurements.measure(p, folder) for experiment, folder in folders.items()}
 heat = {e: {layer: f[f"heat/{layer}"] for layer in gradcam.LAYERS} for e, f in found.items()}
-labels, n = truth["label"].to_numpy(), range(len(truth))
-titles = {e: [figures.title(i, truth, f["logit"], e) for i in n] for e, f in found.items()}
 made = {"runs": 1}
-bce, soft = looked[0], looked[-1]
+
+# %% [markdown]
+# ## The answer
+
+# %%
+inside = pd.concat([measurements.inside(f, weights).assign(model=e) for e, f in found.items()])
+changes = pd.concat([measurements.interventions(truth, f, weights).assign(model=e) for e, f in found.items()])
+at_add_5 = inside[(inside["model"] == bce) & (inside["layer"] == "add_5")].iloc[0]
+of_lenses = changes[changes["model"] == bce].drop_duplicates("left out").set_index("left out")
+columns = {"change": "change", "low": "change low", "high": "change high"}
+numbers = {name: of_lenses.get(column, {}) for name, column in columns.items()}
+
+# %%
+filled(
+    """The map of `{model}` at `add_5` has {heat[own]:.1%} of its heat inside the arc; the mean map of all mock lenses,
+which has looked at no arc in particular, has {heat[mean map]:.1%} there (gain {heat[gain over mean map]:+.1%},
+{heat[low mean map]:+.1%} to {heat[high mean map]:+.1%}).  Taking away tells more: without its arc the logit of a mock
+lens moves by {change[arc]:+.1f}, without its neighbours by {change[neighbours]:+.2f} ({low[neighbours]:+.2f} to
+{high[neighbours]:+.2f}).  (`{profile}`: one run, {n} mock lenses.)""",
+    **numbers, model=bce, heat=at_add_5, profile=p.profile, n=int((truth["label"] == 1).sum()),
+)  # fmt: skip
+
+# %% [markdown]
+# ## The method
+#
+# $A^k_{ij}$ is feature map $k$ of a layer at cell $(i, j)$, and $y^c$ the network's output for class $c$, before the
+# sigmoid.  The weight of a feature map is the mean of its gradient over its $Z$ cells:
+#
+# $$ \alpha_k^c = \frac{1}{Z} \sum_i \sum_j \frac{\partial y^c}{\partial A_{ij}^k} \qquad (3.24) $$
+#
+# and the map is the weighted sum of all, where it is positive:
+#
+# $$ L^c_{\text{Grad-CAM}} = \operatorname{ReLU} \left( \sum_k \alpha_k^c A^k \right) \qquad (3.25) $$
+#
+# It shows evidence *for* a lens, and nothing against.  The cells of `add_4` and `add_5` are 16 pixels wide, those of
+# `add_6` and `add_7` 32 (6.4 arcsec), and each sees more than the whole stamp: a map can point to a side of the lens,
+# not to an arc.
 
 # %% [markdown]
 # ## Cases
-#
-# For each of true and false positives and negatives (at p = 0.5) the most confident, the median and the least
-# confident. Rows: layers; columns: (a) the input, (b) the map with nearest neighbours, (c) the input in red and the
-# map in blue.
 
 # %%
+labels, n = truth["label"].to_numpy(), range(len(truth))
+titles = {e: [figures.title(i, truth, f["logit"], e) for i in n] for e, f in found.items()}
 for experiment in looked:
     chosen = measurements.cases(labels, found[experiment]["logit"])
     style.publish(
@@ -73,10 +111,11 @@ for experiment in looked:
     )
 
 # %% [markdown]
-# ## Figures 5.3 to 5.8
-#
-# The thesis' cases, by kind: a true positive, a true negative, a true negative with empty maps, a spiral taken for a
-# lens, a faint arc that is missed, a lens among neighbours that is missed.
+# **Figures 03_cases.** For each of true and false positives and negatives (at p = 0.5) the most confident, the median
+# and the least confident stamp, chosen by rule and not by eye.
+
+# %% [markdown]
+# ## The thesis' cases
 
 # %%
 cases = {
@@ -88,22 +127,23 @@ for draw in figures.CHAPTER:
     style.publish(draw(cases[bce]), draw, p, **made)
 
 # %% [markdown]
-# ## Figures 7.7 to 7.21
-#
-# True positives and negatives of the first model, false positives and negatives of the last, from the most to the least
-# confident.
+# **Figures 5.3 to 5.8.** By kind, as in the thesis: a true positive, a true negative, a true negative with empty maps,
+# a spiral taken for a lens, a faint arc that is missed, a lens among neighbours that is missed.  Where no stamp is such
+# a case, the figure says so.
+
+# %% [markdown]
+# The thesis' appendix, from the most to the least confident:
 
 # %%
 for model, several in ((bce, figures.RIGHT), (soft, figures.WRONG)):
     for draw in several:
         style.publish(draw(cases[model]), draw, p, **made)
-        style.plt.close()
+
+# %% [markdown]
+# **Figures 7.7 to 7.21.** True positives and negatives of the first model, false positives and negatives of the last.
 
 # %% [markdown]
 # ## Every error
-#
-# The atlas that the users of a finder ask for: each error as it is and with its map at `add_5`, the most confident
-# first.
 
 # %%
 for experiment, f in found.items():
@@ -119,63 +159,103 @@ for experiment, f in found.items():
         style.publish(figure, f"03_{words}_{experiment}", p, **made, suffix="jpg")
 
 # %% [markdown]
+# **Figures 03_false_positives, 03_false_negatives.** Each error as it is and with its map at `add_5`, the most
+# confident first.
+
+# %% [markdown]
 # ## How often is a map empty, and why?
 #
-# The thesis blames a product of feature maps, and soft losses.  There is no product in Eq. 3.25.  A map is empty
-# where the weighted sum is positive nowhere; or, where the *probability* is differentiated as in the published code,
-# where the sigmoid is flat in float32 (a logit above 17).  The published code also gave the network negatives without
-# their square root, images that it had never been trained on.  The table is of the logit at `add_7`: how many maps are
-# empty, and for want of positive evidence or of a gradient.
+# The thesis blames a product of feature maps, and soft losses (section 5.6).  There is no product in Eq. 3.25.  A map
+# is empty where the weighted sum is positive nowhere; or, where the *probability* is differentiated as in the published
+# code, where the sigmoid is flat in float32 (a logit above 17).  The published code also gave the network negatives
+# without their square root, images that it had never been trained on.
 
 # %%
 empty = {e: measurements.empty_maps(labels, f) for e, f in found.items()}
 table = pd.concat([t.assign(model=e) for e, t in empty.items()])
 style.save_table(table, "03_empty_maps", p, **made)
 style.publish(figures.empty_share(empty), "03_empty_maps", p, **made)
-table[(table["target"] == "logit") & (table["layer"] == "add_7")].round(3)
+nothing = table[(table["target"] == "logit") & (table["layer"] == "add_7")]
+nothing.round(3)
+
+# %% [markdown]
+# **Figure 03_empty_maps.** The share of maps without any heat, by layer and outcome, with 95 % Clopper-Pearson
+# intervals.  The table is of the logit at `add_7`: how many maps are empty, and whether for want of positive evidence
+# or of a gradient.
 
 # %% [markdown]
 # ## How much of the heat lies inside the arc?
 #
 # Each pixel has the heat of the cell whose receptive field is centred nearest; the arc is where the source is above
-# twice the noise.  Beside it the share that the map of *another* mock lens has in this arc, and the mean map of all: a
-# network that always looks around the centre does as well without looking.  `interval` says where the 95 % interval of
-# the gain over the mean map lies: over stamps, for this one run, not corrected for the number of layers.
+# twice the noise.  A network that always looks around the centre has heat in arcs without looking at any: so beside it
+# stand the map of *another* mock lens in this arc, and the mean map of all.
 
 # %%
-inside = {e: measurements.inside(f, weights) for e, f in found.items()}
-table = pd.concat([t.assign(model=e) for e, t in inside.items()])
-style.save_table(table, "03_heat_inside", p, **made)
+style.save_table(inside, "03_heat_inside", p, **made)
 style.publish(figures.heat_in_arcs(found, truth), "03_heat_inside", p, **made)
-table.assign(interval=statistics.side_of_zero(table["low mean map"], table["high mean map"])).round(4)
+inside.assign(interval=statistics.side_of_zero(inside["low mean map"], inside["high mean map"])).round(4)
+
+# %% [markdown]
+# **Figure 03_heat_inside.** The share of heat inside the arc, against the Einstein radius where it is known.  In the
+# table `interval` says where the 95 % interval of the gain over the mean map lies: over stamps, for this one run, not
+# corrected for the number of layers.
 
 # %% [markdown]
 # ## Does the network ignore neighbours?
 #
 # By intervention: the same simulated image with the same noise and the same normalisation, without its neighbours or
-# without its arc.  `change` is the mean change of the logit, `size` that of its absolute value, both with 95 %
-# intervals over stamps, for this one run.  Where the interval of the change does not hold 0 for neighbours, the network
-# does not ignore them; how much they matter is seen beside the size of the arc's.
+# without its arc.
 
 # %%
-changes = {e: measurements.interventions(truth, f, weights) for e, f in found.items()}
-table = pd.concat([t.assign(model=e) for e, t in changes.items()])
-style.save_table(table, "03_left_out", p, **made)
+style.save_table(changes, "03_left_out", p, **made)
 if p.data is None:
-    figure = figures.left_out(changes)
+    figure = figures.left_out({e: changes[changes["model"] == e] for e in found})
 else:
     figure = style.empty("Only simulated stamps can be drawn again without their neighbours.")
 style.publish(figure, "03_left_out", p, **made)
-table.assign(interval=statistics.side_of_zero(table["change low"], table["change high"])).round(3)
+changes.assign(interval=statistics.side_of_zero(changes["change low"], changes["change high"])).round(3)
+
+# %% [markdown]
+# **Figure 03_left_out.** How the logit changes without the arc, or without the neighbours; `change` is its mean, `size`
+# that of its absolute value, both with 95 % intervals over stamps, for this one run.  Where the interval of the change
+# does not hold 0 for neighbours, the network does not ignore them; how much they matter is seen beside the arc's.
 
 # %% [markdown]
 # ## A sanity check: networks drawn anew
 #
-# Maps that show what a network has learnt change with its weights (Adebayo et al. 2018).  Median rank correlation of
-# the maps with those of the same network drawn anew from the top down; near 1 the maps would not depend on what was
-# learnt.
+# Maps that show what a network has learnt change with its weights (Adebayo et al. 2018).
 
 # %%
 table = pd.concat([measurements.randomised(f).assign(model=e) for e, f in found.items()])
 style.save_table(table, "03_randomised", p, **made)
 table.pivot_table(index=["model", "layer"], columns="drawn anew", values="median correlation").round(2)
+
+# %% [markdown]
+# **Table 03_randomised.** Median rank correlation of the maps with those of the same network drawn anew from the top
+# down; near 1 the maps would not depend on what was learnt.
+
+# %% [markdown]
+# ## Discussion
+#
+# The thesis looks at some twenty maps and reads from them that the networks see arcs, take spiral arms for arcs, and
+# "seemed insensitive to noise objects in the background" (section 6.1).  A map cannot show that: its cells are as wide
+# as an arc system.
+
+# %%
+said = nothing.groupby("model")[["images", "empty"]].sum()
+filled(
+    """**Empty maps.**  Of {images[bce]:.0f} maps of `bce` at `add_7` {empty[bce]:.0f} are empty where the logit is
+differentiated, of {images[fbeta]:.0f} of `fbeta` {empty[fbeta]:.0f}.  The thesis sees more of them with soft losses and
+suspects a product of feature maps; the cause is in the table above: no positive evidence, or, with the probability, a
+sigmoid that is flat.""",
+    images=said["images"], empty=said["empty"],
+)  # fmt: skip
+
+# %%
+filled(
+    """**Neighbours.**  Without its neighbours the logit of a mock lens moves by {change[neighbours]:+.2f}
+({low[neighbours]:+.2f} to {high[neighbours]:+.2f}), without its arc by {change[arc]:+.1f} ({low[arc]:+.1f} to
+{high[arc]:+.1f}).  "Ignored" is thus a matter of size: compare the two.  The change does not name a mechanism, and it
+is of simulated neighbours.""",
+    **numbers,
+)

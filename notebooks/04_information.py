@@ -15,8 +15,7 @@
 #
 #     papermill notebooks/04_information.py out.ipynb
 #
-# The thesis reads some of its figures as if their axis were alpha; it is the fraction of the stamp where the source is
-# above twice the noise of the lens.
+# Takes a minute on two CPU cores where the runs are there (`notebooks/02_losses.py` says what training takes).
 
 # %% tags=["parameters"]
 profile: str = None  # smoke, quick (default), evening, overnight, lite, thesis
@@ -31,96 +30,112 @@ import pandas as pd
 
 from lensdet import notebook
 from lensdet.chapters import style
-from lensdet.chapters.information import detection_model, figures, selection_function
-from lensdet.data import frozen_sets
-from lensdet.evaluation import metrics, statistics
-from lensdet.experiments import BCE, F_1, F_BETA
+from lensdet.chapters.information import detection_model, figures, mock_lenses, selection_function
+from lensdet.chapters.prose import filled
+from lensdet.evaluation import statistics
 from lensdet.network import training
 from lensdet.study import Study
 
 p = notebook.parameters(globals())
 style.plt.rcParams.update(style.STYLE)
 print(training.banner(p))
-study = Study(p)
-study.train_missing()
-estimator = {"text": "negative", "code": "code"}[p.protocol]
-truth = {}
-for name in ("test", "information"):
-    table = study.truth(name)
-    table = table[table["label"] == 1].reset_index(drop=True)
-    truth[name] = table.assign(fraction=selection_function.kept_fractions(study, name)[estimator])
-wanted = {"bce": BCE, "fbeta": F_BETA, "f1": F_1}
-read = {model: {} for loss, model in wanted.items() if loss in p.experiments} or {next(iter(study.models)): {}}
-pooled = {}  # of all runs, on the information set
-for model in read:
-    for name, table in truth.items():
-        # the larger set is scored by the checkpoint of lowest loss alone, under either protocol
-        s = study.scores(model, name, "text" if name == "information" else None)
-        if s is None:
-            raise RuntimeError(f"{model}: every run diverged; leave it out of `experiments`")
-        read[model][name] = metrics.probability(s.logits[study.median_run(model, s)])[: len(table)]
-    pooled[model] = (s.logits >= 0).astype(float)
-made = {"runs": 1}
-located = all(table["einstein_radius"].notna().all() for table in truth.values() if "einstein_radius" in table)
-located = located and all("einstein_radius" in table for table in truth.values())
-detections = {name: {} for name in truth}
-for name, table in truth.items():
-    where = [table[c].to_numpy() for c in ("einstein_radius", "alpha")] if located else [None, None]
-    for model, by_set in read.items():
-        detections[name][model] = figures.Detections(
-            f"{model}, {name} set", *where, table["fraction"].to_numpy(), figures.FRACTION[p.protocol], by_set[name]
-        )
 
 # %% [markdown]
-# ## The noise
+# ## Load the runs
+
+# %%
+study = Study(p)
+study.train_missing()
+lenses = mock_lenses.load(study)
+detections = mock_lenses.detections(lenses, p)
+models = list(lenses.probability)
+made = {"runs": 1}
+pd.DataFrame({name: [len(table)] for name, table in lenses.truth.items()}, index=["mock lenses"])
+
+# %% [markdown]
+# ## The answer
+
+# %%
+many = lenses.truth["information"]
+explaining, group = detection_model.lensing_parameters(many), many["stamp_id"].to_numpy()
+importances, shares = {}, {}
+for model, found in lenses.found.items():
+    names = explaining.columns
+    importances[model] = detection_model.importance(explaining, found, names, group, seed=p.data_seed)
+    shares[model] = detection_model.explained(explaining, found, many["fraction"], group, seed=p.data_seed)
+importance, explained = (pd.concat([t.assign(of=of) for of, t in tables.items()]) for tables in (importances, shares))
+fewest = min(map(len, lenses.found.values()))  # runs
+
+# %%
+first = importance.drop_duplicates("of").set_index("of")
+first = first.assign(ahead=statistics.side_of_zero(first["lead_low"], first["lead_high"]))
+filled(
+    """What explains most is `{feature[Binary Cross Entropy]}` for BCE, {importance[Binary Cross Entropy]:.1%} of the
+held-out deviance ({low[Binary Cross Entropy]:.1%} to {high[Binary Cross Entropy]:.1%}; ahead of the next by
+{lead[Binary Cross Entropy]:.1%}, interval {ahead[Binary Cross Entropy]}), and `{feature[F_beta Soft Loss]}` for soft
+F_beta, {importance[F_beta Soft Loss]:.1%} ({low[F_beta Soft Loss]:.1%} to {high[F_beta Soft Loss]:.1%}; ahead by
+{lead[F_beta Soft Loss]:.1%}, {ahead[F_beta Soft Loss]}).  (`{profile}`: {runs}, {n:,} mock lenses.)""",
+    **first, profile=p.profile, runs=style.number_of(fewest, "run"), n=len(many),
+)  # fmt: skip
+
+# %% [markdown]
+# ## What is measured
 #
-# The root mean square of the negative pixels *is* the noise of a sky around zero.  The published code multiplied it by
-# 1.659, so that its "2x noise" is 3.3 times.  Beside both, the median absolute deviation after clipping, which counts a
-# galaxy's halo as noise, as the negative pixels lose some to it.
+# A mock lens is $m = l + s \cdot \alpha \max(l) / \max(s)$ (Eq. 4.2): alpha is the peak of the source over that of the
+# LRG.  How much of the source can be seen is the **fraction** of the stamp's $N$ pixels in which the scaled source is
+# above twice the noise $\sigma$ of the LRG's stamp:
+#
+# $$ f = \frac{1}{N} \sum_{ij} \left[\, s_{ij} \frac{\alpha \max(l)}{\max(s)} > 2 \sigma \,\right] $$
+#
+# The thesis reads some of its figures as if their axis were alpha; it is this fraction.
+
+# %% [markdown]
+# ### The noise
+#
+# The root mean square of the negative pixels *is* the noise of a sky around zero, as half of a symmetric distribution
+# lies there and squares to $\sigma^2$.  The published code multiplied it by 1.659, so that its "2x noise" is 3.3 times.
 
 # %%
 if p.data is None:
-    stamps, rows = frozen_sets.frozen_bank(p, "test")
-    used = sorted(set(rows["stamp"][rows["label"] == 1]))  # the LRGs of mock lenses
-    lrgs, pixels = stamps.catalogue("lrg", "test").iloc[used], stamps.pixels("lrg", "test")[used].astype("float64")
-    low, high = (lrgs[c].to_numpy()[:, None, None] for c in ("minimum", "maximum"))
-    raw, sky = pixels * (high - low) + low, lrgs["sky_noise"].to_numpy()
-    estimates = {
-        "negative pixels": selection_function.negative_noise(raw) / sky,
-        "clipped MAD": selection_function.clipped_noise(raw) / sky,
-        "as published": selection_function.negative_noise(raw, "code") / sky,
-    }
-    figure = figures.noise(estimates)
+    figure = figures.noise(mock_lenses.noise_estimates(p))
 else:
     figure = style.empty("The noise of these stamps is not known beforehand.")
 style.publish(figure, "04_noise", p)
 
 # %% [markdown]
-# ## Figures 5.9, 5.11 and 5.13: who is found, by Einstein radius and alpha
+# **Figure 04_noise.** Each estimate over the noise that was put in, for the LRGs of the test set.  Beside the two, the
+# median absolute deviation after clipping, which counts a galaxy's halo as noise, as the negative pixels lose some to
+# it.
+
+# %% [markdown]
+# ## Who is found, by Einstein radius and alpha
 
 # %%
-for model, by_set in read.items():
-    for name in by_set:
+for model in models:
+    for name in detections:
         style.publish(*figures.draw("radius_alpha", detections[name], model, name), p, **made)
 
 # %% [markdown]
-# ## Figures 5.10, 5.12 and 5.14: who is found, by the fraction above the noise
+# **Figures 5.9, 5.11 and 5.13.** The share of mock lenses that are found (p = 0.5) in cells of Einstein radius and
+# alpha, by the run of median validation loss; each model on the 551 of the thesis' figure, and on the larger set.
+# Cells with fewer than five mock lenses are marked.
+
+# %% [markdown]
+# ## Who is found, by the fraction above the noise
 
 # %%
-for model, by_set in read.items():
-    for name in by_set:
+for model in models:
+    for name in detections:
         style.publish(*figures.draw("fraction", detections[name], model, name), p, **made)
 
 # %% [markdown]
-# From where on is none missed?  The thesis reads 0.043, 0.074 and 0.017 off its bars.  `edge` is the left edge of the
-# first bin from which on all are found, `missed` the largest fraction of a missed one, `above` how many lie above
-# that, and `miss_rate_high` what 0 missed of so few leaves possible (95 %; too kind, as the limit was read off the
-# same lenses).
+# **Figures 5.10, 5.12 and 5.14.** The share found and missed, by the fraction of the stamp where the source is above
+# twice the noise.
 
 # %%
 above = {
-    (model, name): selection_function.full_above(truth[name]["fraction"], probability >= 0.5)._asdict()
-    for model, by_set in read.items()
+    (model, name): selection_function.full_above(lenses.truth[name]["fraction"], probability >= 0.5)._asdict()
+    for model, by_set in lenses.probability.items()
     for name, probability in by_set.items()
 }
 above = pd.DataFrame(above).T.rename_axis(["model", "set"]).reset_index()
@@ -128,15 +143,23 @@ style.save_table(above, "04_full_above", p, **made)
 above.round(3)
 
 # %% [markdown]
-# ## Figures 7.22 to 7.30: predictions
+# **Table 04_full_above.** From where on is none missed?  The thesis reads 0.043, 0.074 and 0.017 off its bars.  `edge`
+# is the left edge of the first bin from which on all are found, `missed` the largest fraction of a missed one, `above`
+# how many lie above that, and `miss_rate_high` what 0 missed of so few leaves possible (95 %; too kind, as the limit
+# was read off the same lenses).
+
+# %% [markdown]
+# ## Predictions
 
 # %%
-for model, by_set in read.items():
-    for name in by_set:
+for model in models:
+    for name in detections:
         for kind in ("prediction_fraction", "prediction_radius", "mean_prediction"):
-            figure, file = figures.draw(kind, detections[name], model, name)
-            style.publish(figure, file, p, **made)
-            style.plt.close(figure)
+            style.publish(*figures.draw(kind, detections[name], model, name), p, **made)
+
+# %% [markdown]
+# **Figures 7.22 to 7.30.** Predictions against the fraction and the Einstein radius, and their mean in cells, as in the
+# thesis' appendix; each model on both sets.
 
 # %% [markdown]
 # ## Which parameters explain what is found?
@@ -145,28 +168,10 @@ for model, by_set in read.items():
 # noise, the source's radius and the number of neighbours; and another on the fraction alone.  A parameter's importance
 # is the share of the held-out deviance that is lost when the model is fitted without it.  Folds and intervals by LRG;
 # all runs together, for these very networks; on the larger set.
-#
-# In the first table `lead` is what a parameter is ahead of the next: which matters most is told only where the first
-# `lead_low` is above 0.  The second has the deviance that all parameters explain, that the fraction alone does, and
-# their difference.  `interval` says where the 95 % interval lies; there is none where too few lenses were missed, or
-# found, to say anything.
 
 # %%
-lenses = truth["information"]
-explaining = detection_model.lensing_parameters(lenses)
-group = lenses["stamp_id"].to_numpy()
-fits = {
-    model: (
-        detection_model.importance(explaining, detected, explaining.columns, group, seed=p.data_seed),
-        detection_model.explained(explaining, detected, lenses["fraction"], group, seed=p.data_seed),
-    )
-    for model, detected in pooled.items()
-}
-fewest = min(map(len, pooled.values()))  # runs
-importance, explained = (pd.concat([pair[i].assign(of=model) for model, pair in fits.items()]) for i in (0, 1))
 style.save_table(importance, "04_importance", p, runs=fewest)
 style.save_table(explained, "04_explained", p, runs=fewest)
-importances = {model: pair[0] for model, pair in fits.items()}
 if all(table["importance"].isna().any() for table in importances.values()):
     figure = style.empty("Too few mock lenses were missed, or found, to say what explains it.")
 else:
@@ -174,21 +179,27 @@ else:
 style.publish(figure, "04_importance", p, runs=fewest)
 importance.assign(interval=statistics.side_of_zero(importance["low"], importance["high"])).round(3)
 
+# %% [markdown]
+# **Figure 04_importance.** The importance of each parameter, with its 95 % interval.  In the table `lead` is what a
+# parameter is ahead of the next: which matters most is told only where the first `lead_low` is above 0.  `interval`
+# says where the 95 % interval lies; there is none where too few lenses were missed, or found, to say anything.
+
 # %%
 explained.assign(interval=statistics.side_of_zero(explained["low"], explained["high"])).round(3)
 
 # %% [markdown]
+# **Table 04_explained.** The deviance that all parameters explain, that the fraction alone does, and their difference.
+
+# %% [markdown]
 # ## The selection function
 #
-# For who counts lenses: the share of mock lenses that a run finds at p = 0.5, by Einstein radius and fraction; saved
-# as a table with intervals (`04_selection_function.csv`; they take mock lenses as independent, though some share an
-# LRG).  The numbers are the mock lenses in each cell.
+# For who counts lenses: the share of mock lenses that a run finds, as a table (`04_selection_function.csv`).
 
 # %%
-if located:
+if lenses.located:
     selected = {
-        model: selection_function.selection_function(lenses, by_set["information"] >= 0.5, fraction="fraction")
-        for model, by_set in read.items()
+        model: selection_function.selection_function(many, by_set["information"] >= 0.5, fraction="fraction")
+        for model, by_set in lenses.probability.items()
     }
     table = pd.concat([t.assign(model=model) for model, t in selected.items()])
     style.save_table(table, "04_selection_function", p, **made)
@@ -196,3 +207,34 @@ if located:
 else:
     figure = style.empty(figures.NOWHERE)
 style.publish(figure, "04_selection_function", p, **made)
+
+# %% [markdown]
+# **Figure 04_selection_function.** The share found at p = 0.5 by Einstein radius and fraction; the numbers are the mock
+# lenses in each cell.  The table has intervals; they take mock lenses as independent, though some share an LRG.
+
+# %% [markdown]
+# ## Discussion
+#
+# The thesis concludes that "a combination of low lensing feature luminosity and Einstein radii resulted in most
+# misclassifications" (section 6.1), that alpha matters most, and reads limits above which nothing is missed off a test
+# set of 551.
+
+# %%
+difference = explained[explained["model"] == "difference"].set_index("of")
+filled(
+    """**Alpha, or what can be seen?**  All parameters together explain {model[Binary Cross Entropy]:+.1%}
+({low[Binary Cross Entropy]:+.1%} to {high[Binary Cross Entropy]:+.1%}) more of the deviance than the fraction alone for
+BCE, {model[F_beta Soft Loss]:+.1%} for soft F_beta and {model[F_1 Soft loss]:+.1%} for soft F1; a negative number says
+that the fraction explains more.""",
+    model=difference["explained"], low=difference["low"], high=difference["high"],
+)  # fmt: skip
+
+# %%
+edges = above.pivot(index="model", columns="set", values="edge")
+filled(
+    """**Limits above which none is missed.**  On the test set: {test[Binary Cross Entropy]:.3f} for BCE,
+{test[F_beta Soft Loss]:.3f} for soft F_beta, {test[F_1 Soft loss]:.3f} for soft F1 (thesis: 0.043, 0.074, 0.017).  On
+{n:,} mock lenses: {many[Binary Cross Entropy]:.3f}, {many[F_beta Soft Loss]:.3f}, {many[F_1 Soft loss]:.3f}; a dash
+where there is none.  Such a limit moves with the size of the sample: it belongs to the largest of them.""",
+    test=edges["test"], many=edges["information"], n=len(many),
+)  # fmt: skip

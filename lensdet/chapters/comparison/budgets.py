@@ -20,15 +20,16 @@ from lensdet.study import Study
 
 PROFILES = ("quick", "evening", "overnight", "lite", "thesis")  # in the order of the figure
 TREND = ("quick", "evening", "overnight")  # of one width and survey: what differs is the images alone
-# What is said first: a, b and the metric of a claim, by research question.
+# What is said first: a, b and the metric of a claim, by research question, and the claim in words.
 ASKED = (
-    (1, F_BETA, BCE, "precision"),
-    (1, F_BETA, BCE, "recall"),
-    (1, F_1, BCE, "recall"),
-    (1, BCE, F_BETA, "accuracy"),
-    (3, "NM_6", thesis.BEST_MEMBER, "f_beta_high"),
-    (4, BCE, MAX_TREE, "accuracy"),
-)
+    (1, F_BETA, BCE, "precision", "At p = 0.5 the soft F_beta loss is more precise than cross-entropy"),
+    (1, F_BETA, BCE, "recall", "At p = 0.5 the soft F_beta loss finds fewer lenses than cross-entropy"),
+    (1, F_1, BCE, "recall", "At p = 0.5 the soft F1 loss finds more lenses than cross-entropy"),
+    (1, BCE, F_BETA, "accuracy", "At p = 0.5 cross-entropy has a higher accuracy than the soft F_beta loss"),
+    (3, "NM_6", thesis.BEST_MEMBER, "f_beta_high",
+     "Above p = 0.75 the weighted mean of six networks (NM_6) has a higher F_beta than the best of them"),
+    (4, BCE, MAX_TREE, "accuracy", "Networks have a higher accuracy on whole stamps than on segmented ones"),
+)  # fmt: skip
 
 
 def read(profiles: Iterable[str] = PROFILES) -> dict[str, pd.DataFrame]:
@@ -93,18 +94,32 @@ def headlines(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        A row a claim and profile that has runs of it: what is compared, ``thesis`` and ``difference`` with its 95 %
-        interval over seeds and images, ``runs``, and ``verdict``.
+        A row a claim and profile that has runs of it: the claim in words, what is compared, ``thesis`` and
+        ``difference`` with its 95 % interval over seeds and images, ``runs``, and ``verdict``.
     """
     rows = []
-    for question, a, b, metric in ASKED:
+    for question, a, b, metric, words in ASKED:
         for profile, table in found.items():
             own = table[(table.a == a) & (table.metric == metric) & (table.runs > 0)]
             best = own.claim.str.contains(thesis.BEST_MEMBER) if b == thesis.BEST_MEMBER else own.b == b
-            rows += [(question, f"{claims.METRICS[metric]}: {a} − {b}", profile, r.runs, r.thesis, r.difference, r.low,
-                      r.high, r.verdict) for r in own[best].itertuples()]  # fmt: skip
-    columns = ["question", "of", "profile", "runs", "thesis", "difference", "low", "high", "verdict"]
+            of = f"{claims.METRICS[metric]}: {a} − {b}"
+            rows += [(question, words, of, profile, r.runs, r.thesis, r.difference, r.low, r.high, r.verdict)
+                     for r in own[best].itertuples()]  # fmt: skip
+    columns = ["question", "words", "of", "profile", "runs", "thesis", "difference", "low", "high", "verdict"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def sentences(first: pd.DataFrame) -> list[str]:
+    """Each claim of `headlines` in a sentence, with the numbers of the profile that has most runs, then most images."""
+    said = []
+    for words, own in first.groupby("words", sort=False):
+        own = own.assign(images=[resolve({"profile": profile}).images for profile in own.profile])
+        r = own.sort_values(["runs", "images"]).iloc[-1]
+        interval = f"{r.low:+.3f} to {r.high:+.3f}" if pd.notna(r.low) else "no interval"
+        printed = f"; thesis {r.thesis:+.3f}" if pd.notna(r.thesis) else ""
+        made = f"`{r.profile}`, {style.number_of(int(r.runs), 'run')} of {r.images:,} images"
+        said.append(f"*{words}*: **{r.verdict}**, {r.difference:+.3f} ({interval}{printed}; {made}).")
+    return said
 
 
 def markdown(found: dict[str, pd.DataFrame]) -> str:
@@ -116,14 +131,18 @@ def markdown(found: dict[str, pd.DataFrame]) -> str:
         for profile, own in found.items()
     ]
     first = headlines(found)
+    six = "\n".join(f"{i}. {sentence}" for i, sentence in enumerate(sentences(first), 1))
     numbers = ["thesis", "difference", "low", "high"]
     first[numbers] = first[numbers].map("{:+.3f}".format).replace("+nan", "–")
     links = ", ".join(f"[{profile}]({profile}/comparison.md)" for profile in profiles)
     parts = (
         "# The thesis' claims, and how the answer moves with the number of images",
-        "\n".join(counts),
         "![Each claim's difference in the thesis and here](comparison.png)",
-        first.to_markdown(index=False, disable_numparse=True),
+        "What the thesis says, and what is found here (the difference, and its 95 % interval over seeds and images):",
+        six,
+        "At each number of training images:",
+        "\n".join(counts),
+        first.drop(columns="words").to_markdown(index=False, disable_numparse=True),
         claims.RULE + "  `quick`, `evening` and `overnight` differ in the number of training images alone; "
         "a claim is *stable* where the two largest of them that have five runs both agree or both contradict.",
         *(f"## `{profile}`\n\n{claims.by_question(own).to_markdown()}" for profile, own in found.items()),

@@ -129,6 +129,15 @@ def test_each_profile_with_runs_is_compared_and_then_all(here, monkeypatch):
     assert "## `overnight`" in (here / "comparison.md").read_text()
 
 
+def test_each_claim_that_is_said_first_is_a_sentence_of_the_profile_with_most_runs():
+    found = {"quick": stated("open", 5, 0.25), "lite": stated("contradicts", 5, -0.125), "overnight": stated(runs=1)}
+    said = budgets.sentences(budgets.headlines(found))
+    assert len(said) == len(budgets.ASKED) == 6
+    first = "contradicts**, -0.125 (-0.145 to -0.105; thesis +0.031; `lite`, 5 runs of 851,968 images)."
+    assert said[0] == f"*At p = 0.5 the soft F_beta loss is more precise than cross-entropy*: **{first}"
+    assert all(f"\n{i}. {sentence}\n" in budgets.markdown(found) for i, sentence in enumerate(said, 1))
+
+
 def test_headlines_leave_out_claims_without_runs():
     assert budgets.headlines({"quick": stated(runs=0)}).empty
     assert "nan" not in budgets.markdown({"quick": stated(), "lite": stated(runs=0)})
