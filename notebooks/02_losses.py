@@ -168,11 +168,16 @@ style.publish(gradients.loss_gradients(p.beta), "02_gradients", p, data="a compu
 
 # %%
 schematics.save(p)
+
+# %% [markdown]
+# **Figures 3.1, 3.2 and 4.3.** What the network hands on (width: pixels a side; height: square root of the channels),
+# the two forms of its residual blocks, and every layer with its parameters.
+
+# %%
 schematics.table_3_1()
 
 # %% [markdown]
-# **Table 3.1.** The confusion matrix (Figures 3.1, 3.2 and 4.3, the network's blocks, are beside it in the folder of
-# figures).
+# **Table 3.1.** The confusion matrix.
 
 # %% [markdown]
 # ## Table 5.1
