@@ -69,8 +69,8 @@ inside = pd.concat([measurements.inside(f, weights).assign(model=e) for e, f in 
 changes = pd.concat([measurements.interventions(truth, f, weights).assign(model=e) for e, f in found.items()])
 at_add_5 = inside[(inside["model"] == bce) & (inside["layer"] == "add_5")].iloc[0]
 of_lenses = changes[changes["model"] == bce].drop_duplicates("left out").set_index("left out")
-columns = {"change": "change", "low": "change low", "high": "change high"}
-numbers = {name: of_lenses.get(column, {}) for name, column in columns.items()}
+bounds = {"change": "change", "low": "change low", "high": "change high"}
+numbers = {name: of_lenses.get(column, {}) for name, column in bounds.items()}
 
 # %%
 filled(
