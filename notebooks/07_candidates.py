@@ -9,19 +9,18 @@
 # %% [markdown]
 # # 7. Your own survey
 #
-# From a folder of stamps, or from a catalogue and tiles, to a ranked list of lens candidates and a page to look
-# through:
+# Which stamps of a survey to look at first, and how many lenses to expect among them?  This notebook takes a folder of
+# stamps, or a catalogue and tiles, and leaves a ranked list of lens candidates and a page to look through:
 #
 #     papermill notebooks/07_candidates.py out.ipynb -f params/candidates.yaml -p survey FOLDER
 #     papermill notebooks/07_candidates.py out.ipynb -f params/candidates.yaml -p catalogue FILE -p tiles FILE
 #
 # `ranked.ecsv`, `ranked.fits`, `rejected.csv` and `page/index.html` go to `output`.  What a finder takes travels with
 # its weights: stamps of 101 x 101 pixels at 0.2 arcsec, r band.  A stamp that is none of that is left out by name and
-# reason, and the rest goes on; interrupted, it resumes.  The same without a notebook:
-# `lensdet rank --help`.
+# reason, and the rest goes on; interrupted, it resumes.  The same without a notebook: `lensdet rank --help`.
 #
-# Without a survey a simulated one is ranked, in which it is known what is a lens.  Then: how many lenses to expect
-# among the first N, the field's metrics, and what becomes of the scores on real pixels.
+# Takes some 12 minutes for 50,000 stamps on two CPU cores, and once half an hour for what to expect of the list, where
+# that is not there for these finders.  Without a survey a simulated one is ranked, in which it is known what is a lens.
 
 # %% tags=["parameters"]
 profile: str = "lite"  # whose survey is simulated: that which the finders in weights/ were trained on
@@ -45,7 +44,6 @@ real_stamps: str = None  # folder with galaxies/ and lens_candidates/ for the la
 workers: int = None  # processes that read and simulate; None: all cores
 
 # %%
-
 import numpy as np
 import pandas as pd
 from IPython.display import Markdown, display
@@ -55,31 +53,75 @@ from lensdet.chapters import style
 from lensdet.chapters.candidates import demonstration, domain_shift, expectation, independent_test
 from lensdet.chapters.candidates import figures as candidates_figures
 from lensdet.chapters.candidates import literature as publications
+from lensdet.chapters.prose import filled
 from lensdet.data import stamps
 from lensdet.evaluation import statistics
-from lensdet.survey import candidate_list, ranking
+from lensdet.survey import candidate_list, quality, ranking
 
 p = notebook.parameters(globals())
 style.plt.rcParams.update(style.STYLE)
-found = ranking.load_finders(p.finders)
-pd.DataFrame({name: ranking.about(finder) for name, finder in found.items()}).T
 
 # %% [markdown]
-# ## Ranked
-#
-# Each finder's logit is divided by its temperature (fitted on the calibration set); the ensemble is their mean, each
-# clipped to what that set had.  What is unlike the training set, such as noise, is flagged and listed last.  A score
-# ranks; it is no probability that a galaxy of the sky is a lens, as half of the stamps that it was calibrated on are.
+# ## Rank
 
 # %%
+found = ranking.load_finders(p.finders)
+digests = {name: finder.digest for name, finder in found.items()}
 mine = bool(p.survey or p.catalogue)
 asked, about = (p, {}) if mine else (demonstration.parameters_of(p), demonstration.about(p))
 outcome = ranking.run(asked, found, **about)
-outcome.ranked.drop(columns=["tile", "hdu", "x", "y"]).head(20).round(3)
-
-# %%
 print(f"{len(outcome.ranked):,} ranked; left out: {ranking.counted(outcome.rejections)}")
 print(f"The page to look through: {outcome.page}")
+
+# %% [markdown]
+# What to expect of such a list comes from negatives and mock lenses that are simulated for this alone: no network was
+# trained, selected or tested on any of them.
+
+# %%
+path = independent_test.score(p, found, digests, p.independent_negatives, p.independent_lenses)
+tail = independent_test.load(path)
+lens = tail.rows["label"] == 1
+scores = {name: (x[~lens], x[lens]) for name, x in ranking.calibrated(tail.logits, found).items()}
+expected = expectation.expected_table(scores, len(outcome.ranked) if mine else 50_000)
+metrics = expectation.metrics_table(scores, p.lens_prior)
+logits = domain_shift.calibrated(domain_shift.score(p, found, digests), found)
+shift = domain_shift.all_steps(logits)
+print(f"{(~lens).sum():,} negatives, {lens.sum():,} mock lenses: {path.relative_to(storage.results_dir())}")
+
+# %% [markdown]
+# ## The answer
+
+# %%
+first = expected[(expected.finder == p.rank_by) & (expected.prior == 1e-3)]
+first = first[first.inspected <= max(500, first.inspected.min())].iloc[-1]
+real = shift[(shift.finder == p.rank_by) & (shift.quantity == domain_shift.QUANTITIES.recall)].set_index("step")
+filled(
+    """Of {ranked:,} galaxies with one lens in 1,000, the first {inspected:,} of the list hold {lenses:.0f} lenses
+({low:.1f} to {high:.1f}, 95 %), and {inspected:,} at random hold {random:.2g}: that is the **tail of our simulator,
+not of the sky**.  On real pixels, of the very same mock lenses {real[mocks as trained on]:.0%} have p of 0.5 or more
+where they are added to simulated galaxies, and {real[mocks on real galaxies]:.0%} where they are added to real ones.
+(Ranked by {rank_by}; {negatives:,} negatives, {mock_lenses:,} mock lenses.)""",
+    real=real.value, rank_by=p.rank_by, **first.drop(["set", "finder", "prior"]),
+)  # fmt: skip
+
+# %% [markdown]
+# ## The list
+
+# %%
+pd.DataFrame({name: ranking.about(finder) for name, finder in found.items()}).T
+
+# %% [markdown]
+# **Table 07_finders.** What the finders were trained on, and which run they are.
+
+# %%
+outcome.ranked.drop(columns=["tile", "hdu", "x", "y"]).head(20).round(3)
+
+# %% [markdown]
+# **Table 07_ranked.** The first 20.  A column named as a finder is its logit over its temperature, and `ensemble` their
+# mean (below); `centre_snr` is the signal-to-noise of the centre.  The columns of the files are in
+# [docs/survey.md](../docs/survey.md).
+
+# %%
 if outcome.rejections:
     display(pd.DataFrame(outcome.rejections, columns=["stamp", "reason", "detail"]).head(20))
     display(Markdown("\n".join(f"- {words}" for words in ranking.advice(outcome.rejections))))
@@ -94,61 +136,120 @@ figure.suptitle("the first of the list; above each its rank, its id and its cali
 name = ranking.survey_name(p).replace("$", r"\$") if mine else "simulated survey of its own"
 style.publish(figure, "07_candidates", p, data=name)
 
+# %% [markdown]
+# **Figure 07_candidates.** The first 24 of the list, as a network sees them (Eq. 4.1, square root); above each its
+# rank, its id and the logit that it is ranked by.  Look for what is no lens.
+
 # %%
-if not mine:  # of the simulated lenses, how many stand among the first
+if not mine:
     display(demonstration.recovered(outcome.ranked, asked.survey).round(1))
+
+# %% [markdown]
+# **Table 07_recovered.** Where the survey is simulated: of its lenses, how many stand among the first of the list, and
+# how many would by chance.
+
+# %% [markdown]
+# ## From stamp to score
+#
+# Each stamp $x$ is scaled by its own darkest and brightest pixel,
+#
+# $$ f(x) = \frac{x - \min(x)}{\max(x) - \min(x)} \qquad (4.1) $$
+#
+# and the square root of that is what a network sees, as in its training.  So units, zero points and exposure times do
+# not matter; but one dead pixel, or a bright star in a corner, spoils the scale.  That is what flags are for.
+
+# %%
+pd.Series(quality.REASONS, name="what it means, and what to do").to_frame().style.set_properties(
+    **{"white-space": "normal", "text-align": "left"}
+)
+
+# %% [markdown]
+# **Table 07_flags.** The flags of the ranked list.  A stamp that has one is unlike the training set, and is listed
+# after all that have none.
+
+# %% [markdown]
+# A finder leaves a logit $z$.  Divided by its temperature $T$, which was fitted on its calibration set, it is a
+# probability:
+#
+# $$ p = \frac{1}{1 + e^{-z/T}} $$
+#
+# The ensemble is the mean of $z/T$ over the finders, each clipped to what its calibration set had.  The list goes by
+# it.  A score ranks; it is no probability that a galaxy of the sky is a lens, as half of the stamps that it was
+# calibrated on are.
+
+# %% [markdown]
+# ## Purity on the sky
+#
+# Let a threshold accept a share $c$ of the lenses (the completeness, or recall) and a share $f$ of what is no lens (the
+# false-positive rate).  Both are properties of the finder.  Where a share $\pi$ of the galaxies are lenses, Bayes' rule
+# gives the share of lenses among what is accepted, the purity or precision:
+#
+# $$ \mathrm{purity} = \frac{\pi\,c}{\pi\,c + (1 - \pi)\,f} $$
+#
+# A test set of as many lenses as negatives has $\pi = 1/2$, the sky perhaps 1/1,000: there purity needs an $f$ well
+# below $\pi\,c$.  The same for F_beta, where $\mathrm{TP} = \pi\,c$, $\mathrm{FP} = (1 - \pi)\,f$ and
+# $\mathrm{TP} + \mathrm{FN} = \pi$:
+#
+# $$ F_\beta = \frac{(1 + \beta^2)\,\pi\,c}{\beta^2\,\pi + \pi\,c + (1 - \pi)\,f} $$
+
+# %%
+skies = expectation.on_skies(scores, p.selection_beta)
+skies.round(4)
+
+# %% [markdown]
+# **Table 07_skies.** Purity and F_beta of each finder at p = 0.5, from one and the same completeness and false-positive
+# rate on the simulated set, for four shares of lenses (`prior`).  Only the first is like the test sets of notebook 02.
 
 # %% [markdown]
 # ## How many lenses to expect among the first N
 #
-# From negatives and mock lenses that are simulated for this alone: no network was trained, selected or tested on any of
-# them.  **Tail of our simulator, not of the sky**: real contaminants are of more kinds than ours, real lenses are not
-# our mock lenses, and what becomes of the scores on real pixels is the last section.  Where fewer than ten negatives
-# stand above, only a bound can be given.  The first time the set is simulated and scored:
-# half an hour on two cores.
+# Real contaminants are of more kinds than ours, and real lenses are not our mock lenses.
 
 # %%
-digests = {name: finder.digest for name, finder in found.items()}
-path = independent_test.score(p, found, digests, p.independent_negatives, p.independent_lenses)
-tail = independent_test.load(path)
-lens = tail.rows["label"] == 1
-scores = {name: (x[~lens], x[lens]) for name, x in ranking.calibrated(tail.logits, found).items()}
-print(f"{(~lens).sum():,} negatives, {lens.sum():,} mock lenses: {path.relative_to(storage.results_dir())}")
+shown = expectation.readable(expected)
+style.save_table(expected, "07_expected", p, shown)
+shown
 
-# %%
-ranked = len(outcome.ranked) if mine else 50_000
-expected = expectation.expected_table(scores, ranked)
-style.save_table(expected, "07_expected", p, expectation.readable(expected))
-expectation.readable(expected)
+# %% [markdown]
+# **Table 07_expected.** Lenses among the first N, for four shares of lenses, with the 95 % interval that the finite
+# simulated sets leave.  Where fewer than ten negatives stand above, only a bound can be given.
 
 # %%
 figure = candidates_figures.lenses_found(expected[expected["finder"] == p.rank_by])
 style.publish(figure, "07_expected", p)
 
 # %% [markdown]
+# **Figure 07_expected.** The same, with the 95 % interval; dashed: N taken at random.  Where a line flattens, looking
+# on finds few more.
+
+# %% [markdown]
 # ## The field's metrics
-#
-# TPR0 and TPR10 are the shares of lenses found before the first and the tenth false positive (Metcalf et al. 2019):
-# both fall as a set of negatives grows, so that values of sets of other sizes cannot be compared.
 
 # %%
 figure = candidates_figures.roc(scores)
 style.publish(figure, "07_roc", p)
 
+# %% [markdown]
+# **Figure 07_roc.** Completeness against the false-positive rate, on a logarithmic axis: what matters on the sky is far
+# left, and the area under the curve hardly shows it.  Left of the grey edge fewer than ten negatives are accepted, and
+# the rate is not known.
+
 # %%
 kinds = independent_test.kinds(tail)[~lens]
 above = pd.DataFrame({name: expectation.highest(negatives, 1000) for name, (negatives, _) in scores.items()})
-# of all negatives, and of the 1,000 that are ranked highest
 pd.crosstab(kinds, "all").join(above.groupby(kinds).sum()).rename_axis("kind")
 
+# %% [markdown]
+# **Table 07_kinds.** Kinds of negatives: of all, and of the 1,000 that each finder ranks highest.
+
 # %%
-metrics = expectation.metrics_table(scores, p.lens_prior)
 style.save_table(metrics, "07_metrics", p)
 metrics.drop(columns="set").round(5)
 
 # %% [markdown]
-# What others published, each on the data that it was measured on.  Those are other images, bands, lenses and negatives,
-# and no verdict follows.
+# **Table 07_metrics.** TPR0 and TPR10 are the shares of lenses found before the first and the tenth false positive
+# (Metcalf et al. 2019): both fall as a set of negatives grows, so that values of sets of other sizes cannot be
+# compared.  Intervals are 95 %, over simulated stamps; each finder is one network.
 
 # %%
 published_values = publications.table()
@@ -156,32 +257,91 @@ style.save_table(published_values, "07_published", p)
 published_values
 
 # %% [markdown]
+# **Table 07_published.** What others published, each on the data that it was measured on.  Those are other images,
+# bands, lenses and negatives, and no verdict follows.
+
+# %% [markdown]
 # ## On real pixels
 #
 # The same sources and alphas on simulated LRGs and on real galaxies, beside real candidates.  The public stamps that
 # are looked for by default (credit: KiDS/ESO, DES; CFHTLS, NDWFS, Space Warps) hold unvetted galaxies of all kinds and
 # few confirmed lenses; pictures that were recovered from colour PNGs, whose sky is cut off, are a group of their own.
-#
-# The table has each step's difference from the step before, with the 95 % interval over galaxies and where it lies.
 
 # %%
-by_finder, logits = domain_shift.score(p, found, digests), {}
-if by_finder:
-    groups = next(iter(by_finder.values()))
-    scored = {g: ranking.calibrated({name: x[g] for name, x in by_finder.items()}, found) for g in groups}
-    logits = {name: {group: x[name] for group, x in scored.items()} for name in scored[domain_shift.REAL]}
+if logits:
     figure = candidates_figures.logits(logits)
     style.publish(figure, "07_real_pixels", p, data="simulated survey and real stamps")
 else:
     style.keep("07_real_pixels", p, "no real stamps; set real_stamps to a folder with galaxies/*.fits")
 
+# %% [markdown]
+# **Figure 07_real_pixels.** Logits over temperature of each group, by finder; 0 is p = 0.5.
+
 # %%
 if logits:
-    steps = {name: domain_shift.steps(x) for name, x in logits.items()}
-    every = pd.concat([table.assign(finder=name) for name, table in steps.items()], ignore_index=True)
-    style.save_table(every, "07_real_pixels", p)
-    display(every.assign(interval=statistics.side_of_zero(every["low"], every["high"])).round(3))
+    style.save_table(shift, "07_real_pixels", p)
+    display(shift.assign(interval=statistics.side_of_zero(shift["low"], shift["high"])).round(3))
+
+# %% [markdown]
+# **Table 07_real_pixels.** Each step, and its difference from the step before, with the 95 % interval over galaxies and
+# where it lies.
 
 # %%
 if logits:
     display(pd.concat([domain_shift.accepted(x).assign(finder=name) for name, x in logits.items()]).round(3))
+
+# %% [markdown]
+# **Table 07_accepted.** How many of each group have p of 0.5 or more, with 95 % Clopper-Pearson intervals.  Mock lenses
+# of one galaxy are not independent: their intervals are too narrow, those of the steps are not.
+
+# %% [markdown]
+# ## Discussion
+
+# %%
+half, rare = (skies[skies.prior == share].set_index("finder").purity for share in (0.5, 1e-3))
+filled(
+    """**A balanced test set flatters.**  At p = 0.5 the finder trained with soft F_beta has a purity of
+{half[fbeta]:.3f} among as many lenses as negatives, and of {rare[fbeta]:.3f} where one galaxy in 1,000 is a lens; the
+one trained with cross-entropy {half[bce]:.3f}, and {rare[bce]:.3f}.  The thesis' precisions (0.979 and 0.948) are of
+the first kind.  It recommends soft F_beta because the sky is imbalanced (section 6.1); but of that the loss sees
+nothing, as its batches are half lenses.""",
+    half=half, rare=rare,
+)  # fmt: skip
+
+# %%
+at = metrics[metrics.metric == "TPR at FPR 0.001"].set_index("finder")
+filled(
+    """**Which finder?**  With a threshold for a false-positive rate of 1 in 1,000, the finder trained with
+cross-entropy finds a share of {value[bce]:.3f} of the simulated lenses ({low[bce]:.3f} to {high[bce]:.3f}), the one
+trained with soft F_beta {value[fbeta]:.3f} ({low[fbeta]:.3f} to {high[fbeta]:.3f}), and their mean
+{value[ensemble]:.3f} ({low[ensemble]:.3f} to {high[ensemble]:.3f}).  These are two networks; whether the losses differ
+is asked in notebook 02.""",
+    value=at["value"], low=at["low"], high=at["high"],
+)  # fmt: skip
+
+# %%
+mix = expected[(expected.finder == p.rank_by) & (expected.prior == 1e-3)].set_index("inspected").lenses
+filled(
+    """**How long to look?**  Section 6.2 asks for the time that people spend on candidates.  With one lens in 1,000 the
+first {few:,} hold {these:.0f} lenses, and the first {many:,} hold {those:.0f}: {more:,} stamps more for {gain:.0f}
+lenses more.""",
+    few=mix.index[0], many=mix.index[-1], these=mix.iloc[0], those=mix.iloc[-1], more=mix.index[-1] - mix.index[0],
+    gain=mix.iloc[-1] - mix.iloc[0],
+)  # fmt: skip
+
+# %%
+step = shift[(shift.finder == p.rank_by) & (shift.step == domain_shift.ON_REAL_GALAXIES)].set_index("quantity")
+filled(
+    """**Real data.**  Section 6.2 asks for them, too.  From simulated to real galaxies, with the same arcs, the
+share of mock lenses with p of 0.5 or more changes by {difference[mock lenses found at p = 0.5]:+.3f}
+({low[mock lenses found at p = 0.5]:+.3f} to {high[mock lenses found at p = 0.5]:+.3f}), that of negatives by
+{difference[negatives accepted at p = 0.5]:+.3f} ({low[negatives accepted at p = 0.5]:+.3f} to
+{high[negatives accepted at p = 0.5]:+.3f}), and the area under the ROC curve by
+{difference[area under the ROC curve]:+.3f}.  That is the distance between our simulator and these real stamps.
+Where it is far from 0, train a network on a survey's own galaxies before searching it.""",
+    difference=step.difference, low=step.low, high=step.high,
+)  # fmt: skip
+
+# %% [markdown]
+# **How far this holds.**  The numbers of lenses are of simulated lenses among simulated contaminants; the real stamps
+# are few and unvetted.  Neither is the completeness or purity of a search.

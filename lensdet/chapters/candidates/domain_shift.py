@@ -29,7 +29,7 @@ from lensdet.evaluation import thresholds
 from lensdet.evaluation.statistics import clopper_pearson
 from lensdet.parameters import Parameters
 from lensdet.storage import digest
-from lensdet.survey import cutouts, reading
+from lensdet.survey import cutouts, ranking, reading
 
 if TYPE_CHECKING:
     from lensdet.network.finders import Finder  # with Keras
@@ -156,6 +156,18 @@ def score(
     return found
 
 
+def calibrated(
+    by_finder: dict[str, dict[str, NDArray]], finders: dict[str, "Finder"]
+) -> dict[str, dict[str, NDArray[np.float64]]]:
+    """Logits of `score` over each finder's temperature, and their mean (`ranking.calibrated`): by finder, then group.
+
+    Empty where nothing was scored.
+    """
+    groups = next(iter(by_finder.values()), ())
+    found = {g: ranking.calibrated({name: x[g] for name, x in by_finder.items()}, finders) for g in groups}
+    return {name: {g: x[name] for g, x in found.items()} for name in next(iter(found.values()), ())}
+
+
 class _Quantities(NamedTuple):
     recall: float
     accepted: float
@@ -163,6 +175,7 @@ class _Quantities(NamedTuple):
     median: float
 
 
+STEP_COLUMNS = ["step", "quantity", "value", "difference", "low", "high", "galaxies", "mock_lenses", "finder"]
 QUANTITIES = _Quantities("mock lenses found at p = 0.5", "negatives accepted at p = 0.5", "area under the ROC curve",
                       "median logit of mock lenses")  # fmt: skip
 
@@ -204,6 +217,12 @@ def steps(logits: dict[str, NDArray]) -> pd.DataFrame:
              "high": np.r_[none, high]}  # fmt: skip
     place = {"step": np.repeat(list(STEPS), len(QUANTITIES)), "quantity": list(QUANTITIES) * len(STEPS)}
     return pd.DataFrame({**place, **{k: v.ravel() for k, v in found.items()}, "galaxies": n, "mock_lenses": n * EACH})
+
+
+def all_steps(logits: dict[str, dict[str, NDArray]]) -> pd.DataFrame:
+    """`steps` of all finders of `calibrated`, with the column ``finder``; no rows where there are none."""
+    found = [steps(x).assign(finder=name) for name, x in logits.items()]
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=STEP_COLUMNS)
 
 
 def accepted(logits: dict[str, NDArray]) -> pd.DataFrame:

@@ -327,6 +327,21 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     return shown.rename(columns={"inspected": f"inspected of {table['ranked'].iloc[0]:,} ({HEADING})"})
 
 
+def on_skies(
+    scores: dict[str, tuple[NDArray, NDArray]], beta: float, priors: Sequence[float] = (0.5, 0.01, 0.001, 0.0001)
+) -> pd.DataFrame:
+    """Purity and F_beta at p = 0.5 of each finder where other shares of the galaxies are lenses, by Bayes."""
+    found = []
+    for finder, (negatives, lenses) in scores.items():
+        at = rates(negatives, lenses, 0.0)
+        for prior in priors:
+            purity = float(thresholds.purity(at.tpr, at.fpr, prior))
+            f_beta = (1 + beta**2) * prior * at.tpr / (beta**2 * prior + prior * at.tpr + (1 - prior) * at.fpr)
+            found.append((finder, prior, at.tpr, at.fpr, purity, f_beta))
+    columns = ["finder", "prior", "completeness", "false-positive rate", "purity", "F_beta"]
+    return pd.DataFrame(found, columns=columns)
+
+
 def metrics_table(
     scores: dict[str, tuple[NDArray, NDArray]], prior: float, fprs: Sequence[float] = (1e-4, 1e-3)
 ) -> pd.DataFrame:

@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from lensdet.chapters.ensembles.tables import MEASURES, Pairs
+from lensdet.chapters.ensembles.tables import MEASURES, Pairs, weights_table
 from lensdet.evaluation import ensembles, metrics, statistics, thresholds
 from lensdet.experiments import BCE, ENSEMBLES, F_1, F_BETA, NETWORKS
 from lensdet.parameters import Parameters
@@ -141,6 +141,21 @@ def threshold_steps(study: Study, ensemble: str, weights: ensembles.Weights) -> 
     soft = {model: weights.used[:, j].mean() for j, model in enumerate(models) if NETWORKS[model].loss != "bce"}
     rounded = ensembles.votes(members.logits, models)
     return ThresholdSteps(used(members.logits), f_beta(raw), used(rounded), soft, {m: 1 - w for m, w in soft.items()})
+
+
+def around_softmax(study: Study, names: Sequence[str]) -> tuple[dict[str, pd.DataFrame], dict[str, ThresholdSteps]]:
+    """Rows of `tables.weights_table` and `threshold_steps` of Nelder-Mead ensembles, by name.
+
+    Parameters
+    ----------
+    study : lensdet.study.Study
+        Of the ``code`` protocol, which takes a softmax after the optimum.
+    names : sequence of str
+        Of ``NM_3`` and ``NM_6``.
+    """
+    raw = {name: ensembles.nelder_mead_weights(study, name) for name in names}
+    rows = {name: weights_table({name: weights}) for name, weights in raw.items()}
+    return rows, {name: threshold_steps(study, name, weights) for name, weights in raw.items()}
 
 
 def bands(found: dict[str, ThresholdSteps]) -> pd.DataFrame:

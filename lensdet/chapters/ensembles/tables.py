@@ -4,12 +4,22 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from lensdet.chapters import thesis
 from lensdet.evaluation import ensembles, metrics, statistics, thresholds
 from lensdet.evaluation.scores import Scores, collapsed, saturated
-from lensdet.experiments import BCE, BY_LOSS, ENSEMBLES, EXPERIMENTS, MEMBERS, NETWORKS, baseline, same_loss
+from lensdet.experiments import (
+    BCE,
+    BY_LOSS,
+    ENSEMBLES,
+    EXPERIMENTS,
+    INPUT_DEPENDENT,
+    MEMBERS,
+    NETWORKS,
+    baseline,
+    same_loss,
+)
 from lensdet.parameters import Parameters
 from lensdet.study import Study
 
@@ -151,6 +161,20 @@ def table_5_2(measured: Measured, found: Pairs) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def used_weights(study: Study, names: Sequence[str]) -> dict[str, ensembles.Weights | NDArray]:
+    """Weights of ensembles by name, as `weights_table` takes them: of a run, or of a run and image."""
+    return {
+        name: (ensembles.dynamic_weights if name in INPUT_DEPENDENT else ensembles.nelder_mead_weights)(study, name)
+        for name in names
+    }
+
+
+def before_softmax(weights: ArrayLike) -> NDArray[np.float64]:
+    """What became these weights in a softmax, if its sum was 1: the softmax leaves that open alone."""
+    found = np.log(np.asarray(weights, float))
+    return found + (1 - found.sum()) / len(found)
+
+
 def weights_table(read: Mapping[str, ensembles.Weights | NDArray]) -> pd.DataFrame:
     """Mean weights of each member, with the thesis' (captions of Figs. 5.15 and 5.16).
 
@@ -276,3 +300,9 @@ def compare_with_baselines(parameters: Parameters, found: Pairs, measured: Measu
         for (row, _), word in zip(pairs, statistics.directions([d for _, d in pairs]), strict=True):
             row["verdict"] = word
     return pd.DataFrame(rows)
+
+
+def by_ensemble(compared: pd.DataFrame, measure: str) -> pd.DataFrame:
+    """Of `compare_with_baselines` each ensemble less its best member in one of `MEASURES`; NaN for one not there."""
+    rows = compared[(compared.against == "best member") & (compared.measure == MEASURES[measure])]
+    return rows.set_index("ensemble").reindex(ENSEMBLES)

@@ -12,7 +12,7 @@ from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from scipy.ndimage import label
 
-from lensdet.data import frozen_sets, maxtree, mocklens
+from lensdet.data import frozen_sets, maxtree, mocklens, stamps
 from lensdet.data.bank import Bank, simulated_again
 from lensdet.evaluation import statistics
 from lensdet.parameters import Parameters
@@ -43,6 +43,36 @@ def lenses(parameters: Parameters, name: str) -> Lenses:
     return Lenses(frozen_sets.truth(bank, split, rows), images, light, arcs, beside)
 
 
+def examples(parameters: Parameters, found: Lenses) -> dict[str, NDArray | None]:
+    """The stamps of Figure 5.19, stretched, by title; of the test set, each chosen by a rule.
+
+    The mock lens of the largest area above the noise, among Einstein radii between 1.5 and 2.5 arcsec where they are
+    known; the LRG with the largest area of neighbours, or the first; the spiral of the brightest surroundings (1.5 to
+    6 arcsec), or None where there is none.
+
+    Parameters
+    ----------
+    parameters : lensdet.parameters.Parameters
+    found : Lenses
+        Of the test set.
+    """
+    truth, beside = found.truth, found.neighbours
+    clear = truth[truth["einstein_radius"].between(1.5, 2.5)] if "einstein_radius" in truth else truth
+    clearest = (clear if len(clear) else truth)["area_fraction"].idxmax()
+    bank, rows = frozen_sets.frozen_bank(parameters, "test")
+    lrg = rows[rows["label"] == 1][[0 if beside is None else beside.sum((1, 2)).argmax()]]
+    lrg["alpha"] = 0  # the LRG of a mock lens, without its arc
+    kind = frozen_sets.truth(bank, "test", rows).get("kind", np.array(""))
+    spirals = mocklens.images(bank, "test", rows[np.broadcast_to(kind == "spiral", len(rows))])[..., 0]
+    radius = 0.2 * np.hypot(*(np.indices(stamps.SHAPE) - 50))
+    around = spirals[:, (radius > 1.5) & (radius < 6)].mean(1)
+    return {
+        "mock lens": found.images[clearest],
+        "LRG with neighbours" if beside is not None else "LRG": mocklens.images(bank, "test", lrg)[0, ..., 0],
+        "spiral": spirals[around.argmax()] if len(spirals) else None,
+    }
+
+
 def neighbours(
     parameters: Parameters, bank: Bank, split: str, rows: NDArray, arcs: NDArray[np.bool_]
 ) -> NDArray[np.bool_] | None:
@@ -64,8 +94,8 @@ def neighbours(
     """
     if parameters.data is not None:
         return None
-    stamps, of = np.unique(rows["stamp"], return_inverse=True)
-    lrg = bank.catalogue("lrg", split).iloc[stamps]
+    places, of = np.unique(rows["stamp"], return_inverse=True)
+    lrg = bank.catalogue("lrg", split).iloc[places]
     found = Parallel(n_jobs=parameters.workers)(
         delayed(_beside)(ident, noise, parameters) for ident, noise in zip(lrg["id"], lrg["noise"], strict=True)
     )
@@ -206,6 +236,22 @@ def by_radius(removed: dict[str, pd.DataFrame], weights: NDArray, bins: int = 8)
                          "mean": mean, "low": low, "high": high, "gone": gone, "gone_low": ends[0],
                          "gone_high": ends[1]})  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def by_settings(total: pd.DataFrame) -> dict[str, pd.Series]:
+    """Mean removed shares by settings, of `totals`; by name of the share."""
+    return {column: rows.set_index("settings")["mean"] for column, rows in total.groupby("share")}
+
+
+def hardest_bin(binned: pd.DataFrame, how: str) -> dict[str, float]:
+    """The row of `by_radius` where some settings remove the largest share of the arcs, of bins with two lenses or more.
+
+    NaN where no radius is known.
+    """
+    columns = ["settings", "radius_low", "radius_high", "n", "mean", "low", "gone"]
+    rows = binned.reindex(columns=columns)
+    rows = rows[(rows["settings"] == how) & rows["low"].notna()]
+    return dict.fromkeys(columns, np.nan) if rows.empty else rows.loc[rows["mean"].idxmax()].to_dict()
 
 
 def disc(images: NDArray, settings: maxtree.Settings) -> pd.DataFrame:

@@ -30,6 +30,13 @@ def label(model: str, how: str = PLAIN) -> str:
     return model if how == PLAIN else f"{model}, Max-Tree ({how})"
 
 
+def studies(plain: Study, segmented: Study, asked: str) -> dict[str, Study]:
+    """Studies by segmentation: plain stamps, both presets, and the one that was asked for, by its name."""
+    own = {"maxtree_area": None, "maxtree_decay": None, "maxtree_tolerance": None}
+    presets = {how: plain.changed(segmentation=how, **own) for how in maxtree.PRESETS}
+    return {PLAIN: plain, **presets, asked: segmented}
+
+
 def load_scores(ways: dict[str, Study]) -> Pairs:
     """`scores.Scores` on the calibration and test sets, by model and segmentation, of the runs that are there.
 
@@ -115,6 +122,12 @@ def differences(parameters: Parameters, found: Pairs, weights: NDArray) -> pd.Da
                          "runs": d.n_runs})  # fmt: skip
             compared.append(d)
     return pd.DataFrame(rows).assign(verdict=statistics.directions(compared))
+
+
+def by_measure(table: pd.DataFrame, how: str) -> pd.DataFrame:
+    """Of `differences` those with one segmentation, of the first model that has them; NaN for what is not there."""
+    rows = table.reindex(columns=["preset", "measure", "plain", "segmented", "difference", "low", "high", "verdict"])
+    return rows[rows["preset"] == how].drop_duplicates("measure").set_index("measure").reindex(MEASURES.values())
 
 
 def _of(scores, runs):

@@ -1,7 +1,7 @@
 """Other settings of the Max-Tree segmentation, without training: arcs kept against neighbours removed (section 5.6)."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -24,6 +24,12 @@ def grid() -> list[maxtree.Settings]:
     around = itertools.product(filters, (None, 10.0, 15.0, 20.0, 30.0), (None, 5, 10, 15, 20, 30))
     around = [text._replace(**limits, decay=decay, tolerance=tolerance) for limits, decay, tolerance in around]
     return [*maxtree.PRESETS.values(), *(s for s in around if s != text)]
+
+
+def settings_and_discs(settings: Mapping[str, maxtree.Settings]) -> list[maxtree.Settings | float]:
+    """What a sweep compares: `grid`, some settings that it may lack, and plain discs of `RADII`."""
+    found = grid()
+    return [*found, *(s for s in settings.values() if s not in found), *RADII]
 
 
 def sweep(found: segmentation_effect.Lenses, ways: Sequence[maxtree.Settings | float]) -> pd.DataFrame:
@@ -85,6 +91,40 @@ def trained_with(study: Study, settings: maxtree.Settings) -> Study | None:
     own = {"area": settings.area, "decay": settings.decay, "tolerance": settings.tolerance}
     found = study.changed(segmentation="text", **{f"maxtree_{k}": v for k, v in own.items()})
     return found if found.parameters.maxtree() == settings else None
+
+
+def train_best(
+    study: Study,
+    losses: Sequence[str],
+    settings: Mapping[str, maxtree.Settings],
+    swept: pd.DataFrame,
+    ways: Sequence[maxtree.Settings | float],
+) -> dict[str, Study]:
+    """The study of the best settings of a sweep, by their name, after training what is missing of it.
+
+    Nothing where there are no best ones, they are among `settings`, or no training can have them.
+
+    Parameters
+    ----------
+    study : lensdet.study.Study
+        Of plain stamps.
+    losses : sequence of str
+        What is trained.
+    settings : dict of lensdet.data.maxtree.Settings
+        Trained already, by name.
+    swept, ways
+        As in `shown`.
+    """
+    chosen = best(swept)
+    if chosen is None:
+        return {}
+    found, known = trained_with(study, ways[chosen]), ways[chosen] in settings.values()
+    if known or found is None:
+        reason = "are a preset" if known else "leave a step out, which no training can"
+        print(f"no training with the best settings: they {reason}")
+        return {}
+    found.train_missing(losses)
+    return {describe(swept.loc[chosen]): found}
 
 
 def presets_and_best(swept: pd.DataFrame) -> pd.DataFrame:

@@ -1,5 +1,7 @@
 """From simulated to real pixels: one thing changes at a time, and intervals are over galaxies."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
@@ -79,6 +81,16 @@ def test_steps_have_recall_acceptance_auc_and_interval_of_the_change():
     assert row["difference"] == pytest.approx((found[ON_REAL_GALAXIES] >= 0).mean() - (found[RENORMALISED] >= 0).mean())
     assert row["low"] <= row["difference"] <= row["high"] < 0
     assert np.isnan(table.loc[(TRAINED, QUANTITIES.recall), "difference"])
+
+
+def test_steps_of_all_finders_are_of_logits_over_temperature():
+    found = logits(np.random.default_rng(4), shift=3)
+    finders = {"bce": SimpleNamespace(temperature=2.0, limits=(-99, 99))}
+    by_finder = domain_shift.calibrated({"bce": found}, finders)
+    assert list(by_finder) == ["ensemble", "bce"] and by_finder["bce"][REAL] == pytest.approx(found[REAL] / 2)
+    table = domain_shift.all_steps(by_finder)
+    assert list(table.columns) == domain_shift.STEP_COLUMNS and set(table.finder) == {"ensemble", "bce"}
+    assert domain_shift.calibrated({}, finders) == {} and domain_shift.all_steps({}).columns.equals(table.columns)
 
 
 def test_equal_groups_differ_by_exactly_zero():

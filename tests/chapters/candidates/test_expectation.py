@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import brentq
 from scipy.stats import norm
-from sklearn.metrics import roc_auc_score, roc_curve
+from sklearn.metrics import fbeta_score, precision_score, roc_auc_score, roc_curve
 
 from lensdet.chapters.candidates import expectation, literature
 from lensdet.chapters.candidates import figures as candidates_figures
@@ -337,3 +337,13 @@ def test_lenses_found_figure_draws_one_line_per_prior(scores, style):
 def test_highest_scores_include_ties_at_the_cut():
     assert expectation.highest([3.0, 1.0, 2.0, 2.0], 2).tolist() == [True, False, True, True]
     assert expectation.highest([3.0, 1.0], 5).all()
+
+
+def test_purity_and_f_beta_on_a_sky_equal_those_of_a_weighted_sample():
+    negatives, lenses = drawn(3)
+    table = expectation.on_skies({"bce": (negatives, lenses)}, 0.17, (0.5, 0.001))
+    labels, accepted = np.repeat([0, 1], [4000, 800]), np.r_[negatives, lenses] >= 0
+    for row in table.itertuples():
+        weight = np.where(labels == 1, row.prior / 800, (1 - row.prior) / 4000)
+        assert row.purity == pytest.approx(precision_score(labels, accepted, sample_weight=weight))
+        assert row.F_beta == pytest.approx(fbeta_score(labels, accepted, beta=0.17, sample_weight=weight))

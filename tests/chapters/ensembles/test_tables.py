@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.special import expit
+from scipy.special import expit, softmax
 from sklearn.metrics import accuracy_score, fbeta_score, precision_score, recall_score, roc_auc_score
 
 from lensdet import experiments
@@ -247,6 +247,21 @@ def test_saturated_members_vote_and_step_the_f_beta_curve(p):  # noqa: F811
     assert "between" not in set(table.thresholds) and table.notna().all(axis=None)
 
 
+def test_a_softmax_can_be_undone_up_to_its_sum():
+    published = np.array(thesis.WEIGHTS["NM_3"])
+    before = ensemble_tables.before_softmax(published)
+    assert before.sum() == pytest.approx(1) and softmax(before) == pytest.approx(published)
+    assert ensemble_tables.before_softmax(softmax([1.2, -0.2, 0.0])) == pytest.approx([1.2, -0.2, 0.0])
+
+
+def test_an_ensemble_that_is_not_there_has_no_difference_to_its_best_member(runs, found, measured):
+    compared = ensemble_tables.compare_with_baselines(runs, found, measured)
+    there = ensemble_tables.by_ensemble(compared[compared.ensemble != "IDE_6"], "auc")
+    assert list(there.index) == list(experiments.ENSEMBLES) and there.difference.isna().tolist().count(True) == 1
+    row = compared[(compared.ensemble == "NM_3") & (compared.against == "best member")].set_index("measure")
+    assert there.difference["NM_3"] == row.difference[MEASURES["auc"]]
+
+
 def test_gain_of_averaging_is_the_difference_to_the_mean_member(measured):
     mean, low, high = ensemble_tables.gain(measured, "mean of 3", experiments.MEMBERS[3], "auc")
     alone = np.mean([measured[m]["auc"][0].mean() for m in experiments.MEMBERS[3]])
@@ -277,9 +292,7 @@ def test_ensemble_figures_show_the_values_of_their_tables(runs, found, measured,
     assert "oracle of 3 (uses the labels, not attainable)" in names and "NM$_3$" in names
     assert len(figure.axes) == 3 and all(len(axis.lines) == 2 * len(names) for axis in figure.axes)
 
-    raw = {"NM_3": ensembles.nelder_mead_weights(Study(runs, KEY).changed(protocol="code"), "NM_3")}
-    rows = {"NM_3": ensemble_tables.weights_table(raw)}
-    steps = {"NM_3": ensemble_summary.threshold_steps(Study(runs, KEY), "NM_3", raw["NM_3"])}
+    rows, steps = ensemble_summary.around_softmax(Study(runs, KEY).changed(protocol="code"), ["NM_3"])
     left, right = ensemble_figures.raw_weights(rows, steps).axes
     bars = [patch.get_width() for patch in left.patches]
     assert bars == pytest.approx([*rows["NM_3"].raw, *rows["NM_3"].weight])

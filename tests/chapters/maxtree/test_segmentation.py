@@ -486,3 +486,30 @@ def test_segmentation_figures_show_the_values_of_their_tables():
     assert points == set(zip(swept["neighbours_removed"], swept["arc_kept"], strict=True))
     labels = [text.get_text() for text in axis.get_legend().get_texts()]
     assert {"preset text", "preset code", "no decay", "best: no filters, decay 20, tolerance 20"} <= set(labels)
+
+
+def test_numbers_of_sentences_are_missing_where_nothing_was_measured(smoke):
+    nothing = segmentation_summary.by_measure(pd.DataFrame({"verdict": []}), "text")
+    assert list(nothing.index) == list(segmentation_summary.MEASURES.values()) and nothing.isna().all(axis=None)
+    rows = [{"model": m, "preset": h, "measure": "accuracy", "difference": d}
+            for m, h, d in ((BCE, "code", 0.1), (BCE, "text", 0.2), ("other", "text", 0.3))]  # fmt: skip
+    assert segmentation_summary.by_measure(pd.DataFrame(rows), "text").difference["accuracy"] == 0.2
+    removed = {"x": shares()[0]}
+    binned = segmentation_effect.by_radius(removed, np.ones((2, 400)))
+    worst = segmentation_effect.hardest_bin(binned, "x")
+    assert worst["mean"] == binned["mean"].max() and np.isnan(segmentation_effect.hardest_bin(binned, "y")["mean"])
+    assert np.isnan(segmentation_effect.hardest_bin(pd.DataFrame(), "x")["gone"])
+    total = segmentation_effect.totals(removed, np.ones((2, 400)))
+    assert segmentation_effect.by_settings(total)["pixels"]["x"] == pytest.approx(removed["x"]["pixels"].mean())
+
+
+@pytest.mark.parametrize("youden, trained", [((0, 1), True), ((1, 0), False)])
+def test_the_best_settings_are_trained_where_they_are_no_preset(p, monkeypatch, youden, trained):  # noqa: F811
+    asked, text = [], maxtree.PRESETS["text"]
+    monkeypatch.setattr(
+        Study, "train_missing", lambda study, losses: asked.append((study.parameters.maxtree(), losses))
+    )
+    ways = [text, text._replace(area=90)]
+    swept = pd.DataFrame([w._asdict() for w in ways]).assign(preset=["text", ""], disc=np.nan, youden=youden)
+    found = segmentation_sweep.train_best(Study(p, KEY), ["bce"], {"text": text}, swept, ways)
+    assert list(found) == ["area 90, decay 20, tolerance 20"] * trained and asked == [(ways[1], ["bce"])] * trained
