@@ -86,9 +86,16 @@ pd.DataFrame({"here": best_models(single), "thesis": best_models(single.assign(m
 # Black: the ensemble, with a band of one seed spread.  Coloured: its members.
 
 # %%
+used = {
+    ensemble: methods.dynamic_weights(study, ensemble)
+    if ensemble in dynamic
+    else methods.nelder_mead_weights(study, ensemble)
+    for ensemble in chosen
+}
+member_weights = tables.weights_table(used)
 for ensemble in chosen:
     draw = figures.CURVES[ensemble]
-    style.publish(draw(found, p.selection_beta), draw, p, **made)
+    style.publish(draw(found, p.selection_beta, member_weights), draw, p, **made)
 
 # %% [markdown]
 # ## The weights
@@ -97,13 +104,6 @@ for ensemble in chosen:
 # same checkpoint; the second of such twins has no weight in a Nelder-Mead ensemble, nor in a plain mean.
 
 # %%
-used = {
-    ensemble: methods.dynamic_weights(study, ensemble)
-    if ensemble in dynamic
-    else methods.nelder_mead_weights(study, ensemble)
-    for ensemble in chosen
-}
-member_weights = tables.weights_table(used)
 style.save_table(member_weights, "05_weights", p, **made)
 for size in sorted({ENSEMBLES[ensemble].size for ensemble in chosen}):
     print("{} of {} members are copies of another, in ensembles of {}".format(*tables.copies(study, size), size))

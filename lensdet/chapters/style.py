@@ -259,20 +259,20 @@ def scale_bar(axis: Axes, pixel: float = 0.2, length: float = 5) -> None:
     length : float
         Arcsec.
     """
-    (left, right), (low, high) = axis.get_xlim(), axis.get_ylim()
-    x, y = left + 0.06 * (right - left), low + 0.07 * (high - low)
+    x, y = axis.get_xlim()[0] + 1.4 / pixel, axis.get_ylim()[0] + 1.4 / pixel
     axis.plot([x, x + length / pixel], [y, y], "-", color="white", lw=1.5, solid_capstyle="butt")
-    axis.text(x, y + 0.03 * (high - low), f"{length:g}″", color="white", fontsize=TEXT, va="bottom")
+    axis.text(x, y + 0.6 / pixel, f"{length:g}″", color="white", fontsize=TEXT, va="bottom")
 
 
-def label_lines(axis: Axes, step: float = 0.05) -> None:
-    """Write the label of each line right of its end, in its colour; ``step`` of the axis' height apart at least."""
+def label_lines(axis: Axes, step: float = 0.04) -> None:
+    """Write the label of each line right of its end, in its colour; ``step``: the height of a line of text."""
     lines = sorted((line for line in axis.lines if line.get_label()[0] != "_"), key=lambda line: line.get_ydata()[-1])
     low, high = axis.get_ylim()
     ends = np.array([(line.get_ydata()[-1] - low) / (high - low) for line in lines])
-    apart = step * np.arange(len(ends))
+    heights = step * np.array([line.get_label().count("\n") + 1.3 for line in lines])
+    apart = np.cumsum(heights) - heights / 2
     places = np.maximum.accumulate(ends - apart) + apart
-    places = np.minimum(places, 1 - apart[::-1])  # the highest at the top at most
+    places -= np.maximum(places - (1 - (heights.sum() - apart)), 0)  # the highest at the top at most
     for line, place, end in zip(lines, places, ends, strict=True):
         axis.annotate(line.get_label(), (1, end), (1.05, place), xycoords="axes fraction", va="center",
                       fontsize=TEXT, color=line.get_color(), annotation_clip=False,

@@ -10,57 +10,14 @@ from matplotlib.typing import ColorType
 from numpy.typing import NDArray
 
 from lensdet.chapters import style, thesis
+from lensdet.chapters.losses.looks import band, colour_of, dash_of, label_of
 from lensdet.evaluation import metrics, thresholds
 from lensdet.evaluation.calibration import Reliability
 from lensdet.evaluation.statistics import clopper_pearson
 from lensdet.experiments import BCE, BY_F_BETA, BY_SOFT_F_BETA, F_1, F_1_DOUBLE, F_BETA, NETWORKS
 
-# What is drawn as maths; any other model is drawn by its name.
-LABELS = {
-    BCE: "binary cross-entropy",
-    BY_F_BETA: r"$F_\beta$ metric",
-    BY_SOFT_F_BETA: r"soft $F_\beta$ metric",
-    F_BETA: r"$F_\beta$ soft loss",
-    F_1: r"$F_1$ soft loss",
-    F_1_DOUBLE: r"$F_1$ double soft loss",
-}
-
-# Cross-entropy in cold colours, soft losses in warm ones; those of the thesis are in `lensdet.chapters.thesis`.
-COLOURS = {
-    BCE: style.BLUE,
-    BY_F_BETA: style.SKY,
-    BY_SOFT_F_BETA: style.PURPLE,
-    F_BETA: style.ORANGE,
-    F_1: style.BROWN,
-    F_1_DOUBLE: style.CLAY,
-    "Focal loss": "black",
-    "sigmoidF1 loss": style.GREY,
-    "NM_3": style.GREY,
-}
-_DASHES = dict(zip(NETWORKS, style.DASHES, strict=True))
-
 OneRun = dict[str, tuple[NDArray, NDArray, int]]  # labels (N,), logits (N,) and the number of a run, by model
 AllRuns = dict[str, tuple[NDArray, NDArray, int]]  # labels (N,), logits (R, N) and the run that stands out, by model
-
-
-def label_of(model: str) -> str:
-    """How a model is called in a figure: its name, with maths where it has some."""
-    return LABELS.get(model, model.replace("F_beta", r"$F_\beta$").replace("beta ", r"$\beta$ = "))
-
-
-def colour_of(model: str, colours: Mapping[str, ColorType] | None = None) -> ColorType:
-    """The same for a model in every figure; another beta has one by its logarithm; ``colours`` of models go before."""
-    known = {**COLOURS, **(colours or {})}
-    if model in known:
-        return known[model]
-    if model.startswith(f"{F_BETA}, beta "):
-        return plt.get_cmap("viridis")(0.6 * np.clip((np.log10(float(model.split()[-1])) + 2) / 3, 0, 1))
-    return "0.3"
-
-
-def dash_of(model: str) -> tuple | str:
-    """How the line of a model is dashed, beside its colour."""
-    return _DASHES.get(model, "-")
 
 
 def figure_5_1(
@@ -71,9 +28,12 @@ def figure_5_1(
 
 
 def f_beta_curves(
-    rows: Mapping[str, tuple[NDArray, ...]], beta: float, colours: Mapping[str, ColorType] | None = None
+    rows: Mapping[str, tuple[NDArray, ...]],
+    beta: float,
+    colours: Mapping[str, ColorType] | None = None,
+    published: Mapping[str, dict] = thesis.TABLE_5_1,
 ) -> Figure:
-    """F_beta with a band of one standard deviation over runs, precision and recall against the threshold.
+    """F_beta with a band over runs (`band`), precision and recall against the threshold.
 
     Diamonds: the thesis' values with one standard deviation, all at p = 0.49, drawn side by side.
 
@@ -84,6 +44,8 @@ def f_beta_curves(
     beta : float
     colours : dict, optional
         By model, other than `colour_of`, such as `thesis.COLOURS`.
+    published : dict
+        By model, as `thesis.TABLE_5_1`.
     """
     figure, axes = plt.subplot_mosaic(
         [["f_beta", "precision"], ["f_beta", "recall"]], figsize=(style.PAGE, 4.4), width_ratios=(1.35, 1), sharex=True
@@ -93,20 +55,18 @@ def f_beta_curves(
         colour, offset = colour_of(row, colours), 0.02 * (k - (len(rows) - 1) / 2)
         curves = metrics.f_beta_curve(labels, metrics.probability(logits), beta)
         for (name, axis), curve in zip(axes.items(), curves, strict=True):
-            axis.plot(t, curve.mean(0), color=colour, ls=dash_of(row), lw=1.3, label=label_of(row))
-            if row in thesis.TABLE_5_1:
-                mean, spread = thesis.TABLE_5_1[row][name]
+            axis.plot(t, curve.mean(0), color=colour, ls=dash_of(row, k), lw=1.3, label=label_of(row))
+            if row in published:
+                mean, spread = published[row][name]
                 axis.errorbar(0.49 + offset, mean, spread, fmt="D", ms=3.5, mec="black", mew=0.5, color=colour,
                               ecolor="black", elinewidth=0.8, zorder=3)  # fmt: skip
-        if len(logits) > 1:
-            f, spread = curves[0].mean(0), curves[0].std(0, ddof=1)
-            main.fill_between(t, f - spread, np.minimum(1, f + spread), color=colour, alpha=0.18, lw=0)
+        band(main, curves[0], colour)
     for name, axis in axes.items():
         axis.set(ylabel=name, xlim=(0, 1), ylim=(None, 1.005))
     main.set(xlabel="decision threshold p", ylabel=rf"$F_\beta$, $\beta$ = {beta:g}")
     axes["recall"].set_xlabel("decision threshold p")
     style.label_lines(main)
-    if rows.keys() & thesis.TABLE_5_1.keys():
+    if rows.keys() & published.keys():
         key = main.plot([], [], "D", ms=3.5, color="white", mec="black", mew=0.5)
         main.legend(key, ["the thesis, p = 0.49"], loc="lower left")
     return figure
