@@ -12,11 +12,11 @@ from lensdet.chapters import style
 
 # Of the public stamps those whose arcs are seen in one band, and how they are called.
 CLEAR = {
-    "sw_021408.1-053533_g3.0": "CFHTLS J021408.1−053533",
-    "sw_022151.1-064732_g2.7": "CFHTLS J022151.1−064732",
+    "sw_021408.1-053533_g3.0": "CFHTLS J021408.1−053533\n(from a colour picture)",
+    "sw_022151.1-064732_g2.7": "CFHTLS J022151.1−064732\n(from a colour picture)",
     "cfhtls_J1434+5228": "CFHTLS J1434+5228",
 }
-SURVEYS = {"KiDS": "KiDS", "ProFound": "ProFound example", "deeplenstronomy": "DES"}  # by what a manifest has
+SURVEYS = {"KiDS": "KiDS", "ProFound": "ProFound", "deeplenstronomy": "DES"}  # by what a manifest has
 
 
 def clear_candidates(files: Sequence[Path]) -> dict[Path, str]:
@@ -33,7 +33,7 @@ def origins(files: Sequence[Path]) -> list[str]:
     known = pd.read_csv(manifest).set_index("file")
     rows = (known.loc[f"{path.parent.name}/{path.name}"] for path in files)
     return [
-        f"{next((v for k, v in SURVEYS.items() if k in row.survey), row.survey)}, {row.native_pixel_arcsec:.2g}″ pixels"
+        f"{next((v for k, v in SURVEYS.items() if k in row.survey), row.survey)}, {row.native_pixel_arcsec:.2g}″/px"
         for row in rows
     ]
 
