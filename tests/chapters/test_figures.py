@@ -76,9 +76,11 @@ WEIGHTS = pd.DataFrame({"ensemble": "NM_6", "member": ENSEMBLES["NM_6"].members,
 STEPS = ThresholdSteps(*RNG.random((3, 99)), alone={F_BETA: 0.2}, veto={F_1: 0.8})
 MEANS = pd.DataFrame([{"model": m, "measure": s, "mean": 0.9, "test_low": 0.85, "test_high": 0.95}
                       for m in (*NETWORKS, "NM_6", "IDE_3", "oracle of 3") for s in SHOWN])  # fmt: skip
-CASCADE = pd.DataFrame([{"thresholds": t, "model": m, "recall": 0.7, "precision": 0.8, "test_low": 0.7,
-                         "test_high": 0.9, "seen_by_second": 0.4}
-                        for t in ("of the best F_beta", "of recall 0.5", "of recall 0.7") for m in ("cascade", BCE, "NM_3")])  # fmt: skip
+CASCADE = pd.DataFrame(
+    [{"thresholds": t, "model": m, "recall": 0.7, "precision": 0.8, "test_low": 0.7, "test_high": 0.9,
+      "seen_by_second": 0.4}
+     for t in ("of the best F_beta", "of recall 0.5", "of recall 0.7") for m in ("cascade", BCE, "NM_3")]
+)  # fmt: skip
 
 
 def segmented():

@@ -68,14 +68,8 @@ def figure_5_20(found: segmentation_summary.Pairs, beta: float) -> Figure:
     names = {key: _way(key, one) for key in found}
     rows = {names[key]: test for key, (_, test) in found.items()}
     colours = {row: style.PALETTE[k % len(style.PALETTE)] for k, row in enumerate(rows)}
-    known = {
-        **thesis.TABLE_5_1,
-        **{f"{MAX_TREE}/{p}": row for p in maxtree.PRESETS for row in thesis.TABLE_5_3.values()},
-    }
-    published = {}
-    for (model, how), name in names.items():
-        row = known.get(model if how == "none" else f"{MAX_TREE}/{how}" if model == BCE else "")
-        published |= {name: row} if row else {}
+    known = {(BCE, segmentation_summary.PLAIN): thesis.TABLE_5_1[BCE], (BCE, "text"): thesis.TABLE_5_3[MAX_TREE]}
+    published = {names[key]: row for key, row in known.items() if key in names}
     return loss_figures.f_beta_curves(rows, beta, colours, published)
 
 
@@ -171,5 +165,6 @@ def sweep(swept: pd.DataFrame, chosen: int | None = None) -> Figure:
                   color=style.PALETTE[(1, 2, 4)[k]], label=words)  # fmt: skip
     axis.set(xlabel="share of neighbours' pixels removed", ylabel="share of arc pixels kept", xlim=(-0.02, 1.02),
              title="validation set, means over mock lenses; a point: one setting")  # fmt: skip
+    axis.margins(y=0.08)
     axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
