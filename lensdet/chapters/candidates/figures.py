@@ -13,7 +13,7 @@ from lensdet.chapters import style
 from lensdet.chapters.candidates import domain_shift, expectation
 from lensdet.evaluation import thresholds
 
-WORDS = {domain_shift.REAL: "real galaxies, unvetted: mostly resampled discs"}
+WORDS = {domain_shift.REAL: "real galaxies, unvetted"}
 COLUMN = 120  # pixels of a curve across the axis: no more points are drawn than can be seen
 
 
@@ -126,8 +126,11 @@ def logits(found: dict[str, dict[str, NDArray]]) -> Figure:
                 axis.boxplot([values], positions=[i], widths=0.55, orientation="horizontal", showfliers=False, whis=0,
                              showcaps=False, manage_ticks=False, medianprops={"color": "black"})  # fmt: skip
         axis.axvline(0, color="0.4", lw=0.8, ls="--")
+        axis.set_xscale("asinh", linear_width=2)  # a few lie far beyond the others
+        axis.set_xticks([-10, -2, 0, 2, 10, 50], ["−10", "−2", "0", "2", "10", "50"])
+        axis.minorticks_off()
         axis.set(title=name, xlabel="logit (0: p = 0.5)", yticks=range(len(groups)))
-        axis.set_yticklabels([style.wrapped(f"{WORDS.get(g, g)}, n = {len(by_group[g])}", 1.3) for g in groups])
+        axis.set_yticklabels([style.wrapped(f"{WORDS.get(g, g)}\nn = {len(by_group[g])}", 1.6) for g in groups])
         axis.grid(False, axis="y")
         axis.margins(y=0.08)
     axes[0, 0].invert_yaxis()
