@@ -5,10 +5,10 @@ import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -33,7 +33,7 @@ STYLE = {
     "ytick.labelsize": TEXT,
     "legend.fontsize": TEXT,
     "legend.title_fontsize": TEXT,
-    "axes.prop_cycle": cycler(color=PALETTE),
+    "axes.prop_cycle": matplotlib.cycler(color=PALETTE),
     "axes.grid": True,
     "grid.color": "0.88",
     "axes.axisbelow": True,

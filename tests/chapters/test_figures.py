@@ -42,7 +42,7 @@ FOREST = pd.DataFrame({"model": [F_BETA, F_1], "target": 0.7, "difference": [0.0
 STAMPS = images(4)[..., None]
 HEAT = {layer: RNG.random((4, side, side)) for layer, side in zip(gradcam.LAYERS, (7, 7, 4, 4), strict=True)}
 TITLES = ["Binary Cross Entropy: p = 0.999\nnegative (contaminant)"] * 4
-OFTEN = "none of 509 true negatives; by the gradient of the probability 32 of 512 true positives, as this one"
+OFTEN = "none of 509 true negatives; by the gradient of the probability 32 of 512 true positives (here)"
 CASES = gradcam_figures.Cases(
     "bce", STAMPS, HEAT, TITLES, {"TP": [0, 1, 2, 3, 0], "TN": [], "FP": [1] * 5, "FN": [2] * 5},
     {measurements.BORDER: measurements.Named(0, OFTEN), measurements.EMPTY: measurements.Named(1, OFTEN, empty=True)}

@@ -210,7 +210,7 @@ def _empty(classes, logits, found):
     if (negative & by_logit).any():
         return Named(_first(negative & by_logit, logits), often, empty=True)
     saturated = positive & by_probability
-    often += f"; by the gradient of the probability {saturated.sum()} of {positive.sum()} true positives, as this one"
+    often += f"; by the gradient of the probability {saturated.sum()} of {positive.sum()} true positives (here)"
     return Named(_first(saturated, -logits), often, empty=True)
 
 

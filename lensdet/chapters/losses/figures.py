@@ -242,7 +242,7 @@ def effective(table: pd.DataFrame) -> Figure:
                       label=f"{label_of(model)}, {style.number_of(len(rows), 'run')}" if i == 0 else None)  # fmt: skip
     axis.set(xlabel=r"predicted threshold, $F^*/(1+\beta^2)$", ylabel="effective threshold\n(calibrated cross-entropy)",
              xlim=(0, 1), ylim=(0, 1))  # fmt: skip
-    axis.legend(loc="upper left")
+    axis.legend(loc="lower right")
     return figure
 
 
