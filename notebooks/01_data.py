@@ -136,7 +136,8 @@ style.publish(figure, "01_contaminants", p)
 # %%
 bare = rows[positive[:30]]
 bare["alpha"] = 0  # the same LRGs without their arcs
-figure = style.stamps(mocklens.images(bank, "test", bare)[..., 0])
+over_noise = (truth.maximum / truth.noise)[positive[:30]]
+figure = style.stamps(mocklens.images(bank, "test", bare)[..., 0], [f"peak {x:.0f} σ" for x in over_noise])
 style.publish(figure, "01_lrgs", p)
 
 # %% [markdown]
@@ -151,8 +152,8 @@ files = stamps.fits_below(folder)
 files = files[:: max(1, len(files) // 30)][:30]
 real = stamps.read_stamps(files, p.on_bad, p.workers, description=None)
 if real.paths:
-    figure = style.stamps(np.sqrt(stamps.normalise(real.pixels)), [f.stem[:12] for f in real.paths])
-    figure.supxlabel("real galaxies, not simulated; KiDS/ESO and DES", fontsize=7, color="0.35")
+    figure = style.stamps(np.sqrt(stamps.normalise(real.pixels)), figures.origins(real.paths))
+    style.below(figure, "real galaxies, unvetted, not simulated; credit: KiDS/ESO, DES and the others named above")
     style.save(figure, "01_real_galaxies", p)
 else:
     style.keep("01_real_galaxies", p, "no real stamps; set real_stamps to a folder with galaxies/*.fits")
@@ -162,20 +163,18 @@ else:
 # to draw the survey; the eye should need a second look to tell them from the LRGs and contaminants above.
 
 # %%
-files = stamps.fits_below(storage.real_stamps(p) / "lens_candidates")[:3]
-candidates = stamps.read_stamps(files, p.on_bad, p.workers, description=None)
+titles = figures.clear_candidates(stamps.fits_below(storage.real_stamps(p) / "lens_candidates"))
+candidates = stamps.read_stamps([*titles], p.on_bad, p.workers, description=None)
 if candidates.paths:
-    titles = [path.stem for path in candidates.paths]
-    figure = figures.figure_1_2(np.sqrt(stamps.normalise(candidates.pixels)), titles)
-    figure.supxlabel("real lens candidates, one band, 20 arcsec a side", fontsize=7, color="0.35")
+    figure = figures.figure_1_2(np.sqrt(stamps.normalise(candidates.pixels)), [titles[c] for c in candidates.paths])
+    style.below(figure, "real lens candidates, one band, 20 arcsec a side")
     style.save(figure, figures.figure_1_2, p)
 else:
     style.keep(figures.figure_1_2, p, "no real stamps; set real_stamps to a folder with lens_candidates/*.fits")
 
 # %% [markdown]
-# **Figure 1.2.** Three lens candidates.  The thesis shows three known lenses of its sample in colour (gri).  Of the
-# public candidates at hand there is one band each, so that these are grey: the first three by name (credit: CFHTLS,
-# NDWFS and the other surveys in the names).
+# **Figure 1.2.** Three lens candidates whose arcs are seen.  The thesis shows three known lenses of its sample in
+# colour (gri); of the public candidates at hand there is one band each (credit: CFHTLS and Space Warps).
 
 # %% [markdown]
 # ## Distributions

@@ -154,7 +154,7 @@ for experiment, f in found.items():
         chosen = order[classes[order] == name]
         figure = figures.errors(images, heat[experiment], chosen, short)
         figure.suptitle(
-            f"{experiment}: all {len(chosen)} {words.replace('_', ' ')} of {len(labels)} images", fontsize=10
+            f"{experiment}: all {len(chosen)} {words.replace('_', ' ')} of {len(labels)} images", fontsize=9
         )
         style.publish(figure, f"03_{words}_{experiment}", p, **made, suffix="jpg")
 

@@ -161,20 +161,20 @@ pd.DataFrame({"here": best_models(single), "thesis": best_models(single.assign(m
 # ## Against the threshold
 
 # %%
+member_weights = tables.weights_table(tables.used_weights(study, chosen))
 for ensemble in chosen:
     draw = figures.CURVES[ensemble]
-    style.publish(draw(found, p.selection_beta), draw, p, **made)
+    style.publish(draw(found, p.selection_beta, member_weights), draw, p, **made)
 
 # %% [markdown]
 # **Figures 5.15 to 5.18.** F_beta against the decision threshold on the test set, means over runs.  Black: the
 # ensemble, with a band of one standard deviation from seed to seed (NM_3, NM_6, IDE_3, IDE_6, of those asked for);
-# coloured: its members.  Look where black is above all colours, and where it makes a step.
+# coloured: its members, with their mean weights.  Look where black is above all colours, and where it makes a step.
 
 # %% [markdown]
 # ## The weights
 
 # %%
-member_weights = tables.weights_table(tables.used_weights(study, chosen))
 style.save_table(member_weights, "05_weights", p, **made)
 sizes = sorted({ENSEMBLES[ensemble].size for ensemble in chosen})
 for size in sizes:

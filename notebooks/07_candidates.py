@@ -131,8 +131,8 @@ top = outcome.ranked.head(24)
 titles = [f"{k}: {i}\n{score:.2f}" for k, i, score in zip(top["rank"], top["id"], top[p.rank_by], strict=True)]
 pixels = candidate_list.read_again(outcome.plan, top["id"].tolist())
 plain = [title.replace("$", r"\$") for title in titles]  # names are no formulas
-figure = style.stamps(np.sqrt(stamps.normalise(pixels)), plain, columns=8, size=1.15)
-figure.suptitle("the first of the list; above each its rank, its id and its calibrated logit", fontsize=9)
+figure = style.stamps(np.sqrt(stamps.normalise(pixels)), plain, columns=8)
+figure.suptitle("the first of the list; above each its rank, its id and its calibrated logit", fontsize=8)
 name = ranking.survey_name(p).replace("$", r"\$") if mine else "simulated survey of its own"
 style.publish(figure, "07_candidates", p, data=name)
 

@@ -61,7 +61,7 @@ def box(axis: Axes, x: float, y: float, text: str, colour: str, *before: Text) -
         Boxes that were drawn.
     """
     frame = {"boxstyle": "round,pad=0.4", "facecolor": colour, "edgecolor": "0.3"}
-    drawn = axis.text(x, y, text, ha="center", va="center", fontsize=7, bbox=frame)
+    drawn = axis.text(x, y, text, ha="center", va="center", fontsize=style.TEXT, bbox=frame)
     for other in before:
         ends = {"patchA": other.get_bbox_patch(), "patchB": drawn.get_bbox_patch(), "shrinkA": 0, "shrinkB": 0}
         axis.annotate("", (x, y), other.get_position(), arrowprops={"arrowstyle": "-|>", "color": "0.3"} | ends)
@@ -89,27 +89,27 @@ def draw(axis: Axes, start: Text, part: list[layers.Layer], right: float, step: 
     before = [box(axis, x + right, y - step, branch, BLUE, start)]
     if isinstance(part[-1], layers.Add):
         before.append(start)
-        axis.text(x - 0.01, y - step, skip, ha="right", va="center", fontsize=7)
+        axis.text(x - 0.01, y - step, skip, ha="right", va="center", fontsize=style.TEXT)
     return box(axis, x, y - 2 * step, sized(part[-1]), YELLOW, *before)
 
 
 def figure_3_1(model: Model) -> plt.Figure:
     """Figure 3.1: the sizes of what goes through the network, from the stamp to the probability."""
-    figure, axis = plt.subplots(figsize=(7.2, 3.2), layout="constrained", subplot_kw=BARE)
+    figure, axis = plt.subplots(figsize=(style.PAGE, 3.2), layout="constrained", subplot_kw=BARE)
     [(first, *_)], *blocks, [(_, _, average, *last)] = stages(model)
     starts = {first: "convolutional base", average: "classifier"}
     for i, layer in enumerate([model.layers[0], first, *(stage[-1][-1] for stage in blocks), average, *last]):
         pixels, channels = (1, *layer.output.shape[1:])[-2:]
         axis.barh(-i, pixels, 0.035 * channels**0.5, left=-pixels / 2, color=BLUE, edgecolor="0.3")
-        axis.text(-135, -i, starts.get(layer, ""), va="center", fontsize=7)
-        axis.text(65, -i, sized(layer), va="center", fontsize=7)
+        axis.text(-135, -i, starts.get(layer, ""), va="center", fontsize=style.TEXT)
+        axis.text(65, -i, sized(layer), va="center", fontsize=style.TEXT)
     axis.set(xlim=(-140, 170), title="width: pixels a side; height: square root of the channels")
     return figure
 
 
 def figure_3_2(model: Model) -> plt.Figure:
     """Figure 3.2: a block whose skip connection is the identity, and one that halves the image."""
-    figure, axis = plt.subplots(figsize=(7.2, 3), layout="constrained", subplot_kw=BARE)
+    figure, axis = plt.subplots(figsize=(style.PAGE, 3), layout="constrained", subplot_kw=BARE)
     _, (before, keeping), (halving, _), *_ = stages(model)
     for x, above, block in ((0.11, before, keeping), (0.65, keeping, halving)):
         draw(axis, box(axis, x, 0.95, sized(above[-1]), YELLOW), block, 0.21, 0.45, between="\n↓\n")
@@ -118,15 +118,15 @@ def figure_3_2(model: Model) -> plt.Figure:
 
 def figure_4_3(model: Model) -> plt.Figure:
     """Figure 4.3: the layers of ResNet18 by stages, with sizes, parameters and the names of the residual sums."""
-    figure, axis = plt.subplots(figsize=(7.2, 5.6), layout="constrained", subplot_kw=BARE)
+    figure, axis = plt.subplots(figsize=(style.PAGE, 5.6), layout="constrained", subplot_kw=BARE)
     end = box(axis, 0.42, 0.97, sized(model.layers[0]), YELLOW)
     for i, stage in enumerate(stages(model)):
         name = f"stage {i}" if isinstance(stage[0][-1], layers.Add) else "classifier" if i else "first layers"
         count = sum(layer.count_params() for part in stage for layer in part)
-        axis.text(0, end.get_position()[1] - 0.09, f"{name}\n{count:,} parameters", va="center", fontsize=7)
+        axis.text(0, end.get_position()[1] - 0.09, f"{name}\n{count:,} parameters", va="center", fontsize=style.TEXT)
         for part in stage:
             end = draw(axis, end, part, 0.365, 0.045, between=", ")
-    axis.text(0, 0, f"{model.count_params():,} parameters in all", fontsize=7)
+    axis.text(0, 0, f"{model.count_params():,} parameters in all", fontsize=style.TEXT)
     return figure
 
 

@@ -1,11 +1,15 @@
 """How figures and tables look, where they are kept, and what each says of how it was made."""
 
 import os
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import matplotlib
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
@@ -14,9 +18,22 @@ from lensdet import storage
 from lensdet.parameters import Parameters, resolve
 from lensdet.storage import digest
 
+COLUMN, PAGE = 3.5, 7.1  # inches: the widths of one column and of a page; every figure has one of them
+DPI = 200  # of a PNG
+TEXT = 7  # points, of the smallest text
+# Contrast to white of at least 3; told apart with deuteranopia and protanopia too, and from black and `GREY`.
+BLUE, ORANGE, PURPLE, SKY, BROWN, CLAY = PALETTE = ("#0044cc", "#dd7700", "#552266", "#3399dd", "#662211", "#bb6644")
+GREY = "0.45"
+DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1, 1, 1, 1, 1)), (0, (8, 2)))
+MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 STYLE = {
-    "font.size": 9,
-    "axes.titlesize": 9,
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "xtick.labelsize": TEXT,
+    "ytick.labelsize": TEXT,
+    "legend.fontsize": TEXT,
+    "legend.title_fontsize": TEXT,
+    "axes.prop_cycle": matplotlib.cycler(color=PALETTE),
     "axes.grid": True,
     "grid.color": "0.88",
     "axes.axisbelow": True,
@@ -77,7 +94,18 @@ def caption(
     hardware: str | None = None,
 ) -> None:
     """State below a figure what made it; parameters are those of `provenance`."""
-    figure.supxlabel(provenance(parameters, runs, data, hardware), fontsize=7, color="0.35")
+    below(figure, provenance(parameters, runs, data, hardware))
+
+
+def below(figure: Figure, words: str) -> None:
+    """Write a line below a figure, wrapped at its width."""
+    figure.supxlabel(wrapped(words, figure.get_figwidth()), fontsize=TEXT, color="0.35")
+
+
+def wrapped(words: str, width: float) -> str:
+    """Words of the smallest text, in lines of at most ``width`` inches."""
+    lines = words.replace(" · ", "\N{NO-BREAK SPACE}· ").split("\n")
+    return "\n".join(textwrap.fill(line, max(int(width * 17), 8)) for line in lines).replace("\N{NO-BREAK SPACE}", " ")
 
 
 def save(figure: Figure, name: str | Callable[..., Figure], parameters: Parameters, suffix: str = "png") -> None:
@@ -111,11 +139,11 @@ def _stem(name):
 def write(figure: Figure, path: Path) -> None:
     """Write a figure, atomically, in the format that the path's suffix says and without dates."""
     undated = {
-        ".png": {"Software": None, "Description": figure.get_supxlabel()},
+        ".png": {"Software": None, "Description": figure.get_supxlabel().replace("\n", " ")},
         ".pdf": {"CreationDate": None, "Producer": None},
     }
     with storage.atomic(path) as beside:
-        figure.savefig(beside, dpi=150, metadata=undated.get(path.suffix), format=path.suffix[1:])
+        figure.savefig(beside, dpi=DPI, metadata=undated.get(path.suffix), format=path.suffix[1:])
 
 
 def save_table(
@@ -191,41 +219,70 @@ def read_provenance(path: Path) -> str | None:
 
 
 def stamps(
-    images: NDArray,
-    titles: Sequence[str] | None = None,
-    columns: int = 6,
-    size: float = 1.25,
-    vmin: float = 0.0,
-    vmax: float = 1.0,
+    images: NDArray, titles: Sequence[str] | None = None, columns: int = 6, vmin: float = 0.0, vmax: float = 1.0
 ) -> Figure:
-    """A contact sheet of stamps, grey, origin below, 20 arcsec a side.
+    """A contact sheet of stamps as wide as a page, grey, origin below; the first has a bar of 5 arcsec.
 
     Parameters
     ----------
     images : array (n, 101, 101)
+        20 arcsec a side.
     titles : sequence of str, n, optional
+        Wrapped at the width of a stamp.
     columns : int
-    size : float
-        Inches of a stamp.
     vmin, vmax : float
         What is drawn black and white.
     """
-    rows = max(1, -(-len(images) // columns))
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(columns * size, rows * (size + 0.2 * (titles is not None)) + 0.3), squeeze=False
-    )
+    rows, size = max(1, -(-len(images) // columns)), PAGE / columns
+    titles = [wrapped(title, size - 0.1) for title in titles or [""] * len(images)]
+    lines = max((title.count("\n") + 1 for title in titles if title), default=0)
+    figure, axes = plt.subplots(rows, columns, figsize=(PAGE, rows * (size + 0.13 * lines) + 0.25), squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
-    for i, (axis, image) in enumerate(zip(axes.flat, images, strict=False)):
+    for axis, image, title in zip(axes.flat, images, titles, strict=False):
         axis.imshow(image, cmap="gray", origin="lower", vmin=vmin, vmax=vmax, interpolation="none")
-        if titles is not None:
-            axis.set_title(titles[i], fontsize=7, pad=2)
+        axis.set_title(title, fontsize=TEXT, pad=2)
+    if len(images):
+        scale_bar(axes.flat[0])
     return figure
+
+
+def scale_bar(axis: Axes, pixel: float = 0.2, length: float = 5) -> None:
+    """Draw a white bar in the lower left corner of a stamp, and its length in arcsec above it.
+
+    Parameters
+    ----------
+    axis : matplotlib.axes.Axes
+        With the stamp.
+    pixel : float
+        Arcsec of a unit of the axis.
+    length : float
+        Arcsec.
+    """
+    x, y = axis.get_xlim()[0] + 1.4 / pixel, axis.get_ylim()[0] + 1.4 / pixel
+    axis.plot([x, x + length / pixel], [y, y], "-", color="white", lw=1.5, solid_capstyle="butt")
+    axis.text(x, y + 0.6 / pixel, f"{length:g}″", color="white", fontsize=TEXT, va="bottom")
+
+
+def label_lines(axis: Axes, step: float = 0.04) -> None:
+    """Write the label of each line right of its end, in its colour; ``step``: the height of a line of text."""
+    lines = sorted((line for line in axis.lines if line.get_label()[0] != "_"), key=lambda line: line.get_ydata()[-1])
+    low, high = axis.get_ylim()
+    ends = np.array([(line.get_ydata()[-1] - low) / (high - low) for line in lines])
+    heights = step * np.array([line.get_label().count("\n") + 1.3 for line in lines])
+    apart = np.cumsum(heights) - heights / 2
+    places = np.maximum.accumulate(ends - apart) + apart
+    places -= np.maximum(places - (1 - (heights.sum() - apart)), 0)  # the highest at the top at most
+    for line, place, end in zip(lines, places, ends, strict=True):
+        axis.annotate(line.get_label(), (1, end), (1.05, place), xycoords="axes fraction", va="center",
+                      fontsize=TEXT, color=line.get_color(), annotation_clip=False,
+                      arrowprops={"arrowstyle": "-", "color": line.get_color(), "lw": 0.6, "shrinkA": 0, "shrinkB": 0},
+                      )  # fmt: skip
 
 
 def empty(words: str) -> Figure:
     """A panel that says why there is nothing to see."""
-    figure, axis = plt.subplots(figsize=(6, 1.2))
+    figure, axis = plt.subplots(figsize=(PAGE, 0.9))
     axis.axis("off")
-    axis.text(0.5, 0.5, words, ha="center", va="center", wrap=True)
+    axis.text(0.5, 0.5, wrapped(words, PAGE), ha="center", va="center")
     return figure

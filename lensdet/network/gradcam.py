@@ -1,6 +1,6 @@
 """Grad-CAM (sections 3.7 and 4.5): heat maps of the evidence for a lens, where their cells lie, and checks on them.
 
-Numbers and arrays of colours; nothing is drawn here.
+Numbers; nothing is drawn here.
 """
 
 from collections.abc import Sequence
@@ -216,25 +216,6 @@ def upsample(heat: NDArray, size: int = resnet.STAMP) -> NDArray:
     """
     rows, columns = ((2 * np.arange(size) + 1) * n // (2 * size) for n in heat.shape[-2:])
     return heat[..., rows[:, None], columns]
-
-
-def overlay(image: NDArray, heat: NDArray) -> tuple[NDArray, NDArray, NDArray]:
-    """Colours of the three columns of a Grad-CAM panel, of one image or of N.
-
-    Parameters
-    ----------
-    image : float array (..., n, n, 1), in [0, 1]
-    heat : float array (..., u, v), in [0, 1]
-
-    Returns
-    -------
-    tuple of three arrays (..., n, n, 3)
-        The input in red and green, which is yellow; the heat map likewise; both, the input in red and the map in blue
-        (section 4.5).
-    """
-    red, blue = np.clip(image[..., 0], 0, 1), upsample(heat, image.shape[-2])
-    none = np.zeros_like(red)
-    return tuple(np.stack(rgb, -1) for rgb in ((red, red, none), (blue, blue, none), (red, none, blue)))
 
 
 def receptive_field(model: keras.Model, layer: str) -> Field:

@@ -85,7 +85,7 @@ def test_text_and_boxes_of_schematics_stay_apart_on_the_page(draw, networks):
     narrow, full = (draw(network) for network in networks.values())
     assert written(narrow) != written(full)
     for figure in (narrow, full):
-        assert figure.get_size_inches()[0] == 7.2 and min(text.get_fontsize() for text in texts(figure)) >= 7
+        assert figure.get_size_inches()[0] == style.PAGE and min(text.get_fontsize() for text in texts(figure)) >= 7
         figure.draw_without_rendering()
         shown = [text.get_bbox_patch() or text for text in texts(figure)]  # a box, where the text has one
         extents = [each.get_window_extent() for each in (*shown, *figure.axes[0].patches)]

@@ -8,14 +8,15 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.collections import PolyCollection
 from sklearn.metrics import fbeta_score, precision_recall_curve, precision_score, recall_score, roc_curve
 
 from lensdet import parameters
-from lensdet.chapters import style
+from lensdet.chapters import style, thesis
 from lensdet.chapters.data import figures as data_figures
 from lensdet.chapters.losses import figures as loss_figures
 from lensdet.evaluation import calibration
-from lensdet.experiments import BCE
+from lensdet.experiments import BCE, F_BETA
 
 matplotlib.use("Agg")  # in this process alone: kernels have their own
 plt = style.plt
@@ -106,7 +107,7 @@ def test_same_figure_gives_same_bytes(here, smoke, name, monkeypatch):
 
 CURVES = """
 from lensdet import parameters
-from lensdet.chapters import style
+from lensdet.chapters import style, thesis
 from lensdet.chapters.losses import figures as loss_figures
 import numpy as np
 
@@ -125,40 +126,41 @@ def test_same_figure_gives_same_bytes_in_another_process(here):
     assert found == [f.read_bytes() for f in sorted((here / "smoke").iterdir())]
 
 
-ONE_PANEL = ["f_beta_curves", "roc", "effective", "false_positive_rates", "inspected"]
+ONE_PANEL = ["roc", "effective", "false_positive_rates", "inspected"]
 
 
-@pytest.mark.parametrize("name", [*ONE_PANEL, "histograms"])
+@pytest.mark.parametrize("name", ONE_PANEL)
 def test_both_axes_of_every_figure_have_labels(name):
-    axes = shown(DRAW[name]())
-    assert len(axes) == (1 if name in ONE_PANEL else 2)
-    assert all(a.get_ylabel() and (a.get_xlabel() or len(a.get_xticklabels()) == 2) for a in axes)
-    assert any(a.get_legend() for a in axes)
+    (axis,) = shown(DRAW[name]())
+    assert axis.get_ylabel() and (axis.get_xlabel() or len(axis.get_xticklabels()) == 2) and axis.get_legend()
 
 
-def points(axis):
-    """The markers of p = 0.5, in the order of models and runs."""
-    return np.array([(line.get_xdata()[0], line.get_ydata()[0]) for line in axis.lines if line.get_marker() == "o"])
+def points(axis, marker="o"):
+    """The markers of p = 0.5, in the order of models and runs, or others."""
+    found = [line for line in axis.lines if line.get_marker() == marker and len(line.get_xdata())]
+    return np.array([(line.get_xdata()[0], line.get_ydata()[0]) for line in found])
 
 
 def test_precision_recall_figure_shows_points_curves_and_differences():
-    left, right = DRAW["precision_recall"]().axes
+    left, _, right = DRAW["precision_recall"]().axes
     expected = [(recall_score(y, z >= 0), precision_score(y, z >= 0)) for y, runs, _ in bold().values() for z in runs]
     np.testing.assert_allclose(points(left), expected)
     curve = next(line for line in left.lines if line.get_marker() == "None")
     y, z = predictions()[ROWS[0]]
-    precision, recall, _ = precision_recall_curve(y, z[0])
+    precision, recall, _ = precision_recall_curve(y, z[1])
     found = set(zip(curve.get_xdata().round(9), curve.get_ydata().round(9), strict=True))
     assert set(zip(recall[:-1].round(9), precision[:-1].round(9), strict=True)) <= found
     np.testing.assert_allclose(points(right), [(0.02, 0)])
-    assert [label.get_text() for label in right.get_yticklabels()] == ["$F_\\beta$ soft loss\nat recall 0.700"]
-    assert "needs cross-entropy" in loss_figures.precision_recall(bold(), FOREST[:0]).axes[1].texts[0].get_text()
+    assert [text.get_text() for text in right.texts] == ["$F_\\beta$ soft loss, at recall 0.700"]
+    assert "needs cross-entropy" in loss_figures.precision_recall(bold(), FOREST[:0]).axes[2].texts[0].get_text()
+    known = thesis.TABLE_5_1[F_BETA]
+    assert [known["recall"][0], known["precision"][0]] in points(left, "D").tolist()
 
 
 def test_roc_figure_equals_scikit_learn():
     (axis,) = shown(DRAW["roc"]())
     y, z = predictions()[ROWS[0]]
-    fpr, tpr, _ = roc_curve(y, z[0], drop_intermediate=False)
+    fpr, tpr, _ = roc_curve(y, z[1], drop_intermediate=False)
     curve = next(line for line in axis.lines if line.get_marker() == "None")
     np.testing.assert_allclose(curve.get_ydata(), tpr)
     np.testing.assert_allclose(curve.get_xdata(), np.maximum(fpr, 0.5 / 30))  # none of 30 is drawn at half of one
@@ -216,26 +218,26 @@ def test_shared_labels_and_legends_are_drawn_once():
 
 
 def test_f_beta_curves_equal_scikit_learn():
-    axis = shown(loss_figures.f_beta_curves(predictions(), 0.17))[0]
-    lines = {line.get_linestyle(): line for line in axis.lines if line.get_color() == "blue"}
-    labels, logits = predictions()["F_beta Soft Loss"]
+    axes = shown(loss_figures.f_beta_curves(predictions(), 0.17, thesis.COLOURS))
+    labels, logits = predictions()[F_BETA]
     p = 1 / (1 + np.exp(-logits))
-    for dashes, score in (
-        ("-", lambda y, a: fbeta_score(y, a, beta=0.17)),
-        (":", precision_score),
-        ("--", recall_score),
-    ):
+    scores = (lambda y, a: fbeta_score(y, a, beta=0.17)), precision_score, recall_score
+    for axis, score, name in zip(axes, scores, ("f_beta", "precision", "recall"), strict=True):
+        line = next(line for line in axis.lines if line.get_color() == "blue")
         for k in (4, 49, 79):
-            threshold = lines[dashes].get_xdata()[k]
-            expected = np.mean([score(labels, run >= threshold) for run in p])
-            assert lines[dashes].get_ydata()[k] == pytest.approx(expected)
-    assert len(axis.collections) == 2  # a band a row
-    assert not shown(loss_figures.f_beta_curves(predictions(runs=1), 0.17))[0].collections  # one run has no spread
+            expected = np.mean([score(labels, run >= line.get_xdata()[k]) for run in p])
+            assert line.get_ydata()[k] == pytest.approx(expected)
+        assert {thesis.TABLE_5_1[row][name][0] for row in ROWS} <= {y for _, y in points(axis, "D")}
+    bands = [sum(isinstance(c, PolyCollection) for c in axis.collections) for axis in axes]
+    assert bands == [2, 0, 0]  # a band a row
+    one = shown(loss_figures.f_beta_curves(predictions(runs=1), 0.17))[0]
+    assert not any(isinstance(c, PolyCollection) for c in one.collections)  # one run has no spread
 
 
 def test_histograms_count_every_image():
     for axis in shown(DRAW["histograms"]()):
-        assert sum(patch.get_height() for patch in axis.patches) == 60
+        lenses, negatives = axis.patches[:-1], axis.patches[-1].get_path().vertices  # bars; a line of steps
+        assert sum(patch.get_height() for patch in lenses) == 30 and negatives[:, 1].max() <= 30
         assert "run 1" in axis.get_title() and "beyond 0.01 or 0.99" in axis.get_title()
 
 

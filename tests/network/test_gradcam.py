@@ -20,7 +20,7 @@ from scipy.special import expit
 from scipy.stats import spearmanr
 
 from lensdet.network import gradcam, resnet
-from lensdet.network.gradcam import LAYERS, heat_inside, heat_maps, overlay, receptive_field, upsample
+from lensdet.network.gradcam import LAYERS, heat_inside, heat_maps, receptive_field, upsample
 
 N = 5
 
@@ -262,17 +262,6 @@ def test_upsampling_equals_nearest_neighbour_of_scipy(u):
     sides = np.r_[:50, 51:101]  # the middle pixel lies between two cells, if their number is even
     mirrored = upsample(heat[:, ::-1, ::-1])[:, ::-1, ::-1]
     np.testing.assert_array_equal(mirrored[:, sides][..., sides], upsample(heat)[:, sides][..., sides])
-
-
-def test_overlay_has_stamp_heat_and_both_in_colour(images):
-    heat = np.random.default_rng(0).random((N, 4, 4), np.float32)
-    panels = overlay(images * 1.5, heat)
-    red, blue, none = np.minimum(images[..., 0] * 1.5, 1), upsample(heat), np.zeros((N, 101, 101))
-    for panel, channels in zip(panels, [(red, red, none), (blue, blue, none), (red, none, blue)], strict=True):
-        for i, channel in enumerate(channels):
-            np.testing.assert_array_equal(panel[..., i], channel)
-    for one, many in zip(overlay(images[0] * 1.5, heat[0]), panels, strict=True):
-        np.testing.assert_array_equal(one, many[0])
 
 
 def seen(model, layer, cell, image):

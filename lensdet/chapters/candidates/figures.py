@@ -1,16 +1,19 @@
 """The figures of notebook 07, beside the ranked list."""
 
+import itertools
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 
+from lensdet.chapters import style
 from lensdet.chapters.candidates import domain_shift, expectation
 from lensdet.evaluation import thresholds
 
+WORDS = {domain_shift.REAL: "real galaxies, unvetted"}
 COLUMN = 120  # pixels of a curve across the axis: no more points are drawn than can be seen
 
 
@@ -27,8 +30,8 @@ def roc(scores: dict[str, tuple[NDArray, NDArray]], names: dict[str, str] | None
     names : dict of str, optional
         What to call a finder in the legend.
     """
-    figure, axis = plt.subplots(figsize=(6.4, 4.4))
-    palette = iter(sns.color_palette("colorblind", len(scores)))
+    figure, axis = plt.subplots(figsize=(style.PAGE, 3.8))
+    palette = itertools.cycle(style.PALETTE)
     colours = {finder: "black" if finder == "ensemble" else next(palette) for finder in scores}
     least = max(expectation.LEAST / len(negatives) for negatives, _ in scores.values())
     left = min(1e-5, *(0.5 / len(negatives) for negatives, _ in scores.values()))
@@ -47,11 +50,11 @@ def roc(scores: dict[str, tuple[NDArray, NDArray]], names: dict[str, str] | None
     grid = np.geomspace(left, 1, 200)
     axis.plot(grid, grid, color="0.5", lw=0.8, ls="--", label="at random")
     axis.axvspan(left, least, color="0.93", lw=0, zorder=0, label=few)
-    axis.axvline(least, color="0.6", lw=0.8)
+    axis.axvline(least, color="0.5", lw=0.8)
     axis.set(xscale="log", xlim=(left, 1), ylim=(0, 1.01), xlabel="false-positive rate",
              ylabel="recall (true-positive rate)")  # fmt: skip
-    axis.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
-    figure.suptitle(expectation.HEADING, fontsize=10)
+    axis.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    figure.suptitle(expectation.HEADING, fontsize=9)
     return figure
 
 
@@ -68,9 +71,9 @@ def lenses_found(table: pd.DataFrame) -> Figure:
     finders, ranked = table["finder"].unique(), int(table["ranked"].iloc[0])
     if len(finders) != 1:
         raise ValueError(f"a table of one finder, not of {', '.join(finders)}")
-    figure, axis = plt.subplots(figsize=(6.4, 4.4))
+    figure, axis = plt.subplots(figsize=(style.PAGE, 3.8))
     priors = sorted(table["prior"].unique(), reverse=True)
-    for colour, prior in zip(sns.color_palette("viridis", len(priors)), priors, strict=True):
+    for colour, prior in zip(itertools.cycle(style.PALETTE), priors, strict=False):
         rows = table[table["prior"] == prior].sort_values("inspected")
         n = rows["inspected"]
         axis.fill_between(n, np.maximum(rows["low"], 1e-6), rows["high"], color=colour, alpha=0.3, lw=0.5)
@@ -87,8 +90,8 @@ def lenses_found(table: pd.DataFrame) -> Figure:
     plain = FuncFormatter(lambda value, _: f"{value:g}" if value < 1000 else f"{value:,.0f}")
     axis.xaxis.set_major_formatter(plain)
     axis.yaxis.set_major_formatter(plain)
-    axis.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1), title=str(finders[0]), title_fontsize=8)
-    figure.suptitle(expectation.HEADING, fontsize=10)
+    axis.legend(loc="upper left", bbox_to_anchor=(1, 1), title=f"{finders[0]}: one curve,\ntimes the number of lenses")
+    figure.suptitle(expectation.HEADING, fontsize=9)
     return figure
 
 
@@ -108,14 +111,14 @@ def logits(found: dict[str, dict[str, NDArray]]) -> Figure:
         By finder, then by group (`domain_shift.make`).
     """
     groups = list(next(iter(found.values())))
-    figure, axes = plt.subplots(1, len(found), figsize=(4.2 * len(found) + 1.4, 3.6), sharey=True, squeeze=False)
-    palette = sns.color_palette("colorblind")
+    size = {"figsize": (style.PAGE, 3.4), "squeeze": False}
+    figure, axes = plt.subplots(1, len(found), sharex=True, sharey=True, **size)
     positive = {*domain_shift.STEPS, domain_shift.CANDIDATES, domain_shift.PICTURES}
     rng = np.random.default_rng(0)  # moves points aside, nothing else
     for axis, (name, by_group) in zip(axes[0], found.items(), strict=True):
         for i, group in enumerate(groups):
             values = np.asarray(by_group[group])
-            colour = palette[1] if group in positive else palette[0]
+            colour = style.ORANGE if group in positive else style.BLUE
             aside = i + 0.32 * (rng.random(len(values)) - 0.5)
             size, alpha = (2.5, 0.35) if len(values) > 200 else (5, 0.6)
             axis.plot(values, aside, ".", ms=size, color=colour, alpha=alpha, mew=0, rasterized=True)
@@ -123,8 +126,11 @@ def logits(found: dict[str, dict[str, NDArray]]) -> Figure:
                 axis.boxplot([values], positions=[i], widths=0.55, orientation="horizontal", showfliers=False, whis=0,
                              showcaps=False, manage_ticks=False, medianprops={"color": "black"})  # fmt: skip
         axis.axvline(0, color="0.4", lw=0.8, ls="--")
+        axis.set_xscale("asinh", linear_width=2)  # a few lie far beyond the others
+        axis.set_xticks([-10, -2, 0, 2, 10, 50], ["−10", "−2", "0", "2", "10", "50"])
+        axis.minorticks_off()
         axis.set(title=name, xlabel="logit (0: p = 0.5)", yticks=range(len(groups)))
-        axis.set_yticklabels([f"{group} (n = {len(by_group[group])})" for group in groups])
+        axis.set_yticklabels([style.wrapped(f"{WORDS.get(g, g)}\nn = {len(by_group[g])}", 1.6) for g in groups])
         axis.grid(False, axis="y")
         axis.margins(y=0.08)
     axes[0, 0].invert_yaxis()

@@ -6,17 +6,17 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from lensdet.chapters import thesis
+from lensdet.chapters import style, thesis
 from lensdet.chapters.comparison import claims
 from lensdet.evaluation import statistics
 from lensdet.experiments import BCE, BY_F_BETA, BY_SOFT_F_BETA, F_1, F_1_DOUBLE, F_BETA, MAX_TREE
 
-# Colours that survive colour blindness (Okabe & Ito 2008), and how a verdict is drawn.
+# How a verdict is drawn.
 LOOKS = {
-    "agrees": {"color": "#0072B2", "marker": "o"},
-    "contradicts": {"color": "#D55E00", "marker": "s"},
-    "equivalent": {"color": "#009E73", "marker": "D"},
-    "open": {"color": "0.45", "marker": "o", "markerfacecolor": "white"},
+    "agrees": {"color": style.BLUE, "marker": "o"},
+    "contradicts": {"color": style.ORANGE, "marker": "s"},
+    "equivalent": {"color": style.PURPLE, "marker": "D"},
+    "open": {"color": style.GREY, "marker": "o", "markerfacecolor": "white"},
 }
 SHORT = {
     BCE: "BCE",
@@ -69,7 +69,7 @@ def forest(tables: dict[str, pd.DataFrame]) -> Figure:
         y += 1.6
     height = 1.0 + ROW * y
     figure, axes = plt.subplots(
-        1, len(tables), sharey=True, figsize=(7.1, height), squeeze=False,
+        1, len(tables), sharey=True, figsize=(style.PAGE, height), squeeze=False,
         gridspec_kw={"left": 0.345, "right": 0.9, "top": 1 - 0.55 / height, "bottom": 0.45 / height,
                      "wspace": 0.06},
     )  # fmt: skip
@@ -85,7 +85,7 @@ def forest(tables: dict[str, pd.DataFrame]) -> Figure:
     for i, place in places.items():
         figure.text(0.335, _height(left, place), describe(thesis.CLAIMS[i]), fontsize=7, va="center", ha="right")
         verdict = last.verdict[i]
-        colour = LOOKS.get(verdict, {"color": "0.45"})["color"]
+        colour = LOOKS.get(verdict, {"color": style.GREY})["color"]
         figure.text(0.905, _height(right, place), verdict, fontsize=7, va="center", color=colour)
     keys = [Line2D([], [], ls="", ms=3.5, label=word, **look) for word, look in LOOKS.items()]
     keys.append(Line2D([], [], ls="", marker="|", color="black", ms=5, label="the thesis"))
@@ -112,7 +112,7 @@ def _height(axis, place):
 
 def _panel(axis, table, places):
     axis.axvspan(-statistics.EQUIVALENT, statistics.EQUIVALENT, color="0.92", lw=0)
-    axis.axvline(0, color="0.6", lw=0.6)
+    axis.axvline(0, color="0.5", lw=0.6)
     axis.set_xscale("symlog", linthresh=LINEAR, linscale=0.7)
     for i, place in places.items():
         claim = table.loc[i]

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import h5py
 import numpy as np
@@ -22,10 +23,19 @@ CAUSES = ("", gradcam.NO_EVIDENCE, gradcam.NO_GRADIENT)
 DRAWN_ANEW = {"logit": "last layer", "add_6": "above add_6", "stamp": "all layers"}
 CLASSES = ("TP", "TN", "FP", "FN")
 # The cases that the thesis names by kind (section 5.2).
-EMPTY = "true negative with empty maps in all layers, most confident"
+BORDER = "true negative, heat at the borders"
+EMPTY = "empty maps in all layers"
 SPIRAL = "spiral as a false positive, most confident"
 FAINT = "faintest arc as a false negative"
 CROWDED = "false negative with the most neighbours"
+
+
+class Named(NamedTuple):
+    """A case that the thesis names by kind."""
+
+    index: int | None  # of one; None where there is none
+    often: str  # how often it occurs
+    empty: bool = False  # whether its maps are, with the gradient of the probability if not with that of the logit
 
 
 def path(parameters: Parameters, folder: Path) -> Path:
@@ -146,8 +156,8 @@ def cases(labels: NDArray, logits: NDArray, quantiles: Sequence[float] | NDArray
     return found
 
 
-def named_cases(truth: pd.DataFrame, logits: NDArray, found: dict[str, NDArray]) -> dict[str, int | None]:
-    """The cases that the thesis names by kind (section 5.2): what each is, and its index, None where there is none.
+def named_cases(truth: pd.DataFrame, logits: NDArray, found: dict[str, NDArray]) -> dict[str, Named]:
+    """The cases that the thesis names by kind (section 5.2): one of each, and how often it occurs.
 
     Parameters
     ----------
@@ -158,21 +168,50 @@ def named_cases(truth: pd.DataFrame, logits: NDArray, found: dict[str, NDArray])
         From `measure`.
     """
     classes = outcome(truth["label"].to_numpy(), logits)
-    empty = np.all([found[f"cause/logit/{layer}"] > 0 for layer in gradcam.LAYERS], axis=0)
-
-    def first(members, key):  # the one of smallest key
-        members = np.flatnonzero(members)
-        return int(members[np.argmin(np.asarray(key)[members])]) if len(members) else None
-
-    kind = truth.get("kind", pd.Series("", truth.index))  # a folder of stamps has none
-    faint, crowded = truth["area_fraction"].fillna(np.inf), -truth.get("neighbours", pd.Series(0, truth.index))
+    kind = truth.get("kind", pd.Series("", truth.index)).to_numpy()  # a folder of stamps has none
     known = "neighbours" in truth
+    faint, crowded = truth["area_fraction"].fillna(np.inf), -truth.get("neighbours", pd.Series(0, truth.index))
+    spirals, missed = (kind == "spiral") & (truth["label"] == 0).to_numpy(), classes == "FN"
+    misses = f"{missed.sum()} false negatives of {(truth['label'] == 1).sum()} mock lenses"
     return {
-        EMPTY: first((classes == "TN") & empty, logits),
-        SPIRAL: first((classes == "FP") & (kind == "spiral"), -logits),
-        FAINT: first(classes == "FN", faint),
-        CROWDED: first((classes == "FN") & known, crowded),
+        BORDER: _at_border(classes, found[f"heat/{LAYER}"].astype(float)),
+        EMPTY: _empty(classes, logits, found),
+        SPIRAL: Named(_first(spirals & (classes == "FP"), -logits),
+                      f"{(spirals & (classes == 'FP')).sum()} of {spirals.sum()} spirals are false positives"),
+        FAINT: Named(_first(missed, faint), misses),
+        CROWDED: Named(_first(missed & known, crowded), misses),
     }  # fmt: skip
+
+
+def _first(members, key):
+    """Index of the member of smallest key, None without members."""
+    members = np.flatnonzero(members)
+    return int(members[np.argmin(np.asarray(key)[members])]) if len(members) else None
+
+
+def _at_border(classes, heat):
+    """Of the true negatives with more than half of their heat in the outermost cells that of median share."""
+    total = heat.sum((1, 2))
+    share = 1 - heat[:, 1:-1, 1:-1].sum((1, 2)) / np.where(total > 0, total, np.nan)
+    members = (classes == "TN") & (share > 0.5)
+    often = (
+        f"{members.sum()} of {(classes == 'TN').sum()} true negatives have more than half of the heat of {LAYER} there"
+    )
+    return Named(_first(members, np.abs(share - np.median(share[members])) if members.any() else share), often)
+
+
+def _empty(classes, logits, found):
+    """The most confident true negative whose maps are all empty, or else a true positive by the probability."""
+    by_logit, by_probability = (
+        np.all([found[f"cause/{target}/{layer}"] > 0 for layer in gradcam.LAYERS], axis=0) for target in TARGETS[:2]
+    )
+    negative, positive = classes == "TN", classes == "TP"
+    often = f"{(negative & by_logit).sum()} of {negative.sum()} true negatives"
+    if (negative & by_logit).any():
+        return Named(_first(negative & by_logit, logits), often, empty=True)
+    saturated = positive & by_probability
+    often += f"; by the gradient of the probability {saturated.sum()} of {positive.sum()} true positives (here)"
+    return Named(_first(saturated, -logits), often, empty=True)
 
 
 def empty_maps(labels: NDArray, found: dict[str, NDArray]) -> pd.DataFrame:

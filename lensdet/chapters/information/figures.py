@@ -5,7 +5,7 @@ from typing import NamedTuple
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
+from matplotlib.colors import BoundaryNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -13,6 +13,7 @@ from lensdet.chapters import style
 from lensdet.chapters.information import detection_model, selection_function
 from lensdet.experiments import BCE, F_1, F_BETA
 
+SHADES = BoundaryNorm([0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 1], 256)  # finer near 1, where most are
 FEW = 5  # a hexagon with fewer mock lenses is marked
 FRACTION = {
     "text": "fraction of the source image above 2x the noise in the lens",
@@ -110,25 +111,28 @@ def figure_7_30(found: dict[str, Detections]) -> Figure:
 
 def by_radius_and_alpha(found: Detections) -> Figure:
     """Share of mock lenses found (TPR) in hexagons of Einstein radius and alpha; `Detections`."""
-    return _hexagons(found, found.probability >= 0.5, "TPR")
+    return _hexagons(found, found.probability >= 0.5, "share found (TPR)")
 
 
 def by_fraction(found: Detections) -> Figure:
-    """TPR (olive) and FNR by the fraction above the noise, stacked; no bar: an empty bin; `Detections`."""
+    """TPR by the fraction above the noise with 95 % intervals, below it the mock lenses of each bin; `Detections`."""
     edges = selection_function.bins(found.fraction)
     table = selection_function.rates(found.fraction, found.probability >= 0.5, edges)
-    figure, axis = plt.subplots(figsize=(7.6, 3.6))
-    x, tpr = np.arange(len(table)), 100 * table["tpr"]
-    axis.bar(x, tpr, color="olive", label="TPR")
-    axis.bar(x, 100 - tpr, bottom=tpr, color="#f9bc86", label="FNR")
-    for i, n in enumerate(table["n"]):
-        if n:
-            axis.text(i, 101, n, ha="center", fontsize=6, rotation=90 if n > 99 else 0)
-    axis.set_xticks(x, [f"{edge:.3f}" for edge in table["edge"]], rotation=90, fontsize=7)
-    axis.set(xlabel=f"{found.label} (left edge of the bin)", ylabel="percentage", ylim=(0, 109))
-    axis.set_title(f"{found.title}, n = {len(found.fraction)} (above each bar: its mock lenses)")
-    axis.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
+    table = table.assign(middle=(edges[1:] + edges[:-1]) / 2)
+    figure, (axis, below) = plt.subplots(2, 1, figsize=(style.PAGE, 3.4), height_ratios=(2.2, 1), sharex=True)
+    width, rows = 0.9 * (edges[1] - edges[0]), table[table["n"] > 0]
+    error = 100 * np.array([rows["tpr"] - rows["low"], rows["high"] - rows["tpr"]]).clip(0)
+    axis.bar(rows["middle"], 100 * rows["tpr"], width, color=style.SKY, label="found (TPR)")
+    axis.bar(
+        rows["middle"], 100 - 100 * rows["tpr"], width, bottom=100 * rows["tpr"], color="0.85", label="missed (FNR)"
+    )
+    axis.errorbar(rows["middle"], 100 * rows["tpr"], error, fmt="none", ecolor="black", elinewidth=0.8, label="95 %")
+    axis.set(ylabel="mock lenses [%]", ylim=(0, 101), title=f"{found.title}, n = {len(found.fraction)}")
+    axis.legend(loc="upper left", bbox_to_anchor=(1, 1))
     axis.grid(False)
+    below.bar(rows["middle"], rows["n"], width, color=style.GREY)
+    below.set(xlabel=found.label, ylabel="mock lenses", yscale="log", ylim=(0.8, None), xlim=(0, edges[-1]))
+    below.locator_params(axis="x", nbins=5)
     return figure
 
 
@@ -151,29 +155,30 @@ def _hexagons(found, values, label):
     """Mean of values in [0, 1] (N,) in hexagons of Einstein radius and alpha; few images: a dot in it."""
     if found.radius is None:
         return style.empty(NOWHERE)
-    figure, axis = plt.subplots(figsize=(5.6, 4.2))
+    figure, axis = plt.subplots(figsize=(style.COLUMN, 2.9))
     where, grid = (found.radius, found.alpha), {"gridsize": 10, "mincnt": 1}
-    shown = axis.hexbin(*where, values.astype(float), cmap="copper", vmin=0, vmax=1, **grid)
+    shown = axis.hexbin(*where, values.astype(float), cmap="cividis", norm=SHADES, **grid)
     count = axis.hexbin(*where, np.ones(len(values)), reduce_C_function=len, alpha=0, **grid)
     few = count.get_offsets()[count.get_array() < FEW]
     axis.plot(*few.T, "o", ms=3, mfc="white", mec="black", mew=0.5)
     figure.colorbar(shown, label=label)
-    title = f"{found.title}, n = {len(values)}" + f" (dot: fewer than {FEW} in it)" * bool(len(few))
+    title = f"{found.title},\nn = {len(values)}" + f" (dot: fewer than {FEW} in it)" * bool(len(few))
     axis.set(xlabel=RADIUS, ylabel="source brightness scaling, alpha", title=title)
+    axis.set(xlim=(where[0].min(), where[0].max()), ylim=(where[1].min(), where[1].max()))
     axis.grid(False)
     return figure
 
 
 def _scatter(found, x, label):
-    """Prediction of each mock lens against x (N,): blue from 0.5 on, red below."""
+    """Prediction of each mock lens against x (N,): blue from 0.5 on, orange below."""
     accepted = found.probability >= 0.5
-    figure, axis = plt.subplots(figsize=(5.6, 3.8))
-    for colour, chosen, name in (("blue", accepted, "p ≥ 0.5"), ("red", ~accepted, "p < 0.5")):
-        axis.plot(x[chosen], found.probability[chosen], ".", ms=3, alpha=0.6, color=colour,
+    figure, axis = plt.subplots(figsize=(style.COLUMN, 2.8))
+    for colour, chosen, name in ((style.BLUE, accepted, "p ≥ 0.5"), (style.ORANGE, ~accepted, "p < 0.5")):
+        axis.plot(x[chosen], found.probability[chosen], ".", ms=3, alpha=0.6, mew=0, color=colour,
                   label=f"{name}: {chosen.sum()}")  # fmt: skip
-    axis.set(xlabel=label, ylabel="prediction", ylim=(-0.03, 1.03))
-    axis.set_title(f"{found.title}, n = {len(x)}, FNR {1 - accepted.mean():.3f}")
-    axis.legend(fontsize=7, frameon=True)
+    axis.set(xlabel=style.wrapped(label, 3), ylabel="prediction", ylim=(-0.03, 1.03))
+    figure.suptitle(f"{found.title},\nn = {len(x)}, FNR {1 - accepted.mean():.3f}", fontsize=8)
+    axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, markerscale=3)
     return figure
 
 
@@ -221,14 +226,14 @@ def noise(estimates: dict[str, NDArray], bins: int = 40) -> Figure:
     estimates : dict of arrays
         By name, over the true noise of a sky pixel.
     """
-    figure, axis = plt.subplots(figsize=(6.0, 3.0))
+    figure, axis = plt.subplots(figsize=(style.COLUMN, 2.6))
     edges = np.linspace(0.7, 2.0, bins)
-    for colour, (name, ratio) in zip(sns.color_palette("colorblind"), estimates.items(), strict=False):
+    for colour, (name, ratio) in zip(style.PALETTE, estimates.items(), strict=False):
         words = f"{name}: median {np.median(ratio):.2f}"
         axis.hist(np.clip(ratio, *edges[[0, -1]]), edges, histtype="step", color=colour, label=words)
     axis.axvline(1, color="0.4", lw=0.8)
     axis.set(xlabel="estimate over the noise of the simulated sky", ylabel="LRGs")
-    axis.legend(fontsize=7)
+    axis.legend()
     return figure
 
 
@@ -241,18 +246,18 @@ def importances(found: dict[str, pd.DataFrame]) -> Figure:
         By model, the data frame of `detection_model.importance`.
     """
     found = {model: table for model, table in found.items() if table["importance"].notna().all()}
-    figure, axis = plt.subplots(figsize=(6.4, 3.2))
+    figure, axis = plt.subplots(figsize=(style.PAGE, 2.8))
     names = list(detection_model.NAMES)
-    for k, (colour, (model, table)) in enumerate(zip(sns.color_palette("colorblind"), found.items(), strict=False)):
+    for k, (colour, (model, table)) in enumerate(zip(style.PALETTE, found.items(), strict=False)):
         table = table.set_index("feature").reindex([n for n in names if n in set(table["feature"])])
         y = np.array([names.index(n) for n in table.index]) + 0.2 * (k - (len(found) - 1) / 2)
         error = np.array([table["importance"] - table["low"], table["high"] - table["importance"]]).clip(0)
-        axis.errorbar(table["importance"], y, xerr=error, fmt="o", ms=4, color=colour, label=model)
+        axis.errorbar(table["importance"], y, xerr=error, fmt=style.MARKERS[k], ms=4, color=colour, label=model)
     axis.set_yticks(range(len(names)), [detection_model.NAMES[n] for n in names])
     axis.invert_yaxis()
     axis.axvline(0, color="0.4", lw=0.8)
     axis.set_xlabel("share of the deviance that is lost without it")
-    axis.legend(fontsize=7)
+    axis.legend()
     return figure
 
 
@@ -264,16 +269,20 @@ def selection(tables: dict[str, pd.DataFrame]) -> Figure:
     tables : dict
         By model, the data frame of `selection_function.selection_function`.
     """
-    figure, axes = plt.subplots(1, len(tables), figsize=(3.4 * len(tables) + 0.8, 3.6), squeeze=False, sharey=True)
+    figure, axes = plt.subplots(1, len(tables), figsize=(style.PAGE, 3.1), squeeze=False, sharey=True)
     for axis, (model, table) in zip(axes[0], tables.items(), strict=True):
         rate, n = (table.pivot(index="fraction_low", columns="radius_low", values=v) for v in ("rate", "n"))
-        shown = axis.imshow(rate, cmap="copper", vmin=0, vmax=1, origin="lower", aspect="auto")
+        shown = axis.imshow(rate, cmap="cividis", norm=SHADES, origin="lower", aspect="auto")
         for (i, j), k in np.ndenumerate(n.to_numpy()):
             dark = rate.to_numpy()[i, j] < 0.6
-            axis.text(j, i, k, ha="center", va="center", fontsize=6, color="white" if k and dark else "black")
+            words = f"{k}" if k < 1000 else f"{k / 1000:.1f}k"
+            axis.text(
+                j, i, words, ha="center", va="center", fontsize=style.TEXT, color="white" if k and dark else "black"
+            )
         axis.set_xticks(range(rate.shape[1]), [f"{r:.1f}" for r in rate.columns])
         axis.set_yticks(range(rate.shape[0]), [f"{f:g}" for f in rate.index])
         axis.set(title=model, xlabel="Einstein radius from [arcsec]")
+        axis.tick_params(axis="x", rotation=90)
         axis.grid(False)
     axes[0][0].set_ylabel("area fraction from")
     figure.colorbar(shown, ax=axes, label="share detected")

@@ -3,14 +3,15 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from lensdet.chapters import style, thesis
 from lensdet.chapters.losses import figures as loss_figures
 from lensdet.chapters.maxtree import summary as segmentation_summary
 from lensdet.chapters.maxtree import sweep as segmentation_sweep
 from lensdet.data import maxtree
+from lensdet.experiments import BCE, MAX_TREE
 
 STEPS = {
     "stamp": "stamp",
@@ -20,8 +21,6 @@ STEPS = {
     "flood_filled": "flood-filled",
     "segmented": "segmented",
 }
-_PALETTE = sns.color_palette("colorblind")
-MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 
 
 def figure_5_19(images: dict[str, NDArray | None], settings: maxtree.Settings) -> Figure:
@@ -35,24 +34,24 @@ def figure_5_19(images: dict[str, NDArray | None], settings: maxtree.Settings) -
         Stretched stamps (101, 101) by title; None for one that is not there, whose row says so.
     settings : lensdet.data.maxtree.Settings
     """
-    figure, axes = plt.subplots(len(images), len(STEPS), figsize=(9, 1.62 * len(images) + 0.5), squeeze=False)
+    figure, axes = plt.subplots(len(images), len(STEPS), figsize=(style.PAGE, 1.28 * len(images) + 0.4), squeeze=False)
     for line, (title, image) in zip(axes, images.items(), strict=True):
         for axis in line:
             axis.set(xticks=[], yticks=[])
             axis.grid(False)
             axis.spines[:].set_visible(False)
-        line[0].set_ylabel(title, fontsize=8)
+        line[0].set_ylabel(style.wrapped(title, 1.25))
         if image is None:
-            line[0].text(0, 0.5, "none here", transform=line[0].transAxes, va="center", fontsize=8)
+            line[0].text(0, 0.5, "none here", transform=line[0].transAxes, va="center")
             continue
         found = {"stamp": image, **maxtree.steps(image, settings)}
         for axis, step in zip(line, STEPS, strict=True):
             shown = np.asarray(found[step], float)
             top = 1 if step in ("stamp", "segmented") else 255 if step in ("smoothed", "filtered") else shown.max() or 1
             axis.imshow(shown, cmap="gray", origin="lower", vmin=0, vmax=top, interpolation="none")
+        style.scale_bar(line[0])
     for axis, words in zip(axes[0], STEPS.values(), strict=True):
-        axis.set_title(words, fontsize=8)
-    axes[-1, 0].set_xlabel("← 101 pixels, 20.2 arcsec →", fontsize=7)
+        axis.set_title(words, fontsize=style.TEXT)
     return figure
 
 
@@ -65,11 +64,20 @@ def figure_5_20(found: segmentation_summary.Pairs, beta: float) -> Figure:
         From `maxtree.summary.load_scores`.
     beta : float
     """
-    rows = {
-        segmentation_summary.label(*key).replace(", Max-Tree", ",\nMax-Tree"): test for key, (_, test) in found.items()
-    }
-    colours = {row: _PALETTE[k % len(_PALETTE)] for k, row in enumerate(rows)}
-    return loss_figures.f_beta_curves(rows, beta, colours)
+    one = len({model for model, _ in found}) == 1
+    names = {key: _way(key, one) for key in found}
+    rows = {names[key]: test for key, (_, test) in found.items()}
+    colours = {row: style.PALETTE[k % len(style.PALETTE)] for k, row in enumerate(rows)}
+    known = {(BCE, segmentation_summary.PLAIN): thesis.TABLE_5_1[BCE], (BCE, "text"): thesis.TABLE_5_3[MAX_TREE]}
+    published = {names[key]: row for key, row in known.items() if key in names}
+    return loss_figures.f_beta_curves(rows, beta, colours, published)
+
+
+def _way(key, one):
+    """How a model on plain or segmented stamps is called, without its name where there is but one."""
+    model, how = key
+    way = "plain stamps" if how == segmentation_summary.PLAIN else f"Max-Tree ({how})".replace(", decay", ",\ndecay")
+    return way if one else f"{loss_figures.label_of(model)},\n{way}"
 
 
 def arc_removed(binned: pd.DataFrame) -> Figure:
@@ -80,24 +88,24 @@ def arc_removed(binned: pd.DataFrame) -> Figure:
     binned : pandas.DataFrame
         From `effect.by_radius`, with rows.
     """
-    figure, axis = plt.subplots(figsize=(6.8, 3.8))
+    figure, axis = plt.subplots(figsize=(style.PAGE, 3.4))
     names = list(binned["settings"].unique())
     for k, name in enumerate(names):
         rows = binned[(binned["settings"] == name) & (binned["n"] > 0)]
         x = np.sqrt(rows["radius_low"] * rows["radius_high"]) * (1 + 0.012 * (k - (len(names) - 1) / 2))
         error = np.array([rows["mean"] - rows["low"], rows["high"] - rows["mean"]]).clip(0)
-        axis.errorbar(x, rows["mean"], error, fmt=f"-{MARKERS[k % len(MARKERS)]}", ms=4, lw=1, elinewidth=1.2,
-                      color=_PALETTE[k % len(_PALETTE)], label=name)  # fmt: skip
+        marker, colour = style.MARKERS[k % len(style.MARKERS)], style.PALETTE[k % len(style.PALETTE)]
+        axis.errorbar(x, rows["mean"], error, fmt=f"-{marker}", ms=4, lw=1, elinewidth=1.2, color=colour, label=name)
     rows = binned[binned["settings"] == names[0]]
     for r in rows.itertuples():
-        axis.text(np.sqrt(r.radius_low * r.radius_high), 1.02, r.n, ha="center", fontsize=7, color="0.35")
+        axis.text(np.sqrt(r.radius_low * r.radius_high), 1.02, r.n, ha="center", fontsize=style.TEXT, color="0.35")
     ticks = np.r_[rows["radius_low"], rows["radius_high"].iloc[-1]]
     axis.set(xscale="log", ylim=(-0.02, 1.07), xlabel="Einstein radius [arcsec] (ticks: edges of bins)",
              ylabel="share of arc pixels removed")  # fmt: skip
     axis.set_xticks(ticks, [f"{t:.1f}" for t in ticks])
     axis.set_xticks([], minor=True)
     axis.set_title("mock lenses of the test set, their number above; 95 % over LRGs")
-    axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 
@@ -111,17 +119,17 @@ def disc(discs: dict[str, pd.DataFrame], settings: dict[str, maxtree.Settings]) 
     settings : dict of lensdet.data.maxtree.Settings
         The same names.
     """
-    figure, axes = plt.subplots(1, len(discs), figsize=(3.6 * len(discs) + 0.4, 3.4), squeeze=False, sharey=True)
+    figure, axes = plt.subplots(1, len(discs), figsize=(style.PAGE, 2.9), squeeze=False, sharey=True)
     for k, (axis, (name, table)) in enumerate(zip(axes[0], discs.items(), strict=True)):
         s = settings[name]
-        axis.plot(table["sky"], table["radius"], ".", ms=3, alpha=0.5, color=_PALETTE[k], label="mock lenses")
+        axis.plot(table["sky"], table["radius"], ".", ms=3, alpha=0.5, color=style.PALETTE[k], label="mock lenses")
         level = np.linspace(max(table["sky"].min(), 1), table["sky"].max(), 200)
         with np.errstate(divide="ignore"):
             predicted = np.clip(s.decay * np.log(level / s.tolerance), 0, None)
         axis.plot(level, predicted, color="black", lw=1.2, label=f"{s.decay:g} ln(sky / {s.tolerance:g})")
         axis.set(title=f"{name}, n = {len(table)}", xlabel="level of the sky [of 255]")
-        axis.legend(fontsize=7, loc="lower right")
-    axes[0, 0].set_ylabel("radius of the disc left [pixels of 0.2 arcsec]", fontsize=8)
+        axis.legend(loc="lower right")
+    axes[0, 0].set_ylabel("radius of the disc left [pixels of 0.2 arcsec]")
     return figure
 
 
@@ -135,27 +143,28 @@ def sweep(swept: pd.DataFrame, chosen: int | None = None) -> Figure:
     chosen : int, optional
         Place of the best.
     """
-    figure, axis = plt.subplots(figsize=(7.4, 4.4))
+    figure, axis = plt.subplots(figsize=(style.PAGE, 3.8))
     trees, discs = swept[swept["disc"].isna()], swept[swept["disc"].notna()]
     decays = sorted(trees["decay"].dropna().unique())
-    shades = dict(zip(decays, plt.get_cmap("viridis")(np.linspace(0, 0.92, len(decays))), strict=True))
+    shades = dict(zip(decays, plt.get_cmap("viridis")(np.linspace(0, 0.6, len(decays))), strict=True))
     for place, (decay, rows) in enumerate(trees.groupby("decay", dropna=False)):
         known = decay in shades
         words = f"decay {decay:g}" if known else "no decay"
-        axis.plot(rows["neighbours_removed"], rows["arc_kept"], MARKERS[place % len(MARKERS)], ms=4, lw=0, alpha=0.75,
-                  color=shades[decay] if known else "0.6", label=words)  # fmt: skip
+        axis.plot(rows["neighbours_removed"], rows["arc_kept"], style.MARKERS[place % len(style.MARKERS)], ms=4, lw=0,
+                  alpha=0.75, color=shades[decay] if known else "0.5", label=words)  # fmt: skip
     axis.plot(discs["neighbours_removed"], discs["arc_kept"], "-", marker=".", ms=6, lw=1, color="black",
               label="plain disc (its radius in pixels)")  # fmt: skip
     for r in discs.itertuples():
         axis.annotate(f"{r.disc:g}", (r.neighbours_removed, r.arc_kept), (-4, -11), textcoords="offset points",
-                      fontsize=6, ha="right")  # fmt: skip
+                      fontsize=style.TEXT, ha="right")  # fmt: skip
     marked = {f"preset {r.preset}": r for r in trees[trees["preset"] != ""].itertuples()}
     if chosen is not None:
         marked["best: " + segmentation_sweep.describe(swept.loc[chosen])] = swept.loc[chosen]
     for k, (words, r) in enumerate(marked.items()):
-        axis.plot(r.neighbours_removed, r.arc_kept, MARKERS[k], ms=11, mfc="none", mew=1.8, color=_PALETTE[3 - k],
-                  label=words)  # fmt: skip
+        axis.plot(r.neighbours_removed, r.arc_kept, style.MARKERS[k], ms=11, mfc="none", mew=1.8,
+                  color=style.PALETTE[(1, 2, 4)[k]], label=words)  # fmt: skip
     axis.set(xlabel="share of neighbours' pixels removed", ylabel="share of arc pixels kept", xlim=(-0.02, 1.02),
              title="validation set, means over mock lenses; a point: one setting")  # fmt: skip
-    axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    axis.margins(y=0.08)
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure

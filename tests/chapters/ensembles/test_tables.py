@@ -279,17 +279,22 @@ def test_gains_are_of_means_and_of_seeds_where_they_are_there(measured):
 
 
 def test_ensemble_figures_show_the_values_of_their_tables(runs, found, measured, weights):
-    figure = ensemble_figures.figure_5_15(found, 0.17)
-    (axis,) = figure.axes
+    known = ensemble_tables.weights_table({"NM_3": ensembles.nelder_mead_weights(Study(runs, KEY), "NM_3")})
+    figure = ensemble_figures.figure_5_15(found, 0.17, known)
+    axis, beside = figure.axes
     curve = metrics.f_beta_curve(found["NM_3"][1].labels, metrics.probability(found["NM_3"][1].logits), 0.17)
-    black = {line.get_linestyle(): line.get_ydata() for line in axis.lines if line.get_color() == "black"}
+    black = {
+        line.get_linestyle(): line.get_ydata() for line in (*axis.lines, *beside.lines) if line.get_color() == "black"
+    }
     assert [black[s] == pytest.approx(c.mean(0)) for s, c in zip(("-", ":", "--"), curve, strict=True)] == [True] * 3
-    assert len(axis.lines) == 6
+    assert len(axis.lines) == 4 and len(beside.lines) == 2
+    written = " ".join(text.get_text() for text in axis.texts)
+    assert all(f"weight {row.weight:.2f} (thesis {row.thesis:.2f})" in written for row in known.itertuples())
 
     summary = ensemble_tables.summary(measured)
     figure = ensemble_figures.compared(summary, ensemble_summary.SHOWN)
     names = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
-    assert "oracle of 3 (uses the labels, not attainable)" in names and "NM$_3$" in names
+    assert "oracle of 3\n(uses the labels, not attainable)" in names and "NM$_3$" in names
     assert len(figure.axes) == 3 and all(len(axis.lines) == 2 * len(names) for axis in figure.axes)
 
     rows, steps = ensemble_summary.around_softmax(Study(runs, KEY).changed(protocol="code"), ["NM_3"])

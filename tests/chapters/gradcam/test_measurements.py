@@ -88,10 +88,19 @@ def test_named_cases_pick_the_images_that_their_names_describe():
     truth = pd.DataFrame({"label": [0, 0, 0, 1, 1], "kind": ["spiral", "spiral", "star", "lrg", "lrg"],
                           "area_fraction": [np.nan] * 3 + [0.1, 0.01], "neighbours": [0, 0, 5, 4, 1]})  # fmt: skip
     logits = np.array([2.0, 3.0, -4.0, -1.0, -2.0])
-    nothing = {f"cause/logit/{layer}": np.zeros(5) for layer in gradcam.LAYERS}
-    assert list(measurements.named_cases(truth, logits, nothing).values()) == [None, 1, 4, 3]
-    empty = {name: np.array([1, 1, 1, 1, 1]) for name in nothing}
-    assert list(measurements.named_cases(truth, logits, empty).values()) == [2, 1, 4, 3]
+    causes = [f"cause/{target}/{layer}" for target in measurements.TARGETS[:2] for layer in gradcam.LAYERS]
+    heat = np.pad(np.ones((5, 2, 2)), ((0, 0), (1, 1), (1, 1)))
+    heat[2, 0] = 3  # of a true negative, 12 at the border and 4 inside
+
+    def found(empty):
+        shown = {name: np.full(5, name.startswith(empty)) for name in causes} | {f"heat/{measurements.LAYER}": heat}
+        return measurements.named_cases(truth, logits, shown)
+
+    assert [case.index for case in found(("none",)).values()] == [2, None, 1, 4, 3]
+    assert found(("none",))[measurements.BORDER].often.startswith("1 of 1 true negatives have more than half")
+    assert found(("none",))[measurements.SPIRAL].often == "2 of 2 spirals are false positives"
+    assert found(("cause/logit",))[measurements.EMPTY] == (2, "1 of 1 true negatives", True)
+    assert "; by the gradient of the probability 0 of 0 true positives" in found(("none",))[measurements.EMPTY].often
 
 
 def test_empty_heat_maps_are_counted_by_cause():
