@@ -107,8 +107,31 @@ def headlines(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
+def sentences(found: dict[str, pd.DataFrame]) -> list[str]:
+    """A sentence for each claim of `ASKED`: the difference where it has the most runs, the thesis' own, the verdict.
+
+    Of several budgets with as many runs the last is taken.
+    """
+    said = []
+    for _, rows in headlines(found).groupby("of", sort=False):
+        r = rows[rows.runs == rows.runs.max()].iloc[-1]
+        metric, _, models = r.of.partition(": ")
+        a, b = models.split(" − ")
+        more = f"{abs(r.difference):.3f} {_side(r.difference)} than {b}"
+        interval = "no interval" if pd.isna(r.low) else f"95 % {r.low:+.3f} to {r.high:+.3f}"
+        thesis_has = "no number" if pd.isna(r.thesis) else f"{abs(r.thesis):.3f} {_side(r.thesis)}"
+        runs = f"{style.number_of(r.runs, 'run')} of `{r.profile}`"
+        said.append(f"**{metric[0].upper()}{metric[1:]}**: {a} has {more} ({interval}; {runs}); the thesis has "
+                    f"{thesis_has}: **{r.verdict}**.")  # fmt: skip
+    return said
+
+
+def _side(difference):
+    return "more" if difference > 0 else "less"
+
+
 def markdown(found: dict[str, pd.DataFrame]) -> str:
-    """What stands first in the comparison: counts, the figure, six claims, verdicts by question and by claim."""
+    """What stands first in the comparison: the figure, six sentences, their numbers, verdicts by question and claim."""
     table, profiles = over(found), list(found)
     counts = [
         f"- `{profile}`, {resolve({'profile': profile}).images:,} images a run, {own.images.max():,} test images; "
@@ -121,8 +144,13 @@ def markdown(found: dict[str, pd.DataFrame]) -> str:
     links = ", ".join(f"[{profile}]({profile}/comparison.md)" for profile in profiles)
     parts = (
         "# The thesis' claims, and how the answer moves with the number of images",
-        "\n".join(counts),
         "![Each claim's difference in the thesis and here](comparison.png)",
+        "*Each claim of the thesis: its difference between two models, here (points, with 95 % intervals over seeds "
+        "and images) and in the thesis (black strokes), at each number of training images.  To the right of 0 is the "
+        "thesis' side; the grey band is within 0.01 of 0.*",
+        "\n".join(f"{i}. {words}" for i, words in enumerate(sentences(found), 1)),
+        "## These six at each number of images",
+        "\n".join(counts),
         first.to_markdown(index=False, disable_numparse=True),
         claims.RULE + "  `quick`, `evening` and `overnight` differ in the number of training images alone; "
         "a claim is *stable* where the two largest of them that have five runs both agree or both contradict.",

@@ -118,6 +118,16 @@ def test_headlines_have_the_numbers_of_the_claims_table(here):
     assert "nan" not in text and "`lite`, 851,968 images a run" in text
 
 
+def test_six_sentences_say_the_difference_where_there_are_the_most_runs():
+    found = {"quick": stated(runs=2, difference=-0.2), "lite": stated("agrees", difference=0.0346)}
+    said = budgets.sentences(found)
+    assert len(said) == len(budgets.ASKED)
+    assert said[0].startswith("**Precision**: F_beta Soft Loss has 0.035 more than Binary Cross Entropy (95 % +0.015")
+    assert "5 runs of `lite`); the thesis has 0.031 more: **agrees**." in said[0]
+    assert "has 0.200 less than" in budgets.sentences({"quick": found["quick"]})[0]
+    assert all(words in budgets.markdown(found).partition("\n## ")[0] for words in said)
+
+
 def test_each_profile_with_runs_is_compared_and_then_all(here, monkeypatch):
     monkeypatch.setenv("LENSDET_RESULTS", str(storage.root() / "results"))
     monkeypatch.setattr(budgets, "PROFILES", ("overnight", "thesis"))  # the second has no runs
