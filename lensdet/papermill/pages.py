@@ -70,6 +70,8 @@ def clean(context: jinja2.runtime.Context, text: str) -> str:
             link.unwrap()  # it leads nowhere
     _embed(soup, base)
     _cite(soup, resources)
+    for table in soup("table"):
+        _drop_row_numbers(table)
     for cell in soup("td"):
         _make_readable(cell)
     return str(soup)
@@ -126,6 +128,15 @@ def _cite(soup, resources):
             linked = re.sub(citation(label), rf'<a href="{page}#{key}">\g<0></a>', linked)
         text.replace_with(BeautifulSoup(linked, "html.parser"))
         resources["linked"].add((storage.root() / "docs" / "references.md").resolve())
+
+
+def _drop_row_numbers(table):
+    """A table of pandas without its first column where that numbers the rows from 0."""
+    rows = [row.th for row in table.select("tbody > tr")]
+    head = table.select_one("thead th")
+    if head and not head.text.strip() and [th and th.text for th in rows] == [str(i) for i in range(len(rows))]:
+        for th in [*rows, head]:
+            th.decompose()
 
 
 def _make_readable(cell):

@@ -175,7 +175,9 @@ def test_as_many_captions_as_pictures_of_a_cell_go_one_to_each(repository):
 
 def test_tables_are_rounded_and_what_is_missing_is_a_dash(repository):
     cells = "".join(f"<td>{x}</td>" for x in ("81.798812", "0.00004567", "&lt;NA&gt;", "NaN", "1102", "F_beta"))
-    text = pages(repository, shown("text/html", f"<table><tr>{cells}</tr></table>"))[1].path.read_text()
+    table = f"<table><thead><tr><th></th></tr></thead><tbody><tr><th>0</th>{cells}</tr></tbody></table>"
+    text = pages(repository, shown("text/html", table))[1].path.read_text()
+    assert "<th>" not in text  # the number of the row
     found = [part.partition("</td>")[0].partition(">")[2] for part in text.split("<td")[1:]]
     assert found == ["81.799", "4.6e-05", "–", "–", "1102", "F_beta"]
 

@@ -118,7 +118,7 @@ def sentences(found: dict[str, pd.DataFrame]) -> list[str]:
         metric, _, models = r.of.partition(": ")
         a, b = models.split(" − ")
         more = f"{abs(r.difference):.3f} {_side(r.difference)} than {b}"
-        interval = "no interval" if pd.isna(r.low) else f"95 % {r.low:+.3f} to {r.high:+.3f}"
+        interval = "no interval" if pd.isna(r.low) else f"95 % {r.low:+.3f} to {r.high:+.3f}".replace("-", "−")
         thesis_has = "no number" if pd.isna(r.thesis) else f"{abs(r.thesis):.3f} {_side(r.thesis)}"
         runs = f"{style.number_of(r.runs, 'run')} of `{r.profile}`"
         said.append(f"**{metric[0].upper()}{metric[1:]}**: {a} has {more} ({interval}; {runs}); the thesis has "
@@ -144,11 +144,12 @@ def markdown(found: dict[str, pd.DataFrame]) -> str:
     links = ", ".join(f"[{profile}]({profile}/comparison.md)" for profile in profiles)
     parts = (
         "# The thesis' claims, and how the answer moves with the number of images",
-        "![Each claim's difference in the thesis and here](comparison.png)",
+        "\n".join(f"{i}. {words}" for i, words in enumerate(sentences(found), 1)),
+        "What agrees, equivalent and open mean: [verdicts](../docs/why/statistics.md#verdicts).",
+        "[![Each claim's difference in the thesis and here](comparison.png)](comparison.png)",
         "*Each claim of the thesis: its difference between two models, here (points, with 95 % intervals over seeds "
         "and images) and in the thesis (black strokes), at each number of training images.  To the right of 0 is the "
         "thesis' side; the grey band is within 0.01 of 0.*",
-        "\n".join(f"{i}. {words}" for i, words in enumerate(sentences(found), 1)),
         "## These six at each number of images",
         "\n".join(counts),
         first.to_markdown(index=False, disable_numparse=True),
