@@ -1,7 +1,7 @@
-"""The learning rate of each loss: the lowest validation loss of every run of the scan that is there (docs/plan.md).
+"""The learning rate of each loss: the lowest validation loss of every run of the scan that is there (docs/why/plan.md).
 
     lensdet train -p profile evening -p learning_rate 0.003 -p runs 1      # one rate of the scan
-    python benchmarks/rates.py                                                         # the table in docs/rates.md
+    python benchmarks/rates.py                                                         # the table in docs/why/rates.md
 
 A loss' values are its own, and are not compared with those of another.
 """

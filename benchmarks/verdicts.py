@@ -3,7 +3,7 @@
     python benchmarks/verdicts.py          # some minutes on one core
 
 Families of paired differences of normal numbers are drawn and judged as claims are: five runs, a share of the variance
-from test images, claims that share runs and images correlated.  docs/derivations.md describes the model.
+from test images, claims that share runs and images correlated.  docs/why/statistics.md describes the model.
 """
 
 import argparse

@@ -96,7 +96,7 @@ def parser() -> argparse.ArgumentParser:
         "lensdet parameters",
         takes_parameters=False,
     )  # fmt: skip
-    made.add_argument("--markdown", action="store_true", help="as the page docs/parameters.md")
+    made.add_argument("--markdown", action="store_true", help="as the page docs/reference/parameters.md")
     return top
 
 

@@ -35,6 +35,9 @@ def parameters(namespace: dict[str, Any]) -> Parameters:
         raise ParameterError(f"{error} (in the parameter cell; names of your own go into another)") from None
     found = resolve({name: namespace[name] for name in Parameters.model_fields if name in namespace})
     check_paths(found)
+    import pandas as pd  # which papermill, that imports this module at every start, does without
+
+    pd.set_option("display.max_colwidth", None)  # tables that a notebook shows have whole labels
     return found
 
 

@@ -171,8 +171,8 @@ def test_parameter_table_has_every_parameter():
 
 
 def test_page_of_parameters_is_up_to_date():
-    page = Path(__file__).parents[1] / "docs" / "parameters.md"
-    assert page.read_text() == markdown_table() + "\n", "lensdet parameters --markdown > docs/parameters.md"
+    page = Path(__file__).parents[1] / "docs" / "reference" / "parameters.md"
+    assert page.read_text() == markdown_table() + "\n", "lensdet parameters --markdown > docs/reference/parameters.md"
 
 
 def test_segmentation_settings_and_not_their_preset_name_a_run():

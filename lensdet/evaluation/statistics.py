@@ -50,7 +50,7 @@ class Difference(NamedTuple):
 
 
 LEAST_RUNS = 5  # Student's t leans on a normality that fewer cannot show
-EQUIVALENT = 0.01  # a choice, made before the runs (docs/plan.md)
+EQUIVALENT = 0.01  # a choice, made before the runs (docs/why/plan.md)
 
 
 def resample(stamp: ArrayLike, source: ArrayLike, stratum: ArrayLike, draws: int = 2000, seed: int = 0) -> NDArray:
@@ -58,7 +58,7 @@ def resample(stamp: ArrayLike, source: ArrayLike, stratum: ArrayLike, draws: int
 
     Hosts are drawn with replacement in each stratum and images follow their host; where a source is used twice, sources
     are drawn likewise, and a mock lens weighs host count times source count, which errs on the wide side
-    (docs/statistics.md).  One resample serves all runs of all models: their differences are paired image by image.
+    (docs/why/statistics.md).  One resample serves all runs of all models: their differences are paired image by image.
 
     Parameters
     ----------
@@ -180,7 +180,7 @@ def paired(
     Run i of both has the same initial weights and training rows, and all are tested on the same images.  The combined
     interval is mean +- t sqrt(s^2 / R + se_images^2): s is the spread of the R differences, se_images the standard
     deviation of their mean over resamples, t of the degrees of freedom of Satterthwaite (1946).  It is never narrower
-    than the interval of the seeds alone.  Derived, with its limits, in docs/statistics.md.
+    than the interval of the seeds alone.  Derived, with its limits, in docs/why/statistics.md.
 
     Parameters
     ----------
@@ -278,7 +278,7 @@ def needed(
 ) -> tuple[float, float, float]:
     """How many runs, or how many times as many test images, would close what is open.
 
-    If the difference and its spreads are what they were measured to be; at most that many (docs/statistics.md).
+    If the difference and its spreads are what they were measured to be; at most that many (docs/why/statistics.md).
 
     Parameters
     ----------

@@ -98,7 +98,7 @@ def calibrated(logits: Mapping[str, ArrayLike], finders: dict[str, Finder]) -> d
 
     For the mean each is clipped to its finder's `limits`: what is no galaxy has had logits beyond 1000.  The mean of
     probabilities would follow the least sure finder: of 50 lenses it has 27 among the first 200, this one 35
-    (docs/survey.md).
+    (docs/how-to/survey.md).
     """
     made = {name: np.asarray(logits[name], np.float64) / finder.temperature for name, finder in finders.items()}
     clipped = [np.clip(made[name], *np.array(finder.limits) / finder.temperature) for name, finder in finders.items()]

@@ -1,4 +1,4 @@
-"""The paper: nothing in a page leaves it or acts, formulas are read, no link is dead, and the same gives the same."""
+"""The paper: nothing in a page acts or leaves the site, captions, contents, formulas, and the same gives the same."""
 
 from html.parser import HTMLParser
 from urllib.parse import unquote, urlsplit
@@ -104,19 +104,94 @@ def test_hostile_notebooks_and_texts_leave_nothing_that_acts_or_loads(repository
     assert every[1].text.count("in words") == 2 and "far outside" in every[1].text
 
 
-def test_front_page_has_title_comparison_and_chapters_and_no_link_is_dead(repository):
-    front, first, second = every = pages(repository)
-    found = [front.text.index(words) for words in ("About all", "The claims", "a gone b", "Chapters", "Its lead has")]
+def test_front_page_has_question_answer_and_chapters_and_a_copy_of_the_site_has_no_dead_link(repository, tmp_path):
+    front, first, second = pages(repository)
+    text = front.text[front.text.rindex("Our title") :]  # below the contents
+    found = [text.index(words) for words in ("About all", "The claims", "a gone b", "Chapters", "Its lead has")]
     assert found == sorted(found) and "Not this" not in front.text and "More" not in front.text
     assert front.tags.count("h1") == front.tags.count("img") == 1
-    for page in every:
-        for href in page.values("a", "href"):
-            assert (page.path.parent / unquote(urlsplit(href).path)).exists(), href
-    assert {"01_data.html", "../../figures/smoke/a%20b.md", "../../figures/index.md#one"} < set(
+    assert {"01_data.html", "files/figures/smoke/a%20b.html", "files/figures/index.html#one"} < set(
         front.values("a", "href")
     )
-    assert set(first.values("a", "href")) == {"index.html", "02_losses.html", "../../notebooks/01_data.py"}
-    assert set(second.values("a", "href")) == {"index.html", "01_data.html", "../../notebooks/02_losses.py"}
+    assert set(first.values("a", "href")) == {"index.html", "02_losses.html", "files/notebooks/01_data.py.html"}
+    assert set(second.values("a", "href")) == {"index.html", "01_data.html", "files/notebooks/02_losses.py.html"}
+    moved = front.path.parent.rename(tmp_path.parent / f"{tmp_path.name}-moved")
+    every = {path.resolve(): Page(path) for path in moved.rglob("*.html")}
+    assert moved / "files" / "figures" / "smoke" / "a b.html" in every
+    for path, page in every.items():
+        ids = [value for _, name, value in page.attributes if name == "id"]
+        assert len(ids) == len(set(ids)), path
+        for url in map(urlsplit, page.values("a", "href")):
+            target = (path.parent / unquote(url.path)).resolve() if url.path else path
+            assert target.is_relative_to(moved) and target.is_file(), (path, url)
+
+
+def test_contents_list_every_heading_of_a_page_by_its_own_anchor(repository):
+    page = pages(repository, v4.new_markdown_cell("## Same\n\n[to](#same-1) [no](#gone)\n\n## Same\n\n### Below"))[1]
+    assert [url for url in page.values("a", "href") if "#" in url] == ["#same", "#same-1", "#below", "#same-1"]
+    assert {"same", "same-1", "below"} < {value for _, name, value in page.attributes if name == "id"}
+
+
+PNG = "iVBORw0KGgo="
+
+
+def test_cell_below_a_figure_or_table_is_its_caption_with_what_made_it(repository):
+    chapter = repository / "lensdet" / "chapters" / "losses"
+    chapter.mkdir(parents=True)
+    (chapter / "figures.py").write_text("x = 1\n\n\ndef figure_5_1(x):\n    pass\n\n\ndef roc(x):\n    pass\n")
+    for name in ("fig_5_1.png", "02_roc.csv", "02_roc.md"):
+        (repository / "figures" / "smoke" / name).write_text("")
+    imports = v4.new_code_cell("from lensdet.chapters.losses import figures, tables\n%matplotlib inline")
+    imports_too = v4.new_code_cell("from lensdet.chapters.losses import figures")
+    both = v4.new_code_cell("f = figures.roc(y)", outputs=[
+        v4.new_output("display_data", data={"image/png": PNG}),
+        v4.new_output("execute_result", data={"text/html": "<table><tr><td>1</td></tr></table>"}),
+    ])  # fmt: skip
+    one = shown("image/png", PNG)
+    page = pages(
+        repository, imports, imports_too, one,
+        v4.new_markdown_cell("**Figure 5.1.** Of *all* $x$, the first.  More."),
+        both, v4.new_markdown_cell("**Figure 02_roc.** A curve."), v4.new_markdown_cell("**Table 02_roc.** Its table."),
+        shown("image/png", PNG), v4.new_markdown_cell("No caption."),
+        v4.new_markdown_cell("**Figure 5.2.** Of nothing."),
+    )[1]  # fmt: skip
+    text = page.path.read_text()
+    captions = [part.partition("</figcaption>")[0] for part in text.split("<figcaption>")[1:]]
+    assert len(captions) == 3 and text.count("<figure ") == 3 and 'id="figure-5.1"' in text
+    assert page.values("img", "alt") == ["Of all x, the first.", "A curve.", "1. A chapter"]
+    source = "files/lensdet/chapters/losses/figures.py.html#L-"
+    assert f"{source}4" in captions[0] and "files/figures/smoke/fig_5_1.png" in captions[0]
+    assert f"{source}8" in captions[1] and "files/figures/smoke/02_roc.csv" in captions[1]
+    assert "Its table." in captions[2] and "Of nothing" not in "".join(captions) and "Of nothing" in text
+
+
+def test_as_many_captions_as_pictures_of_a_cell_go_one_to_each(repository):
+    six = v4.new_code_cell("draw()", outputs=[v4.new_output("display_data", data={"image/png": PNG})] * 3)
+    said = "\n\n".join(f"**Figure 7.{i}.** Picture {i}." for i in (1, 2, 3))
+    page = pages(repository, six, v4.new_markdown_cell(said))[1]
+    assert page.values("img", "alt") == ["Picture 1.", "Picture 2.", "Picture 3."]
+    assert page.tags.count("figcaption") == 3
+
+
+def test_tables_are_rounded_and_what_is_missing_is_a_dash(repository):
+    cells = "".join(f"<td>{x}</td>" for x in ("81.798812", "0.00004567", "&lt;NA&gt;", "NaN", "1102", "F_beta"))
+    table = f"<table><thead><tr><th></th></tr></thead><tbody><tr><th>0</th>{cells}</tr></tbody></table>"
+    text = pages(repository, shown("text/html", table))[1].path.read_text()
+    assert "<th>" not in text  # the number of the row
+    found = [part.partition("</td>")[0].partition(">")[2] for part in text.split("<td")[1:]]
+    assert found == ["81.799", "4.6e-05", "–", "–", "1102", "F_beta"]
+
+
+def test_what_a_text_cites_leads_to_the_references(repository):
+    (repository / "docs").mkdir()
+    said = '- <a id="lipton2014"></a>**Lipton et al. 2014** Thresholding.\n- <a id="v"></a>**van Lohuizen 2021** A.\n'
+    (repository / "docs" / "references.md").write_text(f"# References\n\n{said}")
+    text = "As Lipton et al. (2014) `Lipton et al. 2014` say (Van Lohuizen 2021, section 3)."
+    page = pages(repository, v4.new_markdown_cell(text))[1]
+    links = [url for url in page.values("a", "href") if "references" in url]
+    assert links == [f"files/docs/references.html#{key}" for key in ("lipton2014", "v")]
+    references = Page(page.path.parent / "files" / "docs" / "references.html")
+    assert {"lipton2014", "v"} < {value for _, name, value in references.attributes if name == "id"}
 
 
 def test_formulas_are_mathml_and_code_is_not(repository):
@@ -142,4 +217,4 @@ def test_same_notebooks_give_the_same_bytes_and_one_that_is_gone_no_page(reposit
     before = [page.path.read_bytes() for page in pages(repository, picture)]
     assert [page.path.read_bytes() for page in pages(repository, picture)] == before
     front, _ = pages(repository, names=("01_data",))
-    assert sorted(path.name for path in front.path.parent.iterdir()) == ["01_data.html", "index.html"]
+    assert sorted(path.name for path in front.path.parent.iterdir()) == ["01_data.html", "files", "index.html"]

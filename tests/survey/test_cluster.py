@@ -23,7 +23,7 @@ from lensdet.runs import Run
 from lensdet.survey import ranking, scoring
 from tests.survey.test_ranking import exported, finders  # noqa: F401
 
-CLUSTER = Path(__file__).parents[2] / "docs" / "cluster"
+CLUSTER = Path(__file__).parents[2] / "docs" / "how-to" / "cluster"
 SCRIPTS = sorted(CLUSTER.glob("*.sbatch"))
 N, BATCH = 40, 4
 ONE = ("--cpus-per-task=1", "--mem=4G")  # a processor, and memory that a laptop has

@@ -70,7 +70,7 @@ def expected(
     The N-th highest lies at the threshold where ``prior TPR + (1 - prior) FPR = N / M``; above it are ``prior TPR M``
     lenses.  The interval is that of a profile likelihood, both rates binomial.  With fewer than `LEAST` negatives above
     the threshold lenses are NaN, and the interval is exact, from Clopper-Pearson intervals of both rates.  Neither has
-    the Poisson spread of the lenses in the astronomer's own stamps.  Derived in docs/statistics.md.
+    the Poisson spread of the lenses in the astronomer's own stamps.  Derived in docs/why/statistics.md.
 
     Parameters
     ----------
@@ -176,7 +176,7 @@ def tpr_before(negatives: ArrayLike, lenses: ArrayLike, false_positives: int, le
 
     With 1 it is TPR0 of Metcalf et al. (2019, section 5.1), with 10 TPR10.  Stamps of one logit are accepted together.
     Both fall as a set of negatives grows: `Rates.negatives` says how many here.  Intervals are for this threshold,
-    which another set of negatives would move (docs/statistics.md).
+    which another set of negatives would move (docs/why/statistics.md).
 
     Parameters
     ----------

@@ -123,7 +123,7 @@ def sentences(first: pd.DataFrame) -> list[str]:
 
 
 def markdown(found: dict[str, pd.DataFrame]) -> str:
-    """What stands first in the comparison: counts, the figure, six claims, verdicts by question and by claim."""
+    """What stands first in the comparison: the figure, six sentences, their numbers, verdicts by question and claim."""
     table, profiles = over(found), list(found)
     counts = [
         f"- `{profile}`, {resolve({'profile': profile}).images:,} images a run, {own.images.max():,} test images; "
@@ -137,10 +137,14 @@ def markdown(found: dict[str, pd.DataFrame]) -> str:
     links = ", ".join(f"[{profile}]({profile}/comparison.md)" for profile in profiles)
     parts = (
         "# The thesis' claims, and how the answer moves with the number of images",
-        "![Each claim's difference in the thesis and here](comparison.png)",
         "What the thesis says, and what is found here (the difference, and its 95 % interval over seeds and images):",
         six,
-        "At each number of training images:",
+        "What agrees, equivalent and open mean: [verdicts](../docs/why/statistics.md#verdicts).",
+        "[![Each claim's difference in the thesis and here](comparison.png)](comparison.png)",
+        "*Each claim of the thesis: its difference between two models, here (points, with 95 % intervals over seeds "
+        "and images) and in the thesis (black strokes), at each number of training images.  To the right of 0 is the "
+        "thesis' side; the grey band is within 0.01 of 0.*",
+        "## These six at each number of images",
         "\n".join(counts),
         first.drop(columns="words").to_markdown(index=False, disable_numparse=True),
         claims.RULE + "  `quick`, `evening` and `overnight` differ in the number of training images alone; "

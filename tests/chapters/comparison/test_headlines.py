@@ -15,7 +15,7 @@ from lensdet.study import Study
 
 ROOT = Path(__file__).parents[3]
 FIGURES = ROOT / "figures"
-README, RESULTS = ROOT / "README.md", ROOT / "docs" / "results.md"
+README, RESULTS = ROOT / "README.md", ROOT / "docs" / "why" / "results.md"
 PROFILES = [profile for profile in budgets.PROFILES if (FIGURES / profile / "comparison_claims.csv").exists()]
 
 
@@ -131,7 +131,7 @@ def rates():
 
 
 def test_table_of_learning_rates_follows_from_the_committed_histories(committed, rates):
-    assert rates.markdown(rates.scanned("evening")) in (ROOT / "docs" / "rates.md").read_text()
+    assert rates.markdown(rates.scanned("evening")) in (ROOT / "docs" / "why" / "rates.md").read_text()
 
 
 def test_learning_rate_of_a_loss_is_the_lower_mean_of_the_best_two(rates):
