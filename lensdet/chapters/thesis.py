@@ -51,7 +51,7 @@ TABLE_5_2 = _table(
 # Table 5.3 (section 5.5): BCE after Max-Tree segmentation.
 TABLE_5_3 = _table({MAX_TREE: ((0.898, 0.008), (0.918, 0.014), (0.919, 0.015), (0.874, 0.015))})
 
-# Colours of Fig. 5.1 (matplotlib's names).
+# Colours of Fig. 5.1 (matplotlib's names), which `figure_5_1` draws with where it is given them.
 COLOURS = {
     BCE: "red",
     BY_F_BETA: "cyan",

@@ -9,9 +9,10 @@ import pytest
 from matplotlib.collections import LineCollection
 from matplotlib.colors import is_color_like, to_rgb
 from matplotlib.text import Text
+from PIL import Image
 from skimage.color import rgb2lab
 
-from lensdet import parameters
+from lensdet import parameters, storage
 from lensdet.chapters import schematics, style
 from lensdet.chapters.candidates import domain_shift, expectation
 from lensdet.chapters.candidates import figures as candidates_figures
@@ -231,3 +232,9 @@ def test_colours_are_told_apart_by_every_eye(eyes):
     lab = rgb2lab(np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055))
     assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(lab, 2)) > 20  # CIE 1976
     assert len(set(style.DASHES)) == len(set(style.PALETTE)) == 6
+
+
+def test_committed_figures_have_one_of_two_widths():
+    found = [path for path in (storage.root() / "figures").rglob("*") if path.suffix in (".png", ".jpg")]
+    widths = {path.name: Image.open(path).width / style.DPI for path in found}
+    assert widths and {name: w for name, w in widths.items() if w not in (style.COLUMN, style.PAGE)} == {}

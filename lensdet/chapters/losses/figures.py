@@ -20,9 +20,7 @@ OneRun = dict[str, tuple[NDArray, NDArray, int]]  # labels (N,), logits (N,) and
 AllRuns = dict[str, tuple[NDArray, NDArray, int]]  # labels (N,), logits (R, N) and the run that stands out, by model
 
 
-def figure_5_1(
-    rows: Mapping[str, tuple[NDArray, ...]], beta: float, colours: Mapping[str, ColorType] | None = None
-) -> Figure:
+def figure_5_1(rows: Mapping[str, tuple[NDArray, ...]], beta: float, colours: dict | None = None) -> Figure:
     """Figure 5.1: F_beta, precision and recall against the threshold, six models; as `f_beta_curves`."""
     return f_beta_curves(rows, beta, colours)
 
