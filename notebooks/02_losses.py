@@ -205,9 +205,10 @@ figure = figures.figure_5_1(read, p.selection_beta)
 style.publish(figure, figures.figure_5_1, p, **headline)
 
 # %% [markdown]
-# **Figure 5.1.** F_beta, precision and recall of each model against the decision threshold; means over runs, the band
-# is one standard deviation from seed to seed.  Rows that chose the same checkpoint lie on top of each other.  Curves of
-# soft losses are flat: few predictions lie between the thresholds.
+# **Figure 5.1.** F_beta, precision and recall of each model against the decision threshold; means over runs.  The band
+# of F_beta is one standard deviation from seed to seed (of two runs, what lies between them); diamonds are the thesis'
+# Table 5.1.  Rows that chose the same checkpoint lie on top of each other.  Curves of soft losses are flat: few
+# predictions lie between the thresholds.
 
 # %%
 bold = {model: (s.labels, s.logits, study.median_run(model, s)) for model, s in read.items()}
@@ -216,9 +217,9 @@ figure = figures.figure_5_2(shown)
 style.publish(figure, figures.figure_5_2, p, **made)
 
 # %% [markdown]
-# **Figure 5.2.** Predictions on the test set, lenses and negatives stacked, of the run of median validation loss of
-# each model (the thesis does not say which of the ten it shows).  Each title has the share of predictions beyond 0.01
-# or 0.99: what point 5 above says, measured.
+# **Figure 5.2.** Predictions on the test set, lenses filled and negatives as a line, of the run of median validation
+# loss of each model (the thesis does not say which of the ten it shows).  Each title has the share of predictions
+# beyond 0.01 or 0.99: what point 5 above says, measured.
 
 # %% [markdown]
 # The same, a model a figure, as in the thesis' appendix:
@@ -252,9 +253,9 @@ figure = figures.precision_recall(bold, own)
 style.publish(figure, "02_control", p, **headline)
 
 # %% [markdown]
-# **Figure 02_control.** Left: precision against recall on the test set; bold: the run of median validation loss; the
-# marker is p = 0.5.  Right: the precision of each model at its own recall, less that of cross-entropy at the same
-# recall, with the 95 % interval over runs and images.
+# **Figure 02_control.** Left: precision against recall on the test set, of the run of median validation loss; points
+# are single runs at p = 0.5, diamonds the thesis' Table 5.1.  Right: the precision of each model at its own recall,
+# less that of cross-entropy at the same recall, with the 95 % interval over runs and images.
 
 # %%
 own.drop(columns=["matched", "at"], errors="ignore").round(3)

@@ -112,7 +112,8 @@ for experiment in looked:
 
 # %% [markdown]
 # **Figures 03_cases.** For each of true and false positives and negatives (at p = 0.5) the most confident, the median
-# and the least confident stamp, chosen by rule and not by eye.
+# and the least confident stamp, chosen by rule and not by eye: the stamp, the maps of the four layers with nearest
+# neighbours, and the stamp tinted where the map of `add_5` has heat.
 
 # %% [markdown]
 # ## The thesis' cases

@@ -39,7 +39,7 @@ from lensdet import notebook
 from lensdet.chapters import style, thesis
 from lensdet.chapters.ensembles import figures, summary, tables
 from lensdet.chapters.losses.tables import best_models, readable, table_5_1
-from lensdet.chapters.prose import by_model, filled
+from lensdet.chapters.prose import by_model, filled, rounded
 from lensdet.evaluation import ensembles as methods
 from lensdet.evaluation import statistics
 from lensdet.experiments import BCE, ENSEMBLES, NETWORKS, same_loss
@@ -87,8 +87,8 @@ each is cut at a threshold of its own, {own.difference[NM_6]:+.3f} ({own.low[NM_
 # %% [markdown]
 # ## A weighted mean
 #
-# Member $j$ gives image $i$ a probability $X_{ij}$ of being a lens.  Write these in a matrix $\mathbf X$ with a row for
-# each of $N$ images and a column for each of $M$ members.  The ensemble's prediction is a weighted mean:
+# Member $j$ gives image $i$ a probability $X_{ij}$ of being a lens.  Write these in a matrix $\mathbf{X}$ with a row
+# for each of $N$ images and a column for each of $M$ members.  The ensemble's prediction is a weighted mean:
 #
 # $$ \mathbf{y}_\mathrm{pred} = \mathbf{X} \cdot \mathbf{w} \qquad (3.22) $$
 #
@@ -100,18 +100,18 @@ each is cut at a threshold of its own, {own.difference[NM_6]:+.3f} ({own.low[NM_
 #
 # The weights are those of least mean squared error on the calibration set, which no network was trained or selected on:
 #
-# $$ \mathrm{MSE}(\mathbf w) = \frac{1}{N} \sum_{i=1}^{N} \left( y_i - \sum_{j=1}^{M} X_{ij} w_j \right)^2 $$
+# $$ \mathrm{MSE}(\mathbf{w}) = \frac{1}{N} \sum_{i=1}^{N} \left( y_i - \sum_{j=1}^{M} X_{ij} w_j \right)^2 $$
 #
 # The method of Nelder & Mead (1965) needs no gradient: $M + 1$ points, a simplex, move downhill by replacing the worst
 # of them with its mirror image in the others, or by shrinking, until all agree within $10^{-6}$, or after $200\,M$
 # steps.  It knows
-# no constraint.  So it moves a free vector $\mathbf v$, from a random start, and the weights are
+# no constraint.  So it moves a free vector $\mathbf{v}$, from a random start, and the weights are
 #
 # $$ w_j = \frac{v_j^2}{\sum_{k=1}^{M} v_k^2} $$
 #
-# whatever $\mathbf v$ is, none is negative and their sum is 1: the mean of probabilities is a probability.
+# whatever $\mathbf{v}$ is, none is negative and their sum is 1: the mean of probabilities is a probability.
 #
-# The published runs (`protocol: code`) left $\mathbf v$ free, fitted it on a training chunk, and took a softmax of the
+# The published runs (`protocol: code`) left $\mathbf{v}$ free, fitted it on a training chunk, and took a softmax of the
 # optimum afterwards.  More on that below.
 
 # %% [markdown]
@@ -167,9 +167,10 @@ for ensemble in chosen:
     style.publish(draw(found, p.selection_beta, member_weights), draw, p, **made)
 
 # %% [markdown]
-# **Figures 5.15 to 5.18.** F_beta against the decision threshold on the test set, means over runs.  Black: the
-# ensemble, with a band of one standard deviation from seed to seed (NM_3, NM_6, IDE_3, IDE_6, of those asked for);
-# coloured: its members, with their mean weights.  Look where black is above all colours, and where it makes a step.
+# **Figures 5.15 to 5.18.** F_beta against the decision threshold on the test set, means over runs; precision and recall
+# beside it.  Black: the ensemble that the title names, with a band of one standard deviation from seed to seed (of two
+# runs, what lies between them); coloured: its members, with their mean weights, ours and the thesis'.  Look where black
+# is above all colours, and where it makes a step.
 
 # %% [markdown]
 # ## The weights
@@ -179,7 +180,7 @@ style.save_table(member_weights, "05_weights", p, **made)
 sizes = sorted({ENSEMBLES[ensemble].size for ensemble in chosen})
 for size in sizes:
     print("{} of {} members are copies of another, in ensembles of {}".format(*tables.copies(study, size), size))
-member_weights.round(3)
+rounded(member_weights)
 
 # %% [markdown]
 # **Table 05_weights.** Mean weights over runs and their spread from seed to seed; of an input-dependent ensemble the
@@ -227,7 +228,7 @@ style.save(figure, "05_raw_weights", p)
 # are the steps.  Means over runs of the `code` protocol: its checkpoints, weights fitted on a training chunk.
 
 # %%
-summary.bands(curves).round(3)
+rounded(summary.bands(curves))
 
 # %% [markdown]
 # **Table 05_bands.** Mean F_beta below, above and between the two steps of the member of the largest weight among those
@@ -241,7 +242,7 @@ columns = ["set", "ensemble", "by_label", "named", "most_frequent"]
 learned = pd.concat([summary.targets(study, e) for e in dynamic]) if dynamic else pd.DataFrame(columns=columns)
 if len(learned):
     style.save_table(learned, "05_targets", p, **made)
-learned.round(3)
+rounded(learned)
 
 # %% [markdown]
 # **Table 05_targets.** One row a run and set.  `ties`: images for which several members are equally close to the label
@@ -271,7 +272,7 @@ style.publish(figures.compared(means, summary.SHOWN), "05_baselines", p, **made)
 
 # %%
 style.save_table(compared, "05_against", p, **made)
-best.drop(columns=["against", "test_low", "test_high"]).round(3)
+rounded(best.drop(columns=["against", "test_low", "test_high"]))
 
 # %% [markdown]
 # **Table 05_against.** Each ensemble less the member that is best at that measure on the calibration set: the
@@ -288,7 +289,7 @@ best.drop(columns=["against", "test_low", "test_high"]).round(3)
 # %%
 seeds = compared[compared.against.isin([same_loss(BCE, n) for n in sizes]) & compared.measure.isin(summary.FAIR)]
 seeds = seeds.assign(interval=statistics.side_of_zero(seeds.test_low, seeds.test_high))
-seeds.drop(columns=["against", "low", "high", "verdict"]).round(3)
+rounded(seeds.drop(columns=["against", "low", "high", "verdict"]))
 
 # %% [markdown]
 # **Table 05_seeds.** Ensembles less the mean of as many runs of cross-entropy, where there are enough.  Intervals are
@@ -296,7 +297,7 @@ seeds.drop(columns=["against", "low", "high", "verdict"]).round(3)
 # verdict on other seeds.
 
 # %%
-tables.gains(measured, sizes).round(3)
+rounded(tables.gains(measured, sizes))
 
 # %% [markdown]
 # **Table 05_gains.** What a plain mean has more than its members on average: of different losses, and of as many runs
@@ -319,7 +320,7 @@ style.publish(figures.cascade(cascade), "05_cascade", p, **made)
 # thresholds.
 
 # %%
-cascade.round(3)
+rounded(cascade)
 
 # %% [markdown]
 # **Table 05_cascade.** The numbers of the figure; `cascade_minus_it` is the precision of the cascade less theirs, with

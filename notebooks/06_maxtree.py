@@ -39,7 +39,7 @@ from lensdet import notebook, storage
 from lensdet.chapters import style
 from lensdet.chapters.losses.tables import readable
 from lensdet.chapters.maxtree import effect, figures, summary, sweep
-from lensdet.chapters.prose import filled
+from lensdet.chapters.prose import filled, rounded
 from lensdet.data import maxtree, stamps
 from lensdet.experiments import BCE
 from lensdet.network import training
@@ -121,12 +121,13 @@ measure falls.)""",
 #
 # 1. Make the stamp 8-bit, and smooth it with a 5 x 5 Gaussian.
 # 2. Build its Max-Tree, and filter it as above.
-# 3. Dim each pixel $I$ by its distance $d$ from the centre, with $\alpha = 20$ pixels (4 arcsec):
-#
-# $$ I_\mathrm{new} = I \, e^{-d/\alpha} \qquad (4.3) $$
-#
+# 3. Dim each pixel by its distance from the centre.
 # 4. Flood fill from a corner: what touches it through pixels that differ from it by 20 levels at most is background.
 # 5. Black out in the stamp what is background; all other pixels keep their values.
+#
+# In step 3 a pixel of level $I$ at a distance of $d$ pixels becomes, with $\alpha = 20$ pixels (4 arcsec),
+#
+# $$ I_\mathrm{new} = I \, e^{-d/\alpha} \qquad (4.3) $$
 #
 # These are the settings `text`.  The published runs (`code`) built the tree from the image that is not smoothed, with
 # an area of 25 and a tolerance of 15, and their test of the ratio took the limit of the area for the area, which nearly
@@ -175,7 +176,7 @@ wide.style.set_properties(**{"white-space": "normal", "text-align": "left"})
 
 # %%
 style.save_table(differences, "06_differences", p, summary.to_rows(differences), **made)
-differences.round(3)
+rounded(differences)
 
 # %% [markdown]
 # **Table 06_differences.** Segmented less plain, run i against run i, on the same test images; `low` and `high` are the
@@ -187,15 +188,16 @@ differences.round(3)
 style.publish(figures.figure_5_20(found, p.selection_beta), figures.figure_5_20, p, **made)
 
 # %% [markdown]
-# **Figure 5.20.** F_beta, precision (dotted) and recall (dashed) against the decision threshold on the test set, on
-# plain and on segmented stamps; means over runs, the band is one standard deviation of F_beta from seed to seed.
+# **Figure 5.20.** F_beta, precision and recall against the decision threshold on the test set, on plain and on
+# segmented stamps; means over runs.  The band is one standard deviation of F_beta from seed to seed (of two runs, what
+# lies between them); diamonds are the thesis' Table 5.3.
 
 # %% [markdown]
 # ### Does segmentation shorten the training?
 
 # %%
 duration = summary.training_time(ways)
-duration.round(1)
+rounded(duration, 1)
 
 # %% [markdown]
 # **Table 06_time.** After how many chunks came the lowest validation loss, mean over runs.  All trainings have the same
@@ -210,7 +212,7 @@ duration.round(1)
 
 # %%
 style.save_table(total, "06_removed", p)
-total.round(3)
+rounded(total)
 
 # %% [markdown]
 # **Table 06_removed.** Removed shares of the arc's pixels, of the source's light in them, and of neighbours' pixels:
@@ -229,7 +231,7 @@ style.publish(figure, "06_arc_removed", p)
 
 # %%
 against = summary.against_discs(removed, drawn)
-against.round(3)
+rounded(against)
 
 # %% [markdown]
 # **Table 06_discs.** Settings less their disc, on the test set, with 95 % intervals over LRGs and where they lie.
@@ -256,7 +258,7 @@ style.publish(figures.disc(discs, settings), "06_disc", p)
 # %%
 levels = effect.by_sky(discs)
 style.save_table(levels, "06_disc", p)
-levels.round(1)
+rounded(levels, 1)
 
 # %% [markdown]
 # **Table 06_disc.** The same in bins of the sky's level: median radius in pixels of 0.2 arcsec, where 68 % of them lie,
@@ -280,7 +282,7 @@ style.publish(figure, "06_sweep", p)
 # kept less share of neighbours kept.  The line is what plain discs do.
 
 # %%
-sweep.presets_and_best(swept).round(3)
+rounded(sweep.presets_and_best(swept))
 
 # %% [markdown]
 # **Table 06_settings.** The presets and the best settings; `beaten` counts the settings that keep more of the arcs and

@@ -53,7 +53,7 @@ from lensdet.chapters import style
 from lensdet.chapters.candidates import demonstration, domain_shift, expectation, independent_test
 from lensdet.chapters.candidates import figures as candidates_figures
 from lensdet.chapters.candidates import literature as publications
-from lensdet.chapters.prose import filled
+from lensdet.chapters.prose import filled, rounded
 from lensdet.data import stamps
 from lensdet.evaluation import statistics
 from lensdet.survey import candidate_list, quality, ranking
@@ -114,7 +114,7 @@ pd.DataFrame({name: ranking.about(finder) for name, finder in found.items()}).T
 # **Table 07_finders.** What the finders were trained on, and which run they are.
 
 # %%
-outcome.ranked.drop(columns=["tile", "hdu", "x", "y"]).head(20).round(3)
+rounded(outcome.ranked.drop(columns=["tile", "hdu", "x", "y"]).head(20).dropna(axis=1, how="all"))
 
 # %% [markdown]
 # **Table 07_ranked.** The first 20.  A column named as a finder is its logit over its temperature, and `ensemble` their
@@ -142,7 +142,7 @@ style.publish(figure, "07_candidates", p, data=name)
 
 # %%
 if not mine:
-    display(demonstration.recovered(outcome.ranked, asked.survey).round(1))
+    display(rounded(demonstration.recovered(outcome.ranked, asked.survey), 1))
 
 # %% [markdown]
 # **Table 07_recovered.** Where the survey is simulated: of its lenses, how many stand among the first of the list, and
@@ -194,7 +194,7 @@ pd.Series(quality.REASONS, name="what it means, and what to do").to_frame().styl
 
 # %%
 skies = expectation.on_skies(scores, p.selection_beta)
-skies.round(4)
+rounded(skies, 4)
 
 # %% [markdown]
 # **Table 07_skies.** Purity and F_beta of each finder at p = 0.5, from one and the same completeness and false-positive
@@ -208,7 +208,7 @@ skies.round(4)
 # %%
 shown = expectation.readable(expected)
 style.save_table(expected, "07_expected", p, shown)
-shown
+rounded(shown)
 
 # %% [markdown]
 # **Table 07_expected.** Lenses among the first N, for four shares of lenses, with the 95 % interval that the finite
@@ -244,7 +244,7 @@ pd.crosstab(kinds, "all").join(above.groupby(kinds).sum()).rename_axis("kind")
 
 # %%
 style.save_table(metrics, "07_metrics", p)
-metrics.drop(columns="set").round(5)
+rounded(metrics.drop(columns="set"), 5)
 
 # %% [markdown]
 # **Table 07_metrics.** TPR0 and TPR10 are the shares of lenses found before the first and the tenth false positive
@@ -254,7 +254,7 @@ metrics.drop(columns="set").round(5)
 # %%
 published_values = publications.table()
 style.save_table(published_values, "07_published", p)
-published_values
+rounded(published_values, 4)
 
 # %% [markdown]
 # **Table 07_published.** What others published, each on the data that it was measured on.  Those are other images,
@@ -280,7 +280,7 @@ else:
 # %%
 if logits:
     style.save_table(shift, "07_real_pixels", p)
-    display(shift.assign(interval=statistics.side_of_zero(shift["low"], shift["high"])).round(3))
+    display(rounded(shift.assign(interval=statistics.side_of_zero(shift["low"], shift["high"]))))
 
 # %% [markdown]
 # **Table 07_real_pixels.** Each step, and its difference from the step before, with the 95 % interval over galaxies and
@@ -288,7 +288,7 @@ if logits:
 
 # %%
 if logits:
-    display(pd.concat([domain_shift.accepted(x).assign(finder=name) for name, x in logits.items()]).round(3))
+    display(rounded(pd.concat([domain_shift.accepted(x).assign(finder=f) for f, x in logits.items()])))
 
 # %% [markdown]
 # **Table 07_accepted.** How many of each group have p of 0.5 or more, with 95 % Clopper-Pearson intervals.  Mock lenses

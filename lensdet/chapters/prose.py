@@ -1,4 +1,4 @@
-"""Sentences of a notebook, written by hand, with numbers that its tables fill in."""
+"""Sentences of a notebook, written by hand, with numbers that its tables fill in, and these tables to be read."""
 
 import re
 from collections import defaultdict
@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 from IPython.display import Markdown
+from pandas.io.formats.style import Styler
 
 
 def filled(template: str, **numbers: Any) -> Markdown:
@@ -27,6 +28,11 @@ def by_model(table: pd.DataFrame, values: str = "mean") -> dict[str, dict[str, f
     """Numbers by metric and model, for `filled`, of a table with a row a model and metric."""
     wide = table.pivot_table(index="model", columns="metric", values=values, aggfunc="first")
     return {metric: wide[metric].to_dict() for metric in wide}
+
+
+def rounded(table: pd.DataFrame, digits: int = 3) -> Styler:
+    """A table to be read: so many decimals, a dash for what is not there, no numbers of rows."""
+    return table.reset_index(drop=True).style.format(precision=digits, na_rep="–", thousands=",").hide()
 
 
 def _or_nan(value):

@@ -1,6 +1,8 @@
+import re
+
 import pandas as pd
 
-from lensdet.chapters.prose import by_model, filled
+from lensdet.chapters.prose import by_model, filled, rounded
 
 
 def test_prose_has_the_numbers_of_its_tables_and_a_dash_for_what_is_not_there():
@@ -8,3 +10,9 @@ def test_prose_has_the_numbers_of_its_tables_and_a_dash_for_what_is_not_there():
     words = "{recall[A b]:.3f}, {recall[D]:+.2f}, {recall[D]:.0%}, {verdict[C]}, {n:,}, nanometre"
     said = filled(words, **by_model(table), verdict=pd.Series({"A": "higher"}), n=1234).data
     assert said == "0.912, –, –, –, 1,234, nanometre"
+
+
+def test_a_table_is_read_without_numbers_of_rows_and_with_dashes():
+    table = pd.DataFrame({"of": ["x", None], "n": [65536, 2], "mean": [0.12345, float("nan")]}, index=[7, 7])
+    html = rounded(table, 2).to_html()
+    assert re.findall(r"<td.*?>(.*?)</td>", html) == ["x", "65,536", "0.12", "–", "2", "–"] and ">7<" not in html
