@@ -5,6 +5,7 @@ import functools
 import html
 import os
 import re
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 from xml.etree import ElementTree
@@ -131,10 +132,11 @@ def _cite(soup, resources):
 
 
 def _drop_row_numbers(table):
-    """A table of pandas without its first column where that numbers the rows from 0."""
-    rows = [row.th for row in table.select("tbody > tr")]
-    head = table.select_one("thead th")
-    if head and not head.text.strip() and [th and th.text for th in rows] == [str(i) for i in range(len(rows))]:
+    """A table of pandas without its first column where that numbers the rows from 0, of several joined each its own."""
+    rows, head = [row.th for row in table.select("tbody > tr")], table.select_one("thead th")
+    said = [int(th.text) if th and th.text.isdecimal() else None for th in rows]
+    counts = said[:1] == [0] and all(b in (0, a + 1) for a, b in pairwise(said) if None not in (a, b))
+    if head and not head.text.strip() and counts and None not in said:
         for th in [*rows, head]:
             th.decompose()
 

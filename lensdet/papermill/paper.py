@@ -45,11 +45,13 @@ def write(copies: list[Path], folder: Path) -> Path:
     export.sanitize_html = export.exclude_raw = export.exclude_input_prompt = export.exclude_output_prompt = True
     chapters = {"index.html": front()} | {f"{copy.stem}.html": chapter(copy) for copy in copies}
     named = [(name, page.metadata.title, page.metadata.lead) for name, page in chapters.items()]
-    linked, done = set(), set()
+    docs = storage.root() / "docs" / "README.md"
+    linked, done = ({docs} if docs.is_file() else set()), set()
 
     def put(name, page):
         at = list(chapters).index(name) if name in chapters else None
-        resources = {"pages": named, "at": at, "name": name, "linked": set(), "top": "../" * name.count("/")}
+        resources = {"pages": named, "at": at, "name": name, "linked": set(), "top": "../" * name.count("/"),
+                     "docs": pages.page_of(docs) if docs.is_file() else None}  # fmt: skip
         text, after = export.from_notebook_node(page, resources=resources)
         linked.update(after["linked"])
         with storage.atomic(folder / name) as beside:
