@@ -215,10 +215,11 @@ for ensemble, published in thesis.WEIGHTS.items():
 nelder_mead = [ensemble for ensemble in chosen if ensemble not in dynamic]
 code = study.changed(protocol="code")
 rows, curves = summary.around_softmax(code, nelder_mead)
-figure = style.empty("No Nelder-Mead ensemble among those asked for.")
 if nelder_mead:
     style.save_table(pd.concat(rows.values()).assign(protocol="code"), "05_raw_weights", p, **made)
     figure = figures.raw_weights(rows, curves)
+else:
+    figure = style.empty("No Nelder-Mead ensemble among those asked for.")
 style.caption(figure, code.parameters, **made)
 style.save(figure, "05_raw_weights", p)
 

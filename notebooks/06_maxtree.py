@@ -89,7 +89,7 @@ total = effect.totals(removed, drawn)
 # %%
 change, gone = summary.by_measure(differences, asked), effect.by_settings(total)
 filled(
-    """A network that is trained and tested on segmented stamps (settings: {asked}) has an area under the ROC curve of
+    """A network that is trained and tested on segmented stamps (settings: `{asked}`) has an area under the ROC curve of
 {change.segmented[area under the ROC curve]:.3f}, and one on plain stamps {change.plain[area under the ROC curve]:.3f}:
 a difference of {change.difference[area under the ROC curve]:+.3f} ({change.low[area under the ROC curve]:+.3f} to
 {change.high[area under the ROC curve]:+.3f}, 95 %): **{change.verdict[area under the ROC curve]}**.  The mask removes
@@ -201,7 +201,7 @@ rounded(duration, 1)
 
 # %% [markdown]
 # **Table 06_time.** After how many chunks came the lowest validation loss, mean over runs.  All trainings have the same
-# number of chunks.  Where the lowest is near the last, the number says little: the loss was still falling.
+# number of chunks.  Where the lowest is near the last, the number says little: the loss may still have been falling.
 
 # %% [markdown]
 # ## What is removed of an arc
@@ -330,7 +330,7 @@ it in {gone:.0f} of {n:.0f} lenses.  That is no proof: what the networks miss be
 less = against[against.settings == asked].set_index("share")
 filled(
     """**What does the tree do?**  Decay and flood fill make a disc by themselves, by the formula above.  What the
-settings {asked} keep of the arcs, less what a plain disc keeps that removes as many neighbours, is a share of
+settings `{asked}` keep of the arcs, less what a plain disc keeps that removes as many neighbours, is a share of
 {difference[arc kept]:+.3f} (95 %: {low[arc kept]:+.3f} to {high[arc kept]:+.3f}).""",
     asked=asked, difference=less.difference, low=less.low, high=less.high,
 )  # fmt: skip
