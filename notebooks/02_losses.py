@@ -37,7 +37,7 @@ import pandas as pd
 from lensdet import notebook
 from lensdet.chapters import schematics, style
 from lensdet.chapters.losses import figures, gradients, tables, threshold_control
-from lensdet.chapters.prose import by_model, filled
+from lensdet.chapters.prose import by_model, filled, rounded
 from lensdet.evaluation import calibration
 from lensdet.network import training
 from lensdet.runs import hardware
@@ -98,9 +98,9 @@ is moved until it finds as many lenses, the precision of the soft F_beta loss le
 # %% [markdown]
 # **Soft counts.** Each image is counted with its probability (Eqs. 3.9 to 3.12), over the whole batch:
 #
-# $$ \mathrm{TP} = \hat{\mathbf y} \cdot \mathbf y, \quad \mathrm{FP} = \hat{\mathbf y} \cdot (1 - \mathbf y), \quad
-# \mathrm{FN} = (1 - \hat{\mathbf y}) \cdot \mathbf y, \quad
-# \mathrm{TN} = (1 - \hat{\mathbf y}) \cdot (1 - \mathbf y) $$
+# $$ \mathrm{TP} = \hat{\mathbf{y}} \cdot \mathbf{y}, \quad \mathrm{FP} = \hat{\mathbf{y}} \cdot (1 - \mathbf{y}), \quad
+# \mathrm{FN} = (1 - \hat{\mathbf{y}}) \cdot \mathbf{y}, \quad
+# \mathrm{TN} = (1 - \hat{\mathbf{y}}) \cdot (1 - \mathbf{y}) $$
 #
 # **Soft F1** is one less the harmonic mean of precision and recall, of soft counts:
 #
@@ -258,7 +258,7 @@ style.publish(figure, "02_control", p, **headline)
 # less that of cross-entropy at the same recall, with the 95 % interval over runs and images.
 
 # %%
-own.drop(columns=["matched", "at"], errors="ignore").round(3)
+rounded(own.drop(columns=["matched", "at"], errors="ignore"))
 
 # %% [markdown]
 # **Table 02_own.** The numbers of the right panel.  *Higher* or *lower*: the difference is shown, corrected for the
@@ -300,7 +300,7 @@ else:
     means = effective
     figure = style.empty("Effective thresholds need bce beside fbeta or f1 among the experiments.")
 style.publish(figure, "02_effective_thresholds", p, **made)
-means.round(3)
+rounded(means.reset_index())
 
 # %% [markdown]
 # **Figure 02_effective_thresholds.** The calibrated probability at which cross-entropy has the recall that a soft model
@@ -319,7 +319,7 @@ curves = {
     for model, (labels, z, run) in shown.items()
 }
 style.publish(figures.reliability(curves), "02_reliability", p, **made)
-errors.groupby("model", sort=False).mean(numeric_only=True).drop(columns="run")
+rounded(errors.groupby("model", sort=False).mean(numeric_only=True).drop(columns="run").reset_index())
 
 # %% [markdown]
 # **Figure 02_reliability.** The share of lenses among images of like prediction, before and after temperature scaling
@@ -345,7 +345,7 @@ figure = figures.inspected(bold, contaminant, p.sky_contaminants, p.lens_prior)
 style.publish(figure, "02_inspected", p, **made)
 sky = threshold_control.on_the_sky(wrong, p.lens_prior, p.sky_contaminants)
 style.save_table(sky, "02_sky", p, **made)
-sky.round(4)
+rounded(sky, 4)
 
 # %% [markdown]
 # **Figure 02_inspected.** How many candidates a person looks at for each lens that is found, where few objects are
@@ -361,7 +361,7 @@ sky.round(4)
 # %%
 both = tables.protocols(study, weights)
 style.save_table(both, "02_protocols", p, **made)
-both.round(3)
+rounded(both)
 
 # %% [markdown]
 # **Table 02_protocols.** Table 5.1 under both protocols, from the same trainings.  (What the published trainings did
@@ -370,7 +370,7 @@ both.round(3)
 
 # %%
 selected = threshold_control.selection(study, weights)
-selected.round(3)
+rounded(selected)
 
 # %% [markdown]
 # **Table 02_selection.** Is the high recall of soft F1 its loss, or its selection?  Recalls at p = 0.5, paired by run:

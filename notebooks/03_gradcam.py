@@ -34,7 +34,7 @@ import pandas as pd
 from lensdet import notebook
 from lensdet.chapters import style
 from lensdet.chapters.gradcam import figures, measurements
-from lensdet.chapters.prose import filled
+from lensdet.chapters.prose import filled, rounded
 from lensdet.data import frozen_sets, mocklens
 from lensdet.evaluation import statistics
 from lensdet.network import gradcam, training
@@ -177,7 +177,7 @@ table = pd.concat([t.assign(model=e) for e, t in empty.items()])
 style.save_table(table, "03_empty_maps", p, **made)
 style.publish(figures.empty_share(empty), "03_empty_maps", p, **made)
 nothing = table[(table["target"] == "logit") & (table["layer"] == "add_7")]
-nothing.round(3)
+rounded(nothing)
 
 # %% [markdown]
 # **Figure 03_empty_maps.** The share of maps without any heat, by layer and outcome, with 95 % Clopper-Pearson
@@ -194,7 +194,7 @@ nothing.round(3)
 # %%
 style.save_table(inside, "03_heat_inside", p, **made)
 style.publish(figures.heat_in_arcs(found, truth), "03_heat_inside", p, **made)
-inside.assign(interval=statistics.side_of_zero(inside["low mean map"], inside["high mean map"])).round(4)
+rounded(inside.assign(interval=statistics.side_of_zero(inside["low mean map"], inside["high mean map"])), 4)
 
 # %% [markdown]
 # **Figure 03_heat_inside.** The share of heat inside the arc, against the Einstein radius where it is known.  In the
@@ -214,7 +214,7 @@ if p.data is None:
 else:
     figure = style.empty("Only simulated stamps can be drawn again without their neighbours.")
 style.publish(figure, "03_left_out", p, **made)
-changes.assign(interval=statistics.side_of_zero(changes["change low"], changes["change high"])).round(3)
+rounded(changes.assign(interval=statistics.side_of_zero(changes["change low"], changes["change high"])))
 
 # %% [markdown]
 # **Figure 03_left_out.** How the logit changes without the arc, or without the neighbours; `change` is its mean, `size`

@@ -31,7 +31,7 @@ import pandas as pd
 from lensdet import notebook
 from lensdet.chapters import style
 from lensdet.chapters.information import detection_model, figures, mock_lenses, selection_function
-from lensdet.chapters.prose import filled
+from lensdet.chapters.prose import filled, rounded
 from lensdet.evaluation import statistics
 from lensdet.network import training
 from lensdet.study import Study
@@ -140,7 +140,7 @@ above = {
 }
 above = pd.DataFrame(above).T.rename_axis(["model", "set"]).reset_index()
 style.save_table(above, "04_full_above", p, **made)
-above.round(3)
+rounded(above)
 
 # %% [markdown]
 # **Table 04_full_above.** From where on is none missed?  The thesis reads 0.043, 0.074 and 0.017 off its bars.  `edge`
@@ -177,7 +177,7 @@ if all(table["importance"].isna().any() for table in importances.values()):
 else:
     figure = figures.importances(importances)
 style.publish(figure, "04_importance", p, runs=fewest)
-importance.assign(interval=statistics.side_of_zero(importance["low"], importance["high"])).round(3)
+rounded(importance.assign(interval=statistics.side_of_zero(importance["low"], importance["high"])))
 
 # %% [markdown]
 # **Figure 04_importance.** The importance of each parameter, with its 95 % interval.  In the table `lead` is what a
@@ -185,7 +185,7 @@ importance.assign(interval=statistics.side_of_zero(importance["low"], importance
 # says where the 95 % interval lies; there is none where too few lenses were missed, or found, to say anything.
 
 # %%
-explained.assign(interval=statistics.side_of_zero(explained["low"], explained["high"])).round(3)
+rounded(explained.assign(interval=statistics.side_of_zero(explained["low"], explained["high"])))
 
 # %% [markdown]
 # **Table 04_explained.** The deviance that all parameters explain, that the fraction alone does, and their difference.

@@ -21,7 +21,8 @@ def filled(template: str, **numbers: Any) -> Markdown:
         What it names: numbers, texts, or of these Series and dictionaries.
     """
     given = {name: _or_nan(value) for name, value in numbers.items()}
-    return Markdown(re.sub(r"[+−-]?nan\b ?%?", "–", template.format(**given)))
+    words = re.sub(r"[+-]?nan\b ?%?", "–", template.format(**given))
+    return Markdown(re.sub(r"(?<![\w-])-(?=\d)", "−", words))  # a minus, not a hyphen
 
 
 def by_model(table: pd.DataFrame, values: str = "mean") -> dict[str, dict[str, float]]:
