@@ -249,9 +249,9 @@ histories = {experiment: [run.history for run in runs] for experiment, runs in f
 style.publish(figures.training_curves(histories), "02_training", p, **headline)
 
 # %% [markdown]
-# **Figure 02_training.** Loss on training chunks (the images between two validations) and on the validation set; thin:
-# runs, bold: their mean.  The learning rate falls to zero along a cosine, which flattens every curve at the end;
-# whether more images would change a claim is seen in `figures/comparison.md`.
+# **Figure 02_training.** Loss on training chunks (the images between two validations), and loss, mean F_beta and soft
+# F_beta on the validation set; thin: runs, bold: their mean.  The learning rate falls to zero along a cosine, which
+# flattens every curve at the end; whether more images would change a claim is seen in `figures/comparison.md`.
 
 # %% [markdown]
 # ## Is the loss doing more than moving the threshold?

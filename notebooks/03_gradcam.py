@@ -128,10 +128,10 @@ for draw in figures.CHAPTER:
     style.publish(draw(cases[bce]), draw, p, **made)
 
 # %% [markdown]
-# **Figures 5.3 to 5.8.** By kind, as in the thesis: a true positive, a true negative with heat at the borders, a true
-# negative with empty maps, a spiral taken for a lens, a faint arc that is missed, a lens among neighbours that is
-# missed.  Above the maps of four layers, below the stamp tinted by each.  Where there is no such case, the figure says
-# so.
+# **Figures 5.3 to 5.8.** By kind, as in the thesis: a true positive, a true negative with heat at the borders, empty
+# maps (of a true negative, or else of a true positive by the gradient of the probability), a spiral taken for a lens, a
+# faint arc that is missed, a lens among neighbours that is missed.  Above the maps of four layers, below the stamp
+# tinted by each.  Where there is no such case, the figure says so.
 
 # %% [markdown]
 # The thesis' appendix, from the most to the least confident:
