@@ -9,19 +9,19 @@
 # %% [markdown]
 # # 1. The data
 #
-# What do networks learn from?  (Van Lohuizen 2021, section 4.2.)  Stamps of 101 x 101 pixels at 0.2 arcsec: luminous
-# red galaxies (LRGs), lensed sources and contaminants; and the mock lenses that are made of the first two.  By default
-# they come from the embedded survey; point `data` at a folder in the thesis' layout and everything below is drawn from
-# that.
+# What are the networks trained on?  (Van Lohuizen 2021, section 4.2.)  Stamps of 101 x 101 pixels at 0.2 arcsec:
+# luminous red galaxies (LRGs), lensed sources and contaminants; and the mock lenses that are made of the first two.  By
+# default they come from the embedded survey, which is simulated; with `data`, a folder in the thesis' layout,
+# everything below is drawn from that.
 #
 #     papermill notebooks/01_data.py out.ipynb
 #
-# Takes half a minute of two CPU cores; the first time the stamps of the test set are simulated, some seconds more.
+# Takes half a minute on two CPU cores, and some seconds more the first time, when the test set is simulated.
 
 # %% tags=["parameters"]
 profile: str = None  # smoke, quick (default), evening, overnight, lite, thesis
 data: str = None  # folder in the thesis' layout; None: the embedded survey
-on_bad: str = None  # quarantine (default) or raise, at a FITS file that cannot be used
+on_bad: str = None  # at a FITS file that cannot be used: quarantine (default, leave it out) or raise
 real_stamps: str = None  # folder whose galaxies/ are shown beside the simulated ones
 data_seed: int = None  # of the survey
 hardness: float = None  # how much contaminants look like lenses, 0 to 1
@@ -90,8 +90,8 @@ counts
 #
 # $$ m = l + \frac{s \cdot \max(l) \cdot \alpha}{\max(s)} \qquad (4.2) $$
 #
-# Last, a square root makes what is faint easier to see, in mock lenses and negatives alike.  The sum is not normalised
-# again, as in the thesis: a mock lens may exceed 1.  A fifth of the negatives are LRGs, the others contaminants; half
+# Last, a square root makes faint features easier to see, in mock lenses and negatives alike.  As in the thesis, the sum
+# is not normalised again: a mock lens may exceed 1.  A fifth of the negatives are LRGs, the others contaminants; half
 # of every batch are mock lenses.
 
 # %%
@@ -102,8 +102,8 @@ style.publish(figure, figures.figure_4_1, p)
 truth.loc[i, [c for c in ("alpha", "einstein_radius", "area_fraction") if c in truth]]
 
 # %% [markdown]
-# **Figure 4.1.** An LRG, a lensed source, and the mock lens that they make: a clear case, with the largest area above
-# the noise among Einstein radii between 1.5 and 2.5 arcsec.
+# **Figure 4.1.** An LRG, a lensed source, and the mock lens made of them: a clear case, the one with the largest area
+# above the noise among Einstein radii between 1.5 and 2.5 arcsec.
 
 # %%
 chosen = contaminant[examples.bright_surroundings(mocks[contaminant], kinds.iloc[contaminant], 3)]
@@ -160,7 +160,7 @@ else:
 
 # %% [markdown]
 # **Figure 01_real_galaxies.** KiDS and DES galaxies from public test data (credit: KiDS/ESO, DES).  They were not used
-# to draw the survey; the eye should need a second look to tell them from the LRGs and contaminants above.
+# to simulate the survey; by eye they should be hard to tell from the LRGs and contaminants above.
 
 # %%
 titles = figures.clear_candidates(stamps.fits_below(storage.real_stamps(p) / "lens_candidates"))
@@ -173,8 +173,8 @@ else:
     style.keep(figures.figure_1_2, p, "no real stamps; set real_stamps to a folder with lens_candidates/*.fits")
 
 # %% [markdown]
-# **Figure 1.2.** Three lens candidates whose arcs are seen.  The thesis shows three known lenses of its sample in
-# colour (gri); of the public candidates at hand there is one band each (credit: CFHTLS and Space Warps).
+# **Figure 1.2.** Three lens candidates with visible arcs.  The thesis shows three known lenses of its sample in colour
+# (gri); of the public candidates at hand there is one band each (credit: CFHTLS and Space Warps).
 
 # %% [markdown]
 # ## Distributions
@@ -197,8 +197,8 @@ figure = figures.distributions(by_class, known)
 style.publish(figure, "01_stamp_parameters", p)
 
 # %% [markdown]
-# **Figure 01_stamp_parameters.** LRGs and contaminants that the test set is made of, each once; the other sets are
-# drawn as it is.  Noise and the ratio of peak to noise are measured on the stamps, alike for simulated and real ones.
+# **Figure 01_stamp_parameters.** LRGs and contaminants of the test set, each once; the other sets have the same
+# distributions.  Noise and the ratio of peak to noise are measured on the stamps, alike for simulated and real ones.
 
 # %%
 units = {
@@ -223,17 +223,17 @@ style.publish(figure, "01_source_parameters", p)
 # %% [markdown]
 # ## Discussion
 #
-# The thesis trains on KiDS LRGs and on contaminants that experts had sorted out.  These stamps are simulated, so that
+# The thesis trains on KiDS LRGs and on contaminants that experts had selected.  These stamps are simulated, so that
 # anyone can make them again, and the truth of each is known.  So patterns can be compared with the thesis, values
-# cannot; what the finders are worth on real pixels is measured in notebook 07.
+# cannot; how well the networks do on real pixels is measured in notebook 07.
 
 # %%
 lowest = mocks.min((1, 2))
 negative = np.flatnonzero(truth["label"] == 0)
 above = mannwhitneyu(lowest[positive], lowest[negative]).statistic / (len(positive) * len(negative))
 filled(
-    """**A shortcut.**  A network could learn what no lens on the sky has.  As the sum of Eq. 4.2 is not normalised
-again, the lowest pixel is one: alone it tells mock lenses from negatives with an area under the ROC curve of {auc:.2f}
-(0.5 would be chance).  The thesis' mock lenses are made by the same equation.""",
+    """**A shortcut.**  A network could learn a feature that no lens on the sky has.  One is the lowest pixel, as the
+sum of Eq. 4.2 is not normalised again: alone it tells mock lenses from negatives with an area under the ROC curve of
+{auc:.2f} (0.5 would be chance).  The thesis' mock lenses are made by the same equation.""",
     auc=max(above, 1 - above),
 )

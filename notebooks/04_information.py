@@ -9,9 +9,9 @@
 # %% [markdown]
 # # 4. What the network needs to see
 #
-# Which lensing parameters explain what is found?  (Van Lohuizen 2021, section 5.3.)  Figures 5.9 to 5.14 and 7.22 to
-# 7.30 for the runs of median validation loss of BCE, F_beta and F1, on the mock lenses of the test set and on a larger
-# set of them; then the question put to a model, with intervals, and the selection function as a table.
+# Which lensing parameters explain which lenses are found?  (Van Lohuizen 2021, section 5.3.)  Figures 5.9 to 5.14 and
+# 7.22 to 7.30 for the runs of median validation loss of BCE, F_beta and F1, on the mock lenses of the test set and on a
+# larger set of them; then a statistical model with intervals, and the selection function as a table.
 #
 #     papermill notebooks/04_information.py out.ipynb
 #
@@ -70,8 +70,8 @@ fewest = min(map(len, lenses.found.values()))  # runs
 first = importance.drop_duplicates("of").set_index("of")
 first = first.assign(ahead=statistics.side_of_zero(first["lead_low"], first["lead_high"]))
 filled(
-    """What explains most is `{feature[Binary Cross Entropy]}` for BCE, {importance[Binary Cross Entropy]:.1%} of the
-held-out deviance ({low[Binary Cross Entropy]:.1%} to {high[Binary Cross Entropy]:.1%}; ahead of the next by
+    """The most important parameter is `{feature[Binary Cross Entropy]}` for BCE, {importance[Binary Cross Entropy]:.1%}
+of the held-out deviance ({low[Binary Cross Entropy]:.1%} to {high[Binary Cross Entropy]:.1%}; ahead of the next by
 {lead[Binary Cross Entropy]:.1%}, interval {ahead[Binary Cross Entropy]}), and `{feature[F_beta Soft Loss]}` for soft
 F_beta, {importance[F_beta Soft Loss]:.1%} ({low[F_beta Soft Loss]:.1%} to {high[F_beta Soft Loss]:.1%}; ahead by
 {lead[F_beta Soft Loss]:.1%}, {ahead[F_beta Soft Loss]}).  (`{profile}`: {runs}, {n:,} mock lenses.)""",
@@ -81,19 +81,19 @@ F_beta, {importance[F_beta Soft Loss]:.1%} ({low[F_beta Soft Loss]:.1%} to {high
 # %% [markdown]
 # ## What is measured
 #
-# A mock lens is $m = l + s \cdot \alpha \max(l) / \max(s)$ (Eq. 4.2): alpha is the peak of the source over that of the
-# LRG.  How much of the source can be seen is the **fraction** of the stamp's $N$ pixels in which the scaled source is
-# above twice the noise $\sigma$ of the LRG's stamp:
+# A mock lens is $m = l + s \cdot \alpha \max(l) / \max(s)$ (Eq. 4.2): alpha is the peak of the source $s$ over that of
+# the LRG $l$.  How much of the source can be seen is measured by the **fraction** of the stamp's $N$ pixels in which
+# the scaled source is above twice the noise $\sigma$ of the LRG's stamp:
 #
 # $$ f = \frac{1}{N} \sum_{ij} \left[\, s_{ij} \frac{\alpha \max(l)}{\max(s)} > 2 \sigma \,\right] $$
 #
-# The thesis reads some of its figures as if their axis were alpha; it is this fraction.
+# In its text the thesis takes the axis of some of its figures for alpha; it is this fraction.
 
 # %% [markdown]
 # ### The noise
 #
-# The root mean square of the negative pixels *is* the noise of a sky around zero, as half of a symmetric distribution
-# lies there and squares to $\sigma^2$.  The published code multiplied it by 1.659, so that its "2x noise" is 3.3 times.
+# The root mean square of the negative pixels *is* the noise of a sky around zero: it is the same for either half of a
+# symmetric distribution.  The published code multiplied it by 1.659, so that its "2x noise" is 3.3 times.
 
 # %%
 if p.data is None:
@@ -103,12 +103,12 @@ else:
 style.publish(figure, "04_noise", p)
 
 # %% [markdown]
-# **Figure 04_noise.** Each estimate over the noise that was put in, for the LRGs of the test set.  Beside the two, the
-# median absolute deviation after clipping, which counts a galaxy's halo as noise, as the negative pixels lose some to
-# it.
+# **Figure 04_noise.** Each estimate divided by the noise that was simulated, for the LRGs of the test set.  Beside the
+# two, the median absolute deviation after clipping, which counts a galaxy's halo as noise; the halo also makes some
+# negative pixels positive.
 
 # %% [markdown]
-# ## Who is found, by Einstein radius and alpha
+# ## Which are found, by Einstein radius and alpha
 
 # %%
 for model in models:
@@ -121,7 +121,7 @@ for model in models:
 # Cells with fewer than five mock lenses are marked.
 
 # %% [markdown]
-# ## Who is found, by the fraction above the noise
+# ## Which are found, by the fraction above the noise
 
 # %%
 for model in models:
@@ -129,8 +129,8 @@ for model in models:
         style.publish(*figures.draw("fraction", detections[name], model, name), p, **made)
 
 # %% [markdown]
-# **Figures 5.10, 5.12 and 5.14.** The share found and missed, by the fraction of the stamp where the source is above
-# twice the noise.
+# **Figures 5.10, 5.12 and 5.14.** The share of mock lenses found and missed, by the fraction of the stamp where the
+# source is above twice the noise, with 95 % intervals; below, the number of mock lenses in each bin.
 
 # %%
 above = {
@@ -143,10 +143,10 @@ style.save_table(above, "04_full_above", p, **made)
 rounded(above)
 
 # %% [markdown]
-# **Table 04_full_above.** From where on is none missed?  The thesis reads 0.043, 0.074 and 0.017 off its bars.  `edge`
-# is the left edge of the first bin from which on all are found, `missed` the largest fraction of a missed one, `above`
-# how many lie above that, and `miss_rate_high` what 0 missed of so few leaves possible (95 %; too kind, as the limit
-# was read off the same lenses).
+# **Table 04_full_above.** Above which fraction is none missed?  The thesis reads 0.043, 0.074 and 0.017 off its bars.
+# `edge` is the left edge of the bin from which on all are found, `missed` the largest fraction of a missed lens,
+# `above` how many lenses lie above that, and `miss_rate_high` the upper limit of the miss rate that 0 missed of so many
+# leaves (95 %; too low, as the limit was read off the same lenses).
 
 # %% [markdown]
 # ## Predictions
@@ -164,10 +164,11 @@ for model in models:
 # %% [markdown]
 # ## Which parameters explain what is found?
 #
-# A logistic regression, with squares and a ridge, of being found on alpha, Einstein radius, the lens' peak over its
-# noise, the source's radius and the number of neighbours; and another on the fraction alone.  A parameter's importance
-# is the share of the held-out deviance that is lost when the model is fitted without it.  Folds and intervals by LRG;
-# all runs together, for these very networks; on the larger set.
+# A logistic regression, with squares and a ridge penalty, of being found on alpha, Einstein radius, the lens' peak over
+# its noise, the source's radius and the number of neighbours; and another on the fraction alone.  A parameter's
+# importance is the share of the held-out deviance (minus twice the log-likelihood) that the model explains less when
+# fitted without it.  Cross-validation folds and intervals are by LRG, on the larger set, with all runs together: they
+# hold for these very networks.
 
 # %%
 style.save_table(importance, "04_importance", p, runs=fewest)
@@ -180,20 +181,21 @@ style.publish(figure, "04_importance", p, runs=fewest)
 rounded(importance.assign(interval=statistics.side_of_zero(importance["low"], importance["high"])))
 
 # %% [markdown]
-# **Figure 04_importance.** The importance of each parameter, with its 95 % interval.  In the table `lead` is what a
-# parameter is ahead of the next: which matters most is told only where the first `lead_low` is above 0.  `interval`
-# says where the 95 % interval lies; there is none where too few lenses were missed, or found, to say anything.
+# **Figure 04_importance.** The importance of each parameter, with its 95 % interval.  In the table `lead` is the
+# difference to the next parameter: which matters most is known only if the first `lead_low` is above 0.  `interval`
+# says on which side of 0 the 95 % interval lies; there is none where too few lenses were missed, or found.
 
 # %%
 rounded(explained.assign(interval=statistics.side_of_zero(explained["low"], explained["high"])))
 
 # %% [markdown]
-# **Table 04_explained.** The deviance that all parameters explain, that the fraction alone does, and their difference.
+# **Table 04_explained.** The share of the deviance explained by all parameters, by the fraction alone, and the
+# difference.
 
 # %% [markdown]
 # ## The selection function
 #
-# For who counts lenses: the share of mock lenses that a run finds, as a table (`04_selection_function.csv`).
+# The share of mock lenses that a run finds, as a table for statistics of lenses (`04_selection_function.csv`).
 
 # %%
 if lenses.located:
@@ -216,13 +218,13 @@ style.publish(figure, "04_selection_function", p, **made)
 # ## Discussion
 #
 # The thesis concludes that "a combination of low lensing feature luminosity and Einstein radii resulted in most
-# misclassifications" (section 6.1), that alpha matters most, and reads limits above which nothing is missed off a test
-# set of 551.
+# misclassifications" (section 6.1) and that alpha matters most, and states limits above which no lens is missed, from a
+# test set of 551.
 
 # %%
 difference = explained[explained["model"] == "difference"].set_index("of")
 filled(
-    """**Alpha, or what can be seen?**  All parameters together explain {model[Binary Cross Entropy]:+.1%}
+    """**Alpha, or the visible fraction?**  All parameters together explain {model[Binary Cross Entropy]:+.1%}
 ({low[Binary Cross Entropy]:+.1%} to {high[Binary Cross Entropy]:+.1%}) more of the deviance than the fraction alone for
 BCE, {model[F_beta Soft Loss]:+.1%} for soft F_beta and {model[F_1 Soft loss]:+.1%} for soft F1; a negative number says
 that the fraction explains more.""",
@@ -235,6 +237,6 @@ filled(
     """**Limits above which none is missed.**  On the test set: {test[Binary Cross Entropy]:.3f} for BCE,
 {test[F_beta Soft Loss]:.3f} for soft F_beta, {test[F_1 Soft loss]:.3f} for soft F1 (thesis: 0.043, 0.074, 0.017).  On
 {n:,} mock lenses: {many[Binary Cross Entropy]:.3f}, {many[F_beta Soft Loss]:.3f}, {many[F_1 Soft loss]:.3f}; a dash
-where there is none.  Such a limit moves with the size of the sample: it belongs to the largest of them.""",
+where there is none.  Such a limit moves with the size of the sample: it depends on the largest fraction missed.""",
     test=edges["test"], many=edges["information"], n=len(many),
 )  # fmt: skip

@@ -9,15 +9,15 @@
 # %% [markdown]
 # # 6. Max-Tree segmentation
 #
-# Does it help a network if all is blacked out that is neither the lens nor close to it?  (Van Lohuizen 2021, sections
-# 4.7 and 5.5.)  This notebook trains networks on segmented stamps, and draws Table 5.3 and Figures 5.19 and 5.20.  Then
-# it asks what the thesis does not: what does the mask do to the lenses themselves?  Of mock lenses arc and neighbours
-# are known pixel by pixel, so that this can be counted without training.
+# Does it help a network if everything is blacked out except the lens and what is close to it?  (Van Lohuizen 2021,
+# sections 4.7 and 5.5.)  This notebook trains networks on segmented stamps, and draws Table 5.3 and Figures 5.19 and
+# 5.20.  Then it asks what the thesis does not: what does the mask do to the lenses themselves?  In mock lenses the
+# pixels of arcs and neighbours are known, so that this can be counted without training.
 #
 #     papermill notebooks/06_maxtree.py out.ipynb -p profile quick
 #
-# Takes a few minutes on two CPU cores where the runs are there; else, with `quick`, some five minutes a run, of two on
-# plain stamps and two of each segmentation.  Run i of all has the same initial weights and training rows.
+# Takes a few minutes on two CPU cores where the runs are there; else, with `quick`, some five minutes for each run, two
+# on plain stamps and two of each segmentation.  Run i has the same initial weights and training images in all.
 
 # %% tags=["parameters"]
 profile: str = None  # smoke, quick (default), evening, overnight, lite, thesis
@@ -61,8 +61,8 @@ print(training.banner(plain.parameters, losses), training.banner(segmented.param
 # %% [markdown]
 # ## Train what is missing
 #
-# On plain stamps, on segmented ones, and on stamps segmented with the best settings of a sweep (below), which are
-# chosen without a training.
+# On plain stamps, on segmented ones, and on stamps segmented with the best settings of a sweep (below), which needs no
+# training.
 
 # %%
 grid = sweep.settings_and_discs(settings)
@@ -114,7 +114,8 @@ measure falls.)""",
 #
 # $$ a \ge 45, \quad 3 \le d_x \le 60, \quad 3 \le d_y \le 60, \quad \frac{a}{d_x\,d_y} \ge 0.45 $$
 #
-# What is small, thin, or as large as the frame goes.  (A side is the last column or row less the first.)
+# Components that are small, thin, or as large as the frame are removed.  (A side is the last column or row minus the
+# first.)
 
 # %% [markdown]
 # ### From stamp to mask
@@ -123,15 +124,15 @@ measure falls.)""",
 # 2. Build its Max-Tree, and filter it as above.
 # 3. Dim each pixel by its distance from the centre.
 # 4. Flood fill from a corner: what touches it through pixels that differ from it by 20 levels at most is background.
-# 5. Black out in the stamp what is background; all other pixels keep their values.
+# 5. Set the background to black in the stamp; all other pixels keep their values.
 #
 # In step 3 a pixel of level $I$ at a distance of $d$ pixels becomes, with $\alpha = 20$ pixels (4 arcsec),
 #
 # $$ I_\mathrm{new} = I \, e^{-d/\alpha} \qquad (4.3) $$
 #
-# These are the settings `text`.  The published runs (`code`) built the tree from the image that is not smoothed, with
-# an area of 25 and a tolerance of 15, and their test of the ratio took the limit of the area for the area, which nearly
-# all components pass.
+# These are the settings `text`.  The published runs (`code`) built the tree from the image before smoothing, with a
+# minimum area of 25 and a tolerance of 15, and their test of the ratio used the minimum area in the place of $a$, which
+# nearly all components pass.
 
 # %% [markdown]
 # ## Figure 5.19: what each step does
@@ -179,18 +180,18 @@ style.save_table(differences, "06_differences", p, summary.to_rows(differences),
 rounded(differences)
 
 # %% [markdown]
-# **Table 06_differences.** Segmented less plain, run i against run i, on the same test images; `low` and `high` are the
-# 95 % interval over runs and images.  F_beta at its own threshold, from the calibration set, and the area under the ROC
-# curve do not mind where p = 0.5 happens to lie.  *Higher* or *lower*: shown, corrected for the number of rows;
-# *equivalent*: within 0.01 of 0; *open*: neither, or fewer than five runs.
+# **Table 06_differences.** Segmented minus plain, run i against run i, on the same test images; `low` and `high` are
+# the 95 % interval over runs and images.  F_beta at its own threshold, from the calibration set, and the area under the
+# ROC curve do not depend on p = 0.5.  *Higher* or *lower*: significant, corrected for the number of rows; *equivalent*:
+# within 0.01 of 0; *open*: neither, or fewer than five runs.
 
 # %%
 style.publish(figures.figure_5_20(found, p.selection_beta), figures.figure_5_20, p, **made)
 
 # %% [markdown]
 # **Figure 5.20.** F_beta, precision and recall against the decision threshold on the test set, on plain and on
-# segmented stamps; means over runs.  The band is one standard deviation of F_beta from seed to seed (of two runs, what
-# lies between them); diamonds are the thesis' Table 5.3.
+# segmented stamps; means over runs.  The band is one standard deviation of F_beta from seed to seed (of two runs, the
+# range between them); diamonds, with one standard deviation at p = 0.49, are the thesis' Table 5.3.
 
 # %% [markdown]
 # ### Does segmentation shorten the training?
@@ -206,9 +207,9 @@ rounded(duration, 1)
 # %% [markdown]
 # ## What is removed of an arc
 #
-# An arc pixel is one where the lensed source is above twice the noise; a neighbour's pixel likewise, outside the arc
-# and the central galaxy.  A plain disc about the centre needs no tree: what does the tree do better than a disc that
-# removes as many of the neighbours?
+# Pixels of an arc are those where the lensed source is above twice the noise, pixels of neighbours those where their
+# light is, outside the arc and the central galaxy.  Keeping a plain disc about the centre needs no tree: what does the
+# tree do better than a disc that removes as many pixels of neighbours?
 
 # %%
 style.save_table(total, "06_removed", p)
@@ -217,7 +218,7 @@ rounded(total)
 # %% [markdown]
 # **Table 06_removed.** Removed shares of the arc's pixels, of the source's light in them, and of neighbours' pixels:
 # means over the n mock lenses of the test set that have any, with 95 % intervals over LRGs.  Each disc removes as many
-# neighbours as its settings on the validation set.
+# pixels of neighbours as its settings do on the validation set.
 
 # %%
 binned = effect.by_radius(removed, drawn)
@@ -234,18 +235,19 @@ against = summary.against_discs(removed, drawn)
 rounded(against)
 
 # %% [markdown]
-# **Table 06_discs.** Settings less their disc, on the test set, with 95 % intervals over LRGs and where they lie.
+# **Table 06_discs.** Settings minus their disc, on the test set, with 95 % intervals over LRGs and on which side of 0
+# they lie.
 
 # %% [markdown]
 # ## What decay and flood fill do by themselves
 #
 # The sky of a stamp is not black: its grey level $S$ follows from the stamp's minimum and the square root.  After the
-# decay it has $S\,e^{-d/\alpha}$, and the corner next to nothing.  The flood fill comes in from the corner, and stops
-# where the sky is brighter than the tolerance $T$, at
+# decay it is $S\,e^{-d/\alpha}$, and nearly 0 in the corner.  The flood fill comes in from the corner, and stops where
+# the sky is brighter than the tolerance $T$, at
 #
 # $$ d = \alpha \, \ln \frac{S}{T} $$
 #
-# So decay and flood fill alone, without any filter, leave a disc, whose radius goes by the brightness of the sky.
+# So decay and flood fill alone, without any filter, leave a disc, whose radius depends on the brightness of the sky.
 
 # %%
 discs = {name: effect.disc(lenses.images, each) for name, each in settings.items()}
@@ -253,7 +255,7 @@ style.publish(figures.disc(discs, settings), "06_disc", p)
 
 # %% [markdown]
 # **Figure 06_disc.** The radius of what decay and flood fill leave without the filters, against the level of the sky;
-# a point a mock lens of the test set, the line is the formula.
+# each point is a mock lens of the test set, the line the formula.
 
 # %%
 levels = effect.by_sky(discs)
@@ -261,7 +263,7 @@ style.save_table(levels, "06_disc", p)
 rounded(levels, 1)
 
 # %% [markdown]
-# **Table 06_disc.** The same in bins of the sky's level: median radius in pixels of 0.2 arcsec, where 68 % of them lie,
+# **Table 06_disc.** The same in bins of the sky level: median radius in pixels of 0.2 arcsec, where 68 % of them lie,
 # and the formula.
 
 # %% [markdown]
@@ -277,9 +279,9 @@ else:
 style.publish(figure, "06_sweep", p)
 
 # %% [markdown]
-# **Figure 06_sweep.** Share of arc pixels kept against share of neighbours' pixels removed; one point a setting, means
-# over mock lenses of the validation set, without training.  Best is what has the highest Youden index: share of arc
-# kept less share of neighbours kept.  The line is what plain discs do.
+# **Figure 06_sweep.** Share of arc pixels kept against share of neighbours' pixels removed; each point is one setting,
+# a mean over mock lenses of the validation set, without training.  The best setting has the highest Youden index: share
+# of arc kept minus share of neighbours kept.  The line is for plain discs, with their radii in pixels.
 
 # %%
 rounded(sweep.presets_and_best(swept))
@@ -308,10 +310,10 @@ name = next(iter(tuned), "none")
 arcs, beside = (gone[share].get(name, np.nan) for share in ("pixels", "neighbours"))
 filled(
     """**Other settings?**  The thesis finds it reasonable to assume that none would increase performance, and reports
-no others (section 5.6).  Of {tried} settings, those of the highest Youden index, where they are trained beside the
-presets: {name}.  They remove {arcs:.0%} of the arcs and {beside:.0%} of the neighbours.  On stamps that are segmented
-so, the area under the ROC curve less that on plain stamps is {tuned.difference[area under the ROC curve]:+.3f}
-({tuned.verdict[area under the ROC curve]}).""",
+no others (section 5.6).  Of {tried} settings, those with the highest Youden index, where they were trained beside the
+presets, are: {name}.  They remove {arcs:.0%} of the arcs and {beside:.0%} of the neighbours.  On stamps that are
+segmented so, the area under the ROC curve minus that on plain stamps is
+{tuned.difference[area under the ROC curve]:+.3f} ({tuned.verdict[area under the ROC curve]}).""",
     tried=int(swept.disc.isna().sum()), name=name, arcs=arcs, beside=beside,
     tuned=summary.by_measure(differences, name),
 )  # fmt: skip
@@ -329,9 +331,9 @@ it in {gone:.0f} of {n:.0f} lenses.  That is no proof: what the networks miss be
 # %%
 less = against[against.settings == asked].set_index("share")
 filled(
-    """**What does the tree do?**  Decay and flood fill make a disc by themselves, by the formula above.  What the
-settings `{asked}` keep of the arcs, less what a plain disc keeps that removes as many neighbours, is a share of
-{difference[arc kept]:+.3f} (95 %: {low[arc kept]:+.3f} to {high[arc kept]:+.3f}).""",
+    """**What does the tree do?**  Decay and flood fill make a disc by themselves, by the formula above.  The share of
+the arcs that the settings `{asked}` keep, minus the share kept by a plain disc that removes as many pixels of
+neighbours, is {difference[arc kept]:+.3f} (95 %: {low[arc kept]:+.3f} to {high[arc kept]:+.3f}).""",
     asked=asked, difference=less.difference, low=less.low, high=less.high,
 )  # fmt: skip
 

@@ -10,17 +10,18 @@
 # # 7. Your own survey
 #
 # Which stamps of a survey to look at first, and how many lenses to expect among them?  This notebook takes a folder of
-# stamps, or a catalogue and tiles, and leaves a ranked list of lens candidates and a page to look through:
+# stamps, or a catalogue and tiles, and writes a ranked list of lens candidates and a page to look through:
 #
 #     papermill notebooks/07_candidates.py out.ipynb -f params/candidates.yaml -p survey FOLDER
 #     papermill notebooks/07_candidates.py out.ipynb -f params/candidates.yaml -p catalogue FILE -p tiles FILE
 #
-# `ranked.ecsv`, `ranked.fits`, `rejected.csv` and `page/index.html` go to `output`.  What a finder takes travels with
-# its weights: stamps of 101 x 101 pixels at 0.2 arcsec, r band.  A stamp that is none of that is left out by name and
-# reason, and the rest goes on; interrupted, it resumes.  The same without a notebook: `lensdet rank --help`.
+# `ranked.ecsv`, `ranked.fits`, `rejected.csv` and `page/index.html` go to `output`.  A finder is a trained network; the
+# file of its weights says what it takes: stamps of 101 x 101 pixels at 0.2 arcsec, r band.  Stamps that cannot be used
+# are left out, and listed with the reason; an interrupted ranking resumes.  Without a notebook:
+# `lensdet rank --help`.
 #
-# Takes some 12 minutes for 50,000 stamps on two CPU cores, and once half an hour for what to expect of the list, where
-# that is not there for these finders.  Without a survey a simulated one is ranked, in which it is known what is a lens.
+# Takes some 12 minutes for 50,000 stamps on two CPU cores, and once half an hour to compute what to expect of the list,
+# if that is not there for these finders.  Without a survey a simulated one is ranked, whose lenses are known.
 
 # %% tags=["parameters"]
 profile: str = "lite"  # whose survey is simulated: that which the finders in weights/ were trained on
@@ -39,7 +40,7 @@ page_size: int = None  # candidates on the page
 published: str = None  # catalogue of known lenses to match with
 match_radius: float = None  # arcsec
 output: str = None  # folder for list and page; None: build/candidates/<survey>, build/demonstration/<profile>
-on_bad: str = None  # quarantine (default) or raise, at a stamp that cannot be used
+on_bad: str = None  # at a stamp that cannot be used: quarantine (default, leave it out) or raise
 real_stamps: str = None  # folder with galaxies/ and lens_candidates/ for the last section
 workers: int = None  # processes that read and simulate; None: all cores
 
@@ -74,8 +75,8 @@ print(f"{len(outcome.ranked):,} ranked; left out: {ranking.counted(outcome.rejec
 print(f"The page to look through: {outcome.page}")
 
 # %% [markdown]
-# What to expect of such a list comes from negatives and mock lenses that are simulated for this alone: no network was
-# trained, selected or tested on any of them.
+# What to expect of such a list is computed from negatives and mock lenses that are simulated only for this: no network
+# was trained, selected or tested on any of them.
 
 # %%
 path = independent_test.score(p, found, digests, p.independent_negatives, p.independent_lenses)
@@ -97,10 +98,10 @@ first = first[first.inspected <= max(500, first.inspected.min())].iloc[-1]
 real = shift[(shift.finder == p.rank_by) & (shift.quantity == domain_shift.QUANTITIES.recall)].set_index("step")
 filled(
     """Of {ranked:,} galaxies with one lens in 1,000, the first {inspected:,} of the list hold {lenses:.0f} lenses
-({low:.1f} to {high:.1f}, 95 %), and {inspected:,} at random hold {random:.2g}: that is the **tail of our simulator,
-not of the sky**.  On real pixels, of the very same mock lenses {real[mocks as trained on]:.0%} have p of 0.5 or more
-where they are added to simulated galaxies, and {real[mocks on real galaxies]:.0%} where they are added to real ones.
-(Ranked by {rank_by}; {negatives:,} negatives, {mock_lenses:,} mock lenses.)""",
+({low:.1f} to {high:.1f}, 95 %), and {inspected:,} at random hold {random:.2g}: that is the **tail of our simulator, not
+of the sky**.  On real pixels, of mock lenses with the very same sources {real[mocks as trained on]:.0%} have p of 0.5
+or more where these are added to simulated galaxies, and {real[mocks on real galaxies]:.0%} where they are added to real
+ones.  (Ranked by {rank_by}; {negatives:,} negatives, {mock_lenses:,} mock lenses.)""",
     real=real.value, rank_by=p.rank_by, **first.drop(["set", "finder", "prior"]),
 )  # fmt: skip
 
@@ -117,9 +118,9 @@ pd.DataFrame({name: ranking.about(finder) for name, finder in found.items()}).T
 rounded(outcome.ranked.drop(columns=["tile", "hdu", "x", "y"]).head(20).dropna(axis=1, how="all"))
 
 # %% [markdown]
-# **Table 07_ranked.** The first 20.  A column named as a finder is its logit over its temperature, and `ensemble` their
-# mean (below); `centre_snr` is the signal-to-noise of the centre.  The columns of the files are in
-# [docs/survey.md](../docs/survey.md).
+# **Table 07_ranked.** The first 20.  A column with the name of a finder is its logit divided by its temperature, and
+# `ensemble` their mean (below); `centre_snr` is the signal-to-noise of the centre.  All columns of the files are listed
+# in [docs/reference/formats.md](../docs/reference/formats.md#a-ranked-list).
 
 # %%
 if outcome.rejections:
@@ -138,15 +139,15 @@ style.publish(figure, "07_candidates", p, data=name)
 
 # %% [markdown]
 # **Figure 07_candidates.** The first 24 of the list, as a network sees them (Eq. 4.1, square root); above each its
-# rank, its id and the logit that it is ranked by.  Look for what is no lens.
+# rank, its id and the logit that it is ranked by.  Look for those that are no lenses.
 
 # %%
 if not mine:
     display(rounded(demonstration.recovered(outcome.ranked, asked.survey), 1))
 
 # %% [markdown]
-# **Table 07_recovered.** Where the survey is simulated: of its lenses, how many stand among the first of the list, and
-# how many would by chance.
+# **Table 07_recovered.** For a simulated survey: how many of its lenses are among the first of the list, and how many
+# would be by chance.
 
 # %% [markdown]
 # ## From stamp to score
@@ -156,7 +157,7 @@ if not mine:
 # $$ f(x) = \frac{x - \min(x)}{\max(x) - \min(x)} \qquad (4.1) $$
 #
 # and the square root of that is what a network sees, as in its training.  So units, zero points and exposure times do
-# not matter; but one dead pixel, or a bright star in a corner, spoils the scale.  That is what flags are for.
+# not matter; but one dead pixel, or a bright star in a corner, spoils the scale.  Flags mark such stamps.
 
 # %%
 pd.Series(quality.REASONS, name="what it means, and what to do").to_frame().style.set_properties(
@@ -168,26 +169,26 @@ pd.Series(quality.REASONS, name="what it means, and what to do").to_frame().styl
 # after all that have none.
 
 # %% [markdown]
-# A finder leaves a logit $z$.  Divided by its temperature $T$, which was fitted on its calibration set, it is a
-# probability:
+# The output of a finder is a logit $z$.  Divided by the finder's temperature $T$, which was fitted on its calibration
+# set, it gives a probability:
 #
 # $$ p = \frac{1}{1 + e^{-z/T}} $$
 #
-# The ensemble is the mean of $z/T$ over the finders, each clipped to what its calibration set had.  The list goes by
-# it.  A score ranks; it is no probability that a galaxy of the sky is a lens, as half of the stamps that it was
-# calibrated on are.
+# The ensemble is the mean of $z/T$ over the finders, each clipped to the range of its calibration set; the list is
+# sorted by it.  This $p$ is not the probability that a galaxy on the sky is a lens, as half of the stamps of the
+# calibration set are lenses.
 
 # %% [markdown]
 # ## Purity on the sky
 #
-# Let a threshold accept a share $c$ of the lenses (the completeness, or recall) and a share $f$ of what is no lens (the
-# false-positive rate).  Both are properties of the finder.  Where a share $\pi$ of the galaxies are lenses, Bayes' rule
-# gives the share of lenses among what is accepted, the purity or precision:
+# Let a threshold accept a share $c$ of the lenses (the completeness, or recall) and a share $f$ of the other galaxies
+# (the false-positive rate).  Both are properties of the finder.  Where a share $\pi$ of the galaxies are lenses, Bayes'
+# rule gives the share of lenses among what is accepted, the purity or precision:
 #
 # $$ \mathrm{purity} = \frac{\pi\,c}{\pi\,c + (1 - \pi)\,f} $$
 #
-# A test set of as many lenses as negatives has $\pi = 1/2$, the sky perhaps 1/1,000: there purity needs an $f$ well
-# below $\pi\,c$.  The same for F_beta, where $\mathrm{TP} = \pi\,c$, $\mathrm{FP} = (1 - \pi)\,f$ and
+# A test set of as many lenses as negatives has $\pi = 1/2$, the sky perhaps 1/1,000: there a high purity needs an $f$
+# well below $\pi\,c$.  Likewise for F_beta, with $\mathrm{TP} = \pi\,c$, $\mathrm{FP} = (1 - \pi)\,f$ and
 # $\mathrm{TP} + \mathrm{FN} = \pi$:
 #
 # $$ F_\beta = \frac{(1 + \beta^2)\,\pi\,c}{\beta^2\,\pi + \pi\,c + (1 - \pi)\,f} $$
@@ -197,8 +198,8 @@ skies = expectation.on_skies(scores, p.selection_beta)
 rounded(skies, 4)
 
 # %% [markdown]
-# **Table 07_skies.** Purity and F_beta of each finder at p = 0.5, from one and the same completeness and false-positive
-# rate on the simulated set, for four shares of lenses (`prior`).  Only the first is like the test sets of notebook 02.
+# **Table 07_skies.** Purity and F_beta of each finder at p = 0.5, from the same completeness and false-positive rate on
+# the simulated set, for four shares of lenses (`prior`).  Only the first is like the test sets of notebook 02.
 
 # %% [markdown]
 # ## How many lenses to expect among the first N
@@ -212,15 +213,15 @@ rounded(shown)
 
 # %% [markdown]
 # **Table 07_expected.** Lenses among the first N, for four shares of lenses, with the 95 % interval that the finite
-# simulated sets leave.  Where fewer than ten negatives stand above, only a bound can be given.
+# simulated sets leave.  Where fewer than ten negatives rank above, only a bound can be given.
 
 # %%
 figure = candidates_figures.lenses_found(expected[expected["finder"] == p.rank_by])
 style.publish(figure, "07_expected", p)
 
 # %% [markdown]
-# **Figure 07_expected.** The same, with the 95 % interval; dashed: N taken at random.  Where a line flattens, looking
-# on finds few more.
+# **Figure 07_expected.** The same for the ranking by `rank_by`, with the 95 % interval as a band (alone where only
+# bounds can be given); dashed: N taken at random.  Where a line flattens, inspecting more stamps finds few more lenses.
 
 # %% [markdown]
 # ## The field's metrics
@@ -230,9 +231,9 @@ figure = candidates_figures.roc(scores)
 style.publish(figure, "07_roc", p)
 
 # %% [markdown]
-# **Figure 07_roc.** Completeness against the false-positive rate, on a logarithmic axis: what matters on the sky is far
-# left, and the area under the curve hardly shows it.  Left of the grey edge fewer than ten negatives are accepted, and
-# the rate is not known.
+# **Figure 07_roc.** Completeness against the false-positive rate, on a logarithmic axis: on the sky the far left
+# matters, which the area under the curve hardly shows.  Left of the grey edge fewer than ten negatives are accepted,
+# and the rate is not known.
 
 # %%
 kinds = independent_test.kinds(tail)[~lens]
@@ -240,7 +241,7 @@ above = pd.DataFrame({name: expectation.highest(negatives, 1000) for name, (nega
 pd.crosstab(kinds, "all").join(above.groupby(kinds).sum()).rename_axis("kind")
 
 # %% [markdown]
-# **Table 07_kinds.** Kinds of negatives: of all, and of the 1,000 that each finder ranks highest.
+# **Table 07_kinds.** Numbers of negatives by kind: of all, and of the 1,000 that each finder ranks highest.
 
 # %%
 style.save_table(metrics, "07_metrics", p)
@@ -248,8 +249,8 @@ rounded(metrics.drop(columns="set"), 5)
 
 # %% [markdown]
 # **Table 07_metrics.** TPR0 and TPR10 are the shares of lenses found before the first and the tenth false positive
-# (Metcalf et al. 2019): both fall as a set of negatives grows, so that values of sets of other sizes cannot be
-# compared.  Intervals are 95 %, over simulated stamps; each finder is one network.
+# (Metcalf et al. 2019): both fall as the number of negatives grows, so that values from sets of different size cannot
+# be compared.  Intervals are 95 %, over simulated stamps; each finder is one network.
 
 # %%
 published_values = publications.table()
@@ -257,15 +258,15 @@ style.save_table(published_values, "07_published", p)
 rounded(published_values, 4)
 
 # %% [markdown]
-# **Table 07_published.** What others published, each on the data that it was measured on.  Those are other images,
-# bands, lenses and negatives, and no verdict follows.
+# **Table 07_published.** Published values, each with the data that it was measured on.  Those are other images, bands,
+# lenses and negatives, so that no verdict follows.
 
 # %% [markdown]
 # ## On real pixels
 #
 # The same sources and alphas on simulated LRGs and on real galaxies, beside real candidates.  The public stamps that
 # are looked for by default (credit: KiDS/ESO, DES; CFHTLS, NDWFS, Space Warps) hold unvetted galaxies of all kinds and
-# few confirmed lenses; pictures that were recovered from colour PNGs, whose sky is cut off, are a group of their own.
+# few confirmed lenses; pictures recovered from colour PNGs, whose sky is cut off, are a separate group.
 
 # %%
 if logits:
@@ -275,7 +276,8 @@ else:
     style.keep("07_real_pixels", p, "no real stamps; set real_stamps to a folder with galaxies/*.fits")
 
 # %% [markdown]
-# **Figure 07_real_pixels.** Logits over temperature of each group, by finder; 0 is p = 0.5.
+# **Figure 07_real_pixels.** Logits divided by the temperature, of each group, by finder; 0 is p = 0.5.  Each point is a
+# stamp; boxes show the median and quartiles; the axis is linear near 0 and logarithmic beyond.
 
 # %%
 if logits:
@@ -284,7 +286,7 @@ if logits:
 
 # %% [markdown]
 # **Table 07_real_pixels.** Each step, and its difference from the step before, with the 95 % interval over galaxies and
-# where it lies.
+# on which side of 0 it lies.
 
 # %%
 if logits:
@@ -303,8 +305,8 @@ filled(
     """**A balanced test set flatters.**  At p = 0.5 the finder trained with soft F_beta has a purity of
 {half[fbeta]:.3f} among as many lenses as negatives, and of {rare[fbeta]:.3f} where one galaxy in 1,000 is a lens; the
 one trained with cross-entropy {half[bce]:.3f}, and {rare[bce]:.3f}.  The thesis' precisions (0.979 and 0.948) are of
-the first kind.  It recommends soft F_beta because the sky is imbalanced (section 6.1); but of that the loss sees
-nothing, as its batches are half lenses.""",
+the first kind.  It recommends soft F_beta because the sky is imbalanced (section 6.1); but the loss does not see that
+imbalance, as its batches are half lenses.""",
     half=half, rare=rare,
 )  # fmt: skip
 
@@ -323,8 +325,8 @@ is asked in notebook 02.""",
 mix = expected[(expected.finder == p.rank_by) & (expected.prior == 1e-3)].set_index("inspected").lenses
 filled(
     """**How long to look?**  Section 6.2 asks for the time that people spend on candidates.  With one lens in 1,000 the
-first {few:,} hold {these:.0f} lenses, and the first {many:,} hold {those:.0f}: {more:,} stamps more for {gain:.0f}
-lenses more.""",
+first {few:,} hold {these:.0f} lenses, and the first {many:,} hold {those:.0f}: {more:,} more stamps for {gain:.0f} more
+lenses.""",
     few=mix.index[0], many=mix.index[-1], these=mix.iloc[0], those=mix.iloc[-1], more=mix.index[-1] - mix.index[0],
     gain=mix.iloc[-1] - mix.iloc[0],
 )  # fmt: skip
@@ -332,16 +334,16 @@ lenses more.""",
 # %%
 step = shift[(shift.finder == p.rank_by) & (shift.step == domain_shift.ON_REAL_GALAXIES)].set_index("quantity")
 filled(
-    """**Real data.**  Section 6.2 asks for them, too.  From simulated to real galaxies, with the same arcs, the
-share of mock lenses with p of 0.5 or more changes by {difference[mock lenses found at p = 0.5]:+.3f}
+    """**Real data.**  Section 6.2 asks for them, too.  From simulated to real galaxies, with the same arcs, the share
+of mock lenses with p of 0.5 or more changes by {difference[mock lenses found at p = 0.5]:+.3f}
 ({low[mock lenses found at p = 0.5]:+.3f} to {high[mock lenses found at p = 0.5]:+.3f}), that of negatives by
 {difference[negatives accepted at p = 0.5]:+.3f} ({low[negatives accepted at p = 0.5]:+.3f} to
 {high[negatives accepted at p = 0.5]:+.3f}), and the area under the ROC curve by
-{difference[area under the ROC curve]:+.3f}.  That is the distance between our simulator and these real stamps.
-Where it is far from 0, train a network on a survey's own galaxies before searching it.""",
+{difference[area under the ROC curve]:+.3f}.  Those are effects of the difference between our simulator and these real
+stamps.  Where they are far from 0, train a network on a survey's own galaxies before searching it.""",
     difference=step.difference, low=step.low, high=step.high,
 )  # fmt: skip
 
 # %% [markdown]
-# **How far this holds.**  The numbers of lenses are of simulated lenses among simulated contaminants; the real stamps
+# **How far this holds.**  The numbers of lenses are for simulated lenses among simulated contaminants; the real stamps
 # are few and unvetted.  Neither is the completeness or purity of a search.

@@ -37,29 +37,30 @@ REASONS = {  # of a rejection: what it means, and what to do
     "not FITS": "The file is something else, often a web server's error page.  Fetch it again, or take it away.",
     "truncated": "The file is shorter than its header says.  Fetch it again.",
     "corrupt": "The file breaks the standard or fails its own checks.  Fetch it again; try fitsverify.  A cutout with "
-    "its tile's header has the tile's DATASUM: take that card out.",
+    "its tile's header has the tile's DATASUM: remove that card.",
     "no image": "No HDU has pixels; for a tile: none has pixels and a celestial WCS.",
-    "companion": "By its header or name a weight, mask, PSF or the like.  Where it is the sky, rename the file or take "
-    "that card out.",
+    "companion": "By its header or name a weight, mask, PSF or the like.  If it is an image of the sky, rename the "
+    "file or remove that card.",
     "shape": "Smaller than the stamp that the finder takes, or as large as a tile: give a catalogue and tiles.  Or not "
-    "an image of two axes: of a cube, BANDS or BAND0, BAND1 ... name the plane, or `plane` does.",
+    "an image of two axes: in a cube, BANDS or BAND0, BAND1 ... name the plane, or give `plane`.",
     "constant": "All pixels are equal: no data there.",
-    "scale": "Pixels over 10 times finer or 3 times coarser than the finder's; of a tile, a scale other than stated; "
-    "of a stamp, one other than the finder's and no WCS.  State `pixel_scale` where the header is right.",
+    "scale": "Pixels over 10 times finer or 3 times coarser than the finder's; for a tile, a scale other than stated; "
+    "for a stamp, a scale other than the finder's and no WCS.  State `pixel_scale` where the header is right.",
     "no scale": "The header has no WCS with a scale, CD, CDELT or PIXSCALE.  State `pixel_scale` where you know it.",
     "band": "The header names another band (FILTER, BAND and the like), or one that is not understood.  Give images of "
-    "the finder's band; where they are, state `band`, or correct a header that names another.",
+    "the finder's band; if they are, state `band`, or correct a header that names another.",
     "saturated": f"A plateau: {PLATEAU} or more connected pixels (also by corners) at the stamp's maximum, or at or "
-    "above the header's SATURATE.  A stamp is scaled by its maximum: exactly one pixel of a training stamp is 1.  Only "
-    "a mock lens, whose sum is cut at 1, may have a small plateau (9 % have, of 6 pixels at most), so that a saturated "
-    "star would look like a lens, if like anything.  Take a shorter exposure, or look at it by eye.",
-    "too slow": "It was not read in minutes.  Unpack a packed tile; look whether the disk answers.",
+    "above the header's SATURATE.  A stamp is scaled by its maximum, so that exactly one pixel of a training stamp is "
+    "1.  Only mock lenses, which are cut at 1, may have a small plateau (9 % do, of 6 pixels at most): a network may "
+    "take a saturated star for a lens.  Take a shorter exposure, or look at it by eye.",
+    "too slow": "It was not read within minutes.  Unpack a compressed tile; check the disk.",
     "crash": "The process that read it died: a file that takes all memory, or that breaks a library.  Fetch it again.",
     "duplicate id": "An earlier row of the catalogue has the same id.  Make ids unique.",
     "no position": "RA or Dec is missing, not a number or out of range (degrees).",
-    "off the tiles": "No tile has the position.  Give the tile that has; look at the unit of RA.",
-    "masked": "Too many pixels are NaN, blank or beyond the tile's edge (raise `max_filled`), or any of those within "
-    f"{CORE:g} arcsec of the centre, on every tile that has it.  Blocks of pixels that are all 0 have no data.",
+    "off the tiles": "No tile covers the position.  Give the tile that does; check the unit of RA.",
+    "masked": "Too many pixels are NaN, blank or beyond the tile's edge (raise `max_filled`), or one of those "
+    f"is within {CORE:g} arcsec of the centre, on every tile that covers it.  Blocks of pixels that are all 0 have no "
+    "data.",
 }
 
 

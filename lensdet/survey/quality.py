@@ -33,16 +33,16 @@ LIMITS = {  # least or most of each measure
 }
 REASONS = {  # of a flag: what it means, and what to do; the first that applies is given
     "equal pixels": f"Over {LIMITS['equal']:.0%} of the pixels lie in areas of one value, mostly zeros: no data there."
-    "  Give the tile that is whole there, or write NaN where there are no data.",
-    "dead pixel": f"A pixel lies over {LIMITS['dark']:g} sigma below the sky: dead, or a number for no data, as -99 or "
-    "-32768.  A stamp is scaled by its minimum, so that one spoils it.  Write NaN there.",
+    "  Give a tile that is complete there, or write NaN where there are no data.",
+    "dead pixel": f"A pixel lies over {LIMITS['dark']:g} sigma below the sky: dead, or a number that stands for no "
+    "data, as -99 or -32768.  A stamp is scaled by its minimum, so that one such pixel spoils it.  Write NaN there.",
     "hot pixel": f"A pixel stands over {LIMITS['hot']:g} sigma above its neighbours, sharper than any source: hot, or "
     "a cosmic ray.  Clean the image.",
     "faint centre": f"The signal-to-noise of the {CENTRE:g} arcsec around the centre is below "
-    f"{LIMITS['centre_snr']:g}: nothing there, or no galaxy that a finder has learnt to judge.  Look at the positions; "
+    f"{LIMITS['centre_snr']:g}: nothing there, or a galaxy fainter than those in training.  Check the positions; "
     "take a deeper image.",
-    "low contrast": "Noise, or a sky that is not even, takes up more of the range from darkest to brightest pixel than "
-    "in any training stamp.  Take a deeper image; take away the gradient.",
+    "low contrast": "Noise, or an uneven sky, takes up more of the range from darkest to brightest pixel than in any "
+    "training stamp.  Take a deeper image; subtract the gradient.",
     "outshone": f"The centre is below {LIMITS['centre_share']:.0%} of the brightest pixel, mostly a star's: scaled by "
     "that, the galaxy is nearly black.  Look at it by eye.",
     "unlike the calibration set": "A finder's logit lies far beyond all that its calibration set had.  Look at it by "
