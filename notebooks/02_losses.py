@@ -226,7 +226,7 @@ style.publish(figure, figures.figure_5_1, p, **headline)
 bold = {model: (s.labels, s.logits, study.median_run(model, s)) for model, s in read.items()}
 shown = {model: (labels, logits[k], read[model].runs[k]) for model, (labels, logits, k) in bold.items()}
 figure = figures.figure_5_2(shown)
-style.publish(figure, figures.figure_5_2, p, **made)
+style.publish(figure, figures.figure_5_2, p, runs=1)
 
 # %% [markdown]
 # **Figure 5.2.** Histograms of the predictions on the test set, lenses filled and negatives as a line, for the run of
@@ -239,7 +239,7 @@ style.publish(figure, figures.figure_5_2, p, **made)
 # %%
 for model, draw in figures.PREDICTIONS.items():
     if model in shown:
-        style.publish(draw(shown), draw, p, **made)
+        style.publish(draw(shown), draw, p, runs=1)
 
 # %% [markdown]
 # **Figures 7.1 to 7.6.** Predictions of each model on the test set.
@@ -331,7 +331,7 @@ curves = {
     model: [calibration.reliability(labels, z.astype(float) / t) for t in (1, temperatures[model, run])]
     for model, (labels, z, run) in shown.items()
 }
-style.publish(figures.reliability(curves), "02_reliability", p, **made)
+style.publish(figures.reliability(curves), "02_reliability", p, runs=1)
 rounded(errors.groupby("model", sort=False).mean(numeric_only=True).drop(columns="run").reset_index())
 
 # %% [markdown]
@@ -345,8 +345,8 @@ rounded(errors.groupby("model", sort=False).mean(numeric_only=True).drop(columns
 
 # %%
 wrong = threshold_control.false_positives(study)
-style.save_table(wrong, "02_false_positives", p, **made)
-style.publish(figures.false_positive_rates(wrong), "02_false_positives", p, **made)
+style.save_table(wrong, "02_false_positives", p, runs=1)
+style.publish(figures.false_positive_rates(wrong), "02_false_positives", p, runs=1)
 
 # %% [markdown]
 # **Figure 02_false_positives.** False-positive rates by kind of negative, with 95 % Clopper-Pearson intervals, for the
@@ -355,9 +355,9 @@ style.publish(figures.false_positive_rates(wrong), "02_false_positives", p, **ma
 # %%
 contaminant = (study.truth()["host"] == "contaminant").to_numpy()
 figure = figures.inspected(bold, contaminant, p.sky_contaminants, p.lens_prior)
-style.publish(figure, "02_inspected", p, **made)
+style.publish(figure, "02_inspected", p, runs=1)
 sky = threshold_control.on_the_sky(wrong, p.lens_prior, p.sky_contaminants)
-style.save_table(sky, "02_sky", p, **made)
+style.save_table(sky, "02_sky", p, runs=1)
 rounded(sky, 4)
 
 # %% [markdown]
