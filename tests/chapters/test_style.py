@@ -238,7 +238,7 @@ def test_histograms_count_every_image():
     for axis in shown(DRAW["histograms"]()):
         lenses, negatives = axis.patches[:-1], axis.patches[-1].get_path().vertices  # bars; a line of steps
         assert sum(patch.get_height() for patch in lenses) == 30 and negatives[:, 1].max() <= 30
-        assert "run 1" in axis.get_title() and "beyond 0.01 or 0.99" in axis.get_title()
+        assert "run 1" in axis.get_title() and "below 0.01 or above 0.99" in axis.get_title()
 
 
 def test_training_curves_average_the_chunks_that_all_runs_have():

@@ -88,7 +88,7 @@ def figure_5_2(rows: OneRun) -> Figure:
         axis.hist(p[labels == 1], bins, color=style.SKY, label="mock lenses")
         axis.hist(p[labels == 0], bins, histtype="step", color=style.BROWN, lw=1.2, label="negatives")
         beyond = ((p < 0.01) | (p > 0.99)).mean()
-        axis.set_title(f"{label_of(row)}, run {run}\n{beyond:.0%} beyond 0.01 or 0.99")
+        axis.set_title(f"{label_of(row)}, run {run}\n{beyond:.0%} below 0.01 or above 0.99")
         axis.set(yscale="log", xlim=(0, 1), xlabel="prediction", ylabel="images")
         axis.label_outer()
     for axis in axes.flat[len(rows) :]:
@@ -201,7 +201,7 @@ def _differences(axis, forest):
     axis.locator_params(axis="x", nbins=4)
     known = np.isfinite(shown.low).any()
     below = "95 % over runs and images" if known else "no interval: one run,\nor runs that agree exactly"
-    axis.set_xlabel(f"precision less cross-entropy's\nat equal recall; {below}")
+    axis.set_xlabel(f"precision minus cross-entropy's\nat equal recall; {below}")
 
 
 def roc(models: AllRuns) -> Figure:
