@@ -236,7 +236,7 @@ style.publish(figure, figures.figure_5_2, p, runs=1)
 # %% [markdown]
 # The same, one figure for each model, as in the thesis' appendix:
 
-# %%
+# %% tags=["folded"]
 for model, draw in figures.PREDICTIONS.items():
     if model in shown:
         style.publish(draw(shown), draw, p, runs=1)

@@ -136,7 +136,7 @@ for draw in figures.CHAPTER:
 # %% [markdown]
 # The thesis' appendix, from the most to the least confident:
 
-# %%
+# %% tags=["folded"]
 for model, several in ((bce, figures.RIGHT), (soft, figures.WRONG)):
     for draw in several:
         style.publish(draw(cases[model]), draw, p, **made)

@@ -151,7 +151,7 @@ rounded(above)
 # %% [markdown]
 # ## Predictions
 
-# %%
+# %% tags=["folded"]
 for model in models:
     for name in detections:
         for kind in ("prediction_fraction", "prediction_radius", "mean_prediction"):

@@ -111,7 +111,8 @@ def chapter(copy: Path) -> NotebookNode:
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             heading = [heading, *re.findall(r"^#+ +(.+)", cell.source, re.MULTILINE)][-1]
-        cell.metadata = {"alt": heading}
+        folded = "folded" in cell.metadata.get("tags", [])  # many pictures, as of an appendix
+        cell.metadata = {"alt": heading, "folded": folded}
         for output in cell.get("outputs", []):
             if output.get("name") == "stderr":
                 output.text = "\n".join(x for x in re.split(r"[\r\n]+", output.text) if not _NOISE.fullmatch(x))

@@ -1,5 +1,6 @@
 """The paper: nothing in a page acts or leaves the site, captions, contents, formulas, and the same gives the same."""
 
+import base64
 from html.parser import HTMLParser
 from urllib.parse import unquote, urlsplit
 
@@ -200,6 +201,16 @@ def test_formulas_are_mathml_and_code_is_not(repository):
     assert "<msub><mi>F</mi><mi>β</mi></msub>" in page and '<math display="block">' in page and "<mo>&lt;</mo>" in page
     assert "<code>$no$</code>" in page and "$\\nonsense{$" in page and "'$a$'" in page
     assert '<td class="number">+0.1 (-0.2 to +0.2)</td>' in page
+
+
+def test_pictures_of_a_folded_cell_are_there_and_folded(repository):
+    picture = base64.b64encode(b"picture").decode()
+    cell = shown("image/png", picture)
+    cell.metadata["tags"] = ["folded"]
+    heading, caption = v4.new_markdown_cell("## Appendix"), v4.new_markdown_cell("**Figures 7.1 and 7.2.** Each model.")
+    page = pages(repository, heading, cell, caption)[1].path.read_text()
+    folded = page.partition("<details><summary>Appendix</summary>")[2].partition("</details>")[0]
+    assert f"data:image/png;base64,{picture}" in folded.replace("\n", "") and "Each model." in folded
 
 
 def test_pages_have_what_made_them_and_neither_noise_nor_local_paths(repository):
