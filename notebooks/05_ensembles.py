@@ -197,9 +197,9 @@ rounded(member_weights)
 # fifths of it.  The thesis' own weights, before this softmax:
 
 # %%
-for ensemble, published in thesis.WEIGHTS.items():
-    columns = {"published": published, "before the softmax": tables.before_softmax(published)}
-    display(pd.DataFrame(columns, index=list(ENSEMBLES[ensemble].members)).round(2))
+for ensemble, theirs in thesis.WEIGHTS.items():
+    both = {"published": theirs, "before the softmax": tables.before_softmax(theirs)}
+    display(pd.DataFrame(both, index=list(ENSEMBLES[ensemble].members)).round(2))
 
 # %% [markdown]
 # **Table 05_undone.** The thesis' mean weights (captions of its Figures 5.15 and 5.16), and the weights of which a
@@ -238,8 +238,8 @@ rounded(summary.bands(curves))
 # ## What an input-dependent ensemble learns
 
 # %%
-columns = ["set", "ensemble", "by_label", "named", "most_frequent"]
-learned = pd.concat([summary.targets(study, e) for e in dynamic]) if dynamic else pd.DataFrame(columns=columns)
+known = ["set", "ensemble", "by_label", "named", "most_frequent"]
+learned = pd.concat([summary.targets(study, e) for e in dynamic]) if dynamic else pd.DataFrame(columns=known)
 if len(learned):
     style.save_table(learned, "05_targets", p, **made)
 rounded(learned)
@@ -356,7 +356,7 @@ of the ensemble can choose that of the member.  With a threshold of its own for 
 )  # fmt: skip
 
 # %%
-undone = {name: tables.before_softmax(published) for name, published in thesis.WEIGHTS.items()}
+undone = {name: tables.before_softmax(theirs) for name, theirs in thesis.WEIGHTS.items()}
 plain = [NETWORKS[member].loss == "bce" for member in ENSEMBLES["NM_6"].members]
 mine = member_weights[member_weights.member == BCE].set_index("ensemble").weight
 filled(

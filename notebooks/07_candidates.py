@@ -86,7 +86,7 @@ scores = {name: (x[~lens], x[lens]) for name, x in ranking.calibrated(tail.logit
 expected = expectation.expected_table(scores, len(outcome.ranked) if mine else 50_000)
 metrics = expectation.metrics_table(scores, p.lens_prior)
 logits = domain_shift.calibrated(domain_shift.score(p, found, digests), found)
-shift = domain_shift.all_steps(logits)
+steps = domain_shift.all_steps(logits)
 print(f"{(~lens).sum():,} negatives, {lens.sum():,} mock lenses: {path.relative_to(storage.results_dir())}")
 
 # %% [markdown]
@@ -95,7 +95,7 @@ print(f"{(~lens).sum():,} negatives, {lens.sum():,} mock lenses: {path.relative_
 # %%
 first = expected[(expected.finder == p.rank_by) & (expected.prior == 1e-3)]
 first = first[first.inspected <= max(500, first.inspected.min())].iloc[-1]
-real = shift[(shift.finder == p.rank_by) & (shift.quantity == domain_shift.QUANTITIES.recall)].set_index("step")
+real = steps[(steps.finder == p.rank_by) & (steps.quantity == domain_shift.QUANTITIES.recall)].set_index("step")
 filled(
     """Of {ranked:,} galaxies with one lens in 1,000, the first {inspected:,} of the list hold {lenses:.0f} lenses
 ({low:.1f} to {high:.1f}, 95 %), and {inspected:,} at random hold {random:.2g}: that is the **tail of our simulator, not
@@ -281,8 +281,8 @@ else:
 
 # %%
 if logits:
-    style.save_table(shift, "07_real_pixels", p)
-    display(rounded(shift.assign(interval=statistics.side_of_zero(shift["low"], shift["high"]))))
+    style.save_table(steps, "07_real_pixels", p)
+    display(rounded(steps.assign(interval=statistics.side_of_zero(steps["low"], steps["high"]))))
 
 # %% [markdown]
 # **Table 07_real_pixels.** Each step, and its difference from the step before, with the 95 % interval over galaxies and
@@ -332,7 +332,7 @@ lenses.""",
 )  # fmt: skip
 
 # %%
-step = shift[(shift.finder == p.rank_by) & (shift.step == domain_shift.ON_REAL_GALAXIES)].set_index("quantity")
+step = steps[(steps.finder == p.rank_by) & (steps.step == domain_shift.ON_REAL_GALAXIES)].set_index("quantity")
 filled(
     """**Real data.**  Section 6.2 asks for them, too.  From simulated to real galaxies, with the same arcs, the share
 of mock lenses with p of 0.5 or more changes by {difference[mock lenses found at p = 0.5]:+.3f}
