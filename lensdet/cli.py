@@ -202,6 +202,7 @@ def _outcome(options, does):
     from lensdet.data.stamps import StampError
     from lensdet.survey import ranking
 
+    p = None
     try:
         p = resolve(values(options))
         outcome = does(p)
@@ -209,8 +210,7 @@ def _outcome(options, does):
         print(error, file=sys.stderr)
         return 1
     except (ValueError, OSError) as error:  # of the user's files: a catalogue without positions, tiles of no sky
-        full = getattr(error, "errno", None) == errno.ENOSPC  # of which Python says no path
-        raise ParameterError(f"{error}{f': {ranking.output_folder(p)}' if full else ''}") from None
+        raise ParameterError(f"{error}{_of_output(error, p)}") from None
     if isinstance(outcome, list):
         return _print_lines(outcome)
     if isinstance(outcome, Path):
@@ -222,6 +222,21 @@ def _outcome(options, does):
     advice = ranking.advice(outcome.rejections, outcome.ranked["flag"])
     print(*outcome.plan.remarks, *advice, outcome.page, sep="\n")
     return 3 if outcome.rejections or outcome.plan.passed_over else 0
+
+
+def _of_output(error, parameters):
+    """What a message adds where the disk is full, of which Python says no path, or the output cannot be written."""
+    from lensdet.survey import ranking
+
+    if not isinstance(error, OSError) or not parameters or not (parameters.survey or parameters.catalogue):
+        return ""
+    with contextlib.suppress(ValueError):  # the output lies in the survey, which was not noticed yet
+        place = ranking.output_folder(parameters)
+        if error.errno == errno.ENOSPC:
+            return f": {place}"
+        if isinstance(error.filename, str) and Path(error.filename).absolute().is_relative_to(place.absolute()):
+            return "; choose another folder, by -p output FOLDER"
+    return ""
 
 
 def _print_lines(lines):

@@ -55,6 +55,18 @@ def test_a_full_disk_is_named(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().err.endswith(f"No space left on device: {tmp_path / 'out'}\n")
 
 
+def test_an_output_that_cannot_be_written_says_what_to_do(tmp_path, monkeypatch, capsys):
+    def closed(_):
+        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "out" / "scores-1"))
+
+    monkeypatch.setattr("lensdet.survey.ranking.rank_survey", closed)
+    for output, more in (("out", True), ("other", False)):
+        with pytest.raises(SystemExit):
+            cli.main(["rank", "-p", "survey", str(tmp_path / "s"), "-p", "output", str(tmp_path / output)])
+        said = capsys.readouterr().err
+        assert "Permission denied" in said and ("choose another folder, by -p output FOLDER" in said) == more
+
+
 def test_an_interruption_ends_in_a_line(monkeypatch, capsys):
     def stopped(_):
         raise KeyboardInterrupt

@@ -243,6 +243,9 @@ def test_an_installed_package_works_outside_the_repository(outside):
     assert style.folder(p) == outside / "figures" / "quick"
     ranked = parameters.resolve({"survey": outside / "mine"})
     assert ranking.output_folder(ranked) == outside / "build" / "candidates" / "mine"
+    (outside / "DR4.1").mkdir()
+    ranked = parameters.resolve({"survey": outside / "DR4.1"})  # not in the folder of DR4.2
+    assert ranking.output_folder(ranked) == outside / "build" / "candidates" / "DR4.1"
 
 
 def test_real_stamps_folder_is_shared_data_unless_given(tmp_path, monkeypatch):

@@ -25,7 +25,7 @@ REMEDIES = {  # what the command line takes, by reason of `headers.REASONS`
     "masked": "-p max_filled 0.1",
     "no position": "-p columns '{{ra: NAME, dec: NAME}}'",
     "duplicate id": "-p columns '{{id: NAME}}'",
-    "off the tiles": "-p tiles FOLDER, once for each folder; RA and Dec have to be in degrees",
+    "off the tiles": "-p tiles FOLDER, once for each folder; RA and Dec have to be in degrees, and not swapped",
 }
 
 

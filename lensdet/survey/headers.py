@@ -57,7 +57,8 @@ REASONS = {  # of a rejection: what it means, and what to do
     "crash": "The process that read it died: a file that takes all memory, or that breaks a library.  Fetch it again.",
     "duplicate id": "An earlier row of the catalogue has the same id.  Make ids unique.",
     "no position": "RA or Dec is missing, not a number or out of range (degrees).",
-    "off the tiles": "No tile covers the position.  Give the tile that does; check the unit of RA.",
+    "off the tiles": "No tile covers the position.  Give the tile that does; check the unit of RA, and whether RA and "
+    "Dec are swapped.",
     "masked": "Too many pixels are NaN, blank or beyond the tile's edge (raise `max_filled`), or one of those "
     f"is within {CORE:g} arcsec of the centre, on every tile that covers it.  Blocks of pixels that are all 0 have no "
     "data.",

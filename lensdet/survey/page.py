@@ -275,6 +275,7 @@ def _page(shown, warm, models, heading, notes, summary):
         summary=list(summary),
         models=list(models),
         candidates=list(zip(shown, warm, strict=True)),
+        flagged=next((row["rank"] for row in shown if row["flag"]), None),
         every=EVERY,
         block=BLOCK,
         stretch={"softening": SOFTENING, "top": CLIPPED},

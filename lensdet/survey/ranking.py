@@ -131,7 +131,9 @@ def output_folder(parameters: Parameters) -> Path:
         Where it lies in the survey: its files would be taken for stamps.
     """
     p = parameters
-    called = re.sub(r"[^A-Za-z0-9_.-]+", "_", (p.survey or p.catalogue).stem).strip(".") or "survey"
+    given = p.survey or p.catalogue
+    name = given.name if given.is_dir() else given.stem  # of a folder all: DR4.1 is not DR4.2
+    called = re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip(".") or "survey"
     folder = p.output or storage.build_dir() / "candidates" / called
     for read in filter(None, (p.survey, *p.tiles)):
         if folder.resolve().is_relative_to(read):
@@ -234,9 +236,10 @@ def _write_page(parameters, finders, outcome, progress, called, notes):
     p, (ranked, rejections, _, index, job) = parameters, outcome
     top = ranked.head(p.page_size)
     shown = next(iter(finders)) if p.rank_by == ENSEMBLE else p.rank_by
+    part = f"the first {len(top):,}" if len(top) < len(ranked) else "all that are ranked"
     summary = [("stamps asked for", f"{job.total:,}"), ("ranked", f"{len(ranked):,}"),
                ("flagged, and listed last", f"{(ranked['flag'] != '').sum():,}"),
-               ("left out", counted(rejections)), ("on this page", f"the first {len(top):,}"),
+               ("left out", counted(rejections)), ("on this page", part),
                ("ranked by", p.rank_by), ("heat map", f"{shown}, layer {candidate_list.LAYER}")]  # fmt: skip
     made = {name: about(finder) for name, finder in finders.items()}
     summary += [(f"finder {name}", f"{of['trained on']}, {of['run']}, {of['SHA-256']}") for name, of in made.items()]

@@ -109,6 +109,15 @@ def test_candidates_are_in_order_each_with_its_picture_and_anchor(tmp_path):
     assert len(set(page.values("article", "id"))) == len(page.values("article", "id"))
 
 
+def test_a_jump_leads_to_the_first_flagged_stamp(tmp_path):
+    rows = [row(1), row(2), row(3, flag="faint centre"), row(4, flag="outshone")]
+    page = made(tmp_path / "some", rows)
+    assert [href for href in page.values("a", "href") if href.startswith("#r")][:2] == ["#r1", "#r3"]
+    assert "flagged: faint centre" in page.articles["r3"] and "scores say nothing" in page.rest
+    none = made(tmp_path / "none", rows[:2])
+    assert "lagged" not in none.rest and not any("flagged" in text for text in none.articles.values())
+
+
 def test_page_shows_every_value_of_a_candidate(tmp_path):
     full = row(
         7,
