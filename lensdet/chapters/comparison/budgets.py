@@ -118,7 +118,8 @@ def sentences(first: pd.DataFrame) -> list[str]:
         interval = f"{r.low:+.3f} to {r.high:+.3f}" if pd.notna(r.low) else "no interval"
         printed = f"; thesis {r.thesis:+.3f}" if pd.notna(r.thesis) else ""
         made = f"`{r.profile}`, {style.number_of(int(r.runs), 'run')} of {r.images:,} images"
-        said.append(f"*{words}*: **{r.verdict}**, {r.difference:+.3f} ({interval}{printed}; {made}).")
+        numbers = f"{r.difference:+.3f} ({interval}{printed}".replace("-", "−")
+        said.append(f"*{words}*: **{r.verdict}**, {numbers}; {made}).")
     return said
 
 

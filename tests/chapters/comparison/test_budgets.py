@@ -133,7 +133,7 @@ def test_each_claim_that_is_said_first_is_a_sentence_of_the_profile_with_most_ru
     found = {"quick": stated("open", 5, 0.25), "lite": stated("contradicts", 5, -0.125), "overnight": stated(runs=1)}
     said = budgets.sentences(budgets.headlines(found))
     assert len(said) == len(budgets.ASKED) == 6
-    first = "contradicts**, -0.125 (-0.145 to -0.105; thesis +0.031; `lite`, 5 runs of 851,968 images)."
+    first = "contradicts**, −0.125 (−0.145 to −0.105; thesis +0.031; `lite`, 5 runs of 851,968 images)."
     assert said[0] == f"*At p = 0.5 the soft F_beta loss is more precise than cross-entropy*: **{first}"
     assert all(f"\n{i}. {sentence}\n" in budgets.markdown(found) for i, sentence in enumerate(said, 1))
 
