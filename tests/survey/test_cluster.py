@@ -188,7 +188,7 @@ def scored(given, output):
 def test_shards_and_the_same_shard_at_the_same_moment_score_each_stamp_once(given, whole, tmp_path):
     program(tmp_path, "lensdet", DRIVER)
     output = tmp_path / "list"
-    mine = [*given, "-p", "output", str(output)]
+    mine = [*given, "-p", "output", str(output), "-p", "workers", "1"]  # stamps are read where the driver notes them
     environment = os.environ | {"HERE": str(tmp_path), "LOKY_MAX_CPU_COUNT": "1", "OMP_NUM_THREADS": "1"}
     (tmp_path / "hold").touch()
 
@@ -311,7 +311,7 @@ def test_shards_that_slurm_kills_and_queues_again_repeat_a_batch_and_the_list_is
     program(tmp_path, "lensdet", DRIVER)
     monkeypatch.setenv("HERE", str(tmp_path))
     (tmp_path / "hold").touch()
-    mine = [*given, "-p", "output", str(tmp_path / "list")]
+    mine = [*given, "-p", "output", str(tmp_path / "list"), "-p", "workers", "1"]
     job = slurm("sbatch", "--parsable", *ONE, "--array=1-4", CLUSTER / "rank.sbatch", *mine).strip()
     merge = f"exec lensdet merge {shlex.join(mine)}"
     last = slurm("sbatch", "--parsable", *ONE, f"--dependency=afterok:{job}", f"--wrap={merge}").strip()
