@@ -14,7 +14,20 @@ RECALL, PRECISION = 0.8, 0.8
 
 
 def cross_entropy_gradient(logit: NDArray, label: int, images: int) -> NDArray:
-    """Derivative of cross-entropy (Eq. 3.5) with respect to the logit of one image of a batch."""
+    """Derivative of cross-entropy (Eq. 3.5) with respect to the logit of one image of a batch.
+
+    Parameters
+    ----------
+    logit : array
+    label : {0, 1}
+    images : int
+        Of the batch.
+
+    Returns
+    -------
+    array
+        Of the shape of `logit`.
+    """
     return (probability(logit) - label) / images
 
 
@@ -28,6 +41,11 @@ def f_beta_gradient(logit: NDArray, label: int, tp: float, fp: float, fn: float,
     tp, fp, fn : float
         Soft counts of the batch (Eqs. 3.9-3.11).
     beta : float
+
+    Returns
+    -------
+    array
+        Of the shape of `logit`.
     """
     p = probability(logit)
     total = beta**2 * (tp + fn) + tp + fp  # F_beta is (1 + beta^2) tp / total
