@@ -25,11 +25,11 @@ def main():
     if options.profile == "smoke":  # what is asked for otherwise still counts
         parser.set_defaults(n=2)
         options = parser.parse_args()
-    from lensdet.data import simulation
+    from lensdet.data import lensing, simulation
 
     p = parameters.resolve({"profile": options.profile})
     works = {
-        "lensed source": lambda i: simulation.render_source(i, p),
+        "lensed source": lambda i: lensing.render_source(i, p),
         "LRG": lambda i: simulation.render("lrg", i, p),
         "contaminant": lambda i: simulation.render("contaminant", i, p),
     }

@@ -11,22 +11,23 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, field_validator, model_validator
 
 from lensdet.experiments import ENSEMBLES, FURTHER, LOSSES, NETWORKS, PRESETS, Settings
 from lensdet.profiles import PROFILES
+from lensdet.sections import Broad, Candidates, Count, Fraction, Positive, Sampling, Simulation, Training
 from lensdet.storage import digest
 
 # Parameters, and settings of the Max-Tree, that were added when there were results already: by name, the value that
 # those had.  At that value they stay out of every key, so that each committed folder keeps its name.
-ADDED_LATER: dict[str, Any] = {"batch_norm_images": 0}
+ADDED_LATER: dict[str, Any] = {
+    "batch_norm_images": 0,
+    "renormalise": False,
+    **{name: field.default for name, field in Broad.model_fields.items()},
+}
 SURVEY = 1  # version of `lensdet.data.simulation`, part of every key: raise it when a pixel changes
+BROAD = 1  # likewise of `lensdet.data.broad`, part of the keys of its surveys
 Profile = Literal["smoke", "quick", "evening", "overnight", "lite", "thesis"]
-Count = Annotated[int, Field(ge=1)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-AxisRatio = Annotated[float, Field(gt=0, le=1)]
 
 
 class ParameterError(ValueError):
@@ -49,118 +50,7 @@ def _known_loss(experiment):
 Experiment = Annotated[str, AfterValidator(_known_loss)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Simulation(_Section):
-    """The embedded survey.  Counts are of the training split; validation, calibration and test have an eighth each.
-
-    The ranges of the lensed sources are those of Petrillo et al. (2019a) *as recalled*, not as read (the generator of
-    the thesis' sources is not public): treat them as a choice.
-    """
-
-    n_lrg: Count = Field(4411, description="luminous red galaxies (section 4.2)")
-    n_source: Count = Field(80_000, description="lensed sources (section 4.2)")
-    n_contaminant: Count = Field(4867, description="contaminants (section 4.2)")
-    hardness: Fraction = Field(0.2, description="how much contaminants look like lenses: 0 plainly not, 1 as arcs do")
-    einstein_radius: tuple[Positive, Positive] = Field((1.0, 5.0), description="arcsec, log-uniform")
-    lens_axis_ratio: tuple[AxisRatio, AxisRatio] = Field((0.3, 1.0), description="of the lens' mass (SIE)")
-    shear: tuple[NotNegative, NotNegative] = Field((0.0, 0.05), description="external shear")
-    source_radius: tuple[Positive, Positive] = Field((0.2, 0.6), description="arcsec, effective radius, log-uniform")
-    source_axis_ratio: tuple[AxisRatio, AxisRatio] = Field((0.3, 1.0), description="of the source")
-    source_sersic: tuple[Positive, Positive] = Field(
-        (0.5, 5.0), description="Sersic index of the source and its clumps"
-    )
-    source_clumps: tuple[int, int] = Field((1, 5), description="number of clumps in the source, inclusive")
-    supersampling: Count = Field(4, description="sub-pixels a side where a lensed image is bright")
-
-
-class Sampling(_Section):
-    """Mock lenses and negatives (Eq. 4.2), and the frozen sets."""
-
-    data_seed: int = Field(0, ge=0, description="of the survey and of the frozen sets")
-    alpha: tuple[NotNegative, NotNegative] = Field(
-        (0.02, 0.30), description="source peak over lens peak, uniform (section 4.2)"
-    )
-    contaminant_fraction: Fraction = Field(0.8, description="of the negatives; the others are LRGs")
-    frozen_size: Count = Field(551, description="positives, and as many negatives, in each frozen set")
-    information_size: Count = Field(20_000, description="mock lenses of the test split in the information set")
-
-
-class Training(_Section):
-    """One training: what decides its result, beside the loss and the data."""
-
-    seed: int = Field(0, ge=0, description="of initial weights and training rows, with the number of the run")
-    # TensorFlow 2.21 dies with oneDNN where a convolution has fewer channels.
-    width: int = Field(64, ge=8, description="channels of the first stage of ResNet18")
-    momentum: float = Field(0.99, gt=0, lt=1, description="of the moving averages of batch normalisation")
-    batch_norm_images: int = Field(
-        0, ge=0, description="training images of a chunk that the averages of batch normalisation are computed from, "
-        "before validation and for what is kept; 0: the moving averages",
-    )  # fmt: skip
-    l2: float = Field(1e-4, ge=0, description="weight decay of the convolutions")
-    learning_rate: float = Field(1e-4, gt=0, description="of Adam; the highest, where it is not constant")
-    schedule: Literal["constant", "cosine"] = Field(
-        "constant", description="of the learning rate; cosine: up over 2 % of all steps, then down to nothing"
-    )
-    precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="of convolutions and residual sums (float32: TensorFloat-32 on recent GPUs); weights, "
-        "statistics, loss and last layer are float32 either way",
-    )  # fmt: skip
-    chunks: Count = Field(8000, description="at the most; a chunk is drawn anew each time")
-    chunk_size: Count = Field(4096, description="images in a chunk, half of them positive")
-    batch_size: Count = Field(64, description="images in a step")
-    patience: Count = Field(1200, description="chunks without a better validation loss before a run stops")
-    shift: float = Field(4.0, ge=0, description="pixels, the most that an image is shifted along each axis")
-    zoom: tuple[Positive, Positive] = Field((1.0, 1.05), description="enlargement, uniform")
-    zoom_direction: Literal["in", "out"] = Field("in", description="out: the published runs shrank, each axis apart")
-    interpolation: Literal["bilinear", "nearest"] = Field("bilinear", description="of the augmentation")
-    selection_beta: float = Field(0.17, gt=0, description="beta of the selectors and of the tables")
-    redraw_validation: bool = Field(False, description="code selectors on a validation set drawn anew every chunk")
-
-    @model_validator(mode="after")
-    def _whole_batches(self):
-        whole = f"a multiple of batch_size {self.batch_size}"
-        if self.chunk_size % self.batch_size or self.chunk_size % 2:
-            raise ValueError(f"chunk_size {self.chunk_size} must be even and {whole}")
-        if self.batch_norm_images % self.batch_size or self.batch_norm_images > self.chunk_size:
-            most = f"chunk_size {self.chunk_size} at the most"
-            raise ValueError(f"batch_norm_images {self.batch_norm_images} must be {whole}, and {most}")
-        return self
-
-
-class Candidates(_Section):
-    """A user's own survey, what to look for in it and with what (notebook 07)."""
-
-    survey: Path | None = Field(None, description="folder of FITS stamps to rank, or an HDF5 file of them")
-    catalogue: Path | None = Field(None, description="table with RA and Dec of stamps to cut out of tiles")
-    tiles: tuple[Path, ...] = Field(
-        (), description="FITS images with WCS that the catalogue's stamps are cut from, or folders of them"
-    )
-    columns: dict[Literal["id", "ra", "dec"], str] = Field(
-        {}, description="columns of the catalogue, where their names are not the usual ones"
-    )
-    pixel_scale: Positive | None = Field(None, description="arcsec, of stamps whose headers do not say")
-    band: str | None = Field(None, description="of stamps and tiles, where their headers name none that is understood")
-    plane: int | None = Field(None, ge=0, description="of cubes, from 0, where their headers do not name the bands")
-    max_filled: Fraction = Field(0.02, description="of a stamp's pixels, that may be missing and are filled")
-    keep: tuple[str, ...] = Field((), description="columns of the catalogue that go into the ranked list")
-    finders: tuple[str, ...] = Field(
-        ("bce", "fbeta"), min_length=1, description="networks in weights/, or files of such"
-    )
-    rank_by: str = Field("ensemble", description="ensemble, or the name of a finder")
-    page_size: Count = Field(500, description="candidates on the page to look through, the highest ranked")
-    published: Path | None = Field(None, description="catalogue of known lenses to match with, with name, RA and Dec")
-    match_radius: Positive = Field(3.0, description="arcsec, of a match with a known lens")
-    output: Path | None = Field(
-        None, description="folder for list and page; None: build/candidates/<survey>, or build/demonstration/<profile>"
-    )
-    independent_negatives: Count = Field(100_000, description="simulated anew, for what to expect from a ranked list")
-    independent_lenses: Count = Field(10_000, description="mock lenses simulated anew, for the same")
-
-
-class Parameters(Simulation, Sampling, Training, Candidates):
+class Parameters(Simulation, Broad, Sampling, Training, Candidates):
     """All parameters of a notebook.  Make one with `resolve`, which knows the profiles."""
 
     profile: Profile = Field("quick", description="how much is computed")
@@ -255,9 +145,14 @@ class Parameters(Simulation, Sampling, Training, Candidates):
         """What of one section (`Simulation`, `Sampling` or `Training`) goes into a key, as `keyed`."""
         return keyed(self.model_dump(mode="json", include=set(cls.model_fields)))
 
+    def _simulation(self):
+        """What of the simulated survey goes into a key."""
+        broad = {"broad": BROAD, **self.section(Broad)} if self.simulation == "broad" else {}
+        return {**self.section(Simulation), **broad}
+
     def bank_key(self) -> str:
         """Eight hexadecimal digits that name the pixels of the embedded survey."""
-        return digest({"version": SURVEY, "data_seed": self.data_seed, **self.section(Simulation)})
+        return digest({"version": SURVEY, "data_seed": self.data_seed, **self._simulation()})
 
     def folder_key(self, pixels: str) -> str:
         """Eight hexadecimal digits that name a folder's stamps, by the digest of their pixels, and its frozen sets."""
@@ -265,7 +160,7 @@ class Parameters(Simulation, Sampling, Training, Candidates):
 
     def simulated(self) -> dict[str, Any]:
         """What decides the embedded survey and its frozen sets, as a JSON-ready dictionary."""
-        return {"version": SURVEY, **self.section(Simulation), **self.section(Sampling)}
+        return {"version": SURVEY, **self._simulation(), **self.section(Sampling)}
 
     def survey_key(self) -> str:
         """Eight hexadecimal digits that name the embedded survey and its frozen sets."""
@@ -278,8 +173,9 @@ class Parameters(Simulation, Sampling, Training, Candidates):
 
     def large(self) -> dict[str, Any]:
         """What decides the large test set, as a JSON-ready dictionary: not how many stamps there are to train on."""
-        simulated = {name: v for name, v in self.section(Simulation).items() if not name.startswith("n_")}
+        simulated = {name: v for name, v in self._simulation().items() if not name.startswith("n_")}
         sampled = {"alpha": self.alpha, "contaminant_fraction": self.contaminant_fraction, "size": self.large_size}
+        sampled |= {"renormalise": True} if self.renormalise else {}
         return {"version": SURVEY, "data_seed": self.data_seed, **simulated, **sampled}
 
     def rate(self, experiment: str) -> float:

@@ -206,7 +206,7 @@ class _Folder:
 def simulated(
     cls: str, ident: int, parameters: Parameters, **left_out: bool
 ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-    """One object of any of `CLASSES`, as `simulation.render` and `simulation.render_source` draw it.
+    """One object of any of `CLASSES`, as `lensing.render_source` and the survey's own module draw it.
 
     Parameters
     ----------
@@ -219,14 +219,15 @@ def simulated(
     Returns
     -------
     pixels : float32 array (101, 101)
-        In flux; `sixteen_bits` makes of them what a bank keeps.
+        In flux (of the broad survey over the noise); `sixteen_bits` makes of them what a bank keeps.
     truth : dict
     """
-    from lensdet.data import simulation  # lenstronomy takes seconds to import: in the workers, where it is needed
+    from lensdet.data import broad, lensing, simulation  # lenstronomy takes seconds to import: where it is needed
 
     if cls == "source":
-        return simulation.render_source(ident, parameters)
-    return simulation.render(cls, ident, parameters, **left_out)
+        return lensing.render_source(ident, parameters)
+    survey = {"thesis": simulation, "broad": broad}[parameters.simulation]
+    return survey.render(cls, ident, parameters, **left_out)
 
 
 def simulated_again(cls: str, ident: int, parameters: Parameters) -> tuple[NDArray, NDArray]:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from lensdet import parameters, profiles
 from lensdet.chapters.candidates import demonstration, domain_shift
-from lensdet.data import bank, simulation, stamps
+from lensdet.data import bank, lensing, simulation, stamps
 
 FOLDER = {cls: name for name, cls in stamps.FOLDERS.items()}
 COUNTS = {"train": 6, "validation": 3, "test": 3}
@@ -104,7 +104,7 @@ def test_bank_pixels_are_simulated_pixels_rounded_to_16_bits(smoke, smoke_bank):
     for cls in bank.CLASSES:
         pixels, ids = smoke_bank.pixels(cls, "train"), smoke_bank.catalogue(cls, "train")["id"]
         assert pixels.dtype == np.float16 and pixels.shape == (48, *stamps.SHAPE)
-        make = simulation.render_source if cls == "source" else lambda i, p, c=cls: simulation.render(c, i, p)
+        make = lensing.render_source if cls == "source" else lambda i, p, c=cls: simulation.render(c, i, p)
         for i in range(0, 48, 4):
             expected = stamps.normalise(make(int(ids[i]), smoke)[0])
             assert np.abs(pixels[i] - expected).max() <= 2.0**-12
@@ -137,7 +137,7 @@ def test_bank_catalogue_has_the_truth_of_each_object(smoke, smoke_bank):
     for cls in bank.CLASSES:
         table = smoke_bank.catalogue(cls, "train")
         assert len(table) == smoke_bank.count(cls, "train") == 48
-        make = simulation.render_source if cls == "source" else lambda i, p, c=cls: simulation.render(c, i, p)
+        make = lensing.render_source if cls == "source" else lambda i, p, c=cls: simulation.render(c, i, p)
         for i in (0, 47):
             pixels, truth = make(int(table["id"][i]), smoke)
             row = table.iloc[i].to_dict()
@@ -185,7 +185,7 @@ def write_folder(folder, p):
     written, first = {}, 0
     for split, n in COUNTS.items():
         for cls in bank.CLASSES:
-            make = simulation.render_source if cls == "source" else lambda i, p, c=cls: simulation.render(c, i, p)
+            make = lensing.render_source if cls == "source" else lambda i, p, c=cls: simulation.render(c, i, p)
             written[cls, split] = [make(i, p) for i in range(first, first + n)]
             for i, (pixels, truth) in enumerate(written[cls, split]):
                 name = f"{i}/{i}.fits" if cls == "source" else f"KiDS_{i}_r_x.fits"

@@ -17,9 +17,11 @@ from scipy.optimize import brentq
 from scipy.signal import fftconvolve
 from scipy.stats import chisquare, ks_2samp, kstest
 
-from lensdet.data import simulation
+from lensdet.data import lensing, light, simulation
+from lensdet.data.lensing import render_source
+from lensdet.data.light import CENTRE, SCALE, moffat_psf
 from lensdet.data.random import stream
-from lensdet.data.simulation import CENTRE, NEIGHBOUR_COUNTS, SCALE, SKY_NOISE, moffat_psf, render, render_source
+from lensdet.data.simulation import NEIGHBOUR_COUNTS, SKY_NOISE, render
 from lensdet.data.stamps import KEYWORDS, normalise
 from lensdet.parameters import Simulation, resolve
 
@@ -228,7 +230,7 @@ def test_psf_has_the_requested_fwhm(fwhm, beta):
 
 def test_psf_of_the_sources_is_the_mean_psf_of_the_survey():
     """Facts of the survey's mean PSF: 2.99 pixels FWHM."""
-    assert simulation.SOURCE_SEEING / SCALE == pytest.approx(2.99)
+    assert lensing.SOURCE_SEEING / SCALE == pytest.approx(2.99)
 
 
 @settings(max_examples=25, deadline=None)
@@ -237,18 +239,18 @@ def test_psf_of_the_sources_is_the_mean_psf_of_the_survey():
 )
 def test_sersic_profile_equals_astropy(radius, index, q, angle, x0):
     """The radius is the geometric mean of the axes; astropy's is the longer one."""
-    ours = simulation._sersic(radius, index, q, angle, x0, 0.5)
-    oracle = Sersic2D(1, radius / np.sqrt(q), index, x0, 0.5, 1 - q, np.deg2rad(angle))(simulation._X, simulation._Y)
-    near = np.hypot(simulation._X - x0, simulation._Y - 0.5) > 0.1  # the cusp is softened
+    ours = light.sersic(radius, index, q, angle, x0, 0.5)
+    oracle = Sersic2D(1, radius / np.sqrt(q), index, x0, 0.5, 1 - q, np.deg2rad(angle))(light.X, light.Y)
+    near = np.hypot(light.X - x0, light.Y - 0.5) > 0.1  # the cusp is softened
     np.testing.assert_allclose(ours[near], oracle[near], rtol=0.03, atol=1e-6)
 
 
 @settings(max_examples=10, deadline=None)
 @given(index=st.floats(0.5, 5), q=st.floats(0.3, 1), angle=st.floats(0, 180))
 def test_sources_and_galaxies_measure_angles_alike(index, q, angle):
-    ours = simulation._light(0.5, index, q, angle, 0.3, -0.2, 1.0)
-    image = LightModel(["SERSIC_ELLIPSE"]).surface_brightness(simulation._X, simulation._Y, [ours])
-    np.testing.assert_allclose(image, simulation._sersic(0.5, index, q, angle, 0.3, -0.2), rtol=1e-6)
+    ours = lensing._light(0.5, index, q, angle, 0.3, -0.2, 1.0)
+    image = LightModel(["SERSIC_ELLIPSE"]).surface_brightness(light.X, light.Y, [ours])
+    np.testing.assert_allclose(image, light.sersic(0.5, index, q, angle, 0.3, -0.2), rtol=1e-6)
 
 
 # ---- lensed sources
@@ -256,14 +258,14 @@ def test_sources_and_galaxies_measure_angles_alike(index, q, angle):
 
 def _captured(monkeypatch, ident):
     """The pixels of a source, and what its image was traced from."""
-    seen, trace = {}, simulation.lensed_image
+    seen, trace = {}, lensing.lensed_image
 
     def spy(lens, lights, supersampling, bright_radius):
         seen.update(lens=lens, lights=lights, radius=bright_radius)
         return trace(lens, lights, supersampling, bright_radius)
 
     with monkeypatch.context() as patch:
-        patch.setattr(simulation, "lensed_image", spy)
+        patch.setattr(lensing, "lensed_image", spy)
         pixels, _ = render_source(ident, P)
     return pixels.astype(float), seen
 
@@ -276,7 +278,7 @@ def _lenstronomy(scene, supersampling):
     )
     model = ImageModel(
         data,
-        PSF("PIXEL", kernel_point_source=moffat_psf(simulation.SOURCE_SEEING)),
+        PSF("PIXEL", kernel_point_source=moffat_psf(lensing.SOURCE_SEEING)),
         lens_model_class=LensModel(["SIE", "SHEAR"]),
         source_model_class=LightModel(["SERSIC_ELLIPSE"] * len(scene["lights"])),
         kwargs_numerics={"supersampling_factor": supersampling, "supersampling_convolution": False},
@@ -309,7 +311,7 @@ def test_lensed_sources_converge_with_supersampling(monkeypatch):
     for ident in range(6):
         _, scene = _captured(monkeypatch, ident)
         images = [
-            fftconvolve(simulation.lensed_image(scene["lens"], scene["lights"], n, scene["radius"]), moffat_psf(0.598))
+            fftconvolve(lensing.lensed_image(scene["lens"], scene["lights"], n, scene["radius"]), moffat_psf(0.598))
             for n in (1, 4, 12, 32)
         ]
         errors.append([_difference(image, images[-1]) for image in images[:-1]])
@@ -322,9 +324,9 @@ def test_lensed_sources_converge_with_supersampling(monkeypatch):
 def test_a_lensed_ring_has_the_einstein_radius(radius):
     """A small source behind the centre of a round lens: mean radius within 0.05 pixels."""
     truth = {"einstein_radius": radius, "lens_axis_ratio": 1.0, "lens_angle": 0.0, "shear": 0.0, "shear_angle": 0.0}
-    lights = [simulation._light(0.08, 0.5, 1.0, 0.0, 0.0, 0.0, 1.0)]
-    image = simulation.lensed_image(simulation._lens_kwargs(truth), lights, 8, 0.6)
-    r = np.hypot(simulation._X, simulation._Y)
+    lights = [lensing._light(0.08, 0.5, 1.0, 0.0, 0.0, 0.0, 1.0)]
+    image = lensing.lensed_image(lensing._lens_kwargs(truth), lights, 8, 0.6)
+    r = np.hypot(light.X, light.Y)
     assert (image * r).sum() / image.sum() == pytest.approx(radius, abs=0.05 * SCALE)
 
 
@@ -332,13 +334,13 @@ def test_a_lensed_ring_has_the_einstein_radius(radius):
 def test_reach_of_the_caustic_equals_lenstronomy(q, shear):
     """Against lenstronomy's critical curves; a shear moves the tip by less than the smallest source's radius."""
     truth = {"einstein_radius": 1.5, "lens_axis_ratio": q, "lens_angle": 25.0, "shear": shear, "shear_angle": 25.0}
-    lens = simulation._lens_kwargs(truth)
+    lens = lensing._lens_kwargs(truth)
     curves = LensModelExtensions(LensModel(["SIE", "SHEAR"])).critical_curve_caustics(
         lens, compute_window=8, grid_scale=0.02
     )
     tangential = max(range(len(curves[0])), key=lambda i: np.ptp(curves[0][i]))
     reach = np.hypot(curves[2][tangential], curves[3][tangential]).max()
-    assert simulation._caustic_reach(truth, lens) == pytest.approx(reach, abs=0.2 if shear else 0.02)
+    assert lensing._caustic_reach(truth, lens) == pytest.approx(reach, abs=0.2 if shear else 0.02)
 
 
 def test_source_parameters_are_complete_and_in_range(sources):
@@ -364,7 +366,7 @@ def test_einstein_radii_are_log_uniform(sources):
 def test_sources_lie_within_reach_of_the_caustic(sources):
     """Within the reach of the caustic and one effective radius, uniformly in area."""
     truth = [dict(zip(sources[1], values, strict=True)) for values in zip(*sources[1].values(), strict=True)]
-    reach = [simulation._caustic_reach(t, simulation._lens_kwargs(t)) + t["source_radius"] for t in truth]
+    reach = [lensing._caustic_reach(t, lensing._lens_kwargs(t)) + t["source_radius"] for t in truth]
     distance = np.hypot(sources[1]["source_x"], sources[1]["source_y"]) / reach
     assert distance.max() <= 1 and kstest(distance**2, "uniform").pvalue > 0.01
 
@@ -388,7 +390,7 @@ def test_contaminant_kinds_have_their_shares(hosts):
 
 def test_hardness_makes_contaminants_like_lenses():
     """Over 60 objects: structure as faint as arcs (0.16 of the peak in the mean), and out of the core (below 5 %)."""
-    r = np.hypot(simulation._X, simulation._Y)
+    r = np.hypot(light.X, light.Y)
     peak, core = [], []
     for hardness in (0.0, 0.5, 1.0):
         p = resolve({"profile": "quick", "hardness": hardness})

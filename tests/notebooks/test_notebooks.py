@@ -16,7 +16,7 @@ import pytest
 
 from lensdet import parameters, storage
 from lensdet.chapters import style
-from lensdet.data import simulation, stamps
+from lensdet.data import lensing, simulation, stamps
 from lensdet.network import engine, training
 from lensdet.network.finders import EXPERIMENTS, export
 from lensdet.runs import Run, run_folder
@@ -54,7 +54,7 @@ def write_stamps(folder, cls, ids, p, nested=False):
     """Simulated stamps as FITS files; the sources with their keywords."""
     for i in ids:
         if cls == "source":
-            pixels, truth = simulation.render_source(i, parameters=p)
+            pixels, truth = lensing.render_source(i, parameters=p)
             truth = {column: truth[column] for column in stamps.KEYWORDS.values()}
         else:
             (pixels, _), truth = simulation.render(cls, i, parameters=p), {}

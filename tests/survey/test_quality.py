@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy.ndimage import gaussian_filter, zoom
 
-from lensdet.data import mocklens, simulation, stamps
+from lensdet.data import lensing, mocklens, simulation, stamps
 from lensdet.network.finders import Finder
 from lensdet.survey import quality
 
@@ -81,7 +81,7 @@ def test_what_is_no_galaxy_is_flagged_by_its_pixels(kind):
 def test_simulated_galaxies_and_mock_lenses_are_not_flagged(smoke):
     lrgs, contaminants = (np.array([simulation.render(cls, i, smoke)[0] for i in range(700, 820)])
                           for cls in ("lrg", "contaminant"))  # fmt: skip
-    sources = stamps.normalise([simulation.render_source(i, smoke)[0] for i in range(700, 820)])
+    sources = stamps.normalise([lensing.render_source(i, smoke)[0] for i in range(700, 820)])
     alpha = np.random.default_rng(0).uniform(*smoke.alpha, 120)
     mocks = mocklens.added(stamps.normalise(lrgs), sources, alpha)
     for pixels in (lrgs, contaminants, mocks, lrgs * 1e12 + 500):

@@ -20,7 +20,7 @@ from lensdet.chapters.candidates.domain_shift import (
     STEPS,
     TRAINED,
 )
-from lensdet.data import bank, simulation, stamps
+from lensdet.data import bank, lensing, simulation, stamps
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def test_groups_of_mock_lenses_share_sources_and_alphas(made, smoke):
     uncut = squared[TRAINED] < 1
     assert light[uncut].min() > -1e-6
     ids = range(bank.FIRST_SHIFTED, bank.FIRST_SHIFTED + 24)
-    drawn = stamps.normalise(np.stack([simulation.render_source(i, smoke)[0] for i in ids]))
+    drawn = stamps.normalise(np.stack([lensing.render_source(i, smoke)[0] for i in ids]))
     alpha = np.array([light[i][uncut[i]] @ drawn[i][uncut[i]] / (drawn[i][uncut[i]] ** 2).sum() for i in range(24)])
     assert alpha.min() > smoke.alpha[0] - 1e-3 and alpha.max() < smoke.alpha[1] + 1e-3 and np.ptp(alpha) > 0.1
     np.testing.assert_allclose(light[uncut], (alpha[:, None, None] * drawn)[uncut], atol=2e-5)

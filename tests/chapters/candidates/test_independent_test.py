@@ -10,7 +10,7 @@ import pytest
 
 from lensdet import parameters, storage
 from lensdet.chapters.candidates import independent_test
-from lensdet.data import bank, frozen_sets, mocklens, simulation
+from lensdet.data import bank, frozen_sets, lensing, mocklens, simulation
 
 NEGATIVES, LENSES = 20, 10
 
@@ -118,7 +118,7 @@ def test_mock_lenses_merge_as_in_training_and_normalise_as_in_a_survey(smoke):
     """Against the merge that training uses, from pixels normalised and rounded as a bank has them."""
     images, rows = independent_test.render(range(NEGATIVES, NEGATIVES + 3), smoke, NEGATIVES)
     hosts = [simulation.render("lrg", int(i), smoke)[0] for i in rows["stamp"]]
-    light = [simulation.render_source(int(i), smoke)[0] for i in rows["source"]]
+    light = [lensing.render_source(int(i), smoke)[0] for i in rows["source"]]
     hosts, light = (bank.sixteen_bits(np.stack(pixels)) for pixels in (hosts, light))
     each = np.arange(3)
     expected = np.asarray(mocklens.merge(hosts, light, each, each, rows["alpha"]))[..., 0]
@@ -145,7 +145,7 @@ def test_area_fraction_equals_that_of_the_truth_tables(smoke, smoke_bank):
             return bank.sixteen_bits(self.raw(cls))
 
         def raw(self, cls):
-            make = simulation.render_source if cls == "source" else lambda i, p: simulation.render("lrg", i, p)
+            make = lensing.render_source if cls == "source" else lambda i, p: simulation.render("lrg", i, p)
             return np.stack([make(int(i), smoke)[0] for i in rows["source" if cls == "source" else "stamp"]])
 
         def known(self, cls):
