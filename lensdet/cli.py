@@ -15,6 +15,7 @@ from typing import Any, get_args
 import yaml
 
 from lensdet.parameters import (
+    Broad,
     Candidates,
     ParameterError,
     Parameters,
@@ -268,8 +269,13 @@ def parameters(options: argparse.Namespace) -> int:
 
 def sections() -> dict[str, list[str]]:
     """Names of all parameters by what they are of."""
-    titles = {"The embedded survey": Simulation, "Mock lenses, negatives, frozen sets": Sampling,
-              "Training": Training, "Your own survey": Candidates}  # fmt: skip
+    titles = {
+        "The embedded survey": Simulation,
+        "The broad survey": Broad,
+        "Mock lenses, negatives, frozen sets": Sampling,
+        "Training": Training,
+        "Your own survey": Candidates,
+    }
     found = {title: list(section.model_fields) for title, section in titles.items()}
     others = [name for name in Parameters.model_fields if not any(name in names for names in found.values())]
     return {"All notebooks": others, **found}

@@ -106,6 +106,7 @@ def _neighbours(rng, kernel, peak_snr, p):
     """
     bright, faint = rng.poisson(rng.uniform(*p.neighbours)), rng.poisson(3.0)
     image, half = np.zeros((SIZE, SIZE)), light.CENTRE * p.simulated_scale
+    offset = (np.arange(len(kernel)) - len(kernel) // 2) * p.simulated_scale
     for i in range(bright + faint):
         x, y = rng.uniform(-1.05 * half, 1.05 * half, 2)
         if np.hypot(x, y) < _CLOSE:
@@ -113,11 +114,11 @@ def _neighbours(rng, kernel, peak_snr, p):
         peak = 4 * rng.random() ** (-1 / _SLOPE) if i < bright else rng.uniform(0.5, 4)
         star, radius, index = rng.random() < 0.25, np.exp(rng.uniform(np.log(0.15), np.log(1.2))), rng.uniform(0.7, 4)
         shape = (0.05, 0.5, 1.0, 0.0) if star else (radius, index, rng.uniform(0.3, 1), rng.uniform(0, 180))
+        # its peak after the PSF: the sum of its light about its centre with the kernel's weights
+        convolved = (light.sersic(*shape, 0, 0, *np.meshgrid(offset, offset)) * kernel).sum()
         blob = light.sersic(*shape, x, y, *light.grid(p.simulated_scale))
-        if blob.max() > 0:
-            blob = np.maximum(fftconvolve(blob, kernel, "same"), 0)
-            image += blob / blob.max() * min(peak, 3 * peak_snr)
-    return image, int(bright)
+        image += blob / convolved * min(peak, 3 * peak_snr)
+    return np.maximum(fftconvolve(image, kernel, "same"), 0), int(bright)
 
 
 def _noise(rng, signal, p):

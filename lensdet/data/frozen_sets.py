@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from lensdet import runs, storage
 from lensdet.data.bank import Bank, is_built, open_bank, split_sizes
-from lensdet.data.mocklens import draw_rows, sizes
+from lensdet.data.mocklens import Sizes, draw_rows, sizes
 from lensdet.data.random import stream
 from lensdet.parameters import Parameters
 from lensdet.storage import digest
@@ -21,17 +21,15 @@ OF_LARGE = ["label", "host", "stamp_id", "kind", "source_id", "alpha", "einstein
 BLOCK = 2048  # stamps of the large test set on the device at once
 
 
-def frozen_rows(
-    parameters: Parameters, name: str, size: tuple[int, int, int], redraw: tuple[int, ...] = ()
-) -> np.ndarray:
+def frozen_rows(parameters: Parameters, name: str, size: Sizes, redraw: tuple[int, ...] = ()) -> np.ndarray:
     """Rows of a frozen set: positives, then negatives; without warps.  Nothing is drawn twice before all were once.
 
     Parameters
     ----------
     name : {"validation", "calibration", "test", "information", "large"}
         The information set has mock lenses only.
-    size : tuple of int
-        As from `sizes`, of the split in `FROZEN`; of the large test set, ``(large_size,) * 3``.
+    size : Sizes
+        As from `sizes`, of the split in `FROZEN`; of the large test set ``large_size`` of each class.
     redraw : tuple of int
         Further words for the key, for a validation set drawn anew at every chunk (the ``code`` protocol's).
     """
@@ -56,13 +54,13 @@ def frozen_bank(parameters: Parameters, name: str) -> tuple[Bank, np.ndarray]:
     """
     split = LARGE if name == LARGE else FROZEN[name]
     if split == LARGE:
-        size = (parameters.large_size,) * 3
-    elif parameters.data is not None or is_built(parameters):
+        size = Sizes(*[parameters.large_size] * 3)
+    elif parameters.data is not None or parameters.simulation == "broad" or is_built(parameters):
         opened = open_bank(parameters)
         return opened, frozen_rows(parameters, name, sizes(opened, split))
     else:
         counts = parameters.n_lrg, parameters.n_contaminant, parameters.n_source
-        size = tuple(split_sizes(n)[split] for n in counts)
+        size = Sizes(*(split_sizes(n)[split] for n in counts))
     rows = frozen_rows(parameters, name, size)
     stamps, rows["stamp"] = np.unique(rows["stamp"], return_inverse=True)
     sources, rows["source"] = np.unique(rows["source"], return_inverse=True)
@@ -75,7 +73,7 @@ def frozen_bank(parameters: Parameters, name: str) -> tuple[Bank, np.ndarray]:
 
 def large_rows(parameters: Parameters) -> np.ndarray:
     """Rows of the large test set: of all that may be drawn, where those of `frozen_bank` are of what it simulates."""
-    return frozen_rows(parameters, LARGE, (parameters.large_size,) * 3)
+    return frozen_rows(parameters, LARGE, Sizes(*[parameters.large_size] * 3))
 
 
 def blocks(
@@ -157,8 +155,8 @@ def large_folder(parameters: Parameters) -> Path:
 
 
 def has_large(parameters: Parameters) -> bool:
-    """Whether there is a large test set: of the embedded survey, where one is asked for."""
-    return bool(parameters.large_size) and parameters.data is None
+    """Whether there is a large test set: of the thesis' survey, where one is asked for."""
+    return bool(parameters.large_size) and parameters.data is None and parameters.simulation == "thesis"
 
 
 def large_set(parameters: Parameters) -> tuple[Bank, np.ndarray]:

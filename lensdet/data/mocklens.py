@@ -6,19 +6,31 @@ are merged on the device by `merge`, from a bank that stays there; on the host b
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from joblib import Parallel, cpu_count, delayed
 from numpy.typing import ArrayLike, NDArray
 
-from lensdet.data import augmentation, maxtree
+from lensdet.data import augmentation, maxtree, stamps
 from lensdet.data.augmentation import Tensor
 from lensdet.data.bank import Bank, simulated_again
 from lensdet.data.random import stream
 from lensdet.parameters import Parameters
 
 ROW = np.dtype([("stamp", np.int32), ("source", np.int32), ("alpha", np.float32), ("label", np.float32)])
+ALIKE = 0.05  # of all sources, on either side in order of their PSF, that a host's source is drawn from
+
+
+class Sizes(NamedTuple):
+    """How many stamps of a split there are to draw from; where PSFs differ, what is paired by them."""
+
+    lrg: int
+    contaminant: int
+    source: int
+    seeing: NDArray | None = None  # arcsec, FWHM of the PSF of each LRG, (lrg,)
+    source_seeing: NDArray | None = None  # of each source, (source,)
 
 
 def device_bank(bank: Bank, split: str) -> tuple[NDArray[np.float16], NDArray[np.float16]]:
@@ -27,16 +39,44 @@ def device_bank(bank: Bank, split: str) -> tuple[NDArray[np.float16], NDArray[np
     return hosts, bank.pixels("source", split)
 
 
-def sizes(bank: Bank, split: str) -> tuple[int, int, int]:
-    """Number of LRGs, contaminants and sources in a split."""
-    return tuple(bank.count(cls, split) for cls in ("lrg", "contaminant", "source"))
+def sizes(bank: Bank, split: str) -> Sizes:
+    """Number of LRGs, contaminants and sources in a split, and their PSFs where sources have more than one."""
+    counts = (bank.count(cls, split) for cls in ("lrg", "contaminant", "source"))
+    source = bank.catalogue("source", split)
+    if "source_seeing" not in source:
+        return Sizes(*counts)
+    return Sizes(*counts, bank.catalogue("lrg", split)["seeing"].to_numpy(), source["source_seeing"].to_numpy())
+
+
+def pairs(rng: np.random.Generator, seeing: NDArray, source_seeing: NDArray) -> NDArray[np.int64]:
+    """A source for each host whose PSF is like the host's: one of the `ALIKE` share next to it on either side.
+
+    A sharp arc on a blurred galaxy would give mock lenses away.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    seeing : float array (n,)
+        FWHM of the hosts' PSFs, arcsec.
+    source_seeing : float array (k,)
+        Of all sources.
+
+    Returns
+    -------
+    int array (n,)
+        Indices of sources.
+    """
+    order, k = np.argsort(source_seeing, kind="stable"), len(source_seeing)
+    most = min(max(4, round(ALIKE * k)), (k - 1) // 2)
+    place = np.clip(np.searchsorted(source_seeing[order], seeing), most, k - 1 - most)
+    return order[place + rng.integers(-most, most + 1, len(seeing))]
 
 
 def draw_rows(
     rng: np.random.Generator,
     n_positive: int,
     n_negative: int,
-    size: tuple[int, int, int],
+    size: Sizes,
     parameters: Parameters,
     pick: Callable[[int, int], NDArray],
 ) -> np.ndarray:
@@ -47,17 +87,20 @@ def draw_rows(
     rng : numpy.random.Generator
         Draws alpha, and which negatives are contaminants.
     n_positive, n_negative : int
-    size : tuple of int
+    size : Sizes
         As from `sizes`.
     parameters : lensdet.parameters.Parameters
     pick : callable
         ``pick(n, k)`` draws k indices below n.
     """
-    n_lrg, n_contaminant, n_source = size
+    n_lrg, n_contaminant, n_source = size[:3]
     rows = np.zeros(n_positive + n_negative, ROW)
     positive, negative = rows[:n_positive], rows[n_positive:]
     positive["stamp"] = pick(n_lrg, n_positive)
-    positive["source"] = pick(n_source, n_positive)
+    if size.source_seeing is None:
+        positive["source"] = pick(n_source, n_positive)
+    else:
+        positive["source"] = pairs(rng, size.seeing[positive["stamp"]], size.source_seeing)
     positive["alpha"] = rng.uniform(*parameters.alpha, n_positive)
     positive["label"] = 1
     contaminant = rng.random(n_negative) < parameters.contaminant_fraction
@@ -66,9 +109,7 @@ def draw_rows(
     return rows
 
 
-def training_rows(
-    parameters: Parameters, run: int, chunk: int, size: tuple[int, int, int]
-) -> tuple[np.ndarray, NDArray[np.float32]]:
+def training_rows(parameters: Parameters, run: int, chunk: int, size: Sizes) -> tuple[np.ndarray, NDArray[np.float32]]:
     """Rows and warps of a training chunk, shuffled (sections 4.2 and 4.2.1).
 
     Half are mock lenses of an LRG and a source drawn with replacement, half are negatives, of which each is a
@@ -79,7 +120,7 @@ def training_rows(
     parameters : lensdet.parameters.Parameters
     run, chunk : int
         With the seed, the key of the stream: the same rows for every loss, and for a run that is taken up again.
-    size : tuple of int
+    size : Sizes
         As from `sizes`.
 
     Returns
@@ -118,25 +159,31 @@ def stretched(images: ArrayLike) -> NDArray:
     return np.sqrt(np.clip(images, 0, 1))
 
 
-def merged(hosts: ArrayLike, sources: ArrayLike, alpha: ArrayLike) -> NDArray:
+def merged(hosts: ArrayLike, sources: ArrayLike, alpha: ArrayLike, renormalise: bool = False) -> NDArray:
     """Mock lenses and negatives on the host, `added` and then `stretched`: the pixels of `merge`.
 
-    Parameters are those of `added`.
+    Parameters are those of `added` and of `merge`.
     """
-    return stretched(added(hosts, sources, alpha))
+    mocks = added(hosts, sources, alpha)
+    return stretched(stamps.normalise(mocks) if renormalise else mocks)
 
 
-def merge(hosts: Tensor, sources: Tensor, stamp: Tensor, source: Tensor, alpha: Tensor) -> Tensor:
+def merge(
+    hosts: Tensor, sources: Tensor, stamp: Tensor, source: Tensor, alpha: Tensor, renormalise: bool = False
+) -> Tensor:
     """Mock lenses and negatives on the device: Eq. 4.2, square root, clip.
 
-    Both stamps are normalised, so that m = l + alpha s.  There is no second normalisation: where l + alpha s passes 1
-    it is cut, and the peak of a mock lens is 1 or saturated, as in the published runs.  A negative has alpha = 0.
+    Both stamps are normalised, so that m = l + alpha s.  Without a second normalisation the peak of a mock lens is 1 or
+    saturated where l + alpha s passes 1, as in the published runs, and its darkest pixel is not 0: a network can tell
+    mock lenses by that alone.  A negative has alpha = 0.
 
     Parameters
     ----------
     hosts, sources : tensors (n, 101, 101), float16
     stamp, source : int tensors (N,)
     alpha : float tensor (N,)
+    renormalise : bool
+        Normalise each merged stamp again by its own minimum and maximum (Eq. 4.1), as every stamp of a survey is.
 
     Returns
     -------
@@ -146,7 +193,11 @@ def merge(hosts: Tensor, sources: Tensor, stamp: Tensor, source: Tensor, alpha: 
 
     host = ops.cast(ops.take(hosts, stamp, axis=0), "float32")
     light = ops.cast(ops.take(sources, source, axis=0), "float32")
-    return ops.clip(ops.sqrt(host + alpha[:, None, None] * light), 0.0, 1.0)[..., None]
+    mock = host + alpha[:, None, None] * light
+    if renormalise:
+        low, high = (find(mock, axis=(1, 2), keepdims=True) for find in (ops.min, ops.max))
+        mock = (mock - low) / (high - low)
+    return ops.clip(ops.sqrt(mock), 0.0, 1.0)[..., None]
 
 
 def masker(
@@ -191,7 +242,7 @@ def masker(
     return masks
 
 
-def images(bank: Bank, split: str, rows: np.ndarray) -> NDArray[np.float32]:
+def images(bank: Bank, split: str, rows: np.ndarray, renormalise: bool = False) -> NDArray[np.float32]:
     """The merged stamps of some rows as a float32 array (N, 101, 101, 1), made on the host: what `merge` makes.
 
     Parameters
@@ -201,9 +252,11 @@ def images(bank: Bank, split: str, rows: np.ndarray) -> NDArray[np.float32]:
         Of the bank.
     rows : structured array (N,) of dtype `ROW`
         Of that split, such as from `frozen_sets.frozen_bank`.
+    renormalise : bool
+        As in `merge`.
     """
     hosts, sources = device_bank(bank, split)
-    return merged(hosts[rows["stamp"]], sources[rows["source"]], rows["alpha"])[..., None]
+    return merged(hosts[rows["stamp"]], sources[rows["source"]], rows["alpha"], renormalise)[..., None]
 
 
 def without_neighbours(parameters: Parameters, bank: Bank, split: str, rows: np.ndarray) -> NDArray[np.float32]:

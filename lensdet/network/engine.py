@@ -76,7 +76,8 @@ class Learner:
 
     def merged(self, bank: tuple[Tensor, ...], batch: dict[str, Tensor]) -> Tensor:
         """Stamps (N, 101, 101, 1) of a batch on the device, zero outside their masks where it has any."""
-        images = mocklens.merge(*bank, batch["stamp"], batch["source"], batch["alpha"])
+        columns = batch["stamp"], batch["source"], batch["alpha"]
+        images = mocklens.merge(*bank, *columns, self.parameters.renormalise)
         return images * keras.ops.cast(batch["mask"][..., None], images.dtype) if "mask" in batch else images
 
     def augmented(self, bank: tuple[Tensor, ...], batch: dict[str, Tensor]) -> Tensor:

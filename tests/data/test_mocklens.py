@@ -20,7 +20,7 @@ from lensdet import parameters, storage
 from lensdet.data import bank, frozen_sets, maxtree, mocklens, stamps
 
 P = parameters.resolve({"profile": "quick"})
-SIZE = (551, 608, 10_000)  # LRGs, contaminants, sources of a thesis' test split
+SIZE = mocklens.Sizes(551, 608, 10_000)  # LRGs, contaminants, sources of a thesis' test split
 
 
 def merge(hosts, sources, stamp, source, alpha):
@@ -41,6 +41,52 @@ def test_without_a_source_a_mock_lens_is_its_lrg_bit_for_bit(smoke_bank):
     negative = merge(hosts, sources, lrgs, np.zeros_like(lrgs), none)
     assert mock.tobytes() == negative.tobytes()
     assert mock.tobytes() == np.sqrt(smoke_bank.pixels("lrg", "train").astype(np.float32)).tobytes()
+
+
+def test_normalised_again_every_stamp_spans_0_to_1_and_keeps_its_arc(smoke_bank):
+    hosts, sources = mocklens.device_bank(smoke_bank, "train")
+    which, alpha = np.arange(40), np.linspace(0.02, 0.3, 40, dtype=np.float32)
+    ours = keras.ops.convert_to_numpy(mocklens.merge(hosts, sources, which, which, alpha, renormalise=True))[..., 0]
+    assert (ours.min((1, 2)) == 0).all() and (ours.max((1, 2)) == 1).all()
+    sums = hosts[:40].astype(float) + alpha[:, None, None] * sources[:40].astype(float)
+    low, high = sums.min((1, 2))[:, None, None], sums.max((1, 2))[:, None, None]
+    np.testing.assert_allclose(ours, np.sqrt((sums - low) / (high - low)), atol=2e-6)
+    np.testing.assert_allclose(ours, mocklens.merged(hosts[:40], sources[:40], alpha, renormalise=True), atol=1e-6)
+    plain = merge(hosts, sources, which, which, 0 * alpha)
+    again = keras.ops.convert_to_numpy(mocklens.merge(hosts, sources, which, which, 0 * alpha, renormalise=True))
+    np.testing.assert_array_equal(again[..., 0], plain)  # a negative has been normalised
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 300), st.integers(0, 2**32))
+def test_pairs_have_like_psfs(n_source, seed):
+    rng = np.random.default_rng(seed)
+    seeing, source_seeing = np.exp(rng.uniform(np.log(0.5), np.log(1.4), (2, 400)))
+    found = mocklens.pairs(rng, seeing, source_seeing[:n_source])
+    assert found.min() >= 0 and found.max() < n_source
+    if n_source == 300:
+        ratio = source_seeing[found] / seeing
+        assert 0.85 < np.quantile(ratio, 0.02) and np.quantile(ratio, 0.98) < 1.18
+
+
+def test_every_source_is_drawn_where_there_are_many_hosts():
+    rng = np.random.default_rng(0)
+    source_seeing = np.exp(rng.uniform(np.log(0.5), np.log(1.4), 200))
+    seeing = np.exp(rng.uniform(np.log(0.5), np.log(1.4), 20_000))
+    counts = np.bincount(mocklens.pairs(rng, seeing, source_seeing), minlength=200)
+    assert counts.min() > 0 and counts.max() < 400  # 100 is the mean
+
+
+def test_mock_lenses_of_the_broad_survey_are_paired_by_their_psf():
+    rng = np.random.default_rng(1)
+    size = mocklens.Sizes(500, 500, 4000, *(np.exp(rng.uniform(np.log(0.5), np.log(1.4), n)) for n in (500, 4000)))
+    rows = mocklens.training_rows(P, 1, 0, size)[0]
+    rows = np.concatenate([rows, frozen_sets.frozen_rows(P, "test", size)])
+    lenses = rows[rows["label"] == 1]
+    ratio = size.source_seeing[lenses["source"]] / size.seeing[lenses["stamp"]]
+    assert np.abs(np.log(ratio)).max() < 0.15
+    negatives = rows[rows["label"] == 0]
+    assert (negatives["alpha"] == 0).all() and negatives["stamp"].max() >= 500
 
 
 halves = arrays(np.float16, (2, 3, 3), elements=st.floats(0, 1, width=16))
@@ -183,7 +229,11 @@ def test_no_stamp_is_drawn_twice_in_the_test_set():
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.tuples(*[st.integers(1, 40)] * 3), st.sampled_from(["test", "information"]), st.integers(1, 60))
+@given(
+    st.tuples(*[st.integers(1, 40)] * 3).map(lambda n: mocklens.Sizes(*n)),
+    st.sampled_from(["test", "information"]),
+    st.integers(1, 60),
+)
 def test_no_stamp_is_drawn_twice_before_all_are_drawn_once(size, name, n):
     p = P.model_copy(update={"frozen_size": n, "information_size": n})
     rows = frozen_sets.frozen_rows(p, name, size)

@@ -260,9 +260,9 @@ def _captured(monkeypatch, ident):
     """The pixels of a source, and what its image was traced from."""
     seen, trace = {}, lensing.lensed_image
 
-    def spy(lens, lights, supersampling, bright_radius):
+    def spy(lens, lights, supersampling, bright_radius, scale):
         seen.update(lens=lens, lights=lights, radius=bright_radius)
-        return trace(lens, lights, supersampling, bright_radius)
+        return trace(lens, lights, supersampling, bright_radius, scale)
 
     with monkeypatch.context() as patch:
         patch.setattr(lensing, "lensed_image", spy)

@@ -678,7 +678,7 @@ def test_a_redrawn_validation_set_changes_published_selectors_only(tiny, smoke_b
 
 @pytest.mark.parametrize("direction, sign", [("in", -1), ("out", 1)])
 def test_zoom_direction_enlarges_or_shrinks(tiny, direction, sign):
-    _, warps = mocklens.training_rows(changed(tiny, zoom_direction=direction), 1, 0, (40, 40, 40))
+    _, warps = mocklens.training_rows(changed(tiny, zoom_direction=direction), 1, 0, mocklens.Sizes(40, 40, 40))
     scales = np.linalg.svd(warps.reshape(-1, 2, 3)[:, :, :2].astype(float), compute_uv=False) ** sign
     assert scales.min() >= 1 - 1e-6 and scales.max() <= 1.05 + 1e-6
     assert (np.ptp(scales, axis=1) < 1e-6).all() == (direction == "in")  # the published runs drew each axis apart
