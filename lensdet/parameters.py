@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationError, field_va
 
 from lensdet.experiments import ENSEMBLES, FURTHER, LOSSES, NETWORKS, PRESETS, Settings
 from lensdet.profiles import PROFILES
-from lensdet.sections import Broad, Candidates, Count, Fraction, Positive, Sampling, Simulation, Training
+from lensdet.sections import Broad, Candidates, Count, Fraction, OwnFinder, Positive, Sampling, Simulation, Training
 from lensdet.storage import digest
 
 # Parameters, and settings of the Max-Tree, that were added when there were results already: by name, the value that
@@ -27,7 +27,7 @@ ADDED_LATER: dict[str, Any] = {
 }
 SURVEY = 1  # version of `lensdet.data.simulation`, part of every key: raise it when a pixel changes
 BROAD = 1  # likewise of `lensdet.data.broad`, part of the keys of its surveys
-Profile = Literal["smoke", "quick", "evening", "overnight", "lite", "thesis"]
+Profile = Literal["smoke", "quick", "evening", "overnight", "lite", "finder", "thesis"]
 
 
 class ParameterError(ValueError):
@@ -50,7 +50,7 @@ def _known_loss(experiment):
 Experiment = Annotated[str, AfterValidator(_known_loss)]
 
 
-class Parameters(Simulation, Broad, Sampling, Training, Candidates):
+class Parameters(Simulation, Broad, Sampling, Training, Candidates, OwnFinder):
     """All parameters of a notebook.  Make one with `resolve`, which knows the profiles."""
 
     profile: Profile = Field("quick", description="how much is computed")
@@ -98,7 +98,18 @@ class Parameters(Simulation, Broad, Sampling, Training, Candidates):
             return (value,) if isinstance(value, str) else value
         return tuple(v.strip() for v in value.split(",") if v.strip())
 
-    @field_validator("data", "real_stamps", "survey", "catalogue", "published", "output", mode="before")
+    @field_validator(
+        "data",
+        "real_stamps",
+        "survey",
+        "catalogue",
+        "published",
+        "output",
+        "hosts",
+        "negatives",
+        "labels",
+        mode="before",
+    )
     @classmethod
     def _some_path(cls, value):
         if value == "":
@@ -114,7 +125,19 @@ class Parameters(Simulation, Broad, Sampling, Training, Candidates):
             raise ValueError("give a number of processes, or -1 for all cores")
         return value
 
-    @field_validator("data", "real_stamps", "survey", "catalogue", "published", "output", "tiles", mode="after")
+    @field_validator(
+        "data",
+        "real_stamps",
+        "survey",
+        "catalogue",
+        "published",
+        "output",
+        "hosts",
+        "negatives",
+        "labels",
+        "tiles",
+        mode="after",
+    )
     @classmethod
     def _absolute(cls, value):
         if isinstance(value, tuple):

@@ -170,3 +170,25 @@ class Candidates(_Section):
     )
     independent_negatives: Count = Field(100_000, description="simulated anew, for what to expect from a ranked list")
     independent_lenses: Count = Field(10_000, description="mock lenses simulated anew, for the same")
+
+
+class OwnFinder(_Section):
+    """A finder of one's own: what it learns from (`lensdet finder`)."""
+
+    hosts: Path | None = Field(
+        None, description="folder of FITS stamps, or an HDF5 file, of galaxies that sources are painted on"
+    )
+    negatives: Path | None = Field(
+        None, description="folder or HDF5 file of stamps that are no lenses, beside the hosts without arcs"
+    )
+    labels: Path | None = Field(
+        None, description="table with columns id and grade of hosts or negatives that people graded: lens, A or B for "
+        "a lens, non-lens or X for none; others are not used",
+    )  # fmt: skip
+    psf: Positive | None = Field(
+        None, description="arcsec, FWHM of the hosts' PSF; None: measured from stars in their stamps"
+    )
+    simulated_share: Fraction = Field(
+        0.5, description="of the galaxies, and of the negatives, that a finder of one's own sees: drawn from the broad "
+        "survey; 1: none of one's own",
+    )  # fmt: skip

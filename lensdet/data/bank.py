@@ -9,7 +9,7 @@ bits round a pixel by at most 2.4e-4 of the peak, a thirtieth of the sky noise.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,11 @@ class Bank:
         for column in (c for c in table if isinstance(table[c].iloc[0], bytes)):
             table[column] = table[column].str.decode("utf-8", "replace")
         return table
+
+    def has(self, cls: str, split: str) -> bool:
+        """Whether there are stamps of a class in a split."""
+        with h5py.File(self.path) as file:
+            return f"{cls}/{split}" in file
 
     def count(self, cls: str, split: str) -> int:
         """Number of stamps."""
@@ -151,11 +156,7 @@ class _Survey:
                     ids = [ids[place] for place in places[cls]] if split == wanted else []
                 if not ids:
                     continue
-                batches = [ids[i : i + BATCH] for i in range(0, len(ids), BATCH)]
-                make = Parallel(n_jobs=p.workers, return_as="generator")(
-                    delayed(_simulate)(cls, batch, p) for batch in batches
-                )
-                _write(file.create_group(f"{cls}/{split}"), make, len(ids), f"{cls}, {split}")
+                write_stamps(file, cls, split, simulated_batches(cls, ids, p), len(ids))
 
 
 class _Folder:
@@ -239,6 +240,15 @@ def simulated_again(cls: str, ident: int, parameters: Parameters) -> tuple[NDArr
     return full - bare, bare
 
 
+def simulated_batches(
+    cls: str, ids: Sequence[int], parameters: Parameters
+) -> Iterator[tuple[NDArray[np.float32], pd.DataFrame]]:
+    """Stamps of a class in flux and what is known of them, in batches, on ``workers`` processes."""
+    batches = [ids[i : i + BATCH] for i in range(0, len(ids), BATCH)]
+    work = (delayed(_simulate)(cls, batch, parameters) for batch in batches)
+    return Parallel(n_jobs=parameters.workers, return_as="generator")(work)
+
+
 def _simulate(cls, ids, parameters):
     drawn = [simulated(cls, i, parameters) for i in ids]
     pixels = np.stack([pixels for pixels, _ in drawn])
@@ -260,7 +270,11 @@ def measured(pixels: NDArray) -> dict[str, NDArray]:
     }
 
 
-def _write(group, batches, n, label):
+def write_stamps(
+    file: h5py.File, cls: str, split: str, batches: Iterable[tuple[NDArray[np.float32], pd.DataFrame]], n: int
+) -> None:
+    """Write a class of a split into the file of a bank: n stamps, in batches of pixels in any unit and a table."""
+    group, label = file.create_group(f"{cls}/{split}"), f"{cls}, {split}"
     data = group.create_dataset("pixels", (n, *stamps.SHAPE), np.float16, chunks=(1, *stamps.SHAPE))
     tables, done = [], 0
     with tqdm(total=n, desc=label, unit="stamp", disable=n < 200, leave=False, mininterval=0.5) as bar:

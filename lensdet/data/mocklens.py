@@ -20,6 +20,7 @@ from lensdet.data.random import stream
 from lensdet.parameters import Parameters
 
 ROW = np.dtype([("stamp", np.int32), ("source", np.int32), ("alpha", np.float32), ("label", np.float32)])
+MOST_GRADED, GRADED = 0.25, 400  # of the positives, graded lenses: one in GRADED for each, up to a quarter
 ALIKE = 0.05  # of all sources, on either side in order of their PSF, that a host's source is drawn from
 
 
@@ -31,12 +32,14 @@ class Sizes(NamedTuple):
     source: int
     seeing: NDArray | None = None  # arcsec, FWHM of the PSF of each LRG, (lrg,)
     source_seeing: NDArray | None = None  # of each source, (source,)
+    own: tuple[int, int] = (0, 0)  # LRGs and contaminants of a user's own, the first of each; the others are simulated
+    graded: int = 0  # lenses that people graded, after the contaminants
 
 
 def device_bank(bank: Bank, split: str) -> tuple[NDArray[np.float16], NDArray[np.float16]]:
-    """The stamps of a split for `merge`: (LRGs followed by contaminants, sources), float16 (n, 101, 101) each."""
-    hosts = np.concatenate([bank.pixels("lrg", split), bank.pixels("contaminant", split)])
-    return hosts, bank.pixels("source", split)
+    """The stamps of a split for `merge`, float16 (n, 101, 101) each: LRGs, contaminants, graded lenses; and sources."""
+    hosts = ["lrg", "contaminant", *(["graded"] if bank.has("graded", split) else [])]
+    return np.concatenate([bank.pixels(cls, split) for cls in hosts]), bank.pixels("source", split)
 
 
 def sizes(bank: Bank, split: str) -> Sizes:
@@ -45,7 +48,10 @@ def sizes(bank: Bank, split: str) -> Sizes:
     source = bank.catalogue("source", split)
     if "source_seeing" not in source:
         return Sizes(*counts)
-    return Sizes(*counts, bank.catalogue("lrg", split)["seeing"].to_numpy(), source["source_seeing"].to_numpy())
+    lrg, contaminant = (bank.catalogue(cls, split) for cls in ("lrg", "contaminant"))
+    own = tuple(int(table["own"].sum()) if "own" in table else 0 for table in (lrg, contaminant))
+    graded = bank.count("graded", split) if bank.has("graded", split) else 0
+    return Sizes(*counts, lrg["seeing"].to_numpy(), source["source_seeing"].to_numpy(), own, graded)
 
 
 def pairs(rng: np.random.Generator, seeing: NDArray, source_seeing: NDArray) -> NDArray[np.int64]:
@@ -96,7 +102,16 @@ def draw_rows(
     n_lrg, n_contaminant, n_source = size[:3]
     rows = np.zeros(n_positive + n_negative, ROW)
     positive, negative = rows[:n_positive], rows[n_positive:]
-    positive["stamp"] = pick(n_lrg, n_positive)
+
+    def chosen(n, own, k):
+        if not own:
+            return pick(n, k)
+        found, ours = np.zeros(k, np.int64), rng.random(k) >= (parameters.simulated_share if own < n else 0)
+        found[ours] = pick(own, ours.sum())
+        found[~ours] = own + pick(n - own, k - ours.sum()) if own < n else 0
+        return found
+
+    positive["stamp"] = chosen(n_lrg, size.own[0], n_positive)
     if size.source_seeing is None:
         positive["source"] = pick(n_source, n_positive)
     else:
@@ -104,8 +119,12 @@ def draw_rows(
     positive["alpha"] = rng.uniform(*parameters.alpha, n_positive)
     positive["label"] = 1
     contaminant = rng.random(n_negative) < parameters.contaminant_fraction
-    negative["stamp"][contaminant] = n_lrg + pick(n_contaminant, contaminant.sum())
-    negative["stamp"][~contaminant] = pick(n_lrg, (~contaminant).sum())
+    negative["stamp"][contaminant] = n_lrg + chosen(n_contaminant, size.own[1], contaminant.sum())
+    negative["stamp"][~contaminant] = chosen(n_lrg, size.own[0], (~contaminant).sum())
+    if size.graded:  # lenses as they are: nothing is added
+        graded = rng.random(n_positive) < min(MOST_GRADED, size.graded / GRADED)
+        positive["stamp"][graded] = n_lrg + n_contaminant + pick(size.graded, graded.sum())
+        positive["alpha"][graded] = 0
     return rows
 
 

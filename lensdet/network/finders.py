@@ -7,14 +7,16 @@ JSON, and the network is built here.
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import h5py
 import keras
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import log_expit, logsumexp
 
 from lensdet import runs, storage
 from lensdet.data import frozen_sets, mocklens, stamps
@@ -24,7 +26,7 @@ from lensdet.network.engine import PREDICT_BATCH
 from lensdet.parameters import ParameterError, Parameters
 from lensdet.runs import Run
 
-FORMAT = 1
+FORMATS = 1, 2  # of a finder of one network, of several
 PREPROCESSING = {
     "size": list(stamps.SHAPE),
     "pixel_scale": 0.2,  # arcsec
@@ -48,6 +50,9 @@ class Finder(NamedTuple):
     made: dict  # parameters, provenance, validation loss
     digest: str  # SHA-256 of all of it but `calibrated`
     calibrated: tuple[float, float] | None = None  # lowest and highest logit of the calibration set; older files: None
+    others: tuple = ()  # of a committee, the networks after the first
+    temperatures: tuple = ()  # of a committee, of each network
+    quality: Mapping = MappingProxyType({})  # limits of `lensdet.survey.quality`, where they are its own
 
     @property
     def limits(self) -> tuple[float, float]:
@@ -71,8 +76,28 @@ class Finder(NamedTuple):
         return self.logits(np.sqrt(stamps.normalise(pixels))[..., None])
 
     def logits(self, images: ArrayLike) -> NDArray[np.float32]:
-        """Logits float32 (N,) of stretched stamps (N, 101, 101, 1), such as mock lenses (Eq. 4.2) are made."""
-        return _predict(self.network, images)
+        """Logits float32 (N,) of stretched stamps (N, 101, 101, 1), such as mock lenses (Eq. 4.2) are made.
+
+        Of a committee they are those of the mean of its networks' calibrated probabilities.
+        """
+        if not self.others:
+            return _predict(self.network, images)
+        return combined([_predict(network, images) for network in (self.network, *self.others)], self.temperatures)
+
+
+def combined(logits: Sequence[ArrayLike], temperatures: Sequence[float]) -> NDArray[np.float32]:
+    """Logits (N,) of the mean of several networks' probabilities, each calibrated by its temperature.
+
+    Parameters
+    ----------
+    logits : sequence of arrays (N,)
+        A network's each.
+    temperatures : sequence of float
+    """
+    scaled = np.stack([np.asarray(x, np.float64) / t for x, t in zip(logits, temperatures, strict=True)])
+    # the logarithms of the means of p and of 1 - p, neither of which must be rounded to 0
+    yes, no = (logsumexp(log_expit(sign * scaled), axis=0) for sign in (1, -1))
+    return (yes - no).astype(np.float32)
 
 
 def name_of(finder: str | Path) -> str:
@@ -88,15 +113,27 @@ def folder() -> Path:
         return Path(__file__).resolve().parents[1] / "finders"
 
 
-def export(folder: Path, path: Path) -> None:
-    """Write the checkpoint of lowest validation loss as a finder, atomically.
+def export(
+    folders: Sequence[Path],
+    path: Path,
+    takes: Mapping[str, object] = PREPROCESSING,
+    quality: Mapping[str, float] | None = None,
+    more: Mapping[str, object] | None = None,
+) -> None:
+    """Write the checkpoint of lowest validation loss as a finder, atomically; of several runs, as a committee.
 
     Parameters
     ----------
-    folder : Path
-        Of a complete run, with its weights.
+    folders : sequence of Path
+        Of complete runs, with their weights; all were scored on the same calibration set.
     path : Path
         Of the file, ``.h5``.
+    takes : mapping
+        What its stamps have to be, as `PREPROCESSING`.
+    quality : mapping, optional
+        Limits of `lensdet.survey.quality` for its stamps.
+    more : mapping, optional
+        JSON-ready; what else there is to say of what it was made from.
 
     Raises
     ------
@@ -105,36 +142,44 @@ def export(folder: Path, path: Path) -> None:
     ValueError
         For a network that is no finder, or that was trained on segmented stamps, which this file could not say.
     """
-    run = Run(folder)
-    parameters = run.parameters
-    if "members" in parameters or parameters.get("segmentation"):
-        raise ValueError(f"{folder}: only finders on whole stamps can be exported")
-    model = training.load_network(folder)
-    labels, logits = run.logits("loss", "calibration")
-    history = run.history
+    members = [Run(folder) for folder in folders]
+    first, parameters = members[0], members[0].parameters
+    if any("members" in run.parameters or run.parameters.get("segmentation") for run in members):
+        raise ValueError(f"{first.folder}: only finders on whole stamps can be exported")
+    labels = first.logits("loss", "calibration")[0]
+    logits = [run.logits("loss", "calibration")[1] for run in members]
+    temperatures = [calibration.temperature(labels, x) for x in logits]
+    history, several = first.history, len(members) > 1
     made = {
         "parameters": parameters,
-        "provenance": run.provenance,
-        "run": f"{folder.parent.parent.name}/{folder.parent.name}/{folder.name}",
+        "provenance": first.provenance,
+        "run": "/".join(first.folder.parts[-3:]),
         "validation_loss": float(history["loss"].min()),
         "chunk": int(history["loss"].idxmin()),
         "chunks": len(history),
+        **(more or {}),
     }
-    arrays = [keras.ops.convert_to_numpy(v) for v in model.variables]
+    arrays = [keras.ops.convert_to_numpy(v) for folder in folders for v in training.load_network(folder).variables]
     arrays = [array.astype(np.float16) if array.ndim > 1 else array.astype(np.float32) for array in arrays]
+    scores = combined(logits, temperatures) if several else logits[0]
     about = {
-        "format": FORMAT,
+        "format": FORMATS[several],
         "architecture": {"name": "resnet18", "width": parameters["width"]},
-        "preprocessing": PREPROCESSING,
-        "temperature": calibration.temperature(labels, logits),
+        "preprocessing": dict(takes),
+        "temperature": calibration.temperature(labels, scores),
         "made": made,
     }
+    if several:
+        about["architecture"]["members"] = len(members)
+        about["temperatures"] = temperatures
+    if quality:
+        about["quality"] = dict(quality)
     with storage.atomic(path) as beside, h5py.File(beside, "w") as file:
         for i, array in enumerate(arrays):  # in the order of the network's variables
             file.create_dataset(f"{i:03d}", data=array, track_times=False)
         file.attrs["about"] = json.dumps(about, sort_keys=True)
         file.attrs["sha256"] = _digest(about, arrays)
-        _keep_range(file, float(logits.min()), float(logits.max()))
+        _keep_range(file, float(scores.min()), float(scores.max()))
 
 
 def load(name: str | Path) -> Finder:
@@ -170,8 +215,8 @@ def load(name: str | Path) -> Finder:
             calibrated, checked = file.attrs.get("calibrated"), file.attrs.get("calibrated sha256")
     except (OSError, KeyError, ValueError) as error:
         raise ValueError(f"{path}: not a finder that lensdet.network.finders wrote ({error})") from None
-    if about.get("format") != FORMAT:
-        raise ValueError(f"{path}: format {about.get('format')}, and this lensdet reads {FORMAT}")
+    if about.get("format") not in FORMATS:
+        raise ValueError(f"{path}: format {about.get('format')}, and this lensdet reads {FORMATS}")
     if _digest(about, arrays) != stated or (calibrated is not None and checked != _range_digest(stated, *calibrated)):
         raise ValueError(f"{path}: damaged, its content is not that of its SHA-256; fetch it again")
     differs = {
@@ -179,12 +224,16 @@ def load(name: str | Path) -> Finder:
     }
     if differs:
         raise ValueError(f"{path}: takes stamps that this lensdet does not make: {differs}")
-    model = resnet.resnet18(about["architecture"]["width"])
-    for variable, array in zip(model.variables, arrays, strict=True):
-        variable.assign(array.astype(np.float32))
-    network = resnet.logit_model(model)
+    members = about["architecture"].get("members", 1)
+    networks, n = [], len(arrays) // members
+    for i in range(members):
+        model = resnet.resnet18(about["architecture"]["width"])
+        for variable, array in zip(model.variables, arrays[i * n : (i + 1) * n], strict=True):
+            variable.assign(array.astype(np.float32))
+        networks.append(resnet.logit_model(model))
     calibrated = calibrated if calibrated is None else tuple(calibrated.tolist())
-    return Finder(network, about["preprocessing"], about["temperature"], about["made"], stated, calibrated)
+    own = networks[0], about["preprocessing"], about["temperature"], about["made"], stated, calibrated
+    return Finder(*own, tuple(networks[1:]), tuple(about.get("temperatures", ())), about.get("quality", {}))
 
 
 def compare(finder: Finder, run: Path, images: NDArray[np.float32]) -> dict[str, float]:
@@ -262,14 +311,14 @@ def export_median(parameters: Parameters, where: Path | None = None) -> Iterator
     """
     p, where = parameters, where or storage.root_or_here() / "weights"
     opened, rows = frozen_sets.frozen_bank(p, "test")
-    images = mocklens.images(opened, "test", rows)
+    images = mocklens.images(opened, "test", rows, p.renormalise)
     for experiment in p.experiments:
         complete = runs.complete_runs(p, experiment, opened.data_key)
         if not complete:
             raise ParameterError(f"no complete run of {experiment} in {storage.results_dir() / p.profile}; train it by "
                                  f"lensdet train -p profile {p.profile} -p experiments {experiment}")  # fmt: skip
         run, path = runs.median_run(complete).folder, where / f"{experiment.replace(':', '_')}.h5"
-        export(run, path)
+        export([run], path)
         far = compare(load(path), run, images)
         yield (f"{path}: {path.stat().st_size / 1e6:.1f} MB, {run.parent.name}/{run.name} of {len(complete)} runs; "
                f"float16 moves logits by {far['median']:.1e} (median) to {far['largest']:.1e}, and {far['turned']} of "

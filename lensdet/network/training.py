@@ -195,6 +195,7 @@ def train(
     deadline: float = math.inf,
     wait: float = 0.0,
     learners: "Callable[[str, int], Learner] | None" = None,
+    folder: Path | None = None,
 ) -> None:
     """Train one run, or take it up where it was left, and leave its folder complete.
 
@@ -219,6 +220,8 @@ def train(
         Seconds to wait for another process that is at work in the same folder.
     learners : callable, optional
         Gives the network of an experiment and a run, for several calls with the same parameters and bank.
+    folder : Path, optional
+        Of the run, where it is none of ``results/``.
 
     Raises
     ------
@@ -227,7 +230,7 @@ def train(
     FileNotFoundError
         Where the weights of a member are not there.
     """
-    folder = runs.run_folder(parameters, experiment, run, bank.data_key)
+    folder = folder or runs.run_folder(parameters, experiment, run, bank.data_key)
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / ".lock", timeout=wait if wait < math.inf else -1):

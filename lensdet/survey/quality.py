@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SMOOTHING = 5  # pixels of a box that is applied twice: about a Gaussian of 2 pixels, the seeing
 LAG = 7  # pixels between which the noise of the smoothed sky is measured: noise itself has no memory so far
 CENTRE, RING = 1.0, (2.5, 4.0)  # arcsec: the source to be judged, and its surroundings
-SCALE = 0.2  # arcsec a pixel
+SCALE = 0.2  # arcsec a pixel, of the thesis' stamps
 SHARP = 0.65  # height of a hot pixel above the mean of its neighbours: of a star, at 0.5 arcsec seeing, it has 0.5
 LIMITS = {  # least or most of each measure
     "equal": 0.02,  # what `max_filled` allows by default; real stamps have 0
@@ -31,6 +31,7 @@ LIMITS = {  # least or most of each measure
     "spread": 0.25,  # simulated stamps have up to 0.15, arcs on real galaxies up to 0.18
     "centre_share": 0.05,  # simulated stamps have 0.2 or more, arcs on real galaxies 0.06 or more
 }
+LEAST = ("centre_snr", "centre_share")  # of them, the limits from below
 REASONS = {  # of a flag: what it means, and what to do; the first that applies is given
     "equal pixels": f"Over {LIMITS['equal']:.0%} of the pixels lie in areas of one value, mostly zeros: no data there."
     "  Give a tile that is complete there, or write NaN where there are no data.",
@@ -50,13 +51,15 @@ REASONS = {  # of a flag: what it means, and what to do; the first that applies 
 }
 
 
-def measure(pixels: ArrayLike) -> pd.DataFrame:
+def measure(pixels: ArrayLike, scale: float = SCALE) -> pd.DataFrame:
     """Plain numbers of each stamp, in which neither the unit nor a constant added to all pixels matters.
 
     Parameters
     ----------
     pixels : array_like, (N, 101, 101)
         Finite, in any unit.
+    scale : float
+        arcsec a pixel.
 
     Returns
     -------
@@ -69,11 +72,11 @@ def measure(pixels: ArrayLike) -> pd.DataFrame:
         the noise of a pixel.  ``centre_share``: the brightest pixel within `CENTRE`, as a share of the stamp's.
     """
     columns = ["centre_snr", "sky", "spread", "equal", "dark", "hot", "centre_share"]
-    return pd.DataFrame([_measure(stamp) for stamp in pixels], columns=columns, dtype=float)
+    return pd.DataFrame([_measure(stamp, scale) for stamp in pixels], columns=columns, dtype=float)
 
 
-def _measure(stamp):
-    centre, ring = _geometry(stamp.shape)
+def _measure(stamp, scale):
+    centre, ring = _geometry(stamp.shape, scale)
     stamp = np.asarray(stamp, np.float64)  # as the range of float32 may overflow
     stamp = ((stamp - stamp.min()) / max(np.ptp(stamp), np.finfo(float).tiny)).astype(np.float32)
     low, sky, high = (_quantile(stamp, q) for q in (0.16, 0.5, 0.84))
@@ -89,10 +92,10 @@ def _measure(stamp):
 
 
 @cache
-def _geometry(shape):
+def _geometry(shape, scale):
     """The pixels of `CENTRE` and `RING`."""
     rows, columns = (np.arange(n) - (n - 1) / 2 for n in shape)
-    radius = np.hypot(rows[:, None], columns) * SCALE
+    radius = np.hypot(rows[:, None], columns) * scale
     return radius <= CENTRE, (radius >= RING[0]) & (radius <= RING[1])
 
 
@@ -114,6 +117,25 @@ def _equal(stamp):
     return np.mean(rows[2:] & rows[1:-1] & rows[:-2] & down[1:] & down[:-1])
 
 
+def limits_of(finders: Mapping[str, "Finder"]) -> dict[str, float]:
+    """`LIMITS`, or those that finders have measured on their own training stamps; of several the widest."""
+    found = {}
+    for name, usual in LIMITS.items():
+        own = [finder.quality.get(name, usual) for finder in finders.values()] or [usual]
+        found[name] = min(own) if name in LEAST else max(own)
+    return found
+
+
+def measured_limits(pixels: ArrayLike, scale: float) -> dict[str, float]:
+    """Limits for what a finder has learnt from: stamps that should pass lie within, but for one in two hundred.
+
+    Parameters are those of `measure`.  ``equal`` is not measured: a reader fills as it fills.
+    """
+    m = measure(pixels, scale)
+    shares = {name: 0.005 if name in LEAST else 0.995 for name in LIMITS if name != "equal"}
+    return {name: float(m[name].quantile(share)) for name, share in shares.items()}
+
+
 def flags(measures: pd.DataFrame, logits: Mapping[str, ArrayLike], finders: Mapping[str, "Finder"]) -> NDArray[np.str_]:
     """What about each stamp is unlike the training set: the first that applies of `REASONS`, or "" (N,).
 
@@ -125,17 +147,17 @@ def flags(measures: pd.DataFrame, logits: Mapping[str, ArrayLike], finders: Mapp
         By finder, as `Finder.score` gives them: not divided by its temperature.
     finders : mapping of lensdet.network.finders.Finder
     """
-    m, far = measures, np.zeros(len(measures), bool)
+    m, far, limits = measures, np.zeros(len(measures), bool), limits_of(finders)
     for name, finder in finders.items():
         low, high = finder.limits
         far |= ~((np.asarray(logits[name]) >= low) & (np.asarray(logits[name]) <= high))
     found = {
-        "equal pixels": m["equal"] > LIMITS["equal"],
-        "dead pixel": m["dark"] > LIMITS["dark"],
-        "hot pixel": m["hot"] > LIMITS["hot"],
-        "faint centre": m["centre_snr"] < LIMITS["centre_snr"],
-        "low contrast": (m["sky"] > LIMITS["sky"]) | (m["spread"] > LIMITS["spread"]),
-        "outshone": m["centre_share"] < LIMITS["centre_share"],
+        "equal pixels": m["equal"] > limits["equal"],
+        "dead pixel": m["dark"] > limits["dark"],
+        "hot pixel": m["hot"] > limits["hot"],
+        "faint centre": m["centre_snr"] < limits["centre_snr"],
+        "low contrast": (m["sky"] > limits["sky"]) | (m["spread"] > limits["spread"]),
+        "outshone": m["centre_share"] < limits["centre_share"],
         "unlike the calibration set": far,
     }
     return np.select([np.asarray(one, bool) for one in found.values()], list(found), "")

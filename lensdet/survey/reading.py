@@ -64,7 +64,8 @@ def read(unit: cutouts.Unit) -> Batch:
     ids, ra, dec, filled, where = zip(*kept, strict=True) if kept else ((),) * 5
     ra, dec = (np.array(degrees, float) for degrees in (ra, dec))
     pixels = pixels[: len(kept)]
-    return Batch(list(ids), ra, dec, pixels, np.array(filled, int), rejections, list(where), quality.measure(pixels))
+    measures = quality.measure(pixels, unit.options.wanted.pixel_scale)
+    return Batch(list(ids), ra, dec, pixels, np.array(filled, int), rejections, list(where), measures)
 
 
 @contextlib.contextmanager

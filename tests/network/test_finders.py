@@ -56,7 +56,7 @@ def images():
 
 def test_a_finder_gives_the_logits_of_its_run(run, tmp_path, images):
     path = tmp_path / "bce.h5"
-    finders.export(run, path)
+    finders.export([run], path)
     finder = finders.load(path)
     own = resnet.logit_model(training.load_network(run))(np.sqrt(stamps.normalise(images))[..., None]).numpy()[:, 0]
     found = finder.score(images)
@@ -71,7 +71,7 @@ def test_a_finder_gives_the_logits_of_its_run(run, tmp_path, images):
 
 
 def test_export_rounds_kernels_to_float16_but_not_vectors(run, tmp_path):
-    finders.export(run, tmp_path / "bce.h5")
+    finders.export([run], tmp_path / "bce.h5")
     own = training.load_network(run).variables
     finder = finders.load(tmp_path / "bce.h5").network.variables
     assert len(own) == len(finder) > 60
@@ -82,7 +82,7 @@ def test_export_rounds_kernels_to_float16_but_not_vectors(run, tmp_path):
 
 
 def test_finder_file_has_preprocessing_training_and_temperature(run, tmp_path, smoke):
-    finders.export(run, tmp_path / "bce.h5")
+    finders.export([run], tmp_path / "bce.h5")
     finder = finders.load(tmp_path / "bce.h5")
     assert finder.preprocessing["pixel_scale"] == 0.2 and finder.preprocessing["size"] == [101, 101]
     assert finder.preprocessing["band"] == "r" and "Eq. 4.1" in finder.preprocessing["normalisation"]
@@ -94,7 +94,7 @@ def test_finder_file_has_preprocessing_training_and_temperature(run, tmp_path, s
 
 def test_the_range_of_calibration_logits_travels_outside_the_digest(run, tmp_path):
     path = tmp_path / "bce.h5"
-    finders.export(run, path)
+    finders.export([run], path)
     finder, (_, logits) = finders.load(path), runs.Run(run).logits("loss", "calibration")
     low, high = finder.calibrated
     assert (low, high) == (logits.min(), logits.max())
@@ -114,7 +114,7 @@ def test_committed_finders_have_the_range_of_their_own_run(name):
 
 def test_exporting_a_run_twice_gives_the_same_bytes(run, tmp_path):
     for name in ("a.h5", "b.h5"):
-        finders.export(run, tmp_path / name)
+        finders.export([run], tmp_path / name)
     assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
 
 
@@ -138,7 +138,7 @@ def spoil(path, how):
 )
 def test_a_damaged_or_changed_finder_file_is_refused(run, tmp_path, how, words):
     path = tmp_path / "bce.h5"
-    finders.export(run, path)
+    finders.export([run], path)
     spoil(path, how)
     with pytest.raises(ValueError, match=words) as error:
         finders.load(path)
@@ -164,7 +164,7 @@ def installed(run, tmp_path, monkeypatch):
     monkeypatch.delenv("LENSDET_ROOT", raising=False)
     monkeypatch.setattr(storage, "__file__", str(package / "storage.py"))
     monkeypatch.setattr(finders, "__file__", str(package / "network" / "finders.py"))
-    finders.export(run, package / "finders" / "fbeta.h5")
+    finders.export([run], package / "finders" / "fbeta.h5")
     work.mkdir()
     monkeypatch.chdir(work)
     return package
@@ -194,7 +194,7 @@ def test_export_does_not_write_into_the_installed_package(installed, smoke_bank,
 
 
 def test_finder_refuses_stamps_of_another_size(run, tmp_path):
-    finders.export(run, tmp_path / "bce.h5")
+    finders.export([run], tmp_path / "bce.h5")
     with pytest.raises(ValueError, match=r"\(2, 64, 64\): this finder takes \(N, \[101, 101\]\)"):
         finders.load(tmp_path / "bce.h5").score(np.ones((2, 64, 64)))
 
@@ -204,7 +204,7 @@ def test_ensembles_and_segmented_runs_cannot_be_exported(run, tmp_path):
         content = json.loads((run / "parameters.json").read_text()) | given
         storage.write_json(run / "parameters.json", content)
         with pytest.raises(ValueError, match="only finders on whole stamps"):
-            finders.export(run, tmp_path / "bce.h5")
+            finders.export([run], tmp_path / "bce.h5")
         storage.write_json(run / "parameters.json", {k: v for k, v in content.items() if k not in given})
     assert not (tmp_path / "bce.h5").exists()
 
@@ -230,7 +230,7 @@ def test_the_command_exports_the_median_run(smoke, smoke_bank, tmp_path, monkeyp
 @pytest.mark.parametrize(("key", "value"), [("stretch", "asinh"), ("size", [64, 64]), ("normalisation", "none")])
 def test_a_finder_with_unknown_preprocessing_is_refused(run, tmp_path, monkeypatch, key, value):
     monkeypatch.setattr(finders, "PREPROCESSING", {**finders.PREPROCESSING, key: value})
-    finders.export(run, tmp_path / "bce.h5")
+    finders.export([run], tmp_path / "bce.h5")
     monkeypatch.undo()
     with pytest.raises(ValueError, match=f"stamps that this lensdet does not make: .*{key}"):
         finders.load(tmp_path / "bce.h5")
@@ -238,5 +238,5 @@ def test_a_finder_with_unknown_preprocessing_is_refused(run, tmp_path, monkeypat
 
 def test_a_finder_name_may_contain_a_point(run, monkeypatch, tmp_path):
     monkeypatch.setattr(finders, "folder", lambda: tmp_path)
-    finders.export(run, tmp_path / "fbeta_0.5.h5")
+    finders.export([run], tmp_path / "fbeta_0.5.h5")
     assert finders.load("fbeta_0.5").digest == finders.load(tmp_path / "fbeta_0.5.h5").digest

@@ -1,0 +1,357 @@
+"""Galaxies of a user's own survey, as hosts of simulated sources: read, split by position, with their PSF measured.
+
+They become a bank of stamps beside the broad survey, which is simulated at their scale and around their PSF, so that
+`lensdet.network.training` trains on both as on any survey.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import NamedTuple
+
+import h5py
+import numpy as np
+import pandas as pd
+from astropy.coordinates import SkyCoord
+from filelock import FileLock
+from numpy.typing import NDArray
+from scipy.ndimage import center_of_mass, maximum_filter
+from scipy.optimize import curve_fit
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
+from tqdm import tqdm
+
+from lensdet import storage
+from lensdet.data import bank, images, stamps
+from lensdet.data.bank import Bank
+from lensdet.data.random import stream
+from lensdet.parameters import Parameters
+from lensdet.storage import digest
+from lensdet.survey import cutouts, headers, quality, reading
+from lensdet.survey.cutting import Reader
+
+SHARES = {"train": 0.6, "validation": 0.1, "calibration": 0.1, "test": 0.2}  # of the hosts
+FEWEST = 20  # hosts: with fewer nothing can be said of a finder, and hardly one can be trained
+SAMPLE = 40  # stamps whose headers say scale and band
+OBJECTS = 10  # compact ones, from which a PSF can be measured
+BRIGHT, UNLIKE = 20, 0.05  # least peak of such, over the noise; most mean residual of its fit, over the peak
+NARROW = 0.15  # quantile of widths that is a star's
+AROUND = 1.5  # the broad survey's PSFs go from the hosts' over this to that many times it
+LENS, NO_LENS = ("lens", "a", "b", "1"), ("non-lens", "nonlens", "x", "0")  # grades, in lower case
+_FIRST = -1_000_000_000  # ids of a user's own stamps: none is simulated
+
+
+class Own(NamedTuple):
+    """Stamps of a user's own, n of them that can be used."""
+
+    ids: list  # of str
+    pixels: np.ndarray  # float32 (n, 101, 101), in the units of the files
+    ra: np.ndarray  # degrees, (n,); NaN where not known
+    dec: np.ndarray
+
+    def some(self, which: NDArray) -> "Own":
+        """Those of some indices, or where a mask is true."""
+        places = np.arange(len(self.ids))[which]
+        return Own([self.ids[i] for i in places], *(array[places] for array in self[1:]))
+
+
+NONE = Own([], np.zeros((0, *stamps.SHAPE), np.float32), np.zeros(0), np.zeros(0))
+
+
+def wanted(folder: Path, parameters: Parameters) -> cutouts.Wanted:
+    """Scale and band of the stamps of a folder, as most headers of a sample say them; ``pixel_scale`` and ``band`` win.
+
+    Raises
+    ------
+    ValueError
+        Where headers do not say the scale, or the folder cannot be used.
+    """
+    p = parameters
+    if p.band and p.pixel_scale:
+        return cutouts.Wanted(stamps.SHAPE, p.pixel_scale, p.band)
+    found = {}
+    for band in [p.band] if p.band else ["r", *sorted(images.LETTERS - {"r"})]:
+        job = cutouts.plan_folder(folder, cutouts.Wanted(band=band), band=p.band, plane=p.plane)
+        rows = np.unique(np.linspace(0, len(job.ids) - 1, min(len(job.ids), SAMPLE)).astype(int))
+        found[band] = _scales(job, rows)
+    band = max(found, key=lambda band: len(found[band]))  # the first of several: r
+    scales = [scale for scale in found[band] if scale is not None]
+    if p.pixel_scale:
+        return cutouts.Wanted(stamps.SHAPE, p.pixel_scale, band)
+    if not scales:
+        raise ValueError(f"hosts {folder}: no header of {SAMPLE} says the pixel scale; add -p pixel_scale ARCSEC")
+    return cutouts.Wanted(stamps.SHAPE, float(f"{np.median(scales):.4g}"), band)
+
+
+def _scales(job, rows):
+    """Arcsec a pixel by the header of each stamp that can be opened and is of the band; None where it does not say."""
+    reader, found = Reader(job.options), []
+    with headers.quiet():
+        for place, *_ in job.unit(rows).places:
+            try:
+                image = reader.image(place)
+            except stamps.StampError as error:
+                if error.reason == "no scale":
+                    found.append(None)
+                continue
+            scales = headers.scales_of(image.header, image.wcs) if image.scales is None else image.scales
+            found.append(None if scales is None else float(np.mean(scales)))
+        reader.close()
+    return found
+
+
+def read(folder: Path, what: str, asked: cutouts.Wanted, parameters: Parameters) -> tuple[Own, list[stamps.Rejection]]:
+    """The stamps of a folder or HDF5 file as `rank` reads them, without those that have no galaxy or a bad pixel.
+
+    Parameters
+    ----------
+    folder : Path
+    what : str
+        What the progress bar calls them.
+    asked : lensdet.survey.cutouts.Wanted
+    parameters : lensdet.parameters.Parameters
+
+    Returns
+    -------
+    Own
+    list of lensdet.data.stamps.Rejection
+        What could not be read, and what `quality` flags.
+    """
+    p = parameters
+    job = cutouts.plan_folder(folder, asked, p.pixel_scale, p.band, p.max_filled, p.plane)
+    chunks = [np.arange(len(job.ids))[i : i + cutouts.BATCH] for i in range(0, len(job.ids), cutouts.BATCH)]
+    parts = []
+    with tqdm(total=len(job.ids), desc=what, unit="stamp", disable=len(job.ids) < 200) as bar:
+        for part in reading.batches(job, chunks, p.workers):
+            parts.append(part)
+            bar.update(len(part.ids) + len(part.rejections))
+    batch = reading.joined(parts)
+    flags = quality.flags(batch.measures, {}, {})
+    flags[flags == "low contrast"] = ""  # shallow is what a survey may be
+    good = flags == ""
+    flagged = [stamps.Rejection(batch.ids[i], flags[i], quality.REASONS[flags[i]]) for i in np.flatnonzero(~good)]
+    own = Own(batch.ids, batch.pixels, batch.ra, batch.dec).some(good)
+    return own, [*job.rejections, *batch.rejections, *flagged]
+
+
+def splits(ra: NDArray, dec: NDArray, pixels: NDArray, apart: float) -> NDArray[np.str_]:
+    """The split of each stamp; those that show the same sky are in the same.
+
+    Parameters
+    ----------
+    ra, dec : float arrays (n,)
+        Degrees; NaN where not known.
+    pixels : array (n, rows, columns)
+        The same pixels twice are in the same split, too.
+    apart : float
+        arcsec between centres, below which two stamps overlap.
+
+    Returns
+    -------
+    array of str (n,)
+        Names of splits, by `SHARES` as near as groups allow; another order of the stamps gives the same.
+    """
+    n = len(pixels)
+    sums = np.array([hashlib.sha256(np.ascontiguousarray(x).tobytes()).hexdigest() for x in pixels])
+    pairs = []
+    placed = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec))
+    if len(placed):
+        sky = SkyCoord(ra[placed], dec[placed], unit="deg")
+        tree = cKDTree(np.stack(sky.cartesian.xyz.value, axis=-1))
+        reach = 2 * np.sin(np.deg2rad(apart / 3600) / 2)
+        pairs.append(placed[tree.query_pairs(reach, output_type="ndarray")])
+    same = pd.Series(np.arange(n)).groupby(sums).transform("min").to_numpy()
+    pairs.append(np.stack([np.arange(n), same], 1))
+    pairs = np.concatenate(pairs)
+    group = connected_components(coo_array((np.ones(len(pairs)), pairs.T), (n, n)), directed=False)[1]
+    of = pd.Series(sums).groupby(group).min()  # a group by the least of its sums, whatever the order of the stamps
+    names = np.empty(n, "U11")
+    filled = dict.fromkeys(SHARES, 0)
+    rng = stream(0, "hosts/split")
+    for name in of.sort_values().index[rng.permutation(len(of))]:
+        members = np.flatnonzero(group == name)
+        # where most is missing
+        split = max(SHARES, key=lambda split: SHARES[split] * n - filled[split])
+        names[members] = split
+        filled[split] += len(members)
+    return names
+
+
+class PSF(NamedTuple):
+    """FWHM of the stars in some stamps."""
+
+    fwhm: float  # arcsec
+    objects: int = 0  # compact ones, the narrowest of which it is from; 0: it was given
+
+
+def measured_psf(pixels: NDArray, scale: float) -> PSF:
+    """The PSF of some stamps, by the most pointlike objects beside their galaxies.
+
+    Compact objects are fitted with a round Moffat profile.  Nothing is narrower than a star, and most are wider: the
+    PSF is the `NARROW` quantile of their widths.
+
+    Parameters
+    ----------
+    pixels : array (n, 101, 101)
+    scale : float
+        arcsec a pixel.
+
+    Raises
+    ------
+    ValueError
+        Fewer than `OBJECTS` objects to measure.
+    """
+    widths = [width for stamp in pixels for width in _widths(stamp)]
+    if len(widths) < OBJECTS:
+        raise ValueError(
+            f"{len(widths)} compact objects to measure the PSF by in {len(pixels)} stamps, {OBJECTS} are needed; add "
+            "-p psf FWHM, in arcsec"
+        )
+    return PSF(round(float(np.quantile(widths, NARROW)) * scale, 3), len(widths))
+
+
+def _widths(stamp):
+    """FWHM in pixels of the compact objects of a stamp that stand alone, away from its centre and edges."""
+    half, n = 8, len(stamp)
+    stamp = np.asarray(stamp, float) - np.median(stamp)
+    noise = 1.4826 * np.median(np.abs(stamp)) or 1.0
+    tops = (stamp == maximum_filter(stamp, 15)) & (stamp > BRIGHT * noise)
+    found = []
+    y, x = np.indices((2 * half + 1,) * 2) - half
+    r = np.hypot(x, y)
+    for row, column in np.argwhere(tops):
+        off = np.hypot(row - n // 2, column - n // 2)
+        if off < 15 or min(row, column) < half or max(row, column) >= n - half:
+            continue
+        cut = stamp[row - half : row + half + 1, column - half : column + half + 1] / stamp[row, column]
+        cut = cut - np.median(cut[r > 7])
+        centre = center_of_mass(np.where((r < 4) & (cut > 0), cut, 0))
+        near = np.hypot(y + half - centre[0], x + half - centre[1])
+        try:
+            (peak, width, beta), _ = curve_fit(_moffat, near[r <= 6], cut[r <= 6], (1.0, 2.5, 3.0),
+                                               bounds=([0, 0.5, 1.5], [2, 20, 10]))  # fmt: skip
+        except (RuntimeError, ValueError):
+            continue
+        if np.abs(cut - _moffat(near, peak, width, beta))[r <= 6].mean() < UNLIKE:
+            found.append(2 * width * np.sqrt(2 ** (1 / beta) - 1))
+    return found
+
+
+def _moffat(r, peak, width, beta):
+    return peak * (1 + (r / width) ** 2) ** -beta
+
+
+def grades(path: Path) -> dict[str, int]:
+    """What people said of stamps, by id: 1 a lens, 0 none; grades that are neither `LENS` nor `NO_LENS` say nothing.
+
+    Raises
+    ------
+    ValueError
+        Without columns id and grade; names the file and what it has.
+    """
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    if not {"id", "grade"} <= set(table):
+        raise ValueError(f"labels {path}: needs columns id and grade, and has {', '.join(map(str, table))}")
+    said = table["grade"].str.strip().str.lower()
+    known = {**dict.fromkeys(LENS, 1), **dict.fromkeys(NO_LENS, 0)}
+    return {i: known[grade] for i, grade in zip(table["id"], said, strict=True) if grade in known}
+
+
+def around(parameters: Parameters, asked: cutouts.Wanted, psf: float) -> Parameters:
+    """Parameters of the broad survey at the hosts' scale and around their PSF."""
+    update = {"simulated_scale": asked.pixel_scale, "seeing": (psf / AROUND, psf * AROUND)}
+    return parameters.model_copy(update=update)
+
+
+def open_bank(folder: Path, own: dict[str, Own], split: dict[str, NDArray], psf: float, parameters: Parameters) -> Bank:
+    """The bank of one's own stamps beside the broad survey; built where it is not there.
+
+    Parameters
+    ----------
+    folder : Path
+        Where it lies.
+    own, split : dict
+        Of ``lrg``, ``contaminant`` and ``graded``: stamps, and the split of each from `splits`.
+    psf : float
+        arcsec, FWHM.
+    parameters : lensdet.parameters.Parameters
+        As from `around`.
+
+    Returns
+    -------
+    lensdet.data.bank.Bank
+        In each class one's own stamps come first, with ``own`` true.
+    """
+    p = parameters
+    sums = hashlib.sha256()
+    for cls, some in own.items():
+        sums.update(f"{cls} {' '.join(split[cls])}".encode() + np.ascontiguousarray(some.pixels).tobytes())
+    key = digest({"own": sums.hexdigest(), "psf": psf, "share": p.simulated_share, **p.simulated()})
+    path = folder / f"bank-{key}.h5"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        if not path.exists():
+            for half in path.parent.glob(f".????????.{path.name}"):  # left by a build that was killed
+                half.unlink()
+            with storage.atomic(path) as beside, h5py.File(beside, "w") as file:
+                _fill(file, own, split, psf, p)
+    return Bank(path, key)
+
+
+def _fill(file, own, split_of, psf, p):
+    for cls, n_train in (("lrg", p.n_lrg), ("source", p.n_source), ("contaminant", p.n_contaminant), ("graded", 0)):
+        first, next_own = 0, _FIRST
+        pixels, splits_of = own.get(cls, NONE).pixels, split_of.get(cls, np.zeros(0, str))
+        for split, n in (bank.split_sizes(n_train) if n_train else dict.fromkeys(SHARES, 0)).items():
+            ours = pixels[splits_of == split]
+            table = pd.DataFrame({"id": np.arange(next_own, next_own + len(ours)), "kind": "own", "own": True})
+            table = table.assign(seeing=psf, peak_snr=np.nan)
+            parts = [(ours, table)] if len(ours) else []
+            simulated = bank.simulated_batches(cls, range(first, first + n), p) if n else []
+            if len(ours) + n:
+                bank.write_stamps(file, cls, split, _with_own(parts, simulated, cls), len(ours) + n)
+            first, next_own = first + n, next_own + len(ours)
+
+
+def _with_own(parts, simulated, cls):
+    yield from parts
+    for pixels, table in simulated:
+        yield pixels, table if cls == "source" else table.assign(own=False)
+
+
+def overlap(asked: cutouts.Wanted) -> float:
+    """arcsec between the centres of two stamps, below which they overlap."""
+    return float(np.hypot(*asked.size) * asked.pixel_scale)
+
+
+def by_grade(own: dict[str, Own], said: dict[str, int]) -> tuple[dict[str, Own], list[str]]:
+    """Hosts and negatives by what people said of them: lenses apart, non-lenses among the negatives.
+
+    Parameters
+    ----------
+    own : dict of Own
+        ``lrg`` and ``contaminant``.
+    said : dict
+        From `grades`.
+
+    Returns
+    -------
+    dict of Own
+        ``lrg``, ``contaminant`` and ``graded``.
+    list of str
+        Ids of grades that no stamp has.
+    """
+    grade = {cls: np.array([said.get(i, -1) for i in some.ids], int) for cls, some in own.items()}
+    found = {
+        "lrg": own["lrg"].some(grade["lrg"] == -1),
+        "contaminant": joined([own["lrg"].some(grade["lrg"] == 0), own["contaminant"].some(grade["contaminant"] != 1)]),
+        "graded": joined([some.some(grade[cls] == 1) for cls, some in own.items()]),
+    }
+    known = {i for some in own.values() for i in some.ids}
+    return found, [i for i in said if i not in known]
+
+
+def joined(parts: list[Own]) -> Own:
+    """Several as one."""
+    ids, *arrays = zip(*parts, strict=True)
+    return Own([i for some in ids for i in some], *map(np.concatenate, arrays))

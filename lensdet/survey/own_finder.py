@@ -1,0 +1,155 @@
+"""A finder of one's own: from a folder of galaxies to a finder file and a report on whether to trust it."""
+
+import time
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lensdet import storage
+from lensdet.data import frozen_sets, mocklens
+from lensdet.data.bank import Bank
+from lensdet.network import finders, training
+from lensdet.parameters import ParameterError, Parameters
+from lensdet.runs import Run
+from lensdet.survey import cutouts, finder_report, hosts, quality
+from lensdet.survey.ranking import counted
+
+# What makes a training one of a finder for the sky, in any profile: see `lensdet.sections.Broad`.
+BROAD = {"simulation": "broad", "renormalise": True, "contaminant_fraction": 0.5, "large_size": 0}
+LOSS = "bce"  # whose probabilities can be calibrated
+
+
+class Material(NamedTuple):
+    """What a finder is made from."""
+
+    asked: cutouts.Wanted
+    own: dict[str, hosts.Own]  # by class: lrg, contaminant, graded
+    split: dict[str, NDArray]
+    psf: hosts.PSF
+    rejections: list
+    unknown: list  # ids of grades that no stamp has
+
+
+def make(parameters: Parameters, minutes: float | None = None) -> Path:
+    """Read, split, simulate, train, calibrate, report; taken up where it was when it is called again.
+
+    Parameters
+    ----------
+    parameters : lensdet.parameters.Parameters
+        ``hosts`` and what `lensdet.sections.OwnFinder` has; ``runs`` networks, whose mean is the finder.
+    minutes : float, optional
+        Stop after this time; the same call goes on.
+
+    Returns
+    -------
+    Path
+        The page of the report; the finder lies beside its folder.
+
+    Raises
+    ------
+    lensdet.parameters.ParameterError
+        Without hosts, or with too few; names the remedy.
+    ValueError, FileNotFoundError
+        As `hosts.wanted`, `hosts.measured_psf`, `hosts.grades`.
+    training.Busy
+        Where the time was over, or another process trains the same.
+    """
+    p, began = parameters, time.monotonic()
+    folder = output_folder(p)
+    material = read(p)
+    print(*said(material), sep="\n", flush=True)
+    p = hosts.around(p, material.asked, material.psf.fwhm)
+    bank = hosts.open_bank(folder, material.own, material.split, material.psf.fwhm, p)
+    runs = [folder / f"{LOSS}-{bank.data_key}" / f"run_{number:02d}" for number in range(1, p.runs + 1)]
+    learners = cache(lambda: training._learners(p, bank))
+    deadline = began + 60 * minutes if minutes else np.inf
+    for number, run in enumerate(runs, 1):
+        if not Run(run).is_complete:
+            training.train(p, LOSS, number, bank, deadline=deadline, learners=learners(), folder=run)
+        if not Run(run).is_complete:
+            raise training.Busy(f"{run}: stopped after {minutes:g} minutes; the same command goes on")
+    path = folder / f"{folder.name}.h5"
+    finders.export(runs, path, takes(material.asked), limits(bank, p, material.asked.pixel_scale), made_from(material))
+    found = finder_report.measure(finders.load(path), bank, "test", p)
+    return finder_report.write(folder / "report", found, f"Finder {folder.name}", said(material), path)
+
+
+def output_folder(parameters: Parameters) -> Path:
+    """Where finder and report go: ``output``, or a folder of ``build/finders`` that is called as the hosts'."""
+    p = parameters
+    if not p.hosts:
+        raise ParameterError("no hosts: add --hosts FOLDER, with FITS stamps of galaxies")
+    name = "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in p.hosts.stem)
+    folder = p.output or storage.build_dir() / "finders" / (name.strip("_") or "finder")
+    for stamps in filter(None, (p.hosts, p.negatives)):
+        if folder.resolve().is_relative_to(stamps):
+            raise ParameterError(f"output {folder}: lies in {stamps}, whose files are read; add -p output FOLDER")
+    return folder
+
+
+def read(parameters: Parameters) -> Material:
+    """Hosts, negatives and grades; scale, band and PSF; the split of each stamp."""
+    p = parameters
+    asked = hosts.wanted(p.hosts, p)
+    own, rejections = {"contaminant": hosts.NONE}, []
+    own["lrg"], bad = hosts.read(p.hosts, "hosts", asked, p)
+    rejections += bad
+    if p.negatives:
+        own["contaminant"], bad = hosts.read(p.negatives, "negatives", asked, p)
+        rejections += bad
+    own, unknown = hosts.by_grade(own, hosts.grades(p.labels) if p.labels else {})
+    n = len(own["lrg"].ids)
+    if n < hosts.FEWEST:
+        raise ParameterError(f"hosts {p.hosts}: {n} galaxies can be used, {hosts.FEWEST} are needed; left out: "
+                             f"{counted(rejections)}")  # fmt: skip
+    every = hosts.joined(list(own.values()))
+    split = hosts.splits(every.ra, every.dec, every.pixels, hosts.overlap(asked))
+    ends = np.cumsum([len(some.ids) for some in own.values()])[:-1]
+    psf = hosts.PSF(p.psf) if p.psf else hosts.measured_psf(every.pixels, asked.pixel_scale)
+    return Material(asked, own, dict(zip(own, np.split(split, ends), strict=True)), psf, rejections, unknown)
+
+
+def said(material: Material) -> list[str]:
+    """What a user should know of what was read, lines of text."""
+    m = material
+    counts = {"lrg": "hosts", "contaminant": "negatives", "graded": "graded lenses"}
+    lines = []
+    for cls, name in counts.items():
+        if n := len(m.own[cls].ids):
+            of = ", ".join(f"{np.sum(m.split[cls] == s)} {s}" for s in hosts.SHARES)
+            lines.append(f"{n:,} {name}: {of}")
+    size, scale, band = m.asked
+    lines.append(f"stamps of {size[0]} x {size[1]} pixels of {scale:g} arcsec, {band} band")
+    by = f"by the narrowest of {m.psf.objects} compact objects in the stamps" if m.psf.objects else "as given"
+    lines.append(f"PSF of {m.psf.fwhm:.2f} arcsec FWHM, {by}")
+    if not np.isfinite(m.own["lrg"].ra).any():
+        lines.append("no positions: stamps of the same sky may be in several splits; headers with a WCS would tell")
+    if m.rejections:
+        lines.append(f"left out: {counted(m.rejections)}")
+    if m.unknown:
+        lines.append(f"{len(m.unknown)} grades are of no stamp that was read, such as {m.unknown[0]}")
+    return lines
+
+
+def takes(asked: cutouts.Wanted) -> dict[str, object]:
+    """What a finder's stamps have to be, as `finders.PREPROCESSING`."""
+    return {**finders.PREPROCESSING, "pixel_scale": asked.pixel_scale, "band": asked.band}
+
+
+def limits(bank: Bank, parameters: Parameters, scale: float) -> dict[str, float]:
+    """`quality.measured_limits` of the mock lenses that a finder was calibrated on."""
+    rows = frozen_sets.frozen_rows(parameters, "calibration", mocklens.sizes(bank, "calibration"))
+    images = mocklens.images(bank, "calibration", rows[rows["label"] == 1], renormalise=True)
+    return quality.measured_limits(images[..., 0] ** 2, scale)
+
+
+def made_from(material: Material) -> Mapping[str, object]:
+    """What a finder file says of the stamps that it was made from."""
+    m = material
+    counts = {cls: len(some.ids) for cls, some in m.own.items()}
+    return {"hosts": counts["lrg"], "negatives": counts["contaminant"], "graded lenses": counts["graded"],
+            "psf": m.psf.fwhm}  # fmt: skip
