@@ -12,7 +12,7 @@ way.  Host and arc are added and normalised as a survey's stamp is.  What finder
 acceptance: their labels are unvetted, and a faint lens may be among them.
 
 Beside them: positions with nothing in the middle, real candidates, and the other galaxies of the KiDS field.  No flag
-of `rank` is applied to these, which takes out most of the first.
+of `rank` is applied: its measures flag all of the first, and no host.
 """
 
 import argparse
