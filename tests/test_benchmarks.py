@@ -2,12 +2,19 @@
 
 import importlib.metadata
 import os
+import runpy
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+from scipy.ndimage import gaussian_filter
+from scipy.special import expit
+
+from lensdet.data import simulation
 
 ROOT = Path(__file__).parents[1]
 BENCHMARKS = sorted((ROOT / "benchmarks").glob("*.py"))
@@ -57,3 +64,80 @@ def test_the_gpu_script_prepares_and_trains_on_a_cpu(tmp_path):
     assert sum(name.endswith("run_01/large.h5") for name in names) == 2 and not any(".weights." in n for n in names)
     assert {f.name for f in (tmp_path / "out").glob("*.h5")} == {"bce.h5", "fbeta.h5"}
     assert say("else").returncode == 2
+
+
+@pytest.fixture(scope="module")
+def real_hosts():
+    return runpy.run_path(str(ROOT / "benchmarks" / "real_hosts.py"))
+
+
+def test_a_committee_has_the_mean_probability(real_hosts):
+    a, b = np.array([-3.0, 0.0, 2.0, 800.0, -800.0]), np.array([1.0, 0.0, -1.0, 900.0, -790.0])
+    found = real_hosts["committee"]([a, b])
+    assert np.allclose(expit(found[:3]), (expit(a[:3]) + expit(b[:3])) / 2)
+    assert np.allclose(found[3:], [800 + np.log(2), -790 - np.log(2)])  # where probabilities are 0 or 1
+    assert np.allclose(real_hosts["committee"]([a]), a)
+
+
+def test_quantities_of_hosts_and_arcs(real_hosts):
+    hosts, arcs = np.arange(-8.0, 2), np.array([-7.5, -2.5, 0.5, 2])  # ten and four
+    labels, logits = np.repeat([0, 1], [10, 4]), np.r_[hosts, arcs]
+    auc = np.mean(arcs[:, None] > hosts)
+    assert np.allclose(real_hosts["quantities"](labels, logits), [auc, 0.2, 0.5, 0.5, 0.4])
+    weights = np.stack([np.ones(14), np.r_[np.zeros(8), 5, 5, np.ones(4)]])  # the two highest hosts alone
+    once, again = real_hosts["quantities"](labels, logits, weights)
+    assert np.allclose(once, [auc, 0.2, 0.5, 0.5, 0.4]) and np.allclose(again, [3 / 8, 1, 0.5, 0.25, 1])
+
+
+def test_share_of_hosts_above(real_hosts):
+    assert np.allclose(real_hosts["above"]([5, 2, 0], [1, 2, 3, 4]), [0, 0.625, 1])
+
+
+def test_sources_are_widened_to_the_seeing(real_hosts):
+    finer, fwhm = 8, real_hosts["seeing"]("HAHJ0836_0053")
+    assert (fwhm, real_hosts["seeing"]("des_00"), real_hosts["seeing"]("G265911")) == (1.07, 0.89, 0.70)
+    psf = gaussian_filter(simulation.moffat_psf(0.598 * finer, size=401), real_hosts["widening"](fwhm) * finer)[200]
+    assert np.sum(psf >= psf.max() / 2) * 0.2 / finer == pytest.approx(fwhm, abs=0.03)
+    assert real_hosts["widening"](0.59) == 0
+
+
+def test_blank_places_are_away_from_objects_and_edges(real_hosts):
+    image = np.random.default_rng(0).normal(size=(300, 300))
+    image[140:160, 140:160] += 50
+    places = np.array([place[1:] for place in real_hosts["blank_places"](image, 100, 0.3, 0)])
+    assert len(places) == 100 and places.min() >= 33 and places.max() <= 266
+    assert np.all(np.max(np.abs(places - 149.5), axis=1) > 10 + 9.5)
+
+
+def test_a_cut_is_resampled_around_its_place(real_hosts):
+    image = np.random.default_rng(0).normal(size=(300, 300))
+    image[100, 200] += 1000
+    image = gaussian_filter(image, 2)
+    found = real_hosts["cut"](image, [("a", 200.2, 99.9), ("edge", 20.0, 150.0)], 0.3)
+    assert [*found] == ["a"] and np.unravel_index(found["a"].argmax(), (101, 101)) == (50, 50)
+
+
+def test_tables_of_hosts_compare_in_pairs(real_hosts):
+    """The better finder is so in each set; intervals hold the values; hosts, not arcs, are drawn again."""
+    rng, rows = np.random.default_rng(0), []
+    for chosen, n in (("cutouts", 20), ("PS1", 30)):
+        rows += [("host", chosen, f"{chosen}{i}") for i in range(n)]
+        rows += [(v, chosen, f"{chosen}{i}") for v in real_hosts["VARIANTS"] for i in range(n) for _ in range(8)]
+    rows += [("blank", "blank", f"b{i}") for i in range(10)]
+    rows = pd.DataFrame(rows, columns=["group", "set", "name"])
+    host = {name: rng.normal() for name in rows["name"].unique()}
+    shared = rows["name"].map(host).to_numpy() + rng.normal(size=len(rows))
+    arc = rows["group"].isin(real_hosts["VARIANTS"]).to_numpy(float)
+    logits = {"a": shared + arc, "b": shared + 2 * arc}
+    table = real_hosts["of_hosts"](rows, logits, 200)
+    assert set(table["finder"]) == {"a", "b", "b - a"} and not table.isna().any(axis=None)
+    assert ((table["low"] <= table["value"] + 1e-9) | (table["quantity"] != "AUROC")).all()
+    auc = table[table["quantity"] == "AUROC"].set_index(["finder", "arcs", "set"])
+    assert (auc["low"]["b - a"] > 0).all()
+    assert np.allclose(auc["value"]["b"] - auc["value"]["a"], auc["value"]["b - a"])
+    width = auc["high"] - auc["low"]
+    assert (width["b - a"] < width["b"]).all()  # as the draws are the same
+    assert auc["hosts"]["a", "matched", "both"] == 50 and auc["stamps"]["a", "matched", "both"] == 450
+    others = real_hosts["of_others"](rows, logits, 50)
+    assert set(others["set"]) == {"blank"} and others["value"].between(0, 1).all()
+    assert "b - a" in real_hosts["markdown"](table) and "nan" not in real_hosts["markdown"](others)
