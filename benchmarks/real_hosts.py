@@ -33,7 +33,7 @@ from scipy.optimize import brentq
 from scipy.special import log_expit, logsumexp
 
 from lensdet import parameters, storage
-from lensdet.data import bank, mocklens, simulation, stamps
+from lensdet.data import bank, lensing, light, mocklens, stamps
 from lensdet.data.random import stream
 from lensdet.evaluation import statistics, thresholds
 from lensdet.survey import cutouts, headers, reading
@@ -99,16 +99,16 @@ def seeing(name: str) -> float:
 @cache
 def widening(fwhm: float) -> float:
     """Sigma in pixels of the Gaussian that widens the PSF of rendered sources to a FWHM (arcsec); 0 below theirs."""
-    if fwhm <= simulation.SOURCE_SEEING:
+    if fwhm <= lensing.SOURCE_SEEING:
         return 0.0
     finer = 8
-    psf = simulation.moffat_psf(simulation.SOURCE_SEEING * finer, size=401)
+    psf = light.moffat_psf(lensing.SOURCE_SEEING * finer, size=401)
 
     def too_wide(sigma):
         profile = gaussian_filter(psf, sigma * finer)[200, 200:]
-        return 2 * np.interp(-profile[0] / 2, -profile, np.arange(201)) * simulation.SCALE / finer - fwhm
+        return 2 * np.interp(-profile[0] / 2, -profile, np.arange(201)) * light.SCALE / finer - fwhm
 
-    return float(brentq(too_wide, 1e-3, fwhm / simulation.SCALE, xtol=1e-4))
+    return float(brentq(too_wide, 1e-3, fwhm / light.SCALE, xtol=1e-4))
 
 
 def arcs(hosts: NDArray, names: Sequence[str], sources: NDArray, alpha: NDArray, matched: bool) -> NDArray:
@@ -158,7 +158,7 @@ def read(folder: Path, pixel_scale: float | None = None) -> dict[str, NDArray]:
 
 def cut(image: NDArray, places: Iterable[tuple[str, float, float]], scale: float) -> dict[str, NDArray]:
     """Stamps by name around pixels (x, y) of an image, resampled as `rank` reads stamps of that scale (arcsec)."""
-    half = int(np.ceil(stamps.SHAPE[0] * simulation.SCALE / scale / 2)) + 2
+    half = int(np.ceil(stamps.SHAPE[0] * light.SCALE / scale / 2)) + 2
     with tempfile.TemporaryDirectory() as beside:
         for name, x, y in places:
             row, column = round(y), round(x)
@@ -176,7 +176,7 @@ def blank_places(image: NDArray, n: int, scale: float, key: int) -> list[tuple[s
     radius = int(np.ceil(CLEAR / scale))
     rows, columns = np.indices((2 * radius + 1,) * 2) - radius
     near = maximum_filter(bright, footprint=np.hypot(rows, columns) <= radius)
-    edge = int(stamps.SHAPE[0] * simulation.SCALE / scale / 2) + 4
+    edge = int(stamps.SHAPE[0] * light.SCALE / scale / 2) + 4
     near[:edge] = near[-edge:] = near[:, :edge] = near[:, -edge:] = True
     free = np.argwhere(~near)
     chosen = stream(SEED, "real hosts/blank", key).choice(len(free), min(n, len(free)), replace=False)
@@ -236,7 +236,7 @@ def make(folder: Path, few: bool = False) -> tuple[pd.DataFrame, NDArray[np.floa
         if group not in SETS:
             continue
         first += EACH * len(members)
-        drawn = Parallel(-1)(delayed(simulation.render_source)(bank.FIRST_SHIFTED + i, p) for i in ids)
+        drawn = Parallel(-1)(delayed(lensing.render_source)(bank.FIRST_SHIFTED + i, p) for i in ids)
         sources = np.array([image for image, _ in drawn])
         alpha = np.array([stream(SEED, "real hosts/alpha", i).uniform(*ALPHA) for i in ids])
         for variant in VARIANTS:

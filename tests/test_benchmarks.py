@@ -14,7 +14,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 from scipy.special import expit
 
-from lensdet.data import simulation
+from lensdet.data import light
 
 ROOT = Path(__file__).parents[1]
 BENCHMARKS = sorted((ROOT / "benchmarks").glob("*.py"))
@@ -96,7 +96,7 @@ def test_share_of_hosts_above(real_hosts):
 def test_sources_are_widened_to_the_seeing(real_hosts):
     finer, fwhm = 8, real_hosts["seeing"]("HAHJ0836_0053")
     assert (fwhm, real_hosts["seeing"]("des_00"), real_hosts["seeing"]("G265911")) == (1.07, 0.89, 0.70)
-    psf = gaussian_filter(simulation.moffat_psf(0.598 * finer, size=401), real_hosts["widening"](fwhm) * finer)[200]
+    psf = gaussian_filter(light.moffat_psf(0.598 * finer, size=401), real_hosts["widening"](fwhm) * finer)[200]
     assert np.sum(psf >= psf.max() / 2) * 0.2 / finer == pytest.approx(fwhm, abs=0.03)
     assert real_hosts["widening"](0.59) == 0
 

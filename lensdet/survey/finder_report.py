@@ -230,10 +230,14 @@ def verdict(table: pd.DataFrame) -> list[str]:
         lines.append(f"{n} galaxies say little: acceptance below {3 / n:.0%} cannot be told from none.")
     gates = table[(table["part"] == "shortcuts") & (table["value"] > GATE)]
     if len(gates):
-        lines.append(f"Not to be trusted as it stands: {', '.join(gates['what'])} tell{'s' * (len(gates) == 1)} painted "
-                     "galaxies from plain ones, and a network may have learnt that instead of arcs.")  # fmt: skip
-    lines.append("Lenses are about one in a thousand galaxies: of what is accepted, nearly all are none.  The order of a "
-                 "ranked list is what to use.")  # fmt: skip
+        lines.append(
+            f"Not to be trusted as it stands: painted galaxies are told from plain ones by {', '.join(gates['what'])}; "
+            "a network may have learnt that instead of arcs."
+        )
+    lines.append(
+        "Lenses are about one in a thousand galaxies: of what is accepted, nearly all are none.  The order of a ranked "
+        "list is what to use."
+    )
     return lines
 
 
