@@ -52,16 +52,16 @@ def render(
         made = contaminants.draw(rng["kind"], galaxy, kernel, p.simulated_scale)
     body = made.host * light.unit(_galaxy_light(galaxy, p.simulated_scale), kernel)
     body, extra = (np.maximum(fftconvolve(part, kernel, "same"), 0) for part in (body, body * 0 + made.light))
+    extra += made.seen
     # as bright at its peak whatever it is; an empty sky is as empty as it would be beside this galaxy
     scale = galaxy["peak_snr"] * made.brightness / ((body + extra).max() or 1.0)
     around, count = _neighbours(rng["neighbours"], kernel, galaxy["peak_snr"], p)
     parts = {"body": scale * body, "structure": scale * extra, "neighbours": around}
     noise, sky = _noise(rng["noise"], sum(parts.values()), p)
     shown = parts["body"] + noise
-    if structure:
-        shown = made.defect(shown + parts["structure"])
-    if neighbours:
-        shown = shown + parts["neighbours"]
+    shown += parts["structure"] if structure else 0
+    shown += parts["neighbours"] if neighbours else 0
+    shown = made.defect(shown) if structure else shown
     truth = {"kind": made.kind, **galaxy, **psf, **sky, "neighbours": count}
     return shown.astype(np.float32), truth
 
