@@ -16,7 +16,7 @@ from lensdet.data.stamps import Rejection
 from lensdet.profiles import PROFILES
 from lensdet.survey import candidate_list
 
-FINDERS = ["bce", "fbeta"]
+FINDERS = ["thesis/bce", "thesis/fbeta"]
 
 
 def candidates(rows: int) -> pd.DataFrame:

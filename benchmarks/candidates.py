@@ -70,7 +70,7 @@ def main():
     asked.add_argument("--stamps", type=int, default=50_000)
     asked.add_argument("--loop", type=int, default=4096, help="stamps of a round of the comparison (default: 4096)")
     asked.add_argument("--rounds", type=int, default=3)
-    asked.add_argument("--finders", nargs="+", default=["bce", "fbeta"])
+    asked.add_argument("--finders", nargs="+", default=["thesis/bce", "thesis/fbeta"])
     options = asked.parse_args()
     if options.profile == "smoke":  # what is asked for otherwise still counts
         asked.set_defaults(stamps=16, loop=256, rounds=1, finders=["bce"])

@@ -126,7 +126,7 @@ def main():
     parser.add_argument("--profile", default="lite", choices=SIZES, help="smoke: as little as shows that it runs")
     options = parser.parse_args()
     warnings.simplefilter("ignore", FITSFixedWarning)
-    finders = ranking.load_finders(["bce", "fbeta"])
+    finders = ranking.load_finders(["thesis/bce", "thesis/fbeta"])
     p = parameters.resolve({"profile": options.profile, "workers": 1})
     said, spans, times = {}, {}, []
     for name, pixels in groups(options.folder, p, *SIZES[options.profile]):

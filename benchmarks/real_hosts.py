@@ -341,7 +341,9 @@ def markdown(table: pd.DataFrame) -> str:
 def main():
     """Make or read the stamps, score them, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("finders", nargs="*", default=["bce", "fbeta"], help="default: bce fbeta")
+    parser.add_argument(
+        "finders", nargs="*", default=["thesis/bce", "thesis/fbeta"], help="default: those of the thesis"
+    )
     parser.add_argument("--folder", type=Path, default=storage.root_or_here().parent / "shared" / "data")
     parser.add_argument("--csv", type=Path, help="the tables, a row a number")
     parser.add_argument("--keep", type=Path, help="calibrated logits of all stamps as CSV")

@@ -24,7 +24,7 @@
 # if that is not there for these finders.  Without a survey a simulated one is ranked, whose lenses are known.
 
 # %% tags=["parameters"]
-profile: str = "lite"  # whose survey is simulated: that which the finders in weights/ were trained on
+profile: str = "lite"  # whose survey is simulated: that which the thesis' finders were trained on
 survey: str = None  # folder of FITS stamps to rank
 catalogue: str = None  # table with RA and Dec (FITS, ECSV, CSV), for stamps that are cut from tiles
 tiles: list = None  # FITS images with WCS, or folders of them
@@ -34,7 +34,7 @@ band: str = None  # of stamps and tiles, where their headers name none that is u
 plane: int = None  # of cubes, from 0, where their headers do not name the bands
 max_filled: float = None  # share of a stamp's pixels that may be missing
 keep: list = None  # columns of the catalogue that go into the ranked list
-finders: list = None  # bce and fbeta; names in weights/, or files
+finders: list = ["thesis/bce", "thesis/fbeta"]  # names in weights/, such as broad, or files
 rank_by: str = None  # ensemble, or the name of a finder
 page_size: int = None  # candidates on the page
 published: str = None  # catalogue of known lenses to match with

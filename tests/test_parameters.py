@@ -58,7 +58,7 @@ def test_text_from_yaml_is_read_as_a_number():
         ({"chunks": 1.5}, ["'chunks'", "1.5"]),
         (
             {"profile": "quik"},
-            ["'profile'", "'smoke', 'quick', 'evening', 'overnight', 'lite' or 'thesis'", "did you mean 'quick'"],
+            ["'profile'", "'smoke', 'quick', 'evening', 'overnight', 'lite', 'finder' or 'thesis'", "did you mean 'quick'"],
         ),
         ({"profile": ["smoke"]}, ["'profile'"]),
         ({"experiments": "fbta"}, ["'experiments'", "'bce'", "did you mean 'fbeta'"]),
@@ -167,7 +167,7 @@ def test_parameter_table_has_every_parameter():
     text = text_table()
     assert all(f"\n  {name} = " in text for name in Parameters.model_fields)
     assert max(map(len, text.splitlines())) <= 100
-    assert "[smoke 48; lite 80000; thesis 80000]" in text  # of n_source
+    assert "[smoke 48; lite 80000; finder 12000; thesis 80000]" in text  # of n_source
 
 
 def test_page_of_parameters_is_up_to_date():

@@ -102,8 +102,11 @@ def test_the_wheel_has_the_whole_package_and_the_finders(wheel):
         assert expected - there.keys() == set()
     assert {"lensdet/survey/page.html.j2", "lensdet/papermill/paper.html.j2"} <= there.keys()
     assert any(name.endswith("data/share/jupyter/labextensions/lensdet/package.json") for name in there)
-    for path in (ROOT / "weights").glob("*.h5"):
-        assert there[f"lensdet/finders/{path.name}"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    for path in (ROOT / "weights").rglob("*.h5"):
+        assert (
+            there[f"lensdet/finders/{path.relative_to(ROOT / 'weights')}"]
+            == hashlib.sha256(path.read_bytes()).hexdigest()
+        )
 
 
 def test_a_source_archive_builds_the_same_wheel(wheel, tmp_path):
@@ -120,7 +123,7 @@ def test_a_source_archive_builds_the_same_wheel(wheel, tmp_path):
 def test_installed_finder_scores_like_that_of_the_repository(installed, outside, pixels):
     np.save("pixels.npy", pixels)
     call(sys.executable, "-c", SCORE, installed)
-    own, found = finders.load(ROOT / "weights" / "bce.h5").score(pixels), np.load("logits.npy")
+    own, found = finders.load(ROOT / "weights" / "thesis" / "bce.h5").score(pixels), np.load("logits.npy")
     assert found.shape == (6,) and np.isfinite(found).all() and np.ptp(found) > 0
     np.testing.assert_allclose(found, own, rtol=0, atol=1e-4 * np.abs(own).max())  # float32 sums, in another order
 

@@ -36,8 +36,8 @@ def run_folders(number: str, profile: str) -> dict[str, list[Path]]:
 
 
 def best_profile(number: str) -> str:
-    """The largest profile that has all runs of a notebook; of 01 that of 02, of 07 that of the finders in weights/."""
-    for finder in sorted((storage.root() / "weights").glob("*.h5")) if number == "07" else []:
+    """The largest profile that has all runs of a notebook; of 01 that of 02, of 07 that of the thesis' finders."""
+    for finder in sorted((storage.root() / "weights" / "thesis").glob("*.h5")) if number == "07" else []:
         with h5py.File(finder) as file:
             return json.loads(file.attrs["about"])["made"]["run"].partition("/")[0]
     of = "02" if number in ("01", "07") else number

@@ -101,7 +101,7 @@ def combined(logits: Sequence[ArrayLike], temperatures: Sequence[float]) -> NDAr
 
 
 def name_of(finder: str | Path) -> str:
-    """What a finder is called, by its name or file: ``bce`` for ``bce`` and for ``some/where/bce.h5``."""
+    """What a finder is called, by its name or file: ``bce`` for ``thesis/bce`` and for ``some/where/bce.h5``."""
     return Path(finder).name.removesuffix(".h5")
 
 
@@ -188,7 +188,8 @@ def load(name: str | Path) -> Finder:
     Parameters
     ----------
     name : str or Path
-        Such as "bce", which is ``weights/bce.h5`` in the repository; or a file, whose name ends in ``.h5``.
+        Such as "thesis/bce", which is ``weights/thesis/bce.h5`` in the repository; or a file, whose name ends in
+        ``.h5``.
 
     Returns
     -------
@@ -202,10 +203,11 @@ def load(name: str | Path) -> Finder:
         For a file that is not ours, of another format, damaged, or of a finder of other stamps than can be made here.
     """
     path = Path(name).expanduser()
-    if name_of(name) == str(name):
+    if path.suffix != ".h5":
         path = folder() / f"{name}.h5"
     if not path.is_file():
-        there = ", ".join(sorted(file.stem for file in folder().glob("*.h5"))) or "none yet"
+        known = (file.relative_to(folder()).with_suffix("") for file in folder().rglob("*.h5"))
+        there = ", ".join(sorted(file.as_posix() for file in known)) or "none yet"
         raise FileNotFoundError(f"{path}: no such finder; in {folder()}: {there}")
     try:
         with h5py.File(path) as file:

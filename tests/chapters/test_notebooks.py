@@ -9,7 +9,7 @@ from lensdet.chapters import notebooks
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "thesis").mkdir(parents=True)
     monkeypatch.setenv("LENSDET_ROOT", str(tmp_path))
     for name in ("results", "figures"):
         monkeypatch.setenv(f"LENSDET_{name.upper()}", str(tmp_path / name))
@@ -38,7 +38,7 @@ def test_each_notebook_takes_the_largest_profile_that_has_its_runs(here):
 
 def test_the_candidates_notebook_takes_the_profile_of_its_finders(here):
     assert notebooks.best_profile("07") == "quick"
-    with h5py.File(here / "weights" / "bce.h5", "w") as file:
+    with h5py.File(here / "weights" / "thesis" / "bce.h5", "w") as file:
         file.attrs["about"] = '{"made": {"run": "overnight/bce-1/run_02"}}'
     assert notebooks.best_profile("07") == "overnight"
 
