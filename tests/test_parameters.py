@@ -58,7 +58,11 @@ def test_text_from_yaml_is_read_as_a_number():
         ({"chunks": 1.5}, ["'chunks'", "1.5"]),
         (
             {"profile": "quik"},
-            ["'profile'", "'smoke', 'quick', 'evening', 'overnight', 'lite', 'finder' or 'thesis'", "did you mean 'quick'"],
+            [
+                "'profile'",
+                "'smoke', 'quick', 'evening', 'overnight', 'lite', 'finder' or 'thesis'",
+                "did you mean 'quick'",
+            ],
         ),
         ({"profile": ["smoke"]}, ["'profile'"]),
         ({"experiments": "fbta"}, ["'experiments'", "'bce'", "did you mean 'fbeta'"]),

@@ -125,6 +125,7 @@ def write(
     notes: Sequence[str] = (),
     summary: Sequence[tuple[str, str]] = (),
     progress: bool = True,
+    scale: float = 0.2,
 ) -> Path:
     """Write the page, ``index.html`` (the path that is returned), and ``stamps/00001.jpg`` and so on, named by rank.
 
@@ -150,6 +151,8 @@ def write(
         Labels and texts of a small table.
     progress : bool
         Show a progress bar on stderr.
+    scale : float
+        arcsec a pixel, of the stamps.
 
     Raises
     ------
@@ -169,7 +172,7 @@ def write(
         warm = _draw(coming, names, pictures, progress)
         with storage.atomic(folder / "index.html") as beside:
             with open(beside, "w", encoding="utf-8", errors="backslashreplace") as file:
-                file.writelines(_page(shown, warm, models, heading, notes, summary))
+                file.writelines(_page(shown, warm, models, heading, notes, summary, scale))
             remove(folder)  # no moment with the pictures of another page
             coming.rename(folder / "stamps")
     finally:
@@ -261,7 +264,7 @@ def _draw_batch(folder, names, pixels, heat):
     return [bool(cells.any()) for cells in heat]
 
 
-def _page(shown, warm, models, heading, notes, summary):
+def _page(shown, warm, models, heading, notes, summary, scale):
     """The HTML, in pieces."""
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(
@@ -278,5 +281,7 @@ def _page(shown, warm, models, heading, notes, summary):
         flagged=next((row["rank"] for row in shown if row["flag"]), None),
         every=EVERY,
         block=BLOCK,
+        scale=scale,
+        width=SIZE * scale,
         stretch={"softening": SOFTENING, "top": CLIPPED},
     )

@@ -253,6 +253,7 @@ def _write_page(parameters, finders, outcome, progress, called, notes):
         notes=[*notes, *job.remarks, *UNSAID, *advice(rejections, ranked["flag"])],
         summary=summary,
         progress=progress,
+        scale=finders[shown].preprocessing["pixel_scale"],
     )
 
 
@@ -271,11 +272,15 @@ def advice(rejections: Iterable[stamps.Rejection], flags: Iterable[str] = ()) ->
 
 def about(finder: Finder) -> dict[str, str]:
     """What a finder was trained on and what it takes, by what it is: a dict of texts."""
-    p, wants = finder.made["parameters"], finder.preprocessing
+    p, wants, made = finder.made["parameters"], finder.preprocessing, finder.made
+    networks = 1 + len(finder.others)
+    on = f"{made['chunks']} chunks of {p['chunk_size']} simulated stamps"
+    if made.get("hosts"):
+        on += f", and on {made['hosts']} real galaxies"
     return {
         "loss": p["loss"] + (f", beta {p['beta']:g}" if "beta" in p else ""),
-        "network": f"ResNet18 of width {p['width']}",
-        "trained on": f"{finder.made['chunks']} chunks of {p['chunk_size']} simulated stamps",
+        "network": f"ResNet18 of width {p['width']}" + (f", {networks} of them" if networks > 1 else ""),
+        "trained on": on,
         "run": finder.made["run"],
         "validation loss": f"{finder.made['validation_loss']:.4f}",
         "temperature": f"{finder.temperature:.3f}",

@@ -413,3 +413,9 @@ def test_page_of_real_stamps_has_a_picture_of_each(tmp_path):
     assert len(page.articles) == len(paths) >= 1
     for i, stamp in enumerate(pixels):
         close(tmp_path / "stamps" / f"{i + 1:05d}.jpg", strip(stamp, heat[i]))
+
+
+@pytest.mark.parametrize(("scale", "width", "bar"), [(0.2, "20.2", "24.75"), (0.25, "25.2", "19.80")])
+def test_scale_bar_and_width_are_those_of_the_finder(tmp_path, scale, width, bar):
+    text = (write(tmp_path, [row(1)], batches(1), ["bce"], "A", progress=False, scale=scale)).read_text()
+    assert f"{width} arcsec wide" in text and f"width: {bar}%" in text and f"({16 * scale:.1f} arcsec) wide" in text
