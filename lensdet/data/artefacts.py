@@ -34,15 +34,15 @@ def star(s: Scene) -> Structure:
 def star_beside(s: Scene) -> Structure:
     """A bright star at 3 to 14 (no further than 1.3 of half a stamp) from the galaxy: 1 to 100 times as bright.
 
-    Brightness log-uniform; cut where the detector saturates, at 1 to 4 times the galaxy's peak, and in three of ten
-    what is saturated has no data and is filled.
+    Brightness log-uniform; cut where the detector saturates, at 1 to 4 times the galaxy's peak (at least 60 sigma),
+    and in three of ten what is saturated has no data and is filled.
     """
     rng = s.rng
     at = rng.uniform(min(3, 0.4 * s.half), min(14, 1.3 * s.half)) * np.exp(2j * np.pi * rng.random())
-    depth, most = s.log(1, 100), rng.uniform(1, 4)
+    depth, most = s.log(1, 100), max(rng.uniform(1, 4), 60 / s.galaxy["peak_snr"])
     far = min(abs(at.real), s.half), min(abs(at.imag), s.half)
     image = _stellar(s, at.real, at.imag, depth)
-    masked = rng.random() < 0.3 and np.hypot(*far) > CORE + 2
+    masked = rng.random() < 0.3 and depth > most and np.hypot(*far) > CORE + 2
     brightness = max(1.0, image.max())
     defect = _saturation(s, at.real, at.imag, depth / most, most, masked)
     return Structure(seen=image, brightness=brightness, defect=defect)
@@ -71,23 +71,23 @@ def _stellar(s, x, y, depth):
 def _saturation(s, x, y, depth, most=1.0, masked=False):
     """Pixels cut at ``most`` galaxy's peaks, unevenly by 2 %; half of the deep ones bleed along a column or a row.
 
-    Masked ones are filled with the sky, down to 0.1 to 1 (log-uniform) of that brightness.
+    A bleed begins with 0.3 to 1 of that brightness and fades to its ends.  Masked stars are filled with the sky, down
+    to 0.1 to 1 (log-uniform) of that brightness.
     """
     rng, level = s.rng, most * s.galaxy["peak_snr"]
     along, across = s.turned(rng.choice([0, 90]), x, y)
     length, width = s.fwhm * rng.uniform(1, 5) * np.log10(max(depth, 1)), s.scale * rng.uniform(0.5, 1.6)
-    bleeds = depth > 3 and rng.random() < 0.5
-    column = (np.abs(across) < width) & (np.abs(along + rng.uniform(-0.5, 0.5) * length) < length) & bleeds
+    off = np.abs(along + rng.uniform(-0.5, 0.5) * length) / (length or 1)
+    bleed = (np.abs(across) < width) * np.sqrt(np.maximum(1 - off, 0)) * rng.uniform(0.3, 1)
+    bleed *= level * (depth > 3 and rng.random() < 0.5)
     uneven, lost = 1 - 0.02 * np.abs(rng.standard_normal((SIZE, SIZE))), level * s.log(0.1, 1)
-
     around = np.hypot(along, across) < 0.7 * np.hypot(x, y)
 
     def defect(pixels):
-        full = (pixels > level) | column
         if masked:
-            near = full | ((pixels > lost) & around)
-            return np.where(near, np.median(pixels[~near]), pixels)
-        return np.where(full, level * uneven, pixels)
+            gone = ((pixels > lost) | (bleed > lost)) & around
+            return np.where(gone, np.median(pixels[~gone]), pixels)
+        return np.minimum(np.where((bleed > 0) & (bleed > pixels), bleed, pixels), level * uneven)
 
     return defect
 
@@ -97,7 +97,7 @@ def trail(s: Scene) -> Structure:
 
     Above the sky by 2 to 100 sigma (log-uniform), no more than 3 times the galaxy's peak; as wide as the PSF, or to 3
     times that; one in four is a pair of lines 1.5 to 5 FWHM apart; one in three flashes, 1 to 6 times over the stamp;
-    one in ten is dark, 0.3 times as strong, where it was subtracted too well.
+    one in ten is dark, 0.3 times as strong and by no more than 10 sigma, where it was subtracted too well.
     """
     rng = s.rng
     along, across = s.turned(rng.uniform(0, 180))
@@ -110,8 +110,9 @@ def trail(s: Scene) -> Structure:
         phase = np.pi * rng.uniform(1, 6) * along / s.half + rng.uniform(0, 6)
         image = image * (1 - rng.uniform(0.2, 0.9) * np.cos(phase) ** 2)
     peak = min(s.log(2, 100) / s.galaxy["peak_snr"], 3)
-    sign = -0.3 if rng.random() < 0.1 else 1.0
-    return Structure(seen=sign * peak * image / max(image.max(), 0.3))
+    if rng.random() < 0.1:
+        peak = -min(0.3 * peak, 10 / s.galaxy["peak_snr"])
+    return Structure(seen=peak * image / max(image.max(), 0.3))
 
 
 def cosmic_ray(s: Scene) -> Structure:
@@ -159,7 +160,7 @@ def tile_edge(s: Scene) -> Structure:
     """A part of the stamp without data, filled with the median of the others: an edge, a corner, or a gap.
 
     Share log-uniform from 0.004 to 0.3 (`max_filled` is 0.02, and may be raised); nothing within 2 of the centre.
-     Along a row or a column, but for one in three, where an image was turned.
+    Along a row or a column, but for one in three, where an image was turned.
     """
     rng = s.rng
     angle = 90 * rng.integers(0, 4) + (rng.uniform(-45, 45) if rng.random() < 1 / 3 else rng.normal(0, 0.3))

@@ -14,18 +14,20 @@ def spiral(s: Scene) -> Structure:
     """Arms that are logarithmic spirals, from grand design to flocculent, with knots; around the galaxy, or a bulge.
 
     Arms 2 (three in five), 3 or 4; pitch 8 to 35; axis ratio 0.35 to 1.  Radius log-uniform from where adjacent arms
-    are 1.8 FWHM apart (at least 2 FWHM and 0.8) to 0.6 of half a stamp; arms that would find no room are drawn again.
-    Share of flocculence 0 to 1 (half: below 0.3); arms as sharp as the 1st to 3rd power of a cosine; hole 0.3 to 0.9
-    and scale length 0.4 to 1 of the radius, end at 1.2 to 2.5; a third have a bar of 0.4 to 0.8 of the radius; knots 0
-    to 30, up to the arms' peak. Strength 0.02 to 0.5 of the galaxy's peak.  Two in five are spirals throughout: a
-    bulge of 0.06 to 0.25 of the radius, and arms of 0.15 to 3 of its peak (log-uniform) on a disc of 0.2 to 1.5 of
-    theirs.  Arms around a galaxy have a peak of 4 sigma at least, or 0.5 of its own.
+    are 1.8 FWHM apart (at least 2 FWHM, 0.8 and 0.6 of the galaxy's) to 0.6 of half a stamp; arms that would find no
+    room are drawn again. Share of flocculence 0 to 1 (half: below 0.3); arms as sharp as the 1st to 3rd power of a
+    cosine; hole 0.3 to 0.9 and scale length 0.4 to 1 of the radius, end at 1.2 to 2.5; a third have a bar of 0.4 to
+    0.8 of the radius; knots 0 to 30, up to the arms' peak. Strength 0.02 to 0.5 of the galaxy's peak.  Two in five are
+    spirals throughout: a bulge of 0.06 to 0.25 of the radius, and arms of 0.15 to 3 of its peak (log-uniform) on a
+    disc of 0.2 to 1.5 of theirs.  Arms around a galaxy have a peak of 4 sigma at least, or 0.5 of its own.
     """
     rng = s.rng
     for _ in range(30):
         arms, pitch, ratio = int(rng.choice([2, 2, 2, 3, 4])), np.deg2rad(rng.uniform(8, 35)), rng.uniform(0.35, 1)
         apart = np.exp(2 * np.pi * np.tan(pitch) / arms) - 1
-        least = max(1.8 * s.fwhm / (apart * np.sqrt(ratio)), 2 * s.fwhm, 0.8)
+        least = max(
+            1.8 * s.fwhm / (apart * np.sqrt(ratio)), 2 * s.fwhm, 0.8, 0.6 * min(s.galaxy["radius"], 0.4 * s.half)
+        )
         if least < 0.5 * s.half:
             break
     radius, angle = s.log(least, 0.6 * s.half), s.galaxy["angle"] + rng.normal(0, 15)
@@ -110,8 +112,9 @@ def merger(s: Scene) -> Structure:
 
     Distance log-uniform from 0.9 FWHM (at least 0.6) to 5; peak 0.1 to 1 of the galaxy's (log-uniform).  Tails (in 65
     %) 1 to 3, of 2 to 9 and no longer than 0.9 of half a stamp, turning by 0.3 rad at most (one in three) or 0.5 to 3,
-    0.15 to 0.5 wide where they start; a bridge in four of ten pairs; in a third an envelope of sigma 0.6 to 2, 0.3 to
-    2 off; together of strength 0.02 to 0.5 of the galaxy's peak, 3 sigma at least.  Shells (in 45 %) of 0.02 to 0.2.
+    0.15 to 0.5 wide where they start, one in four of them detached; a bridge in four of ten pairs; in a third an
+    envelope of sigma 0.6 to 2, 0.3 to 2 off; together of strength 0.02 to 0.5 of the galaxy's peak, 3 sigma at least.
+    Shells (in 45 %) of 0.02 to 0.2.
     """
     rng = s.rng
     gap, azimuth = s.log(max(0.9 * s.fwhm, 0.6), min(5, 0.7 * s.half)), rng.uniform(0, 2 * np.pi)
@@ -121,6 +124,8 @@ def merger(s: Scene) -> Structure:
     if tails:
         for side in range(rng.integers(1, 4)):
             start = nuclei[0 if alone else side % 2]
+            if rng.random() < 0.25:
+                start = gap * rng.uniform(0.6, 1.6) * np.exp(2j * np.pi * rng.random())
             length = s.log(min(2, 0.5 * s.half), min(9, 0.9 * s.half))
             bend = rng.uniform(-0.3, 0.3) if rng.random() < 1 / 3 else rng.choice([-1, 1]) * rng.uniform(0.5, 3)
             heading = azimuth + np.pi * (side % 2 == 0) + rng.normal(0, 0.8)

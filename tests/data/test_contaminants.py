@@ -183,6 +183,14 @@ def test_saturated_stars_are_cut_and_spikes_and_halo_reach_beyond_a_galaxy(only)
     assert cut >= 5
 
 
+@pytest.mark.parametrize("kind", contaminants.KINDS)
+def test_the_sky_keeps_its_noise(kind, only):
+    only(kind)
+    for i in range(4):
+        below = render(i, P.model_copy(update={"noise_correlation": (0, 0)}))[0]
+        assert (below < np.median(below) - 1).mean() > 0.05
+
+
 def test_neighbours_are_cut_and_filled_with_the_rest(only):
     only("tile edge")
     p = P.model_copy(update={"neighbours": (8, 8)})
