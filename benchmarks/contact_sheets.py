@@ -1,9 +1,8 @@
 """Contact sheets of the broad survey: each class of contaminant in a row, galaxies and mock lenses, and real stamps.
 
-It prints how long a stamp takes, and writes the sheet where a file is named.  Grey is the square root of a stamp between
+Prints how long a stamp takes, and writes the sheet where a file is named.  Grey is the square root of a stamp between
 its darkest and brightest pixel; a pixel of the sheet is one of a stamp.
 
-    python benchmarks/contact_sheets.py SHEET.png
     python benchmarks/contact_sheets.py SHEET.png --kinds spiral ring --columns 12 --rows 4 --scale 0.263
 """
 
@@ -29,9 +28,7 @@ def of_kind(kind: str, number: int, p: Parameters) -> list[np.ndarray]:
     if kind == "mock lens":  # the source has a PSF of its own
         hosts = map(stamps.normalise, of_kind("lrg", number, p))
         sources = (stamps.normalise(lensing.render_source(i, p)[0]) for i in range(number))
-        return [
-            host + a * source for host, a, source in zip(hosts, np.geomspace(0.02, 0.3, number), sources, strict=True)
-        ]
+        return [host + a * s for host, a, s in zip(hosts, np.geomspace(0.02, 0.3, number), sources, strict=True)]
     if kind == "lrg":
         return [broad.render("lrg", i, p)[0] for i in range(number)]
     with mock.patch.dict(contaminants.KINDS, {kind: 1.0}, clear=True):
@@ -42,8 +39,7 @@ def real(pattern: str, number: int) -> list[np.ndarray]:
     """The middle of real stamps, as many as there are, evenly from all; none where the folder is absent."""
     files, found = sorted(REAL.glob(pattern)), []
     for path in files[:: max(len(files) // number, 1)][:number]:
-        with fits.open(path) as hdus:
-            pixels = next(hdu.data for hdu in hdus if hdu.data is not None).astype(float)
+        pixels = fits.getdata(path).astype(float)
         pixels = pixels[tuple(slice((n - 101) // 2, (n + 101) // 2) for n in pixels.shape)]
         found.append(np.where(np.isfinite(pixels), pixels, np.nanmedian(pixels)))
     return found
@@ -63,9 +59,9 @@ def sheet(rows: list[tuple[str, list[np.ndarray]]], columns: int) -> Image.Image
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    kinds = ["lrg", "mock lens", *contaminants.KINDS]
     parser.add_argument("png", type=Path, nargs="?")
     parser.add_argument("--profile", default="quick", help="smoke: two stamps of each, to see that it runs")
-    kinds = ["lrg", "mock lens", *contaminants.KINDS]
     parser.add_argument("--kinds", nargs="+", choices=kinds, default=kinds, metavar="KIND", help=", ".join(kinds))
     for name, value, meaning in (("columns", 12, "stamps"), ("rows", 1, "of a kind"), ("scale", 0.2, "arcsec a pixel")):
         parser.add_argument(f"--{name}", type=type(value), default=value, help=meaning)

@@ -15,9 +15,9 @@ def spiral(s: Scene) -> Structure:
 
     Arms 2 (three in five), 3 or 4; pitch 8 to 35; axis ratio 0.35 to 1.  Radius log-uniform from where adjacent arms
     are 1.8 FWHM apart (at least 2 FWHM, 0.8 and 0.6 of the galaxy's) to 0.6 of half a stamp; arms that would find no
-    room are drawn again. Share of flocculence 0 to 1 (half: below 0.3); arms as sharp as the 1st to 3rd power of a
+    room are drawn again.  Share of flocculence 0 to 1 (half: below 0.3); arms as sharp as the 1st to 3rd power of a
     cosine; hole 0.3 to 0.9 and scale length 0.4 to 1 of the radius, end at 1.2 to 2.5; a third have a bar of 0.4 to
-    0.8 of the radius; knots 0 to 30, up to the arms' peak. Strength 0.02 to 0.5 of the galaxy's peak.  Two in five are
+    0.8 of the radius; knots 0 to 30, up to the arms' peak.  Strength 0.02 to 0.5 of the galaxy's peak.  Two in five are
     spirals throughout: a bulge of 0.06 to 0.25 of the radius, and arms of 0.15 to 3 of its peak (log-uniform) on a
     disc of 0.2 to 1.5 of theirs.  Arms around a galaxy have a peak of 4 sigma at least, or 0.5 of its own.
     """
