@@ -2,9 +2,11 @@
 
 A mock lens is an LRG plus light, cut at 1 and not normalised again, as in the published runs.  That leaves traces that
 are no arcs: a brighter core, more saturated pixels, and a darkest pixel that is not exactly 0.  They are measured here
-and left as they are.  The corner sky is the control: it should tell nothing.
+and left as they are.  In the broad survey a mock lens is normalised again (``--profile finder``).  The corner sky is
+the control: it should tell nothing.
 
     python benchmarks/shortcuts.py
+    python benchmarks/shortcuts.py --profile finder
 """
 
 import argparse
@@ -94,15 +96,18 @@ def main():
     options = parser.parse_args()
     p = parameters.resolve({"profile": options.profile, "workers": options.workers})
     bank = open_bank(p)
-    n_lrg, n_contaminant, n_source = mocklens.sizes(bank, "train")
+    size = mocklens.sizes(bank, "train")
+    n_lrg, n_contaminant, n_source = size[:3]
     n = min(options.n, n_lrg // 2, n_contaminant, n_source)
 
     # Each stamp once: LRGs 0 ... n are lenses, the next n negatives.
     rows = np.zeros(3 * n, mocklens.ROW)
     rows["stamp"] = np.concatenate([np.arange(2 * n), n_lrg + np.arange(n)])
     rows["source"][:n] = np.arange(n)
+    if size.source_seeing is not None:  # the broad survey: of like PSFs, so that some sources are there twice
+        rows["source"][:n] = mocklens.pairs(np.random.default_rng(1), size.seeing[:n], size.source_seeing)
     rows["alpha"][:n] = np.random.default_rng(0).uniform(*p.alpha, n)
-    images = mocklens.images(bank, "train", rows)[..., 0]
+    images = mocklens.images(bank, "train", rows, p.renormalise)[..., 0]
     mocks = images[:n]
 
     print(f"AUC of a logistic regression on ranks, held out (5 folds), with 95 % intervals; survey of {p.profile},")
