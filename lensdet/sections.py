@@ -66,16 +66,18 @@ class Broad(_Section):
     host_radius: tuple[Positive, Positive] = Field(
         (0.3, 3.0), description="arcsec, effective radius of the galaxy's bulge, log-uniform"
     )
-    host_sersic: tuple[Positive, Positive] = Field((1.0, 6.0), description="Sersic index of the bulge, uniform")
+    host_sersic: tuple[Positive, Positive] = Field((0.5, 6.0), description="Sersic index of the bulge, uniform")
     host_axis_ratio: tuple[AxisRatio, AxisRatio] = Field((0.4, 1.0), description="of the galaxy, uniform")
     host_disc: tuple[Fraction, Fraction] = Field(
-        (0.0, 0.9), description="share of an exponential disc in the galaxy's light, uniform; half of the galaxies "
-        "have one",
+        (0.0, 1.0), description="share of a disc in the galaxy's light, uniform; half of the galaxies have one",
     )  # fmt: skip
     neighbours: tuple[NotNegative, NotNegative] = Field(
         (0.0, 8.0), description="objects beside the galaxy, the mean of a field, uniform; real stamps of DES and KiDS "
         "have three or four above 5 sigma",
     )  # fmt: skip
+    close_companions: Fraction = Field(
+        0.15, description="share of the galaxies with one or two objects within 3 arcsec; a choice"
+    )
     noise_correlation: tuple[Fraction, Fraction] = Field(
         (0.0, 0.45), description="of adjacent pixels, uniform; 0.2 in KiDS' stamps, 0.44 where stamps were resampled"
     )

@@ -76,7 +76,8 @@ def _draw_galaxy(rng, p):
         "angle": float(rng.uniform(0, 180)),
         "disc": float(rng.uniform(*p.host_disc) * (rng.random() < 0.5)),
         "disc_radius": float(rng.uniform(1.0, 3.0)),  # over the bulge's
-        "disc_axis_ratio": float(rng.uniform(0.3, 1.0)),
+        "disc_sersic": float(rng.uniform(0.4, 1.1)),  # exponential, or flatter with an edge
+        "disc_axis_ratio": float(rng.uniform(0.2, 1.0)),
         "disc_angle": float(rng.normal(0, 10)),  # from the bulge's
     }
     galaxy["x"], galaxy["y"] = (float(v) for v in rng.uniform(-0.2, 0.2, 2))
@@ -93,7 +94,12 @@ def _galaxy_light(galaxy, scale):
     if galaxy["disc"]:
         angle = galaxy["angle"] + galaxy["disc_angle"]
         disc = light.central_sersic(
-            galaxy["radius"] * galaxy["disc_radius"], 1.0, galaxy["disc_axis_ratio"], angle, *place, scale
+            galaxy["radius"] * galaxy["disc_radius"],
+            galaxy["disc_sersic"],
+            galaxy["disc_axis_ratio"],
+            angle,
+            *place,
+            scale,
         )
         image = (1 - galaxy["disc"]) * image + galaxy["disc"] * disc / disc.sum()
     return image
@@ -103,15 +109,21 @@ def _neighbours(rng, kernel, peak_snr, p):
     """Light of other objects in the field, convolved, over the noise of a sky pixel; and how many are above 4 sigma.
 
     Peaks are those of the sky, whatever is in the centre, up to three times as bright as that.  A quarter are stars.
+    Some galaxies have one or two objects close by (``close_companions``), at 0.7 to 3 arcsec (log-uniform) and with
+    peaks of 0.02 to 1 of the galaxy's (log-uniform).
     """
     bright, faint = rng.poisson(rng.uniform(*p.neighbours)), rng.poisson(3.0)
+    close = int(rng.integers(1, 3)) if rng.random() < p.close_companions else 0
     image, half = np.zeros((SIZE, SIZE)), light.CENTRE * p.simulated_scale
     offset = (np.arange(len(kernel)) - len(kernel) // 2) * p.simulated_scale
-    for i in range(bright + faint):
+    for i in range(bright + faint + close):
         x, y = rng.uniform(-1.05 * half, 1.05 * half, 2)
         if np.hypot(x, y) < _CLOSE:
             x, y = x + np.copysign(_CLOSE, x), y + np.copysign(_CLOSE, y)
         peak = 4 * rng.random() ** (-1 / _SLOPE) if i < bright else rng.uniform(0.5, 4)
+        if i >= bright + faint:
+            away, towards = np.exp(rng.uniform(np.log(0.7), np.log(3.0))), rng.uniform(0, 2 * np.pi)
+            x, y, peak = away * np.cos(towards), away * np.sin(towards), peak_snr * 0.02 ** rng.random()
         star, radius, index = rng.random() < 0.25, np.exp(rng.uniform(np.log(0.15), np.log(1.2))), rng.uniform(0.7, 4)
         shape = (0.05, 0.5, 1.0, 0.0) if star else (radius, index, rng.uniform(0.3, 1), rng.uniform(0, 180))
         # its peak after the PSF: the sum of its light about its centre with the kernel's weights

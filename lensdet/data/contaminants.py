@@ -13,11 +13,11 @@ from lensdet.data.scene import Scene, Structure
 
 # What people are shown most often in the place of lenses has the largest shares; a choice.
 KINDS = {
-    "spiral": 0.20,
-    "ring": 0.12,
-    "merger": 0.12,
-    "edge-on": 0.08,
-    "companions": 0.14,
+    "spiral": 0.22,
+    "ring": 0.06,
+    "merger": 0.13,
+    "edge-on": 0.10,
+    "companions": 0.15,
     "star": 0.06,
     "star beside": 0.03,
     "trail": 0.04,

@@ -135,3 +135,33 @@ def logits(found: dict[str, dict[str, NDArray]]) -> Figure:
         axis.margins(y=0.08)
     axes[0, 0].invert_yaxis()
     return figure
+
+
+def real_hosts(table: pd.DataFrame, names: dict[str, str]) -> Figure:
+    """Finders on real galaxies with and without painted arcs: each number with its interval, a row a finder.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        As ``benchmarks/real_hosts.py`` writes it, of one variant of arcs and one set of hosts.
+    names : dict of str
+        What to call a finder, in the order of the rows, from above; others are not drawn.
+    """
+    shown = {
+        "AUROC": "area under the ROC curve",
+        "hosts accepted, p = 0.5": "hosts accepted,\np = 0.5",
+        "arcs found, p = 0.5": "arcs found,\np = 0.5",
+        "arcs found, 10 % of hosts accepted": "arcs found where 10 %\nof hosts are accepted",
+    }
+    height = 0.9 + 0.24 * len(names)
+    figure, axes = plt.subplots(1, len(shown), sharey=True, figsize=(style.PAGE, height))
+    for axis, (quantity, label) in zip(axes, shown.items(), strict=True):
+        rows = table[table["quantity"] == quantity].set_index("finder").loc[list(names)]
+        place = np.arange(len(rows))
+        axis.hlines(place, rows["low"], rows["high"], color=style.BLUE, lw=1.4)
+        axis.plot(rows["value"], place, "o", ms=4, color=style.BLUE)
+        axis.set(xlabel=label, yticks=place, ylim=(len(rows) - 0.5, -0.5))
+        axis.set_yticklabels(names.values())
+        axis.xaxis.set_major_locator(plt.MaxNLocator(4, prune="both"))
+    axes[0].axvline(0.5, color="0.6", lw=0.8, ls="--")
+    return figure
