@@ -55,7 +55,8 @@ def render(
     extra += made.seen
     # as bright at its peak whatever it is; an empty sky is as empty as it would be beside this galaxy
     scale = galaxy["peak_snr"] * made.brightness / ((body + extra).max() or 1.0)
-    around, count = _neighbours(rng["neighbours"], kernel, galaxy["peak_snr"], p)
+    galaxy_there = made.host > 0 and made.brightness == 1  # else what is close would be in the empty centre
+    around, count = _neighbours(rng["neighbours"], kernel, galaxy["peak_snr"], p, galaxy_there)
     parts = {"body": scale * body, "structure": scale * extra, "neighbours": around}
     noise, sky = _noise(rng["noise"], sum(parts.values()), p)
     shown = parts["body"] + noise
@@ -105,7 +106,7 @@ def _galaxy_light(galaxy, scale):
     return image
 
 
-def _neighbours(rng, kernel, peak_snr, p):
+def _neighbours(rng, kernel, peak_snr, p, galaxy_there=True):
     """Light of other objects in the field, convolved, over the noise of a sky pixel; and how many are above 4 sigma.
 
     Peaks are those of the sky, whatever is in the centre, up to three times as bright as that.  A quarter are stars.
@@ -113,7 +114,7 @@ def _neighbours(rng, kernel, peak_snr, p):
     peaks of 0.02 to 1 of the galaxy's (log-uniform).
     """
     bright, faint = rng.poisson(rng.uniform(*p.neighbours)), rng.poisson(3.0)
-    close = int(rng.integers(1, 3)) if rng.random() < p.close_companions else 0
+    close = int(rng.integers(1, 3)) if rng.random() < p.close_companions and galaxy_there else 0
     image, half = np.zeros((SIZE, SIZE)), light.CENTRE * p.simulated_scale
     offset = (np.arange(len(kernel)) - len(kernel) // 2) * p.simulated_scale
     for i in range(bright + faint + close):
