@@ -356,6 +356,9 @@ def main():
     smoke = options.profile == "smoke"
     rows, pixels = made_or_kept(options.folder, smoke, options.stamps)
     logits = score(list(dict.fromkeys(options.finders)), pixels)
+    # files by their name alone: tables of results have no paths
+    logits = {",".join(Path(one).name.removesuffix(".h5") if one.endswith(".h5") else one for one in some.split(",")): x
+              for some, x in logits.items()}  # fmt: skip
     if options.keep:
         with storage.atomic(options.keep) as beside:
             rows.assign(**logits).to_csv(beside, index=False)
