@@ -109,6 +109,8 @@ def parser() -> argparse.ArgumentParser:
         "lensdet export -p profile quick -p experiments bce,fbeta",
     )  # fmt: skip
     made.add_argument("--folder", type=Path, help="where to write (default: weights/)")
+    more = "all runs of the first experiment as one finder of this name, whose probability is the mean of theirs"
+    made.add_argument("--together", metavar="NAME", help=more)
     made = _command(
         commands, parameters, "parameters", "print every parameter: default, unit, meaning, profiles",
         "Print every parameter with its default, what it is and in which unit, and where a profile has another value.",
@@ -293,6 +295,11 @@ def export(options: argparse.Namespace) -> int:
     from lensdet.network import finders
 
     given = values(options)
+    if options.together:
+        from lensdet.survey import own_finder
+
+        print(own_finder.export_together(resolve(given), options.together, options.folder))
+        return 0
     p = resolve({"experiments": finders.EXPERIMENTS} | given)
     for line in finders.export_median(p, options.folder):
         print(line, flush=True)

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lensdet import storage
+from lensdet import runs, storage
 from lensdet.data import frozen_sets, mocklens
-from lensdet.data.bank import Bank
+from lensdet.data.bank import Bank, open_bank
 from lensdet.network import finders, training
 from lensdet.parameters import ParameterError, Parameters
 from lensdet.runs import Run
@@ -64,16 +64,18 @@ def make(parameters: Parameters, minutes: float | None = None) -> Path:
     print(*said(material), sep="\n", flush=True)
     p = hosts.around(p, material.asked, material.psf.fwhm)
     bank = hosts.open_bank(folder, material.own, material.split, material.psf.fwhm, p)
-    runs = [folder / f"{LOSS}-{bank.data_key}" / f"run_{number:02d}" for number in range(1, p.runs + 1)]
+    run_folders = [folder / f"{LOSS}-{bank.data_key}" / f"run_{number:02d}" for number in range(1, p.runs + 1)]
     learners = cache(lambda: training._learners(p, bank))
     deadline = began + 60 * minutes if minutes else np.inf
-    for number, run in enumerate(runs, 1):
+    for number, run in enumerate(run_folders, 1):
         if not Run(run).is_complete:
             training.train(p, LOSS, number, bank, deadline=deadline, learners=learners(), folder=run)
         if not Run(run).is_complete:
             raise training.Busy(f"{run}: stopped after {minutes:g} minutes; the same command goes on")
     path = folder / f"{folder.name}.h5"
-    finders.export(runs, path, takes(material.asked), limits(bank, p, material.asked.pixel_scale), made_from(material))
+    finders.export(
+        run_folders, path, takes(material.asked), limits(bank, p, material.asked.pixel_scale), made_from(material)
+    )
     found = finder_report.measure(finders.load(path), bank, "test", p)
     return finder_report.write(folder / "report", found, f"Finder {folder.name}", said(material), path)
 
@@ -153,3 +155,33 @@ def made_from(material: Material) -> Mapping[str, object]:
     counts = {cls: len(some.ids) for cls, some in m.own.items()}
     return {"hosts": counts["lrg"], "negatives": counts["contaminant"], "graded lenses": counts["graded"],
             "psf": m.psf.fwhm}  # fmt: skip
+
+
+def export_together(parameters: Parameters, name: str, where: Path | None = None) -> str:
+    """Write all runs of an experiment on the broad survey as one finder, ``<name>.h5``; returns what to print.
+
+    Parameters
+    ----------
+    parameters : lensdet.parameters.Parameters
+        Its profile and ``runs``; of its experiments the first.
+    name : str
+    where : Path, optional
+        The folder; ``weights/`` by default.
+
+    Raises
+    ------
+    lensdet.parameters.ParameterError
+        Where a run is missing, or the survey is the thesis', whose stamps have limits of their own.
+    """
+    p, where = parameters, where or storage.root_or_here() / "weights"
+    if p.simulation != "broad":
+        raise ParameterError("--together is for finders on the broad survey; add -p profile finder")
+    opened, loss = open_bank(p), p.experiments[0]
+    complete = runs.complete_runs(p, loss, opened.data_key)
+    if len(complete) < p.runs:
+        raise ParameterError(f"{len(complete)} of {p.runs} runs of {loss} are complete; train them by lensdet train "
+                             f"-p profile {p.profile}, or add -p runs {max(len(complete), 1)}")  # fmt: skip
+    path, asked = where / f"{name}.h5", cutouts.Wanted(pixel_scale=p.simulated_scale)
+    folders = [run.folder for run in complete]
+    finders.export(folders, path, takes(asked), limits(opened, p, p.simulated_scale))
+    return f"{path}: {path.stat().st_size / 1e6:.1f} MB, {len(folders)} runs of {loss}"
