@@ -134,3 +134,17 @@ def test_a_source_at_another_scale_has_the_same_einstein_radius():
             near = r < 5
             mean.append((pixels * r)[near].sum() / pixels[near].sum())
         assert mean[0] == pytest.approx(mean[1], rel=0.02)
+
+
+def test_close_companions_are_as_many_as_asked_and_none_beside_an_empty_centre():
+    r, counts = np.hypot(*light.grid()), []
+    for share in (0.0, 0.5, 1.0):
+        p, found = changed(close_companions=share, neighbours=(0, 0), seeing=(0.6, 0.6)), 0
+        kernel = light.psf_kernel(light.draw_psf(stream(0, "p", 0), p), 0.2)
+        for i in range(60):
+            image, _ = broad._neighbours(stream(0, "close", i), kernel, 400, p)
+            alone, _ = broad._neighbours(stream(0, "close", i), kernel, 400, p, galaxy_there=False)
+            found += image[r < 3].max() > 5  # what is faint elsewhere has 4 at the most
+            assert alone[r < 1].max() < 5
+        counts.append(found / 60)
+    assert counts[0] < 0.05 and 0.25 < counts[1] < 0.65 and counts[2] > 0.75  # some are too near to stand out
