@@ -170,8 +170,10 @@ class Parameters(Simulation, Broad, Sampling, Training, Candidates, OwnFinder):
 
     def _simulation(self):
         """What of the simulated survey goes into a key."""
-        broad = {"broad": BROAD, **self.section(Broad)} if self.simulation == "broad" else {}
-        return {**self.section(Simulation), **broad}
+        own = self.section(Simulation)
+        if self.simulation == "broad":  # each range, whatever the default is: that may be another one day
+            own |= {"broad": BROAD, **self.model_dump(mode="json", include=set(Broad.model_fields))}
+        return own
 
     def bank_key(self) -> str:
         """Eight hexadecimal digits that name the pixels of the embedded survey."""

@@ -17,6 +17,7 @@ from lensdet.parameters import (
     resolve,
 )
 from lensdet.profiles import PROFILES
+from lensdet.sections import Broad
 
 FILES = sorted((Path(__file__).parents[1] / "params").rglob("*.yaml"))
 
@@ -201,3 +202,17 @@ def test_committed_runs_of_the_quick_profile_are_found():
     p = resolve({"profile": "quick"})
     for experiment in (*p.experiments, *(e for e in p.ensembles if e.startswith("IDE"))):
         assert (results / p.experiment_name(experiment, key)).is_dir()
+
+
+def test_every_range_of_the_broad_survey_is_part_of_its_key_and_of_no_other():
+    thesis, broad = resolve({}), resolve({"simulation": "broad"})
+    assert "seeing" not in thesis.simulated() and not any(name in thesis.large() for name in Broad.model_fields)
+    assert set(Broad.model_fields) <= set(broad.simulated()) and broad.survey_key() != thesis.survey_key()
+    for name in Broad.model_fields:
+        if name == "simulation":
+            continue
+        value = getattr(broad, name)
+        other = tuple(0.9 * v for v in value) if isinstance(value, tuple) else 0.9 * value
+        keys = [p.model_copy(update={name: other}).bank_key() for p in (thesis, broad)]
+        if other != value:
+            assert keys[1] != broad.bank_key(), name
