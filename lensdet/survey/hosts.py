@@ -35,9 +35,9 @@ FEWEST = 20  # hosts: with fewer nothing can be said of a finder, and hardly one
 SAMPLE = 40  # stamps whose headers say scale and band
 OBJECTS = 10  # compact ones, from which a PSF can be measured
 BRIGHT, UNLIKE = 20, 0.05  # least peak of such, over the noise; most mean residual of its fit, over the peak
-NARROW = 0.15  # quantile of widths that is a star's
+NARROW = 0.1  # quantile of widths that is a star's: of broad stamps within 11 % of their PSF (0.15: 17 %)
 AROUND = 1.5  # the broad survey's PSFs go from the hosts' over this to that many times it
-WITHIN = 0.4  # of a stamp's width, the largest Einstein radius: arcs beyond the edges would be lenses without any
+WITHIN = 0.3  # of a stamp's width, the largest Einstein radius: arcs beyond the edges would be lenses without any
 LENS, NO_LENS = ("lens", "a", "b", "1"), ("non-lens", "nonlens", "x", "0")  # grades, in lower case
 _FIRST = -1_000_000_000  # ids of a user's own stamps: none is simulated
 
