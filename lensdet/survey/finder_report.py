@@ -29,6 +29,7 @@ from lensdet.survey import quality
 from lensdet.survey.page import faint
 
 EACH = 8  # mock lenses of a host
+MOST = 2000  # hosts; of 10,000, with all that is painted on them, there would be 4 GB
 DRAWS = 1000  # of hosts, for intervals
 EINSTEIN_RADII = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0)  # arcsec, edges of bins
 ARC_SNR = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, np.inf)  # of an arc's brightest pixel, over the noise of a pixel
@@ -59,32 +60,27 @@ class Measured(NamedTuple):
 def measure(finder: Finder, bank: Bank, split: str, parameters: Parameters) -> Measured:
     """The report of a finder on one's own stamps of a split of a bank from `hosts.open_bank`, and the simulated."""
     size = mocklens.sizes(bank, split)
-    lrg, contaminant = (bank.catalogue(cls, split) for cls in ("lrg", "contaminant"))
-    source, n = bank.catalogue("source", split), size.own[0]
-    rows = _rows(n, size, parameters)
-    is_mock = rows["label"] == 1
-    plain, mocks = (mocklens.images(bank, split, rows[k], renormalise=True) for k in (~is_mock, is_mock))
-    negative, positive = finder.logits(plain), finder.logits(mocks)
-    drawn, depth = rows[is_mock], (lrg["maximum"] - lrg["minimum"]) / lrg["noise"]
-    arc = drawn["alpha"] * np.repeat(depth.to_numpy()[:n], EACH)
-    scores = {"galaxies of your own, held out": negative}
-    first = size.lrg
-    graded = size.contaminant + np.arange(size.graded)
-    for name, of in (
-        ("lenses that people graded, held out", graded),
-        ("negatives of your own, held out", np.arange(size.own[1])),
-        *_by_kind(contaminant, size.own[1]),
-    ):
-        if len(of):
-            rows = np.zeros(len(of), mocklens.ROW)
-            rows["stamp"] = first + of
-            scores[name] = finder.logits(mocklens.images(bank, split, rows, renormalise=True))
-    rows = np.zeros(size.lrg - n, mocklens.ROW)
-    rows["stamp"] = np.arange(n, size.lrg)
-    if len(rows):
-        scores["simulated galaxies"] = finder.logits(mocklens.images(bank, split, rows, renormalise=True))
+    lrg, contaminant, source = (bank.catalogue(cls, split) for cls in ("lrg", "contaminant", "source"))
+    n = min(size.own[0], MOST)
+    drawn = _mocks(n, size, parameters)
+    mocks = mocklens.images(bank, split, drawn, renormalise=True)
+    classes = {
+        "galaxies of your own, held out": np.arange(n),
+        "lenses that people graded, held out": size.lrg + size.contaminant + np.arange(size.graded),
+        "negatives of your own, held out": size.lrg + np.arange(size.own[1]),
+        **_by_kind(contaminant, size),
+        "simulated galaxies": np.arange(size.own[0], size.lrg),
+    }
+    classes = {name: of for name, of in classes.items() if len(of)}
+    rows = np.zeros(sum(map(len, classes.values())), mocklens.ROW)
+    rows["stamp"] = np.concatenate([*classes.values()])
+    plain = mocklens.images(bank, split, rows, renormalise=True)
+    ends = np.cumsum([len(of) for of in classes.values()])[:-1]
+    scores = dict(zip(classes, np.split(finder.logits(plain), ends), strict=True))
+    plain, negative, positive = plain[:n], scores["galaxies of your own, held out"], finder.logits(mocks)
+    depth = ((lrg["maximum"] - lrg["minimum"]) / lrg["noise"]).to_numpy()
+    arc = drawn["alpha"] * depth[drawn["stamp"]]
     radius, host = source["einstein_radius"].to_numpy()[drawn["source"]], drawn["stamp"]
-    scale = finder.preprocessing["pixel_scale"]
     table = pd.concat(
         [
             held_out(negative / finder.temperature, positive.reshape(n, EACH) / finder.temperature),
@@ -93,7 +89,7 @@ def measure(finder: Finder, bank: Bank, split: str, parameters: Parameters) -> M
             completeness("arc signal-to-noise", arc, positive, host, ARC_SNR),
             reliability(negative / finder.temperature, positive / finder.temperature),
             shortcuts(plain[..., 0], mocks[..., 0]),
-            flagged(plain[..., 0], mocks[..., 0], finder, scale),
+            flagged(plain[..., 0], mocks[..., 0], negative, positive, finder),
         ],
         ignore_index=True,
     )
@@ -104,20 +100,19 @@ def measure(finder: Finder, bank: Bank, split: str, parameters: Parameters) -> M
     return Measured(table, (plain[high, ..., 0], p[0]), (mocks[low, ..., 0], p[1]))
 
 
-def _rows(n, size, parameters):
-    """Each of one's own hosts as it is, then `EACH` mock lenses of each, side by side."""
-    rows = np.zeros(n * (1 + EACH), mocklens.ROW)
-    rows["stamp"] = np.r_[np.arange(n), np.repeat(np.arange(n), EACH)]
-    mocks = rows[n:]
+def _mocks(n, size, parameters):
+    """`EACH` mock lenses of each of the first n hosts, side by side."""
+    rows = np.zeros(n * EACH, mocklens.ROW)
+    rows["stamp"] = np.repeat(np.arange(n), EACH)
     rng = stream(parameters.data_seed, "finder report")
-    mocks["source"] = mocklens.pairs(rng, size.seeing[mocks["stamp"]], size.source_seeing)
-    mocks["alpha"], mocks["label"] = rng.uniform(*parameters.alpha, len(mocks)), 1
+    rows["source"] = mocklens.pairs(rng, size.seeing[rows["stamp"]], size.source_seeing)
+    rows["alpha"], rows["label"] = rng.uniform(*parameters.alpha, len(rows)), 1
     return rows
 
 
-def _by_kind(catalogue, own):
-    kinds = catalogue["kind"].to_numpy()
-    return [(f"simulated: {kind}", own + np.flatnonzero(kinds[own:] == kind)) for kind in sorted(set(kinds[own:]))]
+def _by_kind(catalogue, size):
+    kinds = catalogue["kind"].to_numpy()[size.own[1] :]
+    return {f"simulated: {kind}": size.lrg + size.own[1] + np.flatnonzero(kinds == kind) for kind in sorted({*kinds})}
 
 
 def _row(part, what, value, low=np.nan, high=np.nan, n=0):
@@ -233,14 +228,13 @@ def shortcuts(plain: NDArray, mocks: NDArray) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def flagged(plain: NDArray, mocks: NDArray, finder: Finder, scale: float) -> pd.DataFrame:
-    """Share of hosts and of mock lenses that `quality.flags` would flag."""
-    rows = []
-    for name, images in (("galaxies", plain), ("galaxies with arcs", mocks)):
-        flags = quality.flags(quality.measure(images**2, scale), {"finder": finder.logits(images[..., None])},
-                              {"finder": finder})  # fmt: skip
-        each = len(images) // len(plain)
-        rows.append(_share("flags", name, flags != "", np.repeat(np.arange(len(plain)), each)))
+def flagged(plain: NDArray, mocks: NDArray, negative: NDArray, positive: NDArray, finder: Finder) -> pd.DataFrame:
+    """Share of hosts (n, 101, 101) and of mock lenses (k, 101, 101), with their logits, that `quality` would flag."""
+    rows, scale = [], finder.preprocessing["pixel_scale"]
+    for name, images, logits in (("galaxies", plain, negative), ("galaxies with arcs", mocks, positive)):
+        flags = quality.flags(quality.measure(images**2, scale), {"finder": logits}, {"finder": finder})
+        host = np.repeat(np.arange(len(plain)), len(images) // len(plain))
+        rows.append(_share("flags", name, flags != "", host))
     return pd.DataFrame(rows)
 
 

@@ -145,7 +145,7 @@ def read(folder: Path, what: str, asked: cutouts.Wanted, parameters: Parameters)
     return own, [*job.rejections, *batch.rejections, *flagged]
 
 
-def splits(ra: NDArray, dec: NDArray, pixels: NDArray, apart: float) -> NDArray[np.str_]:
+def splits(ra: NDArray, dec: NDArray, pixels: NDArray, apart: float, kinds: NDArray | None = None) -> NDArray[np.str_]:
     """The split of each stamp; those that show the same sky are in the same.
 
     Parameters
@@ -156,6 +156,8 @@ def splits(ra: NDArray, dec: NDArray, pixels: NDArray, apart: float) -> NDArray[
         The same pixels twice are in the same split, too.
     apart : float
         arcsec between centres, below which two stamps overlap.
+    kinds : int array (n,), optional
+        From 0; each kind is split by `SHARES`.
 
     Returns
     -------
@@ -177,16 +179,16 @@ def splits(ra: NDArray, dec: NDArray, pixels: NDArray, apart: float) -> NDArray[
     group = connected_components(coo_array((np.ones(len(pairs)), pairs.T), (n, n)), directed=False)[1]
     of = pd.Series(sums).groupby(group).min()  # a group by the least of its sums, whatever the order of the stamps
     names = np.empty(n, "U11")
-    filled = dict.fromkeys(SHARES, 0)
-    rng = stream(0, "hosts/split")
-    drawn = of.sort_values().index[rng.permutation(len(of))]
+    kinds = np.zeros(n, int) if kinds is None else kinds
+    left = {split: share * np.bincount(kinds) for split, share in SHARES.items()}
+    drawn = of.sort_values().index[stream(0, "hosts/split").permutation(len(of))]
     counts = np.bincount(group)
     for name in drawn[np.argsort(-counts[drawn], kind="stable")]:  # large groups first: the others even them out
         members = np.flatnonzero(group == name)
-        # where most is missing
-        split = max(SHARES, key=lambda split: SHARES[split] * n - filled[split])
+        some = np.bincount(kinds[members], minlength=kinds.max() + 1)
+        split = max(SHARES, key=lambda split: some @ left[split])  # where most of these kinds is missing
         names[members] = split
-        filled[split] += len(members)
+        left[split] -= some
     return names
 
 

@@ -113,6 +113,9 @@ def read(parameters: Parameters) -> Material:
         rejections += bad
     said = hosts.grades(p.labels) if p.labels else {}
     every = [i for some in own.values() for i in some.ids]
+    if twice := [i for i in said if every.count(i) > 1]:
+        raise ParameterError(f"labels {p.labels}: {len(twice)} ids are those of a host and of a negative, such as "
+                             f"{twice[0]}; rename the files of one folder")  # fmt: skip
     own, unknown = hosts.by_grade(own, said)
     if p.labels and len(unknown) == len(said):
         example = f"of stamps that were read, such as {every[0]}" if every else "of stamps"
@@ -123,7 +126,8 @@ def read(parameters: Parameters) -> Material:
         raise ParameterError(f"hosts {p.hosts}: {n} galaxies can be used, {hosts.FEWEST} are needed; left out: "
                              f"{counted(rejections)}")  # fmt: skip
     every = hosts.joined(list(own.values()))
-    split = hosts.splits(every.ra, every.dec, every.pixels, hosts.overlap(asked))
+    kinds = np.repeat(np.arange(len(own)), [len(some.ids) for some in own.values()])
+    split = hosts.splits(every.ra, every.dec, every.pixels, hosts.overlap(asked), kinds)
     if missing := [name for name in hosts.SHARES if name not in split[:n]]:
         raise ParameterError(f"hosts {p.hosts}: {n} galaxies in too few places on the sky, so that none is left for "
                              f"{' and '.join(missing)}; stamps that show the same sky stay together.  Give galaxies "

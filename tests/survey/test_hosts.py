@@ -1,4 +1,4 @@
-"""Hosts of one's own: what is told apart by sky or pixels stays so, PSFs are measured, headers and labels understood."""
+"""Hosts of one's own: the same sky stays in one split, PSFs are measured, headers and labels are understood."""
 
 import numpy as np
 import pandas as pd
@@ -86,6 +86,17 @@ def test_large_groups_leave_the_shares_as_they_should_be(seed):
     found = hosts.splits(ra, dec, pixels, 1.0)
     for split, share in hosts.SHARES.items():
         assert abs((found == split).mean() - share) < 0.02, split
+
+
+def test_each_kind_is_split_by_the_shares():
+    ra, dec, pixels = field(140)
+    kinds = np.repeat([0, 1, 2], [100, 30, 10])
+    found = hosts.splits(ra, dec, pixels, 1.0, kinds)
+    for kind in range(3):
+        for split, share in hosts.SHARES.items():
+            assert abs((found[kinds == kind] == split).sum() - share * (kinds == kind).sum()) <= 1
+    order = np.random.default_rng(1).permutation(140)
+    np.testing.assert_array_equal(hosts.splits(ra[order], dec[order], pixels[order], 1.0, kinds[order]), found[order])
 
 
 # ---- PSF
@@ -323,7 +334,7 @@ def opened(tmp_path_factory):
 
 
 def test_own_stamps_come_first_in_their_split(opened):
-    bank, parts, split, p = opened
+    bank, parts, split, _ = opened
     for cls, name in (("lrg", "train"), ("lrg", "test"), ("contaminant", "train"), ("graded", "train")):
         ours = parts[cls].pixels[split[cls] == name]
         n, table = len(ours), bank.catalogue(cls, name)
