@@ -18,7 +18,7 @@ from lensdet.network import finders, training
 from lensdet.parameters import ParameterError, Parameters
 from lensdet.runs import Run
 from lensdet.survey import cutouts, finder_report, hosts, quality
-from lensdet.survey.ranking import counted
+from lensdet.survey.ranking import advice, counted
 
 # What makes a training one of a finder for the sky, in any profile: see `lensdet.sections.Broad`.
 BROAD = {"simulation": "broad", "renormalise": True, "contaminant_fraction": 0.5, "large_size": 0}
@@ -123,8 +123,8 @@ def read(parameters: Parameters) -> Material:
                              f"as grades {', '.join(hosts.LENS)} or {', '.join(hosts.NO_LENS)}")  # fmt: skip
     n = len(own["lrg"].ids)
     if n < hosts.FEWEST:
-        raise ParameterError(f"hosts {p.hosts}: {n} galaxies can be used, {hosts.FEWEST} are needed; left out: "
-                             f"{counted(rejections)}")  # fmt: skip
+        raise ParameterError("\n".join([f"hosts {p.hosts}: {n} galaxies can be used, {hosts.FEWEST} are needed; left "
+                                        f"out: {counted(rejections)}", *advice(rejections)]))  # fmt: skip
     every = hosts.joined(list(own.values()))
     kinds = np.repeat(np.arange(len(own)), [len(some.ids) for some in own.values()])
     split = hosts.splits(every.ra, every.dec, every.pixels, hosts.overlap(asked), kinds)
