@@ -101,6 +101,9 @@ def output_folder(parameters: Parameters) -> Path:
 def read(parameters: Parameters) -> Material:
     """Hosts, negatives and grades; scale, band and PSF; the split of each stamp."""
     p = parameters
+    if p.negatives and (p.negatives.is_relative_to(p.hosts) or p.hosts.is_relative_to(p.negatives)):
+        raise ParameterError(f"negatives {p.negatives}: would be read as hosts, too, from {p.hosts}; move one folder "
+                             "out of the other")  # fmt: skip
     asked = hosts.wanted(p.hosts, p)
     own, rejections = {"contaminant": hosts.NONE}, []
     own["lrg"], bad = hosts.read(p.hosts, "hosts", asked, p)

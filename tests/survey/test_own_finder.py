@@ -249,6 +249,14 @@ def test_a_psf_that_cannot_be_measured_has_to_be_given(tmp_path, capsys):
     assert "add -p psf FWHM, in arcsec" in fails(capsys, "--hosts", folder, output=tmp_path / "out")
 
 
+@pytest.mark.parametrize("names", [("a", "a/b"), ("a/b", "a"), ("a", "a")])
+def test_negatives_among_the_hosts_are_refused(tmp_path, capsys, names):
+    write(tmp_path / "a", galaxies(1))
+    write(tmp_path / "a" / "b", galaxies(1))
+    words = ("--hosts", tmp_path / names[0], "--negatives", tmp_path / names[1])
+    assert "move one folder out of the other" in fails(capsys, *words, output=tmp_path / "out")
+
+
 def test_negatives_of_another_band_are_refused(tmp_path, capsys):
     folder = write(tmp_path / "hosts", galaxies(24))
     other = write(tmp_path / "negatives", galaxies(5, 50), FILTER="i", dec=20.0)
