@@ -44,7 +44,7 @@ PARTS = {  # of the page: heading, what the values are, what is counted
     "calibration": ("Calibration: where it says p, the share that has an arc; half of these stamps have", "with an arc",
                     "stamps"),
     "shortcuts": ("Shortcuts: how well a number that is no arc tells painted galaxies from plain ones; 0.5: not at all",
-                  "area under the ROC curve", "galaxies"),
+                  "area under ROC", "galaxies"),
     "flags": ("What lensdet rank would flag, and list last", "flagged", "stamps"),
 }  # fmt: skip
 
@@ -127,7 +127,10 @@ def _share(part, what, found, host=None):
         sums, counts = np.bincount(of, found, k), np.bincount(of, minlength=k)
         drawn = stream(0, "finder report/hosts", k).integers(0, k, (DRAWS, k))
         shares = sums[drawn].sum(1) / counts[drawn].sum(1)
-        low, high = min(low, np.quantile(shares, 0.025)), max(high, np.quantile(shares, 0.975))
+        if 0 < np.sum(found) < len(found):
+            low, high = min(low, np.quantile(shares, 0.025)), max(high, np.quantile(shares, 0.975))
+        else:  # of none, or all, no draw says more than that many hosts
+            low, high = clopper_pearson(k * np.mean(found), k)
     return _row(part, what, np.mean(found), low, high, len(found))
 
 
@@ -215,7 +218,7 @@ def shortcuts(plain: NDArray, mocks: NDArray) -> pd.DataFrame:
     corner = np.ones(plain.shape[1:], bool)
     corner[12:-12], corner[:, 12:-12] = False, False
     measures = {
-        "brightest but one in a thousand": lambda x: np.quantile(x, 0.999, axis=(1, 2)),
+        "tenth brightest pixel": lambda x: np.quantile(x, 0.999, axis=(1, 2)),
         "pixels at the maximum": lambda x: (x >= 1).sum((1, 2)),
         "darkest pixel": lambda x: x.min((1, 2)),
         "sky in the corners": lambda x: np.median(x[:, corner], 1),

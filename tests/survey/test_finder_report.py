@@ -60,6 +60,8 @@ def test_hosts_are_drawn_again_with_all_that_was_made_of_them(logits):
     host, of = np.repeat(np.arange(50), 8), np.ones(400)
     one = report.completeness("part", of, together.ravel(), host, (0.0, 2.0)).iloc[0]
     assert one["high"] - one["low"] > 0.85 * width and one["n"] == 400
+    none = report.completeness("part", of, np.full(400, -1.0), host, (0.0, 2.0)).iloc[0]
+    assert none["high"] == pytest.approx(1 - 0.025 ** (1 / 50)) and none["low"] == 0  # as of 50 stamps
 
 
 def test_equal_logits_are_no_better_than_chance():
