@@ -90,11 +90,12 @@ def parser() -> argparse.ArgumentParser:
         "and with their PSF, and on the broad simulated survey.  Leaves a finder file for `lensdet rank -p finders`, "
         "and a report on galaxies that were kept apart: whether to trust it.  20 galaxies at least, 100 or more are "
         "better; without visible arcs, as far as is known.  Interrupted, it goes on where it was when run again.  An "
-        "evening on two cores; -p profile smoke tries it out in minutes.",
+        "evening on two cores; -p profile smoke tries it out in minutes.  Exit status: 0 when finder and report are "
+        "there, 3 when the time was over before, 2 for what cannot be.",
         "lensdet finder --hosts my_galaxies/",
     )  # fmt: skip
     made.add_argument("--hosts", metavar="FOLDER", help="FITS stamps of galaxies, or an HDF5 file of them; 101 x 101 "
-                      "pixels or more")  # fmt: skip
+                      "pixels or more, of one band")  # fmt: skip
     made.add_argument(
         "--negatives", metavar="FOLDER", help="more stamps, of what is no lens: what a finder took for one"
     )

@@ -185,7 +185,7 @@ class OwnFinder(_Section):
     )
     labels: Path | None = Field(
         None, description="table with columns id and grade of hosts or negatives that people graded: lens, A or B for "
-        "a lens, non-lens or X for none; others are not used",
+        "a lens, non-lens or X for none; other grades say nothing",
     )  # fmt: skip
     psf: Positive | None = Field(
         None, description="arcsec, FWHM of the hosts' PSF; None: measured from stars in their stamps"

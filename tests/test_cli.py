@@ -9,7 +9,7 @@ import pytest
 from lensdet import cli
 from lensdet.parameters import resolve
 
-COMMANDS = ("train", "rank", "export", "parameters")
+COMMANDS = ("train", "check", "rank", "merge", "finder", "export", "parameters")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -65,6 +65,19 @@ def test_an_output_that_cannot_be_written_says_what_to_do(tmp_path, monkeypatch,
             cli.main(["rank", "-p", "survey", str(tmp_path / "s"), "-p", "output", str(tmp_path / output)])
         said = capsys.readouterr().err
         assert "Permission denied" in said and ("choose another folder, by -p output FOLDER" in said) == more
+
+
+def test_options_of_a_finder_are_parameters_and_win(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("lensdet.survey.own_finder.make", lambda p, minutes: asked.append((p, minutes)) or tmp_path)
+    words = ["finder", "--hosts", str(tmp_path / "7"), "-p", "hosts", "other", "--minutes", "1.5", "-p", "runs", "2"]
+    assert cli.main([*words, "--negatives", "1e5", "--labels", "g.csv"]) == 0
+    p, minutes = asked[0]
+    assert p.hosts == tmp_path / "7" and p.negatives.name == "1e5" and p.labels.name == "g.csv" and minutes == 1.5
+    assert (p.profile, p.runs, p.simulation, p.renormalise) == ("finder", 2, "broad", True)
+    assert cli.main(["finder", "-p", "hosts", str(tmp_path), "-p", "profile", "smoke"]) == 0
+    p, minutes = asked[1]
+    assert p.hosts == tmp_path and p.profile == "smoke" and p.simulation == "broad" and minutes is None
 
 
 def test_an_interruption_ends_in_a_line(monkeypatch, capsys):

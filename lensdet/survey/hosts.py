@@ -27,7 +27,7 @@ from lensdet.data.bank import Bank
 from lensdet.data.random import stream
 from lensdet.parameters import Parameters
 from lensdet.storage import digest
-from lensdet.survey import cutouts, headers, quality, reading
+from lensdet.survey import catalogues, cutouts, headers, quality, reading, tables
 from lensdet.survey.cutting import Reader
 
 SHARES = {"train": 0.6, "validation": 0.1, "calibration": 0.1, "test": 0.2}  # of the hosts
@@ -35,8 +35,9 @@ FEWEST = 20  # hosts: with fewer nothing can be said of a finder, and hardly one
 SAMPLE = 40  # stamps whose headers say scale and band
 OBJECTS = 10  # compact ones, from which a PSF can be measured
 BRIGHT, UNLIKE = 20, 0.05  # least peak of such, over the noise; most mean residual of its fit, over the peak
-NARROW = 0.15  # quantile of widths that is a star's
+NARROW = 0.1  # quantile of widths that is a star's: of broad stamps within 11 % of their PSF (0.15: 17 %)
 AROUND = 1.5  # the broad survey's PSFs go from the hosts' over this to that many times it
+WITHIN = 0.3  # of a stamp's width, the largest Einstein radius: arcs beyond the edges would be lenses without any
 LENS, NO_LENS = ("lens", "a", "b", "1"), ("non-lens", "nonlens", "x", "0")  # grades, in lower case
 _FIRST = -1_000_000_000  # ids of a user's own stamps: none is simulated
 
@@ -61,6 +62,8 @@ NONE = Own([], np.zeros((0, *stamps.SHAPE), np.float32), np.zeros(0), np.zeros(0
 def wanted(folder: Path, parameters: Parameters) -> cutouts.Wanted:
     """Scale and band of the stamps of a folder, as most headers of a sample say them; ``pixel_scale`` and ``band`` win.
 
+    Of a folder of several bands r is taken, unless another has twice as many stamps.
+
     Raises
     ------
     ValueError
@@ -69,23 +72,29 @@ def wanted(folder: Path, parameters: Parameters) -> cutouts.Wanted:
     p = parameters
     if p.band and p.pixel_scale:
         return cutouts.Wanted(stamps.SHAPE, p.pixel_scale, p.band)
-    found = {}
+    found, unread = {}, {}
     for band in [p.band] if p.band else ["r", *sorted(images.LETTERS - {"r"})]:
-        job = cutouts.plan_folder(folder, cutouts.Wanted(band=band), band=p.band, plane=p.plane)
-        rows = np.unique(np.linspace(0, len(job.ids) - 1, min(len(job.ids), SAMPLE)).astype(int))
-        found[band] = _scales(job, rows)
-    band = max(found, key=lambda band: len(found[band]))  # the first of several: r
+        # of any size: the scale that says how many pixels are needed is not known yet
+        job = cutouts.plan_folder(folder, cutouts.Wanted(band=band), band=p.band, max_filled=0.999, plane=p.plane)
+        # drawn: every third of a sorted folder may be of one band
+        rows = np.sort(stream(0, "hosts/sample").permutation(len(job.ids))[:SAMPLE])
+        found[band], unread[band] = _scales(job, rows)
+    most = max(found, key=lambda band: len(found[band]))
+    band = "r" if 2 * len(found.get("r", ())) >= len(found[most]) > 0 else most
     scales = [scale for scale in found[band] if scale is not None]
     if p.pixel_scale:
         return cutouts.Wanted(stamps.SHAPE, p.pixel_scale, band)
     if not scales:
-        raise ValueError(f"hosts {folder}: no header of {SAMPLE} says the pixel scale; add -p pixel_scale ARCSEC")
-    return cutouts.Wanted(stamps.SHAPE, float(f"{np.median(scales):.4g}"), band)
+        why = f" ({unread[band][0].reason}: {unread[band][0].detail})" if unread[band] else ""
+        raise ValueError(f"hosts {folder}: no header of {len(rows)} says the pixel scale{why}; add "
+                         "-p pixel_scale ARCSEC")  # fmt: skip
+    # one that there is, where two are as frequent
+    return cutouts.Wanted(stamps.SHAPE, float(f"{np.quantile(scales, 0.5, method='lower'):.4g}"), band)
 
 
 def _scales(job, rows):
-    """Arcsec a pixel by the header of each stamp that can be opened and is of the band; None where it does not say."""
-    reader, found = Reader(job.options), []
+    """Arcsec a pixel by the header of each stamp of the band, None where it does not say; and errors of the others."""
+    reader, found, unread = Reader(job.options), [], []
     with headers.quiet():
         for place, *_ in job.unit(rows).places:
             try:
@@ -93,11 +102,13 @@ def _scales(job, rows):
             except stamps.StampError as error:
                 if error.reason == "no scale":
                     found.append(None)
+                else:
+                    unread.append(error)
                 continue
             scales = headers.scales_of(image.header, image.wcs) if image.scales is None else image.scales
             found.append(None if scales is None else float(np.mean(scales)))
         reader.close()
-    return found
+    return found, unread
 
 
 def read(folder: Path, what: str, asked: cutouts.Wanted, parameters: Parameters) -> tuple[Own, list[stamps.Rejection]]:
@@ -134,7 +145,7 @@ def read(folder: Path, what: str, asked: cutouts.Wanted, parameters: Parameters)
     return own, [*job.rejections, *batch.rejections, *flagged]
 
 
-def splits(ra: NDArray, dec: NDArray, pixels: NDArray, apart: float) -> NDArray[np.str_]:
+def splits(ra: NDArray, dec: NDArray, pixels: NDArray, apart: float, kinds: NDArray | None = None) -> NDArray[np.str_]:
     """The split of each stamp; those that show the same sky are in the same.
 
     Parameters
@@ -145,6 +156,8 @@ def splits(ra: NDArray, dec: NDArray, pixels: NDArray, apart: float) -> NDArray[
         The same pixels twice are in the same split, too.
     apart : float
         arcsec between centres, below which two stamps overlap.
+    kinds : int array (n,), optional
+        From 0; each kind is split by `SHARES`.
 
     Returns
     -------
@@ -166,14 +179,16 @@ def splits(ra: NDArray, dec: NDArray, pixels: NDArray, apart: float) -> NDArray[
     group = connected_components(coo_array((np.ones(len(pairs)), pairs.T), (n, n)), directed=False)[1]
     of = pd.Series(sums).groupby(group).min()  # a group by the least of its sums, whatever the order of the stamps
     names = np.empty(n, "U11")
-    filled = dict.fromkeys(SHARES, 0)
-    rng = stream(0, "hosts/split")
-    for name in of.sort_values().index[rng.permutation(len(of))]:
+    kinds = np.zeros(n, int) if kinds is None else kinds
+    left = {split: share * np.bincount(kinds) for split, share in SHARES.items()}
+    drawn = of.sort_values().index[stream(0, "hosts/split").permutation(len(of))]
+    counts = np.bincount(group)
+    for name in drawn[np.argsort(-counts[drawn], kind="stable")]:  # large groups first: the others even them out
         members = np.flatnonzero(group == name)
-        # where most is missing
-        split = max(SHARES, key=lambda split: SHARES[split] * n - filled[split])
+        some = np.bincount(kinds[members], minlength=kinds.max() + 1)
+        split = max(SHARES, key=lambda split: some @ left[split])  # where most of these kinds is missing
         names[members] = split
-        filled[split] += len(members)
+        left[split] -= some
     return names
 
 
@@ -244,22 +259,45 @@ def _moffat(r, peak, width, beta):
 def grades(path: Path) -> dict[str, int]:
     """What people said of stamps, by id: 1 a lens, 0 none; grades that are neither `LENS` nor `NO_LENS` say nothing.
 
+    Parameters
+    ----------
+    path : Path
+        A table as `tables.open_table` reads it.  Case and blanks do not matter, but for the case of ids.  Where an id
+        has several rows, as of several people, those that say something must agree, or nothing is said of it.
+
     Raises
     ------
     ValueError
         Without columns id and grade; names the file and what it has.
+    FileNotFoundError
+        There is no such file.
     """
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    if not {"id", "grade"} <= set(table):
-        raise ValueError(f"labels {path}: needs columns id and grade, and has {', '.join(map(str, table))}")
-    said = table["grade"].str.strip().str.lower()
+
+    def columns(names):
+        plain = {name.strip(" #").lower(): name for name in reversed(names)}
+        return [plain.get(name) for name in ("id", "grade")]
+
+    with tables.named(path):
+        names, load = tables.open_table(path, lambda names: None not in columns(names))
+    wanted = columns(names)
+    if None in wanted:
+        raise ValueError(f"labels {path}: needs columns id and grade, and has {', '.join(map(str, names))}")
+    with tables.named(path):
+        frame, _ = load(wanted)
+    ids, said = (catalogues._text(frame[name]) for name in wanted)
     known = {**dict.fromkeys(LENS, 1), **dict.fromkeys(NO_LENS, 0)}
-    return {i: known[grade] for i, grade in zip(table["id"], said, strict=True) if grade in known}
+    grade = said.str.lower().map(known)
+    told = grade.groupby(ids).agg(["min", "max"]).dropna()
+    told = told.loc[[i for i in ids.drop_duplicates() if i and i in told.index]]  # in the order of the file
+    return told["min"][told["min"] == told["max"]].astype(int).to_dict()
 
 
 def around(parameters: Parameters, asked: cutouts.Wanted, psf: float) -> Parameters:
-    """Parameters of the broad survey at the hosts' scale and around their PSF."""
-    update = {"simulated_scale": asked.pixel_scale, "seeing": (psf / AROUND, psf * AROUND)}
+    """Parameters of the broad survey at the hosts' scale and around their PSF, with arcs that a stamp can hold."""
+    low, high = parameters.einstein_radius
+    high = min(high, WITHIN * min(asked.size) * asked.pixel_scale)
+    update = {"simulated_scale": asked.pixel_scale, "seeing": (psf / AROUND, psf * AROUND),
+              "einstein_radius": (min(low, high / 2), high)}  # fmt: skip
     return parameters.model_copy(update=update)
 
 

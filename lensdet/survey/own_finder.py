@@ -1,5 +1,7 @@
 """A finder of one's own: from a folder of galaxies to a finder file and a report on whether to trust it."""
 
+import re
+import shlex
 import time
 from collections.abc import Mapping
 from functools import cache
@@ -16,7 +18,7 @@ from lensdet.network import finders, training
 from lensdet.parameters import ParameterError, Parameters
 from lensdet.runs import Run
 from lensdet.survey import cutouts, finder_report, hosts, quality
-from lensdet.survey.ranking import counted
+from lensdet.survey.ranking import advice, counted
 
 # What makes a training one of a finder for the sky, in any profile: see `lensdet.sections.Broad`.
 BROAD = {"simulation": "broad", "renormalise": True, "contaminant_fraction": 0.5, "large_size": 0}
@@ -63,10 +65,15 @@ def make(parameters: Parameters, minutes: float | None = None) -> Path:
     material = read(p)
     print(*said(material), sep="\n", flush=True)
     p = hosts.around(p, material.asked, material.psf.fwhm)
+    if p.einstein_radius != parameters.einstein_radius:
+        low, high = p.einstein_radius
+        print(f"Einstein radii from {low:.2g} to {high:.2g} arcsec: stamps hold no larger ones", flush=True)
     bank = hosts.open_bank(folder, material.own, material.split, material.psf.fwhm, p)
-    run_folders = [folder / f"{LOSS}-{bank.data_key}" / f"run_{number:02d}" for number in range(1, p.runs + 1)]
+    # by all that decides them, as in results/: after a change of parameters others are trained
+    name = p.experiment_name(LOSS, bank.data_key)
+    run_folders = [folder / name / f"run_{number:02d}" for number in range(1, p.runs + 1)]
     learners = cache(lambda: training._learners(p, bank))
-    deadline = began + 60 * minutes if minutes else np.inf
+    deadline = began + 60 * minutes if minutes is not None else np.inf
     for number, run in enumerate(run_folders, 1):
         if not Run(run).is_complete:
             training.train(p, LOSS, number, bank, deadline=deadline, learners=learners(), folder=run)
@@ -77,7 +84,7 @@ def make(parameters: Parameters, minutes: float | None = None) -> Path:
         run_folders, path, takes(material.asked), limits(bank, p, material.asked.pixel_scale), made_from(material)
     )
     found = finder_report.measure(finders.load(path), bank, "test", p)
-    return finder_report.write(folder / "report", found, f"Finder {folder.name}", said(material), path)
+    return finder_report.write(folder / "report", found, f"Finder {folder.name}", said(material), command(p, path))
 
 
 def output_folder(parameters: Parameters) -> Path:
@@ -85,8 +92,9 @@ def output_folder(parameters: Parameters) -> Path:
     p = parameters
     if not p.hosts:
         raise ParameterError("no hosts: add --hosts FOLDER, with FITS stamps of galaxies")
-    name = "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in p.hosts.stem)
-    folder = p.output or storage.build_dir() / "finders" / (name.strip("_") or "finder")
+    name = p.hosts.name if p.hosts.is_dir() else p.hosts.stem  # of a folder all: DR4.1 is not DR4.2
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip("._") or "finder"
+    folder = p.output or storage.build_dir() / "finders" / name
     for stamps in filter(None, (p.hosts, p.negatives)):
         if folder.resolve().is_relative_to(stamps):
             raise ParameterError(f"output {folder}: lies in {stamps}, whose files are read; add -p output FOLDER")
@@ -96,20 +104,40 @@ def output_folder(parameters: Parameters) -> Path:
 def read(parameters: Parameters) -> Material:
     """Hosts, negatives and grades; scale, band and PSF; the split of each stamp."""
     p = parameters
+    if p.negatives and (p.negatives.is_relative_to(p.hosts) or p.hosts.is_relative_to(p.negatives)):
+        raise ParameterError(f"negatives {p.negatives}: would be read as hosts, too, from {p.hosts}; move one folder "
+                             "out of the other")  # fmt: skip
     asked = hosts.wanted(p.hosts, p)
     own, rejections = {"contaminant": hosts.NONE}, []
     own["lrg"], bad = hosts.read(p.hosts, "hosts", asked, p)
     rejections += bad
     if p.negatives:
         own["contaminant"], bad = hosts.read(p.negatives, "negatives", asked, p)
+        if not own["contaminant"].ids:
+            raise ParameterError(f"negatives {p.negatives}: none can be used ({counted(bad)}); give stamps of band "
+                                 f"{asked.band}, as the hosts are, or leave --negatives out")  # fmt: skip
         rejections += bad
-    own, unknown = hosts.by_grade(own, hosts.grades(p.labels) if p.labels else {})
+    said = hosts.grades(p.labels) if p.labels else {}
+    every = [i for some in own.values() for i in some.ids]
+    if twice := [i for i in said if every.count(i) > 1]:
+        raise ParameterError(f"labels {p.labels}: {len(twice)} ids are those of a host and of a negative, such as "
+                             f"{twice[0]}; rename the files of one folder")  # fmt: skip
+    own, unknown = hosts.by_grade(own, said)
+    if p.labels and len(unknown) == len(said):
+        example = f"of stamps that were read, such as {every[0]}" if every else "of stamps"
+        raise ParameterError(f"labels {p.labels}: says of no stamp that it is a lens or none; give ids {example}, and "
+                             f"as grades {', '.join(hosts.LENS)} or {', '.join(hosts.NO_LENS)}")  # fmt: skip
     n = len(own["lrg"].ids)
     if n < hosts.FEWEST:
-        raise ParameterError(f"hosts {p.hosts}: {n} galaxies can be used, {hosts.FEWEST} are needed; left out: "
-                             f"{counted(rejections)}")  # fmt: skip
+        raise ParameterError("\n".join([f"hosts {p.hosts}: {n} galaxies can be used, {hosts.FEWEST} are needed; left "
+                                        f"out: {counted(rejections)}", *advice(rejections)]))  # fmt: skip
     every = hosts.joined(list(own.values()))
-    split = hosts.splits(every.ra, every.dec, every.pixels, hosts.overlap(asked))
+    kinds = np.repeat(np.arange(len(own)), [len(some.ids) for some in own.values()])
+    split = hosts.splits(every.ra, every.dec, every.pixels, hosts.overlap(asked), kinds)
+    if missing := [name for name in hosts.SHARES if name not in split[:n]]:
+        raise ParameterError(f"hosts {p.hosts}: {n} galaxies in too few places on the sky, so that none is left for "
+                             f"{' and '.join(missing)}; stamps that show the same sky stay together.  Give galaxies "
+                             "of more places")  # fmt: skip
     ends = np.cumsum([len(some.ids) for some in own.values()])[:-1]
     psf = hosts.PSF(p.psf) if p.psf else hosts.measured_psf(every.pixels, asked.pixel_scale)
     return Material(asked, own, dict(zip(own, np.split(split, ends), strict=True)), psf, rejections, unknown)
@@ -135,6 +163,13 @@ def said(material: Material) -> list[str]:
     if m.unknown:
         lines.append(f"{len(m.unknown)} grades are of no stamp that was read, such as {m.unknown[0]}")
     return lines
+
+
+def command(parameters: Parameters, path: Path) -> str:
+    """The command line that ranks a survey by a finder, with what of its hosts' headers had to be given."""
+    given = {name: getattr(parameters, name) for name in ("pixel_scale", "band", "plane")}
+    words = [f"-p {name} {shlex.quote(str(value))}" for name, value in given.items() if value is not None]
+    return " ".join(["lensdet rank -p survey FOLDER", "-p finders", shlex.quote(str(path)), *words])
 
 
 def takes(asked: cutouts.Wanted) -> dict[str, object]:

@@ -118,10 +118,13 @@ def _equal(stamp):
 
 
 def limits_of(finders: Mapping[str, "Finder"]) -> dict[str, float]:
-    """`LIMITS`, or those that finders have measured on their own training stamps; of several the widest."""
+    """`LIMITS`, or wider ones that finders have measured on their own training stamps; of several the widest.
+
+    None narrower: of those one in two hundred good stamps lies beyond each.
+    """
     found = {}
     for name, usual in LIMITS.items():
-        own = [finder.quality.get(name, usual) for finder in finders.values()] or [usual]
+        own = [usual, *(finder.quality.get(name, usual) for finder in finders.values())]
         found[name] = min(own) if name in LEAST else max(own)
     return found
 

@@ -1,5 +1,7 @@
 """Mock lenses against Eq. 4.2 written out; the draws by their promises; and what must not tell the classes apart."""
 
+import hashlib
+
 import keras
 import numpy as np
 import pandas as pd
@@ -8,7 +10,7 @@ from astropy.stats import mad_std
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from scipy.stats import chisquare, kstest
+from scipy.stats import binomtest, chisquare, kstest
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -477,3 +479,75 @@ def test_masks_of_training_rows_equal_those_of_their_images(smoke, smoke_bank, t
     assert masks(rows[:0]).shape == (0, 101, 101)
     negatives = rows[rows["label"] == 0]
     assert (masks(negatives) == maxtree.masks(pixels[rows["label"] == 0], chosen)).all()
+
+
+# ---- hosts of one's own
+
+OWN = mocklens.Sizes(500, 300, 400, np.linspace(0.5, 1.4, 500), np.linspace(0.5, 1.4, 400), (40, 30))
+
+
+def drawn(size, share, n=4000, name="training", **more):
+    p = P.model_copy(update={"simulated_share": share, "chunk_size": 2 * n, "frozen_size": n, **more})
+    if name == "training":
+        return mocklens.training_rows(p, 1, 0, size)[0]
+    return frozen_sets.frozen_rows(p, name, size)
+
+
+def digest(size):
+    rows = [mocklens.training_rows(P, run, chunk, size)[0] for run, chunk in ((1, 0), (2, 7))]
+    rows += [frozen_sets.frozen_rows(P, name, size) for name in frozen_sets.FROZEN]
+    return hashlib.sha256(np.concatenate(rows).tobytes()).hexdigest()
+
+
+def test_without_hosts_of_ones_own_rows_are_those_of_committed_runs():
+    assert digest(SIZE) == "b04abf878f8743400f302358a33fc62f21fff04656822c7a09b846aa77722a96"
+    rng = np.random.default_rng(0)
+    paired = SIZE._replace(seeing=rng.uniform(0.5, 1.4, 551), source_seeing=rng.uniform(0.5, 1.4, 10_000))
+    assert digest(paired) == "5fe7d4ccece8906dd854f452785a52921c2307e85e10533416a7f106ad6e8626"
+
+
+@pytest.mark.parametrize("name", ["training", "calibration"])
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.5, 1.0])
+def test_ones_own_stamps_have_their_share(share, name):
+    rows = drawn(OWN, share, name=name)
+    mocks, rest = rows[rows["label"] == 1], rows[rows["label"] == 0]
+    lrg, contaminant = rest["stamp"][rest["stamp"] < 500], rest["stamp"][rest["stamp"] >= 500] - 500
+    for stamps_drawn, ours, n in ((mocks["stamp"], 40, 500), (lrg, 40, 500), (contaminant, 30, 300)):
+        assert stamps_drawn.min() >= 0 and stamps_drawn.max() < n
+        simulated = int((stamps_drawn >= ours).sum())
+        if share in (0.0, 1.0):
+            assert simulated == share * len(stamps_drawn)
+        else:
+            assert binomtest(simulated, len(stamps_drawn), share).pvalue > 1e-4
+        counts = np.bincount(stamps_drawn, minlength=n)
+        for kind in (counts[:ours], counts[ours:]):  # all of a kind alike
+            if name == "calibration":
+                assert kind.max() - kind.min() <= 1  # nothing twice before all were once
+            elif kind.mean() > 5:
+                assert chisquare(kind).pvalue > 1e-4
+    assert binomtest(len(contaminant), len(rest), P.contaminant_fraction).pvalue > 1e-4
+
+
+def test_where_all_are_ones_own_or_none_is_the_share_does_not_count():
+    rows = drawn(OWN._replace(lrg=40, contaminant=30, seeing=OWN.seeing[:40]), 0.9)
+    assert rows["stamp"].max() < 70 and (rows["stamp"] < 40).any() and (rows["stamp"] >= 40).any()
+    no_negatives = drawn(OWN._replace(own=(40, 0)), 0.0)
+    contaminants = no_negatives["stamp"][no_negatives["stamp"] >= 500]
+    assert len({*contaminants}) == 300
+
+
+@pytest.mark.parametrize("name", ["training", "calibration"])
+@pytest.mark.parametrize("graded", [1, 40, 100, 5000])
+def test_graded_lenses_are_positives_without_a_source(graded, name):
+    rows = drawn(OWN._replace(graded=graded), 0.5, name=name)
+    lens = rows["stamp"] >= 800
+    assert (rows["label"][lens] == 1).all() and (rows["alpha"][lens] == 0).all()
+    assert rows["stamp"].max() < 800 + graded
+    assert (rows["alpha"][(rows["label"] == 1) & ~lens] >= P.alpha[0]).all()
+    assert binomtest(int(lens.sum()), int(rows["label"].sum()), min(0.25, graded / 400)).pvalue > 1e-4
+
+
+def test_graded_lenses_leave_the_other_rows_as_they_are():
+    with_them, without = drawn(OWN._replace(graded=40), 0.5, name="test"), drawn(OWN, 0.5, name="test")
+    others = with_them["stamp"] < 800
+    np.testing.assert_array_equal(with_them[others], without[others])

@@ -1,5 +1,6 @@
 """Finders as files: the same logits, nothing executed, nothing damaged, nothing foreign."""
 
+import decimal
 import json
 from pathlib import Path
 
@@ -8,9 +9,12 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lensdet import cli, parameters, runs, storage
 from lensdet.data import mocklens, stamps
+from lensdet.evaluation import calibration
 from lensdet.network import finders, resnet, training
 
 KEY = "0123abcd"
@@ -200,12 +204,12 @@ def test_finder_refuses_stamps_of_another_size(run, tmp_path):
 
 
 def test_ensembles_and_segmented_runs_cannot_be_exported(run, tmp_path):
-    for given in ({"members": 3}, {"segmentation": {"area": 1}}):
-        content = json.loads((run / "parameters.json").read_text()) | given
+    for more in ({"members": 3}, {"segmentation": {"area": 1}}):
+        content = json.loads((run / "parameters.json").read_text()) | more
         storage.write_json(run / "parameters.json", content)
         with pytest.raises(ValueError, match="only finders on whole stamps"):
             finders.export([run], tmp_path / "bce.h5")
-        storage.write_json(run / "parameters.json", {k: v for k, v in content.items() if k not in given})
+        storage.write_json(run / "parameters.json", {k: v for k, v in content.items() if k not in more})
     assert not (tmp_path / "bce.h5").exists()
 
 
@@ -240,3 +244,109 @@ def test_a_finder_name_may_contain_a_point(run, monkeypatch, tmp_path):
     monkeypatch.setattr(finders, "folder", lambda: tmp_path)
     finders.export([run], tmp_path / "fbeta_0.5.h5")
     assert finders.load("fbeta_0.5").digest == finders.load(tmp_path / "fbeta_0.5.h5").digest
+
+
+# ---- several networks in one file
+
+
+def reference(logits, temperatures):
+    """Logit of the mean probability, by decimals of 60 digits."""
+    found = []
+    with decimal.localcontext() as context:
+        context.prec = 60
+        for some in zip(*logits, strict=True):
+            odds = [(decimal.Decimal(float(x)) / decimal.Decimal(float(t))).exp()
+                    for x, t in zip(some, temperatures, strict=True)]  # fmt: skip
+            p = [odd / (1 + odd) for odd in odds]
+            rest = [1 / (1 + odd) for odd in odds]
+            found.append(float((sum(p) / sum(rest)).ln()))
+    return np.array(found)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(*[st.floats(-90, 90)] * 3), min_size=1, max_size=6), st.tuples(*[st.floats(0.3, 9)] * 3))
+def test_a_committee_gives_the_logit_of_the_mean_probability(stamps_logits, temperatures):
+    logits = np.array(stamps_logits).T
+    found = finders.combined(logits, temperatures)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, reference(logits, temperatures), rtol=2e-7, atol=1e-6)
+
+
+def test_by_float64_where_that_has_the_digits():
+    logits, t = np.random.default_rng(0).normal(0, 3, (4, 200)), np.array([1.0, 0.7, 2.0, 1.3])
+    p = (1 / (1 + np.exp(-logits / t[:, None]))).mean(0)
+    np.testing.assert_allclose(finders.combined(logits, t), np.log(p / (1 - p)), rtol=1e-6, atol=1e-6)
+
+
+def test_extreme_logits_stay_finite_and_in_order():
+    extreme = np.array([-3e38, -1e30, -1e4, -800, 0, 800, 1e4, 1e30, 3e38], np.float32)
+    alone = finders.combined([extreme, extreme], [1.0, 1.0])
+    np.testing.assert_allclose(alone, extreme, rtol=1e-6)
+    mixed = finders.combined([extreme, np.zeros(9)], [1.0, 1.0])
+    assert np.isfinite(mixed).all() and (np.diff(mixed) >= 0).all()
+    # one is sure and one undecided: p is 1/4 or 3/4
+    np.testing.assert_allclose(mixed[[0, -1]], [-np.log(3), np.log(3)], rtol=1e-6)
+
+
+def test_neither_the_order_nor_copies_of_networks_change_what_they_say_together():
+    logits, t = np.random.default_rng(1).normal(0, 5, (3, 40)), [1.0, 2.0, 0.5]
+    together = finders.combined(logits, t)
+    np.testing.assert_allclose(finders.combined(logits[::-1], t[::-1]), together, rtol=1e-6)
+    np.testing.assert_allclose(finders.combined([*logits, *logits], t * 2), together, rtol=1e-6)
+    np.testing.assert_allclose(finders.combined(logits[:1], t[:1]), logits[0], rtol=1e-6)
+    np.testing.assert_allclose(finders.combined(-logits, t), -together, rtol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def committee(tmp_path_factory, smoke):
+    """The file of a finder of two networks, its runs, and what it was said to be."""
+    top = tmp_path_factory.mktemp("committee")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LENSDET_RESULTS", str(top / "results"))
+        folders = [write_run(smoke, number) for number in (1, 2)]
+    takes = {**finders.PREPROCESSING, "pixel_scale": 0.263, "band": "i"}
+    finders.export(folders, top / "ours.h5", takes, {"hot": 9.0}, {"hosts": 200})
+    return top / "ours.h5", folders
+
+
+def test_a_committee_travels_in_one_file(committee, images):
+    path, folders = committee
+    finder, stretched = finders.load(path), np.sqrt(stamps.normalise(images))[..., None]
+    assert len(finder.others) == 1 and finder.preprocessing["pixel_scale"] == 0.263 and finder.made["hosts"] == 200
+    assert finder.quality == {"hot": 9.0} and finder.preprocessing["band"] == "i"
+    own = [resnet.logit_model(training.load_network(f))(stretched).numpy()[:, 0] for f in folders]
+    kept = [runs.Run(folder).logits("loss", "calibration") for folder in folders]
+    temperatures = [calibration.temperature(*each) for each in kept]
+    assert finder.temperatures == pytest.approx(temperatures) and len({*finder.temperatures}) == 2
+    size = max(np.abs(one).max() for one in own)
+    np.testing.assert_allclose(finder.score(images), reference(own, temperatures), atol=2e-3 * size)  # float16 kernels
+    together = finders.combined([logits for _, logits in kept], temperatures)
+    assert finder.calibrated == (together.min(), together.max())
+    assert finder.temperature == pytest.approx(calibration.temperature(kept[0][0], together))
+
+
+def test_of_one_run_the_file_is_as_it_was(committee, tmp_path, images):
+    _, folders = committee
+    finders.export(folders[:1], tmp_path / "one.h5")
+    with h5py.File(tmp_path / "one.h5") as file:
+        about = json.loads(file.attrs["about"])
+    assert about["format"] == 1 and about.keys() == {"format", "architecture", "preprocessing", "temperature", "made"}
+    assert about["architecture"].keys() == {"name", "width"}
+    finder = finders.load(tmp_path / "one.h5")
+    assert finder.others == () and finder.temperatures == () and finder.quality == {}
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        lambda file: file["070"].__setitem__(Ellipsis, file["070"][()] + 1),  # of the second network
+        lambda file: file.attrs.__setitem__("about", file.attrs["about"].replace('"hot": 9.0', '"hot": 99.0')),
+        lambda file: file.attrs.__setitem__("about", file.attrs["about"].replace('"members": 2', '"members": 1')),
+    ],
+)
+def test_a_damaged_committee_is_refused(committee, tmp_path, how):
+    path = tmp_path / "ours.h5"
+    path.write_bytes(committee[0].read_bytes())
+    spoil(path, how)
+    with pytest.raises(ValueError, match=r"ours.h5: damaged"):
+        finders.load(path)

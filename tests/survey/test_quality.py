@@ -106,3 +106,43 @@ def test_logits_beyond_the_range_of_the_calibration_set_are_flagged():
 
 def test_no_stamps_have_no_flags():
     assert len(quality.measure(np.zeros((0, 101, 101)))) == 0 and flagged(np.zeros((0, 101, 101))).shape == (0,)
+
+
+# ---- limits of a finder's own
+
+
+def finder(**limits):
+    return Finder(None, {}, 1.0, {}, "0", None, quality=limits)
+
+
+def test_without_limits_of_their_own_finders_have_the_usual():
+    assert quality.limits_of({}) == quality.limits_of(FINDERS) == quality.LIMITS
+
+
+def test_limits_of_a_finders_own_are_wider_never_narrower():
+    own = quality.limits_of({"ours": finder(hot=9.0, dark=3.0, centre_snr=12.0, centre_share=0.5)})
+    assert own == quality.LIMITS | {"hot": 9.0, "centre_snr": 12.0}
+    two = quality.limits_of({"ours": finder(hot=9.0, sky=0.4), "theirs": finder(hot=11.0, centre_snr=5.0)})
+    assert two == quality.LIMITS | {"hot": 11.0, "sky": 0.4, "centre_snr": 5.0}
+
+
+def test_what_a_finder_has_learnt_from_is_not_flagged():
+    pixels = [noise(i) + 60 * np.exp(-0.5 * (R / 3) ** 2) + 12 * i for i in range(4)]
+    pixels += [noise(i) + GALAXY / 160 * 12 for i in range(4)]
+    measures = quality.measure(np.asarray(pixels, np.float32))
+    usual = quality.flags(measures, {}, {})
+    own = quality.flags(measures, {"ours": np.zeros(8)}, {"ours": finder(sky=0.5, spread=0.5, centre_snr=5.0)})
+    assert (usual[4:] == "low contrast").all() and (own == "").all()
+    dead = quality.measure(np.asarray([with_pixels(-1e3)], np.float32))
+    assert quality.flags(dead, {"ours": np.zeros(1)}, {"ours": finder(sky=0.5)}).tolist() == ["dead pixel"]
+
+
+def test_measured_limits_leave_one_in_two_hundred_beyond_each():
+    pixels = np.stack([noise(i) + GALAXY * (1 + i % 7) for i in range(400)]).astype(np.float32)
+    limits, measures = quality.measured_limits(pixels, 0.2), quality.measure(pixels)
+    assert limits.keys() == quality.LIMITS.keys() - {"equal"}
+    for name, limit in limits.items():
+        beyond = measures[name] < limit if name in quality.LEAST else measures[name] > limit
+        assert beyond.sum() <= 2, name
+    larger = quality.measured_limits(pixels, 0.4)  # other pixels are the centre
+    assert larger["centre_snr"] != limits["centre_snr"] and larger["hot"] == limits["hot"]
