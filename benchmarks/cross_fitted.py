@@ -1,0 +1,84 @@
+"""What real galaxies add to a finder: no network is measured on a galaxy that it has learnt from.
+
+    python benchmarks/cross_fitted.py [--runs 1] [--minutes M] [--csv results/cross_fitted.csv] [--stamps FILE]
+
+The hosts of ``real_hosts.py`` are split into two halves.  Of each half a finder is made as ``lensdet finder`` makes it,
+and the stamps of the other half are scored by it; empty sky and candidates by the first.  Beside it ``--beside``, a
+finder that learnt from the simulation alone.  Hours; what is trained already is not trained again.
+"""
+
+import argparse
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from astropy.io import fits
+
+from lensdet import parameters, storage
+from lensdet.network import finders, training
+from lensdet.survey import own_finder
+
+REAL = runpy.run_path(str(Path(__file__).with_name("real_hosts.py")))
+FOLDS = 2
+SEEING = 0.85  # arcsec, the median of the hosts': half are of KiDS and DES, the others of Pan-STARRS1
+NAME = "own galaxies, cross-fitted"
+
+
+def fold_of(rows: pd.DataFrame) -> np.ndarray:
+    """The fold of each stamp: every other host of a set in order of names; 0 for stamps that are of no host."""
+    folds = np.zeros(len(rows), int)
+    for name in REAL["SETS"]:
+        inside = (rows["set"] == name).to_numpy()
+        folds[inside] = pd.factorize(rows["name"][inside], sort=True)[0] % FOLDS
+    return folds
+
+
+def made(fold: int, rows: pd.DataFrame, folds: np.ndarray, pixels: np.ndarray, options: argparse.Namespace) -> Path:
+    """The finder of the hosts that are not in a fold."""
+    hosts = storage.build_dir() / "cross_fitted" / f"hosts_{fold}"
+    for i in np.flatnonzero((rows["group"] == "host").to_numpy() & (folds != fold)):
+        path = hosts / f"{rows['name'][i]}.fits"
+        if not path.exists():
+            with storage.atomic(path) as beside:
+                header = fits.Header({"PIXSCALE": 0.2, "FILTER": "r"})
+                fits.PrimaryHDU(pixels[i], header).writeto(beside, overwrite=True)
+    output = storage.build_dir() / "cross_fitted" / f"finder_{fold}"
+    given = {"profile": "finder", "hosts": hosts, "output": output, "psf": SEEING, "runs": options.runs}
+    own_finder.make(parameters.resolve(given), options.minutes)
+    return output / f"{output.name}.h5"
+
+
+def main():
+    """Make the finders, score, and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=1, help="networks of each finder")
+    parser.add_argument("--minutes", type=float, help="of training; the same command goes on")
+    parser.add_argument("--beside", default="broad", help="a finder to compare with")
+    parser.add_argument("--folder", type=Path, default=storage.root_or_here().parent / "shared" / "data")
+    parser.add_argument("--csv", type=Path)
+    parser.add_argument("--stamps", type=Path, help="as for real_hosts.py")
+    parser.add_argument("--profile", default="", help="smoke: says what it would do")
+    options = parser.parse_args()
+    if options.profile == "smoke" or not (options.folder / "ps1_lenses").is_dir():
+        print(f"{options.folder}: real stamps, of which {FOLDS} finders are made and measured; hours")
+        return
+    rows, pixels = REAL["made_or_kept"](options.folder, False, options.stamps)
+    folds = fold_of(rows)
+    try:
+        files = [str(made(fold, rows, folds, pixels, options)) for fold in range(FOLDS)]
+    except training.Busy as error:
+        print(error)
+        return
+    logits = REAL["score"]([*files, options.beside], pixels)
+    both = {options.beside: logits[options.beside], NAME: np.choose(folds, [logits[file] for file in files])}
+    tables = [REAL[table](rows, both) for table in ("of_hosts", "of_others")]
+    if options.csv:
+        with storage.atomic(options.csv) as beside:
+            pd.concat(tables).to_csv(beside, index=False)
+    print(*(f"{file}: {finders.load(file).digest[:16]}" for file in files), sep="\n")
+    print("\n\n".join(map(REAL["markdown"], tables)))
+
+
+if __name__ == "__main__":
+    main()
