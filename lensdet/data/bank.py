@@ -9,7 +9,7 @@ bits round a pixel by at most 2.4e-4 of the peak, a thirtieth of the sky noise.
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -156,7 +156,11 @@ class _Survey:
                     ids = [ids[place] for place in places[cls]] if split == wanted else []
                 if not ids:
                     continue
-                write_stamps(file, cls, split, simulated_batches(cls, ids, p), len(ids))
+                batches = [ids[i : i + BATCH] for i in range(0, len(ids), BATCH)]
+                make = Parallel(n_jobs=p.workers, return_as="generator")(
+                    delayed(_simulate)(cls, batch, p) for batch in batches
+                )
+                _write(file.create_group(f"{cls}/{split}"), make, len(ids), f"{cls}, {split}")
 
 
 class _Folder:
@@ -194,7 +198,7 @@ class _Folder:
             pixels.update(f"{cls}/{split}/{sum(map(len, blocks))}".encode())  # moving a file to another class counts
             group = file.create_group(f"{cls}/{split}")
             group.create_dataset("pixels", data=np.concatenate(blocks))
-            group.create_dataset("catalogue", data=_records(pd.concat(tables)))
+            group.create_dataset("catalogue", data=records(pd.concat(tables)))
         stamps.write_rejections(rejected, rejections)
         if rejections:
             print(f"{len(rejections)} of {sum(map(len, self.files.values()))} files cannot be used; see {rejected}")
@@ -240,15 +244,6 @@ def simulated_again(cls: str, ident: int, parameters: Parameters) -> tuple[NDArr
     return full - bare, bare
 
 
-def simulated_batches(
-    cls: str, ids: Sequence[int], parameters: Parameters
-) -> Iterator[tuple[NDArray[np.float32], pd.DataFrame]]:
-    """Stamps of a class in flux and what is known of them, in batches, on ``workers`` processes."""
-    batches = [ids[i : i + BATCH] for i in range(0, len(ids), BATCH)]
-    work = (delayed(_simulate)(cls, batch, parameters) for batch in batches)
-    return Parallel(n_jobs=parameters.workers, return_as="generator")(work)
-
-
 def _simulate(cls, ids, parameters):
     drawn = [simulated(cls, i, parameters) for i in ids]
     pixels = np.stack([pixels for pixels, _ in drawn])
@@ -270,11 +265,7 @@ def measured(pixels: NDArray) -> dict[str, NDArray]:
     }
 
 
-def write_stamps(
-    file: h5py.File, cls: str, split: str, batches: Iterable[tuple[NDArray[np.float32], pd.DataFrame]], n: int
-) -> None:
-    """Write a class of a split into the file of a bank: n stamps, in batches of pixels in any unit and a table."""
-    group, label = file.create_group(f"{cls}/{split}"), f"{cls}, {split}"
+def _write(group, batches, n, label):
     data = group.create_dataset("pixels", (n, *stamps.SHAPE), np.float16, chunks=(1, *stamps.SHAPE))
     tables, done = [], 0
     with tqdm(total=n, desc=label, unit="stamp", disable=n < 200, leave=False, mininterval=0.5) as bar:
@@ -283,10 +274,11 @@ def write_stamps(
             tables.append(table.assign(**measured(pixels)))
             done += len(pixels)
             bar.update(len(pixels))
-    group.create_dataset("catalogue", data=_records(pd.concat(tables)))
+    group.create_dataset("catalogue", data=records(pd.concat(tables)))
 
 
-def _records(table):
+def records(table: pd.DataFrame) -> np.ndarray:
+    """A catalogue as a structured array for HDF5, text as bytes."""
     strings = [c for c in table if pd.api.types.is_string_dtype(table[c])]
     table = table.assign(
         **{c: table[c].str.encode("utf-8", "surrogateescape") for c in strings}

@@ -296,7 +296,8 @@ def around(parameters: Parameters, asked: cutouts.Wanted, psf: float) -> Paramet
     """Parameters of the broad survey at the hosts' scale and around their PSF, with arcs that a stamp can hold."""
     low, high = parameters.einstein_radius
     high = min(high, WITHIN * min(asked.size) * asked.pixel_scale)
-    update = {"simulated_scale": asked.pixel_scale, "seeing": (psf / AROUND, psf * AROUND),
+    about = max(round(psf, 1), 0.1)  # so that some more hosts do not make another survey
+    update = {"simulated_scale": asked.pixel_scale, "seeing": (about / AROUND, about * AROUND),
               "einstein_radius": (min(low, high / 2), high)}  # fmt: skip
     return parameters.model_copy(update=update)
 
@@ -318,7 +319,7 @@ def open_bank(folder: Path, own: dict[str, Own], split: dict[str, NDArray], psf:
     Returns
     -------
     lensdet.data.bank.Bank
-        In each class one's own stamps come first, with ``own`` true.
+        In each class one's own stamps come first, with ``own`` true.  The simulated ones are those of `bank.open_bank`.
     """
     p = parameters
     sums = hashlib.sha256()
@@ -337,24 +338,30 @@ def open_bank(folder: Path, own: dict[str, Own], split: dict[str, NDArray], psf:
 
 
 def _fill(file, own, split_of, psf, p):
-    for cls, n_train in (("lrg", p.n_lrg), ("source", p.n_source), ("contaminant", p.n_contaminant), ("graded", 0)):
-        first, next_own = 0, _FIRST
-        pixels, splits_of = own.get(cls, NONE).pixels, split_of.get(cls, np.zeros(0, str))
-        for split, n in (bank.split_sizes(n_train) if n_train else dict.fromkeys(SHARES, 0)).items():
-            ours = pixels[splits_of == split]
-            table = pd.DataFrame({"id": np.arange(next_own, next_own + len(ours)), "kind": "own", "own": True})
-            table = table.assign(seeing=psf, peak_snr=np.nan)
-            parts = [(ours, table)] if len(ours) else []
-            simulated = bank.simulated_batches(cls, range(first, first + n), p) if n else []
-            if len(ours) + n:
-                bank.write_stamps(file, cls, split, _with_own(parts, simulated, cls), len(ours) + n)
-            first, next_own = first + n, next_own + len(ours)
-
-
-def _with_own(parts, simulated, cls):
-    yield from parts
-    for pixels, table in simulated:
-        yield pixels, table if cls == "source" else table.assign(own=False)
+    survey = bank.open_bank(p)  # simulated once for all finders at this scale and about this PSF
+    for cls in (*bank.CLASSES, "graded"):
+        next_own, some = _FIRST, own.get(cls, NONE).pixels
+        for split in SHARES:
+            ours = some[split_of[cls] == split] if len(some) else some
+            n = survey.count(cls, split) if survey.has(cls, split) else 0
+            if not len(ours) + n:
+                continue
+            tables = []
+            if len(ours):
+                ids = np.arange(next_own, next_own + len(ours))
+                table = pd.DataFrame({"id": ids, "kind": "own", "own": True, "seeing": psf, "peak_snr": np.nan})
+                tables.append(table.assign(**bank.measured(ours)))
+                next_own += len(ours)
+            if n:
+                table = survey.catalogue(cls, split)
+                tables.append(table if cls == "source" else table.assign(own=False))
+            group = file.create_group(f"{cls}/{split}")
+            data = group.create_dataset("pixels", (len(ours) + n, *stamps.SHAPE), np.float16, chunks=(1, *stamps.SHAPE))
+            data[: len(ours)] = bank.sixteen_bits(ours)
+            for i in range(0, n, bank.READ):
+                block = survey.pixels(cls, split, slice(i, i + bank.READ))
+                data[len(ours) + i : len(ours) + i + len(block)] = block
+            group.create_dataset("catalogue", data=bank.records(pd.concat(tables, ignore_index=True)))
 
 
 def overlap(asked: cutouts.Wanted) -> float:
