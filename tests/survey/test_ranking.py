@@ -241,7 +241,7 @@ def exported(finders, folder):
         arrays = [np.asarray(v) for v in finder.network.variables]
         arrays = [a.astype(np.float16) if a.ndim > 1 else a for a in arrays]
         told = {
-            "format": network_finders.FORMAT,
+            "format": network_finders.FORMATS[0],
             "architecture": {"name": "resnet18", "width": 8},
             "preprocessing": finder.preprocessing,
             "temperature": finder.temperature,
