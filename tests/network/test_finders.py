@@ -16,6 +16,7 @@ from lensdet import cli, parameters, runs, storage
 from lensdet.data import mocklens, stamps
 from lensdet.evaluation import calibration
 from lensdet.network import finders, resnet, training
+from lensdet.survey import quality
 
 KEY = "0123abcd"
 
@@ -350,3 +351,21 @@ def test_a_damaged_committee_is_refused(committee, tmp_path, how):
     spoil(path, how)
     with pytest.raises(ValueError, match=r"ours.h5: damaged"):
         finders.load(path)
+
+
+def test_runs_on_the_broad_survey_are_exported_together(installed, tmp_path, capsys):
+    given = {"profile": "smoke", "simulation": "broad", "renormalise": True, "large_size": 0, "experiments": "bce"}
+    p = parameters.resolve(given)
+    words = [w for name, value in given.items() for w in ("-p", name, str(value))]
+    with pytest.raises(SystemExit):
+        cli.main(["export", *words, "--together", "broad"])
+    assert "0 of 2 runs of bce are complete; train them by lensdet train -p profile smoke" in capsys.readouterr().err
+    for number in (1, 2):
+        write_run(p, number, p.survey_key())
+    assert cli.main(["export", *words, "--together", "broad", "--folder", str(tmp_path)]) == 0
+    finder = finders.load(tmp_path / "broad.h5")
+    assert len(finder.others) == 1 and str(tmp_path / "broad.h5") in capsys.readouterr().out
+    assert set(finder.quality) == set(quality.LIMITS) - {"equal"}
+    with pytest.raises(SystemExit):
+        cli.main(["export", "-p", "profile", "smoke", "--together", "broad"])
+    assert "add -p profile finder" in capsys.readouterr().err
