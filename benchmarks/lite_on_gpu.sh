@@ -5,6 +5,11 @@
 #   benchmarks/lite_on_gpu.sh train       # train what is missing, score it, pack it: at most 560 s
 #   PROFILE=smoke OUT=/tmp/out benchmarks/lite_on_gpu.sh prepare      # a trial on a CPU; likewise train
 #
+# Finders for other surveys, on the broad survey and with the full network, in ten minutes:
+#
+#   PROFILE=finder benchmarks/lite_on_gpu.sh prepare -p width 64 -p chunks 208 -p patience 208 -p precision bfloat16
+#   PROFILE=finder benchmarks/lite_on_gpu.sh train -p width 64 -p chunks 208 -p patience 208 -p precision bfloat16
+#
 # What follows is given to lensdet train, such as -p experiments bce,fbeta.  It needs no weights/, figures/
 # or results/.  JAX is the backend where it finds a GPU (pip install -e .[jax-gpu]), else TensorFlow.  In $OUT, by default
 # build/ of the repository, it leaves <profile>.zip with every complete run (python -m zipfile -e <profile>.zip results/),
@@ -36,7 +41,9 @@ train)
         nvidia-cuda-mps-control -d && trap 'echo quit | nvidia-cuda-mps-control' EXIT
     fi
     timeout 500 "${training[@]}" --jobs "${JOBS:-10}" --minutes 8 --pack "$out/$profile.zip"
-    timeout 60 python -m lensdet export -p profile "$profile" --folder "$out"
+    together=()
+    if [ "$profile" = finder ]; then together=(--together broad "$@"); fi
+    timeout 60 python -m lensdet export -p profile "$profile" "${together[@]}" --folder "$out"
     ;;
 *)
     echo "$step: say prepare or train" >&2
