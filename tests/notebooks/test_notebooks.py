@@ -91,7 +91,7 @@ def few(places, smoke_bank):
     leave_runs(p, smoke_bank, [(loss, run) for loss in (*FEW["experiments"], "IDE_3") for run in (1, 2)])
     leave_runs(p.model_copy(update={"segmentation": "text"}), smoke_bank, [("bce", 1)])
     for finder in EXPERIMENTS:
-        export(run_folder(p, finder, 1, smoke_bank.data_key), places / f"{finder}.h5")
+        export([run_folder(p, finder, 1, smoke_bank.data_key)], places / f"{finder}.h5")
     run_losses(FEW, places)
     return p
 
