@@ -142,7 +142,8 @@ def task_notebook() -> Iterator[dict]:
         read = [
             folder / "logits.h5" for folders in notebooks.run_folders(number, profile).values() for folder in folders
         ]
-        read += (ROOT / "weights" / "thesis").glob("*.h5") if number == "07" else []
+        if number == "07":
+            read += [*(ROOT / "weights" / "thesis").glob("*.h5"), *storage.results_dir().glob("real_hosts.csv")]
         read += storage.real_stamps(resolve({})).rglob("*.fits") if "real_stamps" in path.read_text() else []
         words = [str(path), str(copy), "-p", "profile", profile, *([] if terminal else ["--no-progress-bar"])]
         yield {"basename": number, "doc": f"{path.stem}, profile {profile}", "targets": [str(copy)],

@@ -73,7 +73,7 @@ def main():
     asked.add_argument("--finders", nargs="+", default=["thesis/bce", "thesis/fbeta"])
     options = asked.parse_args()
     if options.profile == "smoke":  # what is asked for otherwise still counts
-        asked.set_defaults(stamps=16, loop=256, rounds=1, finders=["bce"])
+        asked.set_defaults(stamps=16, loop=256, rounds=1, finders=["thesis/bce"])
         options = asked.parse_args()
     finders = ranking.load_finders(options.finders)
     p = parameters.resolve({"profile": options.profile})

@@ -9,6 +9,7 @@ finder that learnt from the simulation alone.  Hours; what is trained already is
 
 import argparse
 import runpy
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -37,12 +38,11 @@ def fold_of(rows: pd.DataFrame) -> np.ndarray:
 def made(fold: int, rows: pd.DataFrame, folds: np.ndarray, pixels: np.ndarray, options: argparse.Namespace) -> Path:
     """The finder of the hosts that are not in a fold."""
     hosts = storage.build_dir() / "cross_fitted" / f"hosts_{fold}"
+    shutil.rmtree(hosts, ignore_errors=True)  # hosts of other folds, where some were left out since
     for i in np.flatnonzero((rows["group"] == "host").to_numpy() & (folds != fold)):
-        path = hosts / f"{rows['name'][i]}.fits"
-        if not path.exists():
-            with storage.atomic(path) as beside:
-                header = fits.Header({"PIXSCALE": 0.2, "FILTER": "r"})
-                fits.PrimaryHDU(pixels[i], header).writeto(beside, overwrite=True)
+        with storage.atomic(hosts / f"{rows['name'][i]}.fits") as beside:
+            header = fits.Header({"PIXSCALE": 0.2, "FILTER": "r"})
+            fits.PrimaryHDU(pixels[i], header).writeto(beside, overwrite=True)
     output = storage.build_dir() / "cross_fitted" / f"finder_{fold}"
     given = {"profile": "finder", "hosts": hosts, "output": output, "psf": SEEING, "runs": options.runs}
     own_finder.make(parameters.resolve(given), options.minutes)

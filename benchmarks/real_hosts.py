@@ -30,12 +30,11 @@ from joblib import Parallel, delayed
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import gaussian_filter, maximum_filter
 from scipy.optimize import brentq
-from scipy.special import log_expit, logsumexp
 
 from lensdet import parameters, storage
 from lensdet.data import bank, lensing, light, mocklens, stamps
 from lensdet.data.random import stream
-from lensdet.evaluation import statistics, thresholds
+from lensdet.evaluation import ensembles, statistics, thresholds
 from lensdet.survey import cutouts, headers, reading
 
 FORMAT = 1  # part of the key of kept stamps
@@ -118,12 +117,6 @@ def arcs(hosts: NDArray, names: Sequence[str], sources: NDArray, alpha: NDArray,
         sources = np.array([gaussian_filter(x, s, mode="constant") for x, s in zip(sources, sigmas, strict=True)])
     repeated = np.repeat(stamps.normalise(hosts), EACH, axis=0)
     return stamps.normalise(mocklens.added(repeated, stamps.normalise(sources), alpha))
-
-
-def committee(logits: Sequence[ArrayLike]) -> NDArray[np.float64]:
-    """The logit of the mean probability of finders, from their calibrated logits (n,) each."""
-    logits = np.asarray(logits, float)  # by logarithms: probabilities saturate
-    return logsumexp(log_expit(logits), axis=0) - logsumexp(log_expit(-logits), axis=0)
 
 
 def quantities(labels: ArrayLike, logits: ArrayLike, weights: ArrayLike | None = None) -> NDArray:
@@ -271,7 +264,7 @@ def score(asked: Sequence[str], pixels: NDArray) -> dict[str, NDArray[np.float64
         if takes != (expected.pixel_scale, expected.band):
             raise ValueError(f"{name}: takes {takes[0]} arcsec a pixel in {takes[1]}; these stamps are 0.2 in r")
         kept[name] = finder.logits(images).astype(float) / finder.temperature
-    return {some: committee([kept[one] for one in some.split(",")]) if "," in some else kept[some] for some in asked}
+    return {some: ensembles.mean(np.stack([kept[one] for one in some.split(",")], -1)) for some in asked}
 
 
 def of_hosts(rows: pd.DataFrame, logits: dict[str, NDArray], draws: int = DRAWS) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """Every benchmark runs as it is started by hand, in the profile smoke, and writes nothing into the repository."""
 
+import argparse
 import importlib.metadata
 import os
 import runpy
@@ -12,7 +13,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.ndimage import gaussian_filter
-from scipy.special import expit
 
 from lensdet.data import light
 
@@ -71,12 +71,18 @@ def real_hosts():
     return runpy.run_path(str(ROOT / "benchmarks" / "real_hosts.py"))
 
 
-def test_a_committee_has_the_mean_probability(real_hosts):
-    a, b = np.array([-3.0, 0.0, 2.0, 800.0, -800.0]), np.array([1.0, 0.0, -1.0, 900.0, -790.0])
-    found = real_hosts["committee"]([a, b])
-    assert np.allclose(expit(found[:3]), (expit(a[:3]) + expit(b[:3])) / 2)
-    assert np.allclose(found[3:], [800 + np.log(2), -790 - np.log(2)])  # where probabilities are 0 or 1
-    assert np.allclose(real_hosts["committee"]([a]), a)
+def test_no_host_of_an_earlier_split_stays(monkeypatch, tmp_path):
+    """Else a finder would learn from galaxies that it is measured on, once another host is left out."""
+    monkeypatch.setenv("LENSDET_BUILD", str(tmp_path))
+    script = runpy.run_path(str(ROOT / "benchmarks" / "cross_fitted.py"))
+    monkeypatch.setattr(script["own_finder"], "make", lambda *_: None)
+    rows = pd.DataFrame({"group": "host", "set": "PS1", "name": list("abcd")})
+    for left_out in ([], ["a"]):
+        some = rows[~rows["name"].isin(left_out)].reset_index(drop=True)
+        folds, pixels = script["fold_of"](some), np.zeros((len(some), 101, 101), np.float32)
+        script["made"](0, some, folds, pixels, argparse.Namespace(runs=1, minutes=None))
+        there = {path.stem for path in (tmp_path / "cross_fitted" / "hosts_0").iterdir()}
+        assert there == set(some["name"][folds != 0])
 
 
 def test_quantities_of_hosts_and_arcs(real_hosts):

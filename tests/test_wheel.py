@@ -30,7 +30,7 @@ from lensdet.network import finders
 
 assert Path(lensdet.__file__).is_relative_to(sys.argv[1]), lensdet.__file__
 assert finders.folder() == Path(sys.argv[1]).resolve() / "lensdet" / "finders"
-np.save("logits.npy", lensdet.load_finder("bce").score(np.load("pixels.npy")))
+np.save("logits.npy", lensdet.load_finder("thesis/bce").score(np.load("pixels.npy")))
 """
 NOTEBOOK = """# %% tags=["parameters"]
 runs: int = 1

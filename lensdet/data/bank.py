@@ -137,7 +137,7 @@ def split_sizes(n_train: int) -> dict[str, int]:
 
 
 class _Survey:
-    """Stamps from `lensdet.data.simulation`."""
+    """Stamps that are `simulated`."""
 
     def __init__(self, parameters):
         self.parameters, self.name = parameters, f"survey-{parameters.bank_key()}"

@@ -145,6 +145,12 @@ def mix(logits: ArrayLike, weights: ArrayLike) -> NDArray[np.float64]:
     return logsumexp(log_expit(logits), -1, weights) - logsumexp(log_expit(-logits), -1, weights)
 
 
+def mean(logits: ArrayLike) -> NDArray[np.float64]:
+    """Logits (..., N) of the plain mean of the members' probabilities; parameter as in `mix`."""
+    members = np.shape(logits)[-1]
+    return mix(logits, np.full(members, 1 / members))
+
+
 def nelder_mead(
     labels: ArrayLike, logits: ArrayLike, protocol: Protocol, rng: np.random.Generator
 ) -> tuple[NDArray, NDArray]:
@@ -300,7 +306,7 @@ def same_loss(study: "Study", model: str, size: int, name: str = "test") -> Scor
     starts = range(len(runs)) if len(runs) > size else range(1)
     parts = [logits[:, [(i + j) % len(runs) for j in range(size)]] for i in starts]
     numbers = np.array([runs[i].number for i in starts])
-    return Scores(rows["label"], np.stack([mix(part, np.full(size, 1 / size)) for part in parts]), numbers)
+    return Scores(rows["label"], np.stack([mean(part) for part in parts]), numbers)
 
 
 def cascade(first: ArrayLike, second: ArrayLike, cut: float) -> NDArray[np.float64]:

@@ -16,11 +16,10 @@ import h5py
 import keras
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import log_expit, logsumexp
 
 from lensdet import runs, storage
 from lensdet.data import frozen_sets, mocklens, stamps
-from lensdet.evaluation import calibration
+from lensdet.evaluation import calibration, ensembles
 from lensdet.network import resnet, training
 from lensdet.network.engine import PREDICT_BATCH
 from lensdet.parameters import ParameterError, Parameters
@@ -94,10 +93,8 @@ def combined(logits: Sequence[ArrayLike], temperatures: Sequence[float]) -> NDAr
         A network's each.
     temperatures : sequence of float
     """
-    scaled = np.stack([np.asarray(x, np.float64) / t for x, t in zip(logits, temperatures, strict=True)])
-    # the logarithms of the means of p and of 1 - p, neither of which must be rounded to 0
-    yes, no = (logsumexp(log_expit(sign * scaled), axis=0) for sign in (1, -1))
-    return (yes - no).astype(np.float32)
+    scaled = np.stack([np.asarray(x, np.float64) / t for x, t in zip(logits, temperatures, strict=True)], -1)
+    return ensembles.mean(scaled).astype(np.float32)
 
 
 def name_of(finder: str | Path) -> str:

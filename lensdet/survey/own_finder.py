@@ -23,6 +23,7 @@ from lensdet.survey.ranking import advice, counted
 # What makes a training one of a finder for the sky, in any profile: see `lensdet.sections.Broad`.
 BROAD = {"simulation": "broad", "renormalise": True, "contaminant_fraction": 0.5, "large_size": 0}
 LOSS = "bce"  # whose probabilities can be calibrated
+NEEDS = {"simulation": "broad", "renormalise": True, "data": None, "segmentation": "none"}
 
 
 class Material(NamedTuple):
@@ -92,6 +93,9 @@ def output_folder(parameters: Parameters) -> Path:
     p = parameters
     if not p.hosts:
         raise ParameterError("no hosts: add --hosts FOLDER, with FITS stamps of galaxies")
+    if wrong := [name for name, value in NEEDS.items() if getattr(p, name) != value]:
+        raise ParameterError(f"a finder of one's own learns from whole stamps and the broad survey; leave "
+                             f"{', '.join(wrong)} out of -p and of the file of parameters")  # fmt: skip
     name = p.hosts.name if p.hosts.is_dir() else p.hosts.stem  # of a folder all: DR4.1 is not DR4.2
     name = re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip("._") or "finder"
     folder = p.output or storage.build_dir() / "finders" / name
@@ -119,7 +123,7 @@ def read(parameters: Parameters) -> Material:
         rejections += bad
     said = hosts.grades(p.labels) if p.labels else {}
     every = [i for some in own.values() for i in some.ids]
-    if twice := [i for i in said if every.count(i) > 1]:
+    if twice := [i for i in said if all(i in some.ids for some in own.values())]:
         raise ParameterError(f"labels {p.labels}: {len(twice)} ids are those of a host and of a negative, such as "
                              f"{twice[0]}; rename the files of one folder")  # fmt: skip
     own, unknown = hosts.by_grade(own, said)

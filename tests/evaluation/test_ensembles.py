@@ -134,6 +134,12 @@ def test_mix_is_finite_and_exact_where_probabilities_saturate():
     assert ensembles.mix(z, each) == pytest.approx([900, -1e4, logit(0.25)])
 
 
+def test_a_plain_mean_is_that_of_probabilities():
+    z = np.array([[-3.0, 1.0, 0.5], [800.0, 900.0, 900.0]])
+    assert expit(ensembles.mean(z)[0]) == pytest.approx(expit(z[0]).mean()) and ensembles.mean(z)[1] < 802
+    assert ensembles.mean(z[:, :1]) == pytest.approx(z[:, 0])  # of one it is its own
+
+
 def test_ensemble_of_run_i_has_the_members_of_run_i(p):
     found = ensembles.load(Study(p, KEY), experiments.MEMBERS[6], "test")
     assert found.logits.shape == (2, N, 6) and found.runs.tolist() == [1, 2]

@@ -112,7 +112,7 @@ def test_the_range_of_calibration_logits_travels_outside_the_digest(run, tmp_pat
 
 @pytest.mark.parametrize("name", finders.EXPERIMENTS)
 def test_committed_finders_have_the_range_of_their_own_run(name):
-    finder = finders.load(storage.root() / "weights" / f"{name}.h5")
+    finder = finders.load(storage.root() / "weights" / "thesis" / f"{name}.h5")
     _, logits = runs.Run(storage.root() / "results" / finder.made["run"]).logits("loss", "calibration")
     assert finder.calibrated == (logits.min(), logits.max())
 

@@ -44,10 +44,16 @@ def test_what_is_held_out_is_measured_as_by_hand(logits):
     exact = binomtest(int((negative >= 0).sum()), 50).proportion_ci(0.95)
     assert accepted["value"] == np.mean(negative >= 0)
     assert (accepted["low"], accepted["high"]) == pytest.approx((exact.low, exact.high))
-    assert row(found, "arcs found above the highest of the 50")["value"] == np.mean(positive > negative.max())
+    above = row(found, "arcs found above the highest of the 50")
+    assert above["value"] == np.mean(positive > negative.max())
+    assert np.isnan(above["low"]) and np.isnan(above["high"])  # of a maximum, hosts drawn again give none
     none = row(found, "galaxies accepted above that")
     assert (none["value"], none["low"]) == (0, 0) and none["high"] == pytest.approx(1 - 0.025 ** (1 / 50))
-    assert ((found["low"] <= found["value"]) & (found["value"] <= found["high"])).all() and (found["n"] == 50).all()
+    others = found.dropna()
+    assert ((others["low"] <= others["value"]) & (others["value"] <= others["high"])).all() and len(others) == 4
+    assert (found["n"] == 50).all()
+    all_found = row(report.held_out(negative, np.full((50, 8), 9.0)), "arcs found at p = 0.5")
+    assert all_found["low"] == pytest.approx(0.025 ** (1 / 50)) and all_found["high"] == 1  # as of 50 stamps
 
 
 def test_hosts_are_drawn_again_with_all_that_was_made_of_them(logits):

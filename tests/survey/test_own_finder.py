@@ -212,6 +212,12 @@ def test_without_hosts_the_remedy_is_named(tmp_path, capsys):
     assert "empty" in fails(capsys, "--hosts", tmp_path / "empty", output=tmp_path / "out")
 
 
+@pytest.mark.parametrize("given", [{"simulation": "thesis"}, {"renormalise": False}, {"segmentation": "text"}])
+def test_what_no_finder_of_ones_own_can_have_is_said_at_once(tmp_path, capsys, given):
+    said = fails(capsys, "--hosts", write(tmp_path / "hosts", galaxies(1)), output=tmp_path / "out", **given)
+    assert f"leave {next(iter(given))} out of -p" in said
+
+
 def test_too_few_hosts_are_counted_with_what_was_left_out(tmp_path, capsys):
     folder = write(tmp_path / "hosts", galaxies(12))
     write(tmp_path / "small", [cases.galaxy((60, 60), i) for i in range(30)])
