@@ -111,7 +111,9 @@ def _scales(job, rows):
     return found, unread
 
 
-def read(folder: Path, what: str, asked: cutouts.Wanted, parameters: Parameters) -> tuple[Own, list[stamps.Rejection]]:
+def read(
+    folder: Path, what: str, asked: cutouts.Wanted, parameters: Parameters, every: bool = False
+) -> tuple[Own, list[stamps.Rejection]]:
     """The stamps of a folder or HDF5 file as `rank` reads them, without those that have no galaxy or a bad pixel.
 
     Parameters
@@ -121,12 +123,14 @@ def read(folder: Path, what: str, asked: cutouts.Wanted, parameters: Parameters)
         What the progress bar calls them.
     asked : lensdet.survey.cutouts.Wanted
     parameters : lensdet.parameters.Parameters
+    every : bool
+        Also what `quality` flags: a negative may be just that, such as an empty stamp.
 
     Returns
     -------
     Own
     list of lensdet.data.stamps.Rejection
-        What could not be read, and what `quality` flags.
+        What could not be read, and without ``every`` what is flagged.
     """
     p = parameters
     job = cutouts.plan_folder(folder, asked, p.pixel_scale, p.band, p.max_filled, p.plane)
@@ -139,7 +143,7 @@ def read(folder: Path, what: str, asked: cutouts.Wanted, parameters: Parameters)
     batch = reading.joined(parts)
     flags = quality.flags(batch.measures, {}, {})
     flags[flags == "low contrast"] = ""  # shallow is what a survey may be
-    good = flags == ""
+    good = (flags == "") | every
     flagged = [stamps.Rejection(batch.ids[i], flags[i], quality.REASONS[flags[i]]) for i in np.flatnonzero(~good)]
     own = Own(batch.ids, batch.pixels, batch.ra, batch.dec).some(good)
     return own, [*job.rejections, *batch.rejections, *flagged]

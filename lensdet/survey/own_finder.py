@@ -116,7 +116,7 @@ def read(parameters: Parameters) -> Material:
     own["lrg"], bad = hosts.read(p.hosts, "hosts", asked, p)
     rejections += bad
     if p.negatives:
-        own["contaminant"], bad = hosts.read(p.negatives, "negatives", asked, p)
+        own["contaminant"], bad = hosts.read(p.negatives, "negatives", asked, p, every=True)
         if not own["contaminant"].ids:
             raise ParameterError(f"negatives {p.negatives}: none can be used ({counted(bad)}); give stamps of band "
                                  f"{asked.band}, as the hosts are, or leave --negatives out")  # fmt: skip

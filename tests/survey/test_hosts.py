@@ -241,6 +241,9 @@ def test_what_has_no_galaxy_or_no_data_is_left_out_by_name(tmp_path):
     assert {r.file: r.reason for r in bad} == {"noise.fits": "faint centre", "many.fits": "masked", "hot.fits":
                                                "hot pixel", "small.fits": "shape", "flat.fits": "constant"}  # fmt: skip
     assert np.isfinite(own.pixels).all() and own.pixels.shape == (5, 101, 101)
+    negatives, bad = hosts.read(folder, "negatives", cutouts.Wanted(), P, every=True)  # which may be just that
+    assert {*negatives.ids} == {*own.ids, "noise.fits", "hot.fits"}
+    assert {r.reason for r in bad} == {"masked", "shape", "constant"}
 
 
 # ---- grades
