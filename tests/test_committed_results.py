@@ -102,7 +102,8 @@ def committed_files():
 def test_every_committed_folder_of_results_is_listed_in_this_file():
     there = {"/".join(path.split("/")[:2]) for path in committed_files() if not path.startswith(f"{LARGE}/")}
     assert {frozen_sets.large_folder(parameters.resolve({"profile": p})).name for p in profiles.BEST} == {LARGE}
-    assert there == {*RUNS, *(f"{profile}/{name}" for profile, name in TRUTH.items()), INDEPENDENT, REAL}
+    truth = {f"{profile}/{name}" for profile, name in TRUTH.items()}
+    assert there == {*RUNS, *truth, INDEPENDENT, REAL, "real_hosts.csv"}
 
 
 def test_each_folder_of_results_is_found_by_its_name(committed):
@@ -126,12 +127,12 @@ def test_runs_of_each_committed_folder_match_its_name(folder, committed):
 
 def test_committed_independent_test_set_is_of_the_finders_in_weights():
     finders = found_by("scores.h5", INDEPENDENT)["finders"]
-    assert finders == {name: load(name).digest for name in finders}
+    assert finders == {name: load(f"thesis/{name}").digest for name in finders}
 
 
 def test_logits_of_real_stamps_are_found_without_the_stamps(committed, monkeypatch, tmp_path):
     monkeypatch.setattr(storage, "real_stamps", lambda _: tmp_path)
-    found = {name: load(name) for name in EXPERIMENTS}
+    found = {name: load(f"thesis/{name}") for name in EXPERIMENTS}
     kept = domain_shift.score(parameters.resolve({"profile": "lite"}), found, {k: f.digest for k, f in found.items()})
     assert set(kept) == set(found) and all(len(logits) for logits in kept["bce"].values())
 

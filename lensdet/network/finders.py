@@ -113,7 +113,7 @@ def folder() -> Path:
 def export(
     folders: Sequence[Path],
     path: Path,
-    takes: Mapping[str, object] = PREPROCESSING,
+    takes: Mapping[str, object] | None = None,
     quality: Mapping[str, float] | None = None,
     more: Mapping[str, object] | None = None,
 ) -> None:
@@ -125,8 +125,8 @@ def export(
         Of complete runs, with their weights; all were scored on the same calibration set.
     path : Path
         Of the file, ``.h5``.
-    takes : mapping
-        What its stamps have to be, as `PREPROCESSING`.
+    takes : mapping, optional
+        What its stamps have to be, other than `PREPROCESSING`.
     quality : mapping, optional
         Limits of `lensdet.survey.quality` for its stamps.
     more : mapping, optional
@@ -162,7 +162,7 @@ def export(
     about = {
         "format": FORMATS[several],
         "architecture": {"name": "resnet18", "width": parameters["width"]},
-        "preprocessing": dict(takes),
+        "preprocessing": dict(PREPROCESSING if takes is None else takes),
         "temperature": calibration.temperature(labels, scores),
         "made": made,
     }
@@ -215,7 +215,9 @@ def load(name: str | Path) -> Finder:
     except (OSError, KeyError, ValueError) as error:
         raise ValueError(f"{path}: not a finder that lensdet.network.finders wrote ({error})") from None
     if about.get("format") not in FORMATS:
-        raise ValueError(f"{path}: format {about.get('format')}, and this lensdet reads {FORMATS}")
+        raise ValueError(
+            f"{path}: format {about.get('format')}, and this lensdet reads {' and '.join(map(str, FORMATS))}"
+        )
     if _digest(about, arrays) != stated or (calibrated is not None and checked != _range_digest(stated, *calibrated)):
         raise ValueError(f"{path}: damaged, its content is not that of its SHA-256; fetch it again")
     differs = {

@@ -138,7 +138,10 @@ def spoil(path, how):
         (lambda file: file.attrs.__setitem__("calibrated", (-1e9, 1e9)), "damaged"),
         (lambda file: file.attrs.__delitem__("about"), "not a finder"),
         (lambda file: file.attrs.__setitem__("about", "{"), "not a finder"),
-        (lambda file: file.attrs.__setitem__("about", json.dumps({"format": 9})), "format 9, and this lensdet reads 1"),
+        (
+            lambda file: file.attrs.__setitem__("about", json.dumps({"format": 9})),
+            "format 9, and this lensdet reads 1 and 2",
+        ),
     ],
 )
 def test_a_damaged_or_changed_finder_file_is_refused(run, tmp_path, how, words):
