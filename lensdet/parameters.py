@@ -150,10 +150,9 @@ class Parameters(Simulation, Broad, Sampling, Training, Candidates, OwnFinder):
             raise ValueError("give either survey or catalogue and tiles, not both")
         if bool(self.catalogue) != bool(self.tiles):
             raise ValueError("a catalogue needs tiles to cut stamps from, and tiles a catalogue")
-        if self.rank_by not in ("ensemble", *(Path(name).name.removesuffix(".h5") for name in self.finders)):
-            raise ValueError(
-                f"rank_by is 'ensemble' or one of the finders {', '.join(self.finders)}, not {self.rank_by!r}"
-            )
+        called = [Path(name).name.removesuffix(".h5") for name in self.finders]
+        if self.rank_by not in ("ensemble", *called):
+            raise ValueError(f"rank_by is 'ensemble' or one of the finders {', '.join(called)}, not {self.rank_by!r}")
         return self
 
     @field_validator("*", mode="after")

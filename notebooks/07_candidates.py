@@ -299,11 +299,12 @@ if logits:
 # %% [markdown]
 # ### What each change of the simulation does
 #
-# The finders above learnt from the thesis' survey.  Those for other surveys learn from a broader one
-# ([the simulation](../docs/why/simulation.md#the-broad-survey)).  Each row below is a network of the same size, initial
-# weights and number of images, trained on a survey with one change more than the row before; then the finders of
-# `weights/`.  All score the same stamps: real galaxies of KiDS, DES and Pan-STARRS1 without a visible arc, each as
-# it is and with eight painted arcs as blurred as its survey (`python benchmarks/simulation_steps.py`).
+# The finders above learnt from the thesis' survey.  Those for other surveys learn from a broader one ([the
+# simulation](../docs/why/simulation.md#the-broad-survey)); `broad` is the mean of two networks of width 16 that saw
+# 262,000 images each, the thesis' finders have width 64 and saw 852,000.  Steps in between, networks that are alike but
+# for one change of the simulation, have rows where they were trained.  All score the same stamps: real galaxies of
+# KiDS, DES and Pan-STARRS1 without a visible arc, each as it is and with eight painted arcs as blurred as its survey
+# (`python benchmarks/simulation_steps.py`).
 
 # %%
 measured = real_hosts.read()

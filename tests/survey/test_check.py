@@ -1,5 +1,7 @@
 """A look at a survey says what ranking it does, with remedies, and is an error only where nothing can be ranked."""
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,7 @@ class Constant:
     """A finder that gives all stamps one logit."""
 
     limits = -1.0, 1.0
+    quality: ClassVar[dict] = {}
 
     def score(self, pixels):
         return np.zeros(len(pixels), np.float32)
