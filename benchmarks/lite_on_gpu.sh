@@ -5,7 +5,7 @@
 #   benchmarks/lite_on_gpu.sh train       # train what is missing, score it, pack it: at most 560 s
 #   PROFILE=smoke OUT=/tmp/out benchmarks/lite_on_gpu.sh prepare      # a trial on a CPU; likewise train
 #
-# Finders for other surveys, on the broad survey and with the full network, in ten minutes:
+# Finders for other surveys, on the broad survey and with the full network, meant for ten minutes:
 #
 #   PROFILE=finder benchmarks/lite_on_gpu.sh prepare -p width 64 -p chunks 208 -p patience 208 -p precision bfloat16
 #   PROFILE=finder benchmarks/lite_on_gpu.sh train -p width 64 -p chunks 208 -p patience 208 -p precision bfloat16

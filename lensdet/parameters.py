@@ -23,10 +23,10 @@ from lensdet.storage import digest
 ADDED_LATER: dict[str, Any] = {
     "batch_norm_images": 0,
     "renormalise": False,
-    **{name: field.default for name, field in Broad.model_fields.items()},
 }
 SURVEY = 1  # version of `lensdet.data.simulation`, part of every key: raise it when a pixel changes
 BROAD = 1  # likewise of `lensdet.data.broad`, part of the keys of its surveys
+PATHS = "data", "real_stamps", "survey", "catalogue", "published", "output", "hosts", "negatives", "labels"
 Profile = Literal["smoke", "quick", "evening", "overnight", "lite", "finder", "thesis"]
 
 
@@ -98,18 +98,7 @@ class Parameters(Simulation, Broad, Sampling, Training, Candidates, OwnFinder):
             return (value,) if isinstance(value, str) else value
         return tuple(v.strip() for v in value.split(",") if v.strip())
 
-    @field_validator(
-        "data",
-        "real_stamps",
-        "survey",
-        "catalogue",
-        "published",
-        "output",
-        "hosts",
-        "negatives",
-        "labels",
-        mode="before",
-    )
+    @field_validator(*PATHS, mode="before")
     @classmethod
     def _some_path(cls, value):
         if value == "":
@@ -125,19 +114,7 @@ class Parameters(Simulation, Broad, Sampling, Training, Candidates, OwnFinder):
             raise ValueError("give a number of processes, or -1 for all cores")
         return value
 
-    @field_validator(
-        "data",
-        "real_stamps",
-        "survey",
-        "catalogue",
-        "published",
-        "output",
-        "hosts",
-        "negatives",
-        "labels",
-        "tiles",
-        mode="after",
-    )
+    @field_validator(*PATHS, "tiles", mode="after")
     @classmethod
     def _absolute(cls, value):
         if isinstance(value, tuple):

@@ -45,8 +45,8 @@ class Simulation(_Section):
 class Broad(_Section):
     """The broad survey, which finders for other surveys than the thesis' learn from (params/finder.yaml).
 
-    Each range takes in what was measured on real stamps of four surveys (docs/why/simulation.md), or says where it is
-    from.  With ``simulation: thesis`` none of this counts.
+    Each range takes in what was measured on real stamps of KiDS, DES and Pan-STARRS1 (docs/why/simulation.md), or says
+    where it is from.  With ``simulation: thesis`` none of this counts.
     """
 
     simulation: Literal["thesis", "broad"] = Field(
@@ -54,14 +54,14 @@ class Broad(_Section):
     )
     simulated_scale: Positive = Field(0.2, description="arcsec a pixel of the broad survey; that of KiDS")
     seeing: tuple[Positive, Positive] = Field(
-        (0.5, 1.4), description="arcsec, FWHM of the PSF, log-uniform; HSC 0.6, KiDS 0.7, DES 0.9, Pan-STARRS1 1.2"
+        (0.5, 1.4), description="arcsec, FWHM of the PSF, log-uniform; measured: KiDS 0.7, DES 0.9, Pan-STARRS1 1.1"
     )
     psf_ellipticity: tuple[Fraction, Fraction] = Field(
         (0.0, 0.1), description="1 - b/a of the PSF; a few per cent is usual"
     )
     peak_snr: tuple[Positive, Positive] = Field(
-        (10.0, 500.0), description="peak over the noise of a sky pixel, log-uniform; four surveys have "
-        "40 to 150, the brightest 600",
+        (10.0, 500.0), description="peak over the noise of a sky pixel, log-uniform; galaxies of "
+        "KiDS and DES have 40 to 150, one of KiDS 600",
     )  # fmt: skip
     host_radius: tuple[Positive, Positive] = Field(
         (0.3, 3.0), description="arcsec, effective radius of the galaxy's bulge, log-uniform"

@@ -319,14 +319,14 @@ if len(on_both):
 
 # %%
 if len(on_both):
-    style.save_table(measured, "07_real_hosts", p)
+    style.save_table(on_both[on_both["finder"].isin(names)], "07_real_hosts", p)
     others = measured[measured["arcs"].isna() & measured["finder"].isin(names)]
     display(rounded(others.pivot_table(index=["set", "quantity"], columns="finder", values="value", sort=False)))
 
 # %% [markdown]
 # **Table 07_real_hosts.** Other stamps: shares that are accepted at p = 0.5, or that score above the median painted arc
 # or above nine in ten of the galaxies; and the median share of galaxies that score higher.  Empty stamps should be low
-# and candidates high.
+# and candidates high.  The table's file has the numbers of the figure; all are in `results/real_hosts.csv`.
 
 # %% [markdown]
 # ## Discussion

@@ -1,8 +1,8 @@
 """The broad survey: galaxies, PSFs, neighbours and noise as varied as in surveys other than the thesis' KiDS stamps.
 
 A finder that learnt from `lensdet.data.simulation` alone has seen one PSF, de Vaucouleurs galaxies, one neighbour, and
-one depth.  Here each of these is a range (`lensdet.sections.Broad`), wide enough to take in real stamps of KiDS, DES,
-HSC and Pan-STARRS1, and negatives are of named classes (`lensdet.data.contaminants`).
+one depth.  Here each of these is a range (`lensdet.sections.Broad`), wide enough to take in real stamps of KiDS, DES
+and Pan-STARRS1, and negatives are of named classes (`lensdet.data.contaminants`).
 
 Galaxies and contaminants are drawn alike but for what makes the contaminant one: same sky, noise, PSFs, neighbours and
 peaks.  Each object has streams of its own, as in `lensdet.data.simulation`.  Not simulated: other bands, dust, and a
@@ -21,7 +21,7 @@ from lensdet.data.light import SIZE
 from lensdet.data.random import stream
 from lensdet.parameters import Parameters
 
-_SLOPE = 0.8  # objects brighter than S are as S ** -0.8: between that of galaxies (0.6 in the bright end) and steeper
+_SLOPE = 0.8  # objects brighter than S are as S ** -0.8, which is 0.32 dex a magnitude; a choice
 _CLOSE = 1.6  # arcsec: what is closer is part of the object, and no neighbour
 
 

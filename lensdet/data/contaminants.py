@@ -43,6 +43,11 @@ def draw(rng: np.random.Generator, galaxy: dict[str, float], psf: NDArray, scale
         Kernel of unit sum.
     scale : float
         arcsec a pixel.
+
+    Returns
+    -------
+    Structure
+        Of one of `KINDS`, drawn by their shares.
     """
     half = psf[len(psf) // 2, len(psf) // 2 :]
     fwhm = 2 * scale * np.interp(-0.5, -half / half[0], np.arange(len(half)))

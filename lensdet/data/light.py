@@ -113,5 +113,5 @@ def central_sersic(
 
 
 def unit(image: NDArray, psf: NDArray) -> NDArray:
-    """An image over the peak that it has after convolution with a PSF."""
+    """An image (101, 101) over the peak that it has after convolution with a PSF (odd, odd) of unit sum."""
     return image / fftconvolve(image, psf, "same").max()

@@ -58,7 +58,18 @@ class Measured(NamedTuple):
 
 
 def measure(finder: Finder, bank: Bank, split: str, parameters: Parameters) -> Measured:
-    """The report of a finder on one's own stamps of a split of a bank from `hosts.open_bank`, and the simulated."""
+    """The report of a finder on one's own stamps of a split of a bank, and on the simulated.
+
+    Parameters
+    ----------
+    finder : lensdet.network.finders.Finder
+    bank : lensdet.data.bank.Bank
+        From `hosts.open_bank`.
+    split : str
+        One that no network was trained, selected or calibrated on.
+    parameters : lensdet.parameters.Parameters
+        As from `hosts.around`: ``alpha`` and ``data_seed`` of the mock lenses.
+    """
     size = mocklens.sizes(bank, split)
     lrg, contaminant, source = (bank.catalogue(cls, split) for cls in ("lrg", "contaminant", "source"))
     n = min(size.own[0], MOST)

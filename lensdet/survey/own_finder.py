@@ -18,6 +18,7 @@ from lensdet.network import finders, training
 from lensdet.parameters import ParameterError, Parameters
 from lensdet.runs import Run
 from lensdet.survey import cutouts, finder_report, hosts, quality
+from lensdet.survey.psf import PSF, measured_psf
 from lensdet.survey.ranking import advice, counted
 
 # What makes a training one of a finder for the sky, in any profile: see `lensdet.sections.Broad`.
@@ -32,7 +33,7 @@ class Material(NamedTuple):
     asked: cutouts.Wanted
     own: dict[str, hosts.Own]  # by class: lrg, contaminant, graded
     split: dict[str, NDArray]
-    psf: hosts.PSF
+    psf: PSF
     rejections: list
     unknown: list  # ids of grades that no stamp has
 
@@ -57,7 +58,7 @@ def make(parameters: Parameters, minutes: float | None = None) -> Path:
     lensdet.parameters.ParameterError
         Without hosts, or with too few; names the remedy.
     ValueError, FileNotFoundError
-        As `hosts.wanted`, `hosts.measured_psf`, `hosts.grades`.
+        As `hosts.wanted`, `psf.measured_psf`, `hosts.grades`.
     training.Busy
         Where the time was over, or another process trains the same.
     """
@@ -143,8 +144,8 @@ def read(parameters: Parameters) -> Material:
                              f"{' and '.join(missing)}; stamps that show the same sky stay together.  Give galaxies "
                              "of more places")  # fmt: skip
     ends = np.cumsum([len(some.ids) for some in own.values()])[:-1]
-    psf = hosts.PSF(p.psf) if p.psf else hosts.measured_psf(every.pixels, asked.pixel_scale)
-    return Material(asked, own, dict(zip(own, np.split(split, ends), strict=True)), psf, rejections, unknown)
+    seen = PSF(p.psf) if p.psf else measured_psf(every.pixels, asked.pixel_scale)
+    return Material(asked, own, dict(zip(own, np.split(split, ends), strict=True)), seen, rejections, unknown)
 
 
 def said(material: Material) -> list[str]:

@@ -11,7 +11,7 @@ from scipy.stats import ks_2samp
 
 from lensdet import parameters
 from lensdet.data import broad, lensing, mocklens
-from lensdet.survey import cutouts, hosts
+from lensdet.survey import cutouts, hosts, psf
 from tests.survey import cases
 
 P = parameters.resolve({"workers": 1})
@@ -116,20 +116,20 @@ def star(fwhm, scale, seed):
 
 @pytest.mark.parametrize(("fwhm", "scale"), [(0.6, 0.2), (1.1, 0.2), (1.2, 0.263), (0.16, 0.05)])
 def test_the_psf_of_stars_is_measured(fwhm, scale):
-    found = hosts.measured_psf(np.stack([star(fwhm, scale, i) for i in range(10)]), scale)
+    found = psf.measured_psf(np.stack([star(fwhm, scale, i) for i in range(10)]), scale)
     assert found.fwhm == pytest.approx(fwhm, rel=0.04) and found.objects >= 15
 
 
 @pytest.mark.parametrize(("fwhm", "scale"), [(0.7, 0.2), (1.3, 0.25)])
 def test_the_psf_of_broad_stamps_is_measured_though_most_objects_are_galaxies(fwhm, scale):
     p = parameters.resolve({"simulation": "broad", "simulated_scale": scale, "seeing": (fwhm, fwhm)})
-    found = hosts.measured_psf(np.stack([broad.render("lrg", i, p)[0] for i in range(1000, 1150)]), scale)
+    found = psf.measured_psf(np.stack([broad.render("lrg", i, p)[0] for i in range(1000, 1150)]), scale)
     assert found.fwhm == pytest.approx(fwhm, rel=0.1)
 
 
 def test_neither_unit_nor_sky_changes_the_psf():
     pixels = np.stack([star(0.8, 0.2, i) for i in range(8)])
-    assert hosts.measured_psf(1e-11 * (pixels + 500), 0.2) == hosts.measured_psf(pixels, 0.2)
+    assert psf.measured_psf(1e-11 * (pixels + 500), 0.2) == psf.measured_psf(pixels, 0.2)
 
 
 def test_without_compact_objects_the_remedy_is_named():
@@ -137,9 +137,9 @@ def test_without_compact_objects_the_remedy_is_named():
     alone = 300 * np.exp(-np.hypot(y - 50, x - 50) / 4)
     pixels = np.stack([alone + np.random.default_rng(i).standard_normal((101, 101)) for i in range(25)])
     with pytest.raises(ValueError, match=r"0 compact objects .* in 25 stamps, 10 are needed; add -p psf FWHM"):
-        hosts.measured_psf(pixels, 0.2)
+        psf.measured_psf(pixels, 0.2)
     with pytest.raises(ValueError, match="-p psf FWHM"):
-        hosts.measured_psf(np.zeros((3, 101, 101)), 0.2)  # without noise, too
+        psf.measured_psf(np.zeros((3, 101, 101)), 0.2)  # without noise, too
 
 
 # ---- headers
