@@ -180,19 +180,19 @@ else:
 # ## Distributions
 
 # %%
-hosts = truth.drop_duplicates(["host", "stamp_id"])
-hosts = hosts.assign(
-    peak_over_noise=np.log10((hosts.maximum / hosts.noise).clip(1)),
-    sky=-hosts.minimum / (hosts.maximum - hosts.minimum),
+galaxies = truth.drop_duplicates(["host", "stamp_id"])
+galaxies = galaxies.assign(
+    peak_over_noise=np.log10((galaxies.maximum / galaxies.noise).clip(1)),
+    sky=-galaxies.minimum / (galaxies.maximum - galaxies.minimum),
 )
-by_class = {cls: hosts[hosts.host == cls] for cls in ("lrg", "contaminant")}
-labels = {
+by_class = {cls: galaxies[galaxies.host == cls] for cls in ("lrg", "contaminant")}
+axis_labels = {
     "peak_over_noise": "log10 of peak over noise",
     "sky": "normalised zero level",
     "neighbours": "bright neighbours",
     "seeing": "seeing [arcsec]",
 }
-known = {column: label for column, label in labels.items() if column in hosts}
+known = {column: label for column, label in axis_labels.items() if column in galaxies}
 figure = figures.distributions(by_class, known)
 style.publish(figure, "01_stamp_parameters", p)
 

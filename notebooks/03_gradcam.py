@@ -102,10 +102,10 @@ changes by {change[arc]:+.1f}, without its neighbours by {change[neighbours]:+.2
 # ## Cases
 
 # %%
-labels, n = truth["label"].to_numpy(), range(len(truth))
+is_lens, n = truth["label"].to_numpy(), range(len(truth))
 titles = {e: [figures.title(i, truth, f["logit"], e) for i in n] for e, f in found.items()}
 for experiment in looked:
-    chosen = measurements.cases(labels, found[experiment]["logit"])
+    chosen = measurements.cases(is_lens, found[experiment]["logit"])
     style.publish(
         figures.sheet(images, heat[experiment], chosen, titles[experiment]), f"03_cases_{experiment}", p, **made
     )
@@ -120,7 +120,7 @@ for experiment in looked:
 
 # %%
 cases = {
-    e: figures.Cases(e, images, heat[e], titles[e], measurements.cases(labels, f["logit"], np.linspace(0, 1, 5)),
+    e: figures.Cases(e, images, heat[e], titles[e], measurements.cases(is_lens, f["logit"], np.linspace(0, 1, 5)),
                      measurements.named_cases(truth, f["logit"], f))
     for e, f in found.items()
 }  # fmt: skip
@@ -151,12 +151,12 @@ for model, several in ((bce, figures.RIGHT), (soft, figures.WRONG)):
 for experiment, f in found.items():
     short = [t.split("p = ")[1].replace("\n", " ").replace("positive (mock lens)", "").replace("negative ", "")
              for t in titles[experiment]]  # fmt: skip
-    classes, order = measurements.outcome(labels, f["logit"]), np.argsort(-np.abs(f["logit"]), kind="stable")
+    classes, order = measurements.outcome(is_lens, f["logit"]), np.argsort(-np.abs(f["logit"]), kind="stable")
     for name, words in (("FP", "false_positives"), ("FN", "false_negatives")):
         chosen = order[classes[order] == name]
         figure = figures.errors(images, heat[experiment], chosen, short)
         figure.suptitle(
-            f"{experiment}: all {len(chosen)} {words.replace('_', ' ')} of {len(labels)} images", fontsize=9
+            f"{experiment}: all {len(chosen)} {words.replace('_', ' ')} of {len(is_lens)} images", fontsize=9
         )
         style.publish(figure, f"03_{words}_{experiment}", p, **made, suffix="jpg")
 
@@ -173,7 +173,7 @@ for experiment, f in found.items():
 # negatives without their square root, images that it had never been trained on.
 
 # %%
-empty = {e: measurements.empty_maps(labels, f) for e, f in found.items()}
+empty = {e: measurements.empty_maps(is_lens, f) for e, f in found.items()}
 table = pd.concat([t.assign(model=e) for e, t in empty.items()])
 style.save_table(table, "03_empty_maps", p, **made)
 style.publish(figures.empty_share(empty), "03_empty_maps", p, **made)
