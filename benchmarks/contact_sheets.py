@@ -31,7 +31,7 @@ def of_kind(kind: str, number: int, p: Parameters) -> list[np.ndarray]:
         return [host + a * s for host, a, s in zip(hosts, np.geomspace(0.02, 0.3, number), sources, strict=True)]
     if kind == "lrg":
         return [broad.render("lrg", i, p)[0] for i in range(number)]
-    with mock.patch.dict(contaminants.KINDS, {kind: 1.0}, clear=True):
+    with mock.patch.dict(contaminants.KINDS, {kind: (1.0, contaminants.KINDS[kind][1])}, clear=True):
         return [broad.render("contaminant", i, p)[0] for i in range(number)]
 
 

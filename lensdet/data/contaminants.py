@@ -11,25 +11,6 @@ from numpy.typing import NDArray
 from lensdet.data import artefacts, lookalikes
 from lensdet.data.scene import Scene, Structure
 
-# What people are shown most often in the place of lenses has the largest shares; a choice.
-KINDS = {
-    "spiral": 0.22,
-    "ring": 0.06,
-    "merger": 0.13,
-    "edge-on": 0.10,
-    "companions": 0.15,
-    "star": 0.06,
-    "star beside": 0.03,
-    "trail": 0.04,
-    "cosmic ray": 0.04,
-    "bad pixels": 0.03,
-    "tile edge": 0.04,
-    "sky step": 0.02,
-    "empty": 0.03,
-    "faint": 0.03,
-    "off-centre": 0.02,
-}
-
 
 def draw(rng: np.random.Generator, galaxy: dict[str, float], psf: NDArray, scale: float) -> Structure:
     """A contaminant around (or in the place of) a galaxy.
@@ -51,8 +32,8 @@ def draw(rng: np.random.Generator, galaxy: dict[str, float], psf: NDArray, scale
     """
     half = psf[len(psf) // 2, len(psf) // 2 :]
     fwhm = 2 * scale * np.interp(-0.5, -half / half[0], np.arange(len(half)))
-    kind = str(rng.choice(list(KINDS), p=list(KINDS.values())))
-    return _DRAWN[kind](Scene(rng, galaxy, psf, scale, float(fwhm)))._replace(kind=kind)
+    kind = str(rng.choice(list(KINDS), p=[share for share, _ in KINDS.values()]))
+    return KINDS[kind][1](Scene(rng, galaxy, psf, scale, float(fwhm)))._replace(kind=kind)
 
 
 def empty(s: Scene) -> Structure:
@@ -60,20 +41,21 @@ def empty(s: Scene) -> Structure:
     return Structure(host=0.0)
 
 
-_DRAWN = {
-    "spiral": lookalikes.spiral,
-    "ring": lookalikes.ring,
-    "merger": lookalikes.merger,
-    "edge-on": lookalikes.edge_on,
-    "companions": lookalikes.companions,
-    "star": artefacts.star,
-    "star beside": artefacts.star_beside,
-    "trail": artefacts.trail,
-    "cosmic ray": artefacts.cosmic_ray,
-    "bad pixels": artefacts.bad_pixels,
-    "tile edge": artefacts.tile_edge,
-    "sky step": artefacts.sky_step,
-    "empty": empty,
-    "faint": lookalikes.faint,
-    "off-centre": lookalikes.off_centre,
+# The share of each, and what draws it.  What people are shown most in the place of lenses has the largest; a choice.
+KINDS = {
+    "spiral": (0.22, lookalikes.spiral),
+    "ring": (0.06, lookalikes.ring),
+    "merger": (0.13, lookalikes.merger),
+    "edge-on": (0.10, lookalikes.edge_on),
+    "companions": (0.15, lookalikes.companions),
+    "star": (0.06, artefacts.star),
+    "star beside": (0.03, artefacts.star_beside),
+    "trail": (0.04, artefacts.trail),
+    "cosmic ray": (0.04, artefacts.cosmic_ray),
+    "bad pixels": (0.03, artefacts.bad_pixels),
+    "tile edge": (0.04, artefacts.tile_edge),
+    "sky step": (0.02, artefacts.sky_step),
+    "empty": (0.03, empty),
+    "faint": (0.03, lookalikes.faint),
+    "off-centre": (0.02, lookalikes.off_centre),
 }

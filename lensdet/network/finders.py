@@ -140,31 +140,21 @@ def export(
         For a network that is no finder, or that was trained on segmented stamps, which this file could not say.
     """
     members = [Run(folder) for folder in folders]
-    first, parameters = members[0], members[0].parameters
+    first = members[0]
     if any("members" in run.parameters or run.parameters.get("segmentation") for run in members):
         raise ValueError(f"{first.folder}: only finders on whole stamps can be exported")
     labels = first.logits("loss", "calibration")[0]
     logits = [run.logits("loss", "calibration")[1] for run in members]
-    temperatures = [calibration.temperature(labels, x) for x in logits]
-    history, several = first.history, len(members) > 1
-    made = {
-        "parameters": parameters,
-        "provenance": first.provenance,
-        "run": "/".join(first.folder.parts[-3:]),
-        "validation_loss": float(history["loss"].min()),
-        "chunk": int(history["loss"].idxmin()),
-        "chunks": len(history),
-        **(more or {}),
-    }
+    temperatures, several = [calibration.temperature(labels, x) for x in logits], len(members) > 1
     arrays = [keras.ops.convert_to_numpy(v) for folder in folders for v in training.load_network(folder).variables]
     arrays = [array.astype(np.float16) if array.ndim > 1 else array.astype(np.float32) for array in arrays]
     scores = combined(logits, temperatures) if several else logits[0]
     about = {
         "format": FORMATS[several],
-        "architecture": {"name": "resnet18", "width": parameters["width"]},
+        "architecture": {"name": "resnet18", "width": first.parameters["width"]},
         "preprocessing": dict(PREPROCESSING if takes is None else takes),
         "temperature": calibration.temperature(labels, scores),
-        "made": made,
+        "made": {**_made(first), **(more or {})},
     }
     if several:
         about["architecture"]["members"] = len(members)
@@ -177,6 +167,18 @@ def export(
         file.attrs["about"] = json.dumps(about, sort_keys=True)
         file.attrs["sha256"] = _digest(about, arrays)
         _keep_range(file, float(scores.min()), float(scores.max()))
+
+
+def _made(run):
+    history = run.history
+    return {
+        "parameters": run.parameters,
+        "provenance": run.provenance,
+        "run": "/".join(run.folder.parts[-3:]),
+        "validation_loss": float(history["loss"].min()),
+        "chunk": int(history["loss"].idxmin()),
+        "chunks": len(history),
+    }
 
 
 def load(name: str | Path) -> Finder:

@@ -107,7 +107,7 @@ def train_missing(
         frozen_sets.write_truth(parameters, bank)
         if frozen_sets.has_large(parameters):  # simulated before the first training, and kept in build/
             frozen_sets.large_set(parameters)
-        learners, busy = _learners(parameters, bank), []
+        learners, busy = learners_of(parameters, bank), []
         for run, experiment in todo:
             began = time.monotonic()
             if began + longest > deadline:
@@ -237,14 +237,21 @@ def train(
             if not Run(folder).is_complete:
                 for half in folder.glob(".????????.*"):  # left by a process that was killed in the middle of a save
                     half.unlink()
-                learner = (learners or _learners(parameters, bank))(experiment, run)
+                learner = (learners or learners_of(parameters, bank))(experiment, run)
                 _train(parameters, experiment, run, bank, folder, progress, deadline, learner)
     except Timeout:
         raise Busy(f"{folder}: another process is training this run; wait for it or stop it") from None
 
 
-def _learners(p, bank):
-    """The network of an experiment and a run, by a function of both; the runs of a loss share what is compiled."""
+def learners_of(parameters: Parameters, bank: Bank) -> "Callable[[str, int], Learner]":
+    """What makes the network of an experiment and a run; the runs of a loss share what is compiled.
+
+    Parameters
+    ----------
+    parameters : lensdet.parameters.Parameters
+    bank : lensdet.data.bank.Bank
+        Its stamps go onto the device once.
+    """
     from lensdet.network.engine import Learner, on_device
     from lensdet.network.ensemble_network import DynamicEnsembler
 
@@ -255,13 +262,13 @@ def _learners(p, bank):
             finders[experiment].restart(run)
             return finders[experiment]
         if experiment not in ENSEMBLES:
-            finders[experiment] = Learner(p, experiment, run, *stamps_on_device())
+            finders[experiment] = Learner(parameters, experiment, run, *stamps_on_device())
             return finders[experiment]
-        members = ensembles.run_members(p, bank.data_key, ENSEMBLES[experiment].members, run)
+        members = ensembles.run_members(parameters, bank.data_key, ENSEMBLES[experiment].members, run)
         if waiting := sorted({str(member.folder) for member, _ in members if not member.is_complete}):
             raise Busy(f"{experiment} run {run} needs members that are not trained yet: {', '.join(waiting)}")
         networks = [load_network(member.folder, selector) for member, selector in members]
-        found = DynamicEnsembler(p.dynamic(), networks, run, *stamps_on_device())
+        found = DynamicEnsembler(parameters.dynamic(), networks, run, *stamps_on_device())
         found.made_from = [member.fingerprint(selector) for member, selector in members]
         return found
 

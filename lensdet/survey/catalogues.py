@@ -99,7 +99,7 @@ def read_catalogue(
     found, notes = _unique(frame, ids, "id" in columns)
     notes += _doubts(path, place, ra, dec, known)
     rows = np.flatnonzero(np.isnan(ra) | np.isnan(dec))
-    said = zip(rows.tolist(), *(_text(frame[name].iloc[rows]) for name in place), strict=True)
+    said = zip(rows.tolist(), *(text_of(frame[name].iloc[rows]) for name in place), strict=True)
     lost = {row: f"RA {at_ra!r}, Dec {at_dec!r}" for row, at_ra, at_dec in said}
     return Catalogue(found, ra, dec, frame[kept].apply(_numbers), notes, lost)
 
@@ -129,7 +129,7 @@ def read_known(path: str | os.PathLike) -> pd.DataFrame:
     words = ("name", "object", "object_name"), ("ref", "reference", "references", "refs", "bibcode")
     named, referred = (next(filter(None, (_known(names, word) for word in some)), None) for some in words)
     found = read_catalogue(path, named and {"id": named}, [referred] if referred else [])
-    references = _text(found.kept[referred]) if referred else ""
+    references = text_of(found.kept[referred]) if referred else ""
     known = pd.DataFrame({"name": found.ids, "ra": found.ra, "dec": found.dec, "reference": references})
     return known[np.isfinite(found.ra) & (np.abs(found.dec) <= 90)].reset_index(drop=True)
 
@@ -188,7 +188,7 @@ def _unique(frame, ids, asked):
     """Ids from the first columns that tell all rows apart, and a note where there are none."""
     rows = pd.Series(np.arange(1, len(frame) + 1)).astype(str)
     for chosen in ids:
-        parts = [_text(frame[name]) for name in chosen]
+        parts = [text_of(frame[name]) for name in chosen]
         there = parts[-1] != ""
         joined = functools.reduce(lambda left, right: left + "_" + right, parts)
         if asked or (there.any() and not joined[there].duplicated().any()):
@@ -201,8 +201,8 @@ def _unique(frame, ids, asked):
 # ---- values
 
 
-def _text(values):
-    """Values as text, empty where missing."""
+def text_of(values: pd.Series) -> pd.Series:
+    """A column as text, empty where a value is missing; whole numbers without a decimal point."""
     if pd.api.types.is_float_dtype(values) and (values.dropna() % 1 == 0).all():
         values = values.astype("Int64")  # whole numbers, of which some are missing
     found = values.astype(object).where(values.notna(), "")
@@ -213,7 +213,7 @@ def _numbers(values):
     """A column that is kept: text that is numbers as numbers, but for ids (007, or long ones)."""
     if pd.api.types.is_numeric_dtype(values):
         return values
-    text = _text(values)
+    text = text_of(values)
     with contextlib.suppress(ValueError):
         if not text.str.fullmatch(r"[+-]?0\d+|[+-]?\d{16,}").any():
             return pd.to_numeric(text.mask(text.str.lower().isin(_MISSING)))
@@ -223,7 +223,7 @@ def _numbers(values):
 def _degrees(path, values, unit, is_ra):
     """Degrees, NaN where there are none, and whether their unit is known."""
     numeric = pd.api.types.is_numeric_dtype(values)
-    text = values if numeric else _text(values)
+    text = values if numeric else text_of(values)
     numbers = pd.to_numeric(text, errors="coerce").to_numpy(float, na_value=np.nan)
     unit = unit or _plain(values.name)[1]
     if not numeric and not unit:

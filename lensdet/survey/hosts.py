@@ -219,7 +219,7 @@ def grades(path: Path) -> dict[str, int]:
         raise ValueError(f"labels {path}: needs columns id and grade, and has {', '.join(map(str, names))}")
     with tables.named(path):
         frame, _ = load(wanted)
-    ids, said = (catalogues._text(frame[name]) for name in wanted)
+    ids, said = (catalogues.text_of(frame[name]) for name in wanted)
     known = {**dict.fromkeys(LENS, 1), **dict.fromkeys(NO_LENS, 0)}
     grade = said.str.lower().map(known)
     told = grade.groupby(ids).agg(["min", "max"]).dropna()

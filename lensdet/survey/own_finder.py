@@ -74,7 +74,7 @@ def make(parameters: Parameters, minutes: float | None = None) -> Path:
     # by all that decides them, as in results/: after a change of parameters others are trained
     name = p.experiment_name(LOSS, bank.data_key)
     run_folders = [folder / name / f"run_{number:02d}" for number in range(1, p.runs + 1)]
-    learners = cache(lambda: training._learners(p, bank))
+    learners = cache(lambda: training.learners_of(p, bank))
     deadline = began + 60 * minutes if minutes is not None else np.inf
     for number, run in enumerate(run_folders, 1):
         if not Run(run).is_complete:

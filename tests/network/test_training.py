@@ -40,7 +40,7 @@ pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason=
 @pytest.fixture(scope="module", autouse=True)
 def compiled_once():
     """Trainings of this module share what is compiled, as runs of a loss do, where they compute the same."""
-    learners, compiled = training._learners, {}
+    learners, compiled = training.learners_of, {}
 
     def shared(p, bank):
         other = dict.fromkeys(("experiments", "runs", "patience", "redraw_validation", "ensembles"))
@@ -49,7 +49,7 @@ def compiled_once():
         return compiled[key]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "_learners", shared)
+        patch.setattr(training, "learners_of", shared)
         yield
 
 
@@ -274,7 +274,7 @@ def test_training_loss_includes_the_l2_penalty(tiny, reference):
 
 def test_a_reused_network_trains_like_a_new_one_bit_for_bit(tiny, smoke_bank, reference, monkeypatch):
     """Run 2 in the network of run 1, which has been trained, and in one of its own: bit for bit."""
-    learners, size = training._learners(tiny, smoke_bank), mocklens.sizes(smoke_bank, "train")
+    learners, size = training.learners_of(tiny, smoke_bank), mocklens.sizes(smoke_bank, "train")
     monkeypatch.setattr(engine, "Learner", lambda *_: pytest.fail("a second network"))
     used = learners("bce", 1)
     trained = [mocklens.training_rows(tiny, run, 0, size) for run in (1, 2)]

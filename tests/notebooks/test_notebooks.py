@@ -108,7 +108,7 @@ def leave_runs(p, bank, runs):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engine.Learner, "train_chunk", change)
         patch.setattr(engine.Learner, "validate", lambda learner, *_: rng.random(len(learner.selectors)))
-        networks = training._learners(p, bank)
+        networks = training.learners_of(p, bank)
 
         def learners(experiment, run):  # losses differ in what is not run here, and share what is compiled
             return networks(experiment if experiment.startswith("IDE") else "bce", run)

@@ -57,11 +57,11 @@ def made(tmp_path_factory):
     table = pd.DataFrame({"id": ["003.fits", "gone.fits", "031.fits"], "grade": ["A", "B", "X"]})
     table.to_csv(top / "grades.csv", index=False)
     words = ("--hosts", top / "hosts <i>", "--negatives", top / "negatives", "--labels", top / "grades.csv")
-    compiled, measure, said = training._learners, finder_report.measure, {}
+    compiled, measure, said = training.learners_of, finder_report.measure, {}
     learners = cache(lambda key, p, bank: compiled(p, bank))
     measured = cache(lambda split, *held: measure(held[0], held[1], split, held[2]))
     with pytest.MonkeyPatch.context() as patch:  # what takes long is done once, as it is the same
-        patch.setattr(training, "_learners", lambda p, bank: learners(bank.data_key, _Same(p), _Same(bank)))
+        patch.setattr(training, "learners_of", lambda p, bank: learners(bank.data_key, _Same(p), _Same(bank)))
         patch.setattr(
             finder_report, "measure", lambda f, bank, split, p: measured(split, _Same(f), _Same(bank), _Same(p))
         )
