@@ -43,7 +43,7 @@ p = notebook.parameters(globals())
 style.plt.rcParams.update(style.STYLE)
 bank, rows = frozen_sets.frozen_bank(p, "test")
 truth = frozen_sets.truth(bank, "test", rows)
-mocks = mocklens.images(bank, "test", rows)[..., 0]
+mocks = mocklens.images(bank, "test", rows, p.renormalise)[..., 0]
 positive, contaminant = np.flatnonzero(truth["label"] == 1), np.flatnonzero(truth["host"] == "contaminant")
 kinds = truth["kind"] if "kind" in truth else truth["host"]
 bank
@@ -137,7 +137,8 @@ style.publish(figure, "01_contaminants", p)
 bare = rows[positive[:30]]
 bare["alpha"] = 0  # the same LRGs without their arcs
 over_noise = (truth.maximum / truth.noise)[positive[:30]]
-figure = style.stamps(mocklens.images(bank, "test", bare)[..., 0], [f"peak {x:.0f} σ" for x in over_noise])
+lrgs = mocklens.images(bank, "test", bare, p.renormalise)[..., 0]
+figure = style.stamps(lrgs, [f"peak {x:.0f} σ" for x in over_noise])
 style.publish(figure, "01_lrgs", p)
 
 # %% [markdown]

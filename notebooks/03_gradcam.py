@@ -53,7 +53,7 @@ study = Study(p)
 study.train_missing()
 truth, weights = study.truth(), study.resamples()
 stamps, rows = frozen_sets.frozen_bank(p, "test")
-images = mocklens.images(stamps, "test", rows)
+images = mocklens.images(stamps, "test", rows, p.renormalise)
 looked = sorted(p.experiments, key=lambda experiment: experiment not in ("bce", "fbeta"))[:2]
 bce, soft = looked[0], looked[-1]
 folders = {e: median_run(study.runs(e)).folder for e in looked}

@@ -220,7 +220,11 @@ def merge(
 
 
 def masker(
-    settings: maxtree.Settings, hosts: NDArray, sources: NDArray, threads: int | None = None
+    settings: maxtree.Settings,
+    hosts: NDArray,
+    sources: NDArray,
+    renormalise: bool = False,
+    threads: int | None = None,
 ) -> Callable[[np.ndarray], NDArray[np.bool_]]:
     """What masks the stamps of some rows by Max-Tree (section 4.7), on the host: a function of rows.
 
@@ -232,6 +236,8 @@ def masker(
     settings : lensdet.data.maxtree.Settings
     hosts, sources : float16 arrays (n, 101, 101)
         As from `device_bank`.
+    renormalise : bool
+        As in `merged`.
     threads : int, optional
         All cores where not given.
 
@@ -243,7 +249,7 @@ def masker(
 
     def part(of):
         stamp, source, alpha = of
-        return maxtree.masks(merged(hosts[stamp], sources[source], alpha), settings, threads=1)
+        return maxtree.masks(merged(hosts[stamp], sources[source], alpha, renormalise), settings, threads=1)
 
     def masked(stamp, source, alpha):
         parts = [(stamp[i : i + 64], source[i : i + 64], alpha[i : i + 64]) for i in range(0, len(stamp), 64)]
@@ -297,7 +303,7 @@ def without_neighbours(parameters: Parameters, bank: Bank, split: str, rows: np.
     bare = np.maximum(
         hosts[stamps].astype(np.float32) - np.stack([neighbours for neighbours, _ in light]) / span, 0
     ).astype(np.float32)
-    return merged(bare[of], sources[rows["source"]], rows["alpha"])[..., None]
+    return merged(bare[of], sources[rows["source"]], rows["alpha"], parameters.renormalise)[..., None]
 
 
 def arc_pixels(bank: Bank, split: str, rows: np.ndarray) -> NDArray[np.bool_]:

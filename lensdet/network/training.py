@@ -338,7 +338,7 @@ def _train(p, experiment, run, bank, folder, progress, deadline, learner):
 def _masks(p, bank):
     """The masks of rows of a split, a function of both; None of any without segmentation."""
     settings = p.maxtree()
-    of = cache(lambda split: mocklens.masker(settings, *mocklens.device_bank(bank, split)))
+    of = cache(lambda split: mocklens.masker(settings, *mocklens.device_bank(bank, split), p.renormalise))
     return lambda split, rows: None if settings is None else of(split)(rows)
 
 
@@ -393,7 +393,7 @@ def _score_large(p, experiment, folder, learner, state):
     chunks = {selector: state.best[selector][1] for selector in wanted}
     scored = {chunk: [] for chunk in chunks.values()}
     for part, hosts, sources in frozen_sets.blocks(bank, frozen_sets.LARGE, rows):
-        masks = None if settings is None else mocklens.masker(settings, hosts, sources)(part)
+        masks = None if settings is None else mocklens.masker(settings, hosts, sources, p.renormalise)(part)
         pixels = on_device(hosts, sources)
         for chunk, logits in scored.items():
             learner.set(state.kept[chunk])

@@ -468,12 +468,12 @@ def test_only_the_darkest_pixel_tells_contaminants_from_mocks(classes, classifie
     assert abs(auc - 0.5) < 0.05
 
 
-@pytest.mark.parametrize("threads", [1, 3])
-def test_masks_of_training_rows_equal_those_of_their_images(smoke, smoke_bank, threads):
+@pytest.mark.parametrize("threads, renormalise", [(1, False), (3, False), (1, True)])
+def test_masks_of_training_rows_equal_those_of_their_images(smoke, smoke_bank, threads, renormalise):
     chosen = maxtree.PRESETS["text"]._replace(tolerance=12)
-    masks = mocklens.masker(chosen, *mocklens.device_bank(smoke_bank, "train"), threads=threads)
+    masks = mocklens.masker(chosen, *mocklens.device_bank(smoke_bank, "train"), renormalise, threads)
     rows = mocklens.training_rows(smoke, 1, 0, mocklens.sizes(smoke_bank, "train"))[0]
-    pixels = mocklens.images(smoke_bank, "train", rows)[..., 0]
+    pixels = mocklens.images(smoke_bank, "train", rows, renormalise)[..., 0]
     assert (masks(rows) == maxtree.masks(pixels, chosen)).all()
     assert (masks(rows[::-1][:5]) == masks(rows)[::-1][:5]).all()  # whatever the others are
     assert masks(rows[:0]).shape == (0, 101, 101)

@@ -89,7 +89,7 @@ def measure(parameters: Parameters, folder: Path) -> dict[str, NDArray]:
 
 def _measure(p, model):
     bank, rows = frozen_sets.frozen_bank(p, "test")
-    images = mocklens.images(bank, "test", rows)
+    images = mocklens.images(bank, "test", rows, p.renormalise)
     positive = rows["label"] == 1
     maps = gradcam.heat_maps(model, images)
     unstretched = np.where(positive[:, None, None, None], images, images**2)
@@ -101,7 +101,7 @@ def _measure(p, model):
     found = {
         "logit": maps.logits,
         "unstretched": by_target["published"].logits,
-        "no_arc": network.predict(mocklens.images(bank, "test", bare), verbose=0)[:, 0],
+        "no_arc": network.predict(mocklens.images(bank, "test", bare, p.renormalise), verbose=0)[:, 0],
         "no_neighbours": np.full(len(rows), np.nan, np.float32),
     }
     if p.data is None:

@@ -39,7 +39,7 @@ def lenses(parameters: Parameters, name: str) -> Lenses:
     light = rows["alpha"][:, None, None] * bank.pixels("source", split)[rows["source"]]
     arcs = mocklens.arc_pixels(bank, split, rows)
     beside = neighbours(parameters, bank, split, rows, arcs)
-    images = mocklens.images(bank, split, rows)[..., 0]
+    images = mocklens.images(bank, split, rows, parameters.renormalise)[..., 0]
     return Lenses(frozen_sets.truth(bank, split, rows), images, light, arcs, beside)
 
 
@@ -63,12 +63,13 @@ def examples(parameters: Parameters, found: Lenses) -> dict[str, NDArray | None]
     lrg = rows[rows["label"] == 1][[0 if beside is None else beside.sum((1, 2)).argmax()]]
     lrg["alpha"] = 0  # the LRG of a mock lens, without its arc
     kind = frozen_sets.truth(bank, "test", rows).get("kind", np.array(""))
-    spirals = mocklens.images(bank, "test", rows[np.broadcast_to(kind == "spiral", len(rows))])[..., 0]
+    again = parameters.renormalise
+    spirals = mocklens.images(bank, "test", rows[np.broadcast_to(kind == "spiral", len(rows))], again)[..., 0]
     radius = 0.2 * np.hypot(*(np.indices(stamps.SHAPE) - 50))
     around = spirals[:, (radius > 1.5) & (radius < 6)].mean(1)
     return {
         "mock lens": found.images[clearest],
-        "LRG with neighbours" if beside is not None else "LRG": mocklens.images(bank, "test", lrg)[0, ..., 0],
+        "LRG with neighbours" if beside is not None else "LRG": mocklens.images(bank, "test", lrg, again)[0, ..., 0],
         "spiral": spirals[around.argmax()] if len(spirals) else None,
     }
 
