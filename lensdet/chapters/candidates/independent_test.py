@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from lensdet import storage
-from lensdet.data import bank, mocklens, stamps
+from lensdet.data import bank, contaminants, mocklens, simulation, stamps
 from lensdet.data.bank import FIRST_INDEPENDENT, FIRST_INDEPENDENT_HOST
 from lensdet.data.random import stream
 from lensdet.parameters import Parameters
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 FORMAT = 1  # part of the key: raise it when a number of the set changes
 BLOCK = 2000  # stamps simulated, scored and saved at once: 80 MB
 BATCH = 50  # stamps that a worker makes at once
-KINDS = ("mock lens", "lrg", "spiral", "ring", "merger", "edge-on", "star", "blend")  # by their code
+# By their code: those of the thesis' survey, then the others of the broad one.
+KINDS = tuple(dict.fromkeys(["mock lens", "lrg", *simulation.KINDS, *contaminants.KINDS]))
 ROW = np.dtype([("label", "i1"), ("kind", "i1"), ("stamp", "i4"), ("source", "i4"), ("alpha", "f4"),
                 ("einstein_radius", "f4"), ("peak_snr", "f4"), ("area_fraction", "f4")])  # fmt: skip
 
@@ -166,6 +167,8 @@ def _negative(i, parameters):
 
 def _lens(i, parameters):
     pixels, host = bank.simulated("lrg", FIRST_INDEPENDENT_HOST + i, parameters)
+    if parameters.simulation == "broad":  # with the PSF of its host, as near as `mocklens.pairs` comes to it
+        parameters = parameters.model_copy(update={"seeing": (host["seeing"], host["seeing"])})
     light, source = bank.simulated("source", FIRST_INDEPENDENT + i, parameters)
     light = bank.sixteen_bits(light).astype(np.float32)
     alpha = np.float32(stream(parameters.data_seed, "fresh/alpha", i).uniform(*parameters.alpha))

@@ -10,7 +10,7 @@ import pytest
 
 from lensdet import parameters, storage
 from lensdet.chapters.candidates import independent_test
-from lensdet.data import bank, frozen_sets, lensing, mocklens, simulation
+from lensdet.data import bank, contaminants, frozen_sets, lensing, mocklens, simulation, stamps
 
 NEGATIVES, LENSES = 20, 10
 
@@ -72,7 +72,25 @@ def whole(smoke, tmp_path_factory):
 
 
 def test_kinds_are_mock_lens_lrg_and_the_simulated_contaminants():
-    assert independent_test.KINDS == ("mock lens", "lrg", *simulation.KINDS)
+    known = independent_test.KINDS
+    assert known[:8] == ("mock lens", "lrg", *simulation.KINDS)  # their codes are in files that are kept
+    assert set(known) == {*known[:8], *contaminants.KINDS} and len(set(known)) == len(known)
+
+
+def test_a_broad_survey_has_its_own_negatives_and_sources_as_wide_as_their_hosts(smoke):
+    p = smoke.model_copy(
+        update={"simulation": "broad", "alpha": (3.0, 3.0), "seeing": (0.5, 2.0), "sky_contaminants": 1.0}
+    )
+    _, rows = independent_test.render(range(30), p, 30)
+    found = {independent_test.KINDS[row["kind"]] for row in rows}
+    assert found <= set(contaminants.KINDS) and len(found) > 5
+    for i in range(3):
+        pixels, host = bank.simulated("lrg", bank.FIRST_INDEPENDENT_HOST + i, p)
+        alike = p.model_copy(update={"seeing": (host["seeing"], host["seeing"])})
+        light = bank.simulated("source", bank.FIRST_INDEPENDENT + i, alike)[0]
+        merged = mocklens.added(*map(bank.sixteen_bits, (pixels, light)), np.float32(3))
+        image = independent_test.render([i], p, 0)[0][0]
+        assert image == pytest.approx(np.sqrt(stamps.normalise(merged)), abs=1e-3)
 
 
 def test_scores_file_has_logits_kinds_and_lens_parameters(whole, smoke):
