@@ -27,7 +27,7 @@ PROFILES = {
     # Some minutes of one GPU: the full network and counts, a thirty-eighth of the thesis' chunks.  Tuned on BCE alone.
     "lite": dict(
         momentum=0.9, learning_rate=1e-3, schedule="cosine", precision="bfloat16", chunks=208, patience=208, runs=5,
-        dynamic_chunks=52,
+        dynamic_chunks=52, finders=("thesis/bce", "thesis/fbeta"),
     ),
     # Two cores over an evening: a finder for surveys other than the thesis', on the broad survey (params/finder.yaml).
     "finder": dict(

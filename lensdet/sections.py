@@ -161,7 +161,7 @@ class Candidates(_Section):
     max_filled: Fraction = Field(0.02, description="of a stamp's pixels, that may be missing and are filled")
     keep: tuple[str, ...] = Field((), description="columns of the catalogue that go into the ranked list")
     finders: tuple[str, ...] = Field(
-        ("thesis/bce", "thesis/fbeta"), min_length=1, description="networks in weights/, or files of such"
+        ("broad",), min_length=1, description="names of finders in weights/, such as thesis/bce, or files of such"
     )
     rank_by: str = Field("ensemble", description="ensemble, or the name of a finder")
     page_size: Count = Field(500, description="candidates on the page to look through, the highest ranked")

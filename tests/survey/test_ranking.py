@@ -317,7 +317,7 @@ def test_ranking_without_a_survey_asks_for_one(finders):
     [
         ({"survey": "a", "catalogue": "b", "tiles": "c"}, "not both"),
         ({"tiles": "c"}, "a catalogue needs tiles"),
-        ({"rank_by": "f1"}, "rank_by is 'ensemble' or one of the finders bce, fbeta"),
+        ({"rank_by": "f1"}, "rank_by is 'ensemble' or one of the finders broad"),
         ({"columns": {"z": "x"}}, "columns"),
     ],
 )
@@ -365,7 +365,7 @@ def test_an_interrupted_new_ranking_removes_the_outdated_page(folder, finders, t
 
     monkeypatch.setattr(candidate_list, "pictures", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        ranking.run(given(folder, tmp_path, rank_by="fbeta"), finders, progress=False)
+        ranking.run(given(folder, tmp_path, finders=list(finders), rank_by="fbeta"), finders, progress=False)
     assert not outcome.page.exists()
 
 

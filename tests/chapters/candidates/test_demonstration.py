@@ -44,7 +44,7 @@ def test_each_profile_and_parameter_change_has_its_own_output_folder(tmp_path, m
         return output_folder(demonstration.parameters_of(parameters.resolve(given)))
 
     several = [{"profile": profile} for profile in profiles.PROFILES]
-    several += [{"profile": "smoke", **more} for more in ({"hardness": 0.5}, {"data_seed": 1}, {"rank_by": "bce"})]
+    several += [{"profile": "smoke", **more} for more in ({"hardness": 0.5}, {"data_seed": 1}, {"rank_by": "broad"})]
     assert len({output(**given) for given in several}) == len(several)
     assert output(profile="smoke", workers=1) == output(profile="smoke")  # which changes nothing
     for name in ("demonstration", "smoke"):  # what a user's survey may be called
