@@ -241,8 +241,7 @@ def _outcome(options, does):
     flagged = int((outcome.ranked["flag"] != "").sum())
     print(f"{len(outcome.ranked):,} ranked, {flagged:,} of them flagged and listed last; left out: "
           f"{ranking.counted(outcome.rejections)}")  # fmt: skip
-    advice = ranking.advice(outcome.rejections, outcome.ranked["flag"])
-    print(*outcome.plan.remarks, *advice, outcome.page, sep="\n")
+    print(*outcome.plan.remarks, *outcome.advice, outcome.page, sep="\n")
     return 3 if outcome.rejections or outcome.plan.passed_over else 0
 
 

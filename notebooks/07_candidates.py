@@ -162,7 +162,7 @@ if not mine:
 # not matter; but one dead pixel, or a bright star in a corner, spoils the scale.  Flags mark such stamps.
 
 # %%
-pd.Series(quality.REASONS, name="what it means, and what to do").to_frame().style.set_properties(
+pd.Series(quality.reasons(found), name="what it means, and what to do").to_frame().style.set_properties(
     **{"white-space": "normal", "text-align": "left"}
 )
 

@@ -78,7 +78,7 @@ def look(job: cutouts.Plan, finders: Mapping[str, Finder], workers: int = -1) ->
     flags = quality.flags(batch.measures, logits, finders)
     for flag, count in Counter(flags[flags != ""].tolist()).most_common():
         level = "warning" if count > MANY * len(batch.ids) else "ok"
-        lines.append(Line(level, f"{flag}: {count} {of}, which are listed last", quality.REASONS[flag]))
+        lines.append(Line(level, f"{flag}: {count} {of}, which are listed last", quality.reasons(finders)[flag]))
     lines.append(Line("ok", f"{int((flags == '').sum())} {of} can be ranked as the finders were trained"))
     return [*lines, Line("ok", f"some {_duration(seconds)} on this machine")]
 

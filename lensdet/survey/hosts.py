@@ -139,7 +139,8 @@ def read(
     flags = quality.flags(batch.measures, {}, {})
     flags[flags == "low contrast"] = ""  # shallow is what a survey may be
     good = (flags == "") | every
-    flagged = [stamps.Rejection(batch.ids[i], flags[i], quality.REASONS[flags[i]]) for i in np.flatnonzero(~good)]
+    known = quality.reasons({})
+    flagged = [stamps.Rejection(batch.ids[i], flags[i], known[flags[i]]) for i in np.flatnonzero(~good)]
     own = Own(batch.ids, batch.pixels, batch.ra, batch.dec).some(good)
     return own, [*job.rejections, *batch.rejections, *flagged]
 

@@ -32,19 +32,19 @@ LIMITS = {  # least or most of each measure
     "centre_share": 0.05,  # simulated stamps have 0.2 or more, arcs on real galaxies 0.06 or more
 }
 LEAST = ("centre_snr", "centre_share")  # of them, the limits from below
-REASONS = {  # of a flag: what it means, and what to do; the first that applies is given
-    "equal pixels": f"Over {LIMITS['equal']:.0%} of the pixels lie in areas of one value, mostly zeros: no data there."
+REASONS = {  # of a flag: what it means, and what to do, see `reasons`; the first that applies is given
+    "equal pixels": "Over {equal:.0%} of the pixels lie in areas of one value, mostly zeros: no data there."
     "  Give a tile that is complete there, or write NaN where there are no data.",
-    "dead pixel": f"A pixel lies over {LIMITS['dark']:g} sigma below the sky: dead, or a number that stands for no "
+    "dead pixel": "A pixel lies over {dark:.3g} sigma below the sky: dead, or a number that stands for no "
     "data, as -99 or -32768.  A stamp is scaled by its minimum, so that one such pixel spoils it.  Write NaN there.",
-    "hot pixel": f"A pixel stands over {LIMITS['hot']:g} sigma above its neighbours, sharper than any source: hot, or "
+    "hot pixel": "A pixel stands over {hot:.3g} sigma above its neighbours, sharper than any source: hot, or "
     "a cosmic ray.  Clean the image.",
     "faint centre": f"The signal-to-noise of the {CENTRE:g} arcsec around the centre is below "
-    f"{LIMITS['centre_snr']:g}: nothing there, or a galaxy fainter than those in training.  Check the positions; "
+    "{centre_snr:.3g}: nothing there, or a galaxy fainter than those in training.  Check the positions; "
     "take a deeper image.",
     "low contrast": "Noise, or an uneven sky, takes up more of the range from darkest to brightest pixel than in any "
     "training stamp.  Take a deeper image; subtract the gradient.",
-    "outshone": f"The centre is below {LIMITS['centre_share']:.0%} of the brightest pixel, mostly a star's: scaled by "
+    "outshone": "The centre is below {centre_share:.2g} of the brightest pixel, mostly a star's: scaled by "
     "that, the galaxy is nearly black.  Look at it by eye.",
     "unlike the calibration set": "A finder's logit lies far beyond all that its calibration set had.  Look at it by "
     "eye.",
@@ -127,6 +127,12 @@ def limits_of(finders: Mapping[str, "Finder"]) -> dict[str, float]:
         own = [usual, *(finder.quality.get(name, usual) for finder in finders.values())]
         found[name] = min(own) if name in LEAST else max(own)
     return found
+
+
+def reasons(finders: Mapping[str, "Finder"]) -> dict[str, str]:
+    """What each flag means and what to do, `REASONS` with the limits of finders."""
+    limits = limits_of(finders)
+    return {flag: text.format(**limits) for flag, text in REASONS.items()}
 
 
 def measured_limits(pixels: ArrayLike, scale: float) -> dict[str, float]:

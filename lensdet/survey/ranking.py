@@ -41,6 +41,7 @@ class Outcome(NamedTuple):
     folder: Path
     page: Path  # index.html
     plan: cutouts.Plan
+    advice: list[str]  # from `advice`, on what was left out and what is flagged
 
 
 def load_finders(names: Iterable[str | Path]) -> dict[str, Finder]:
@@ -204,7 +205,8 @@ def run(
         if ranked.empty:
             said = f"none of {job.total} stamps can be scored: {counted(rejections)}; see {folder}/rejected.csv"
             raise NothingUsable(said)
-        outcome = Outcome(ranked, rejections, folder, folder / "page" / "index.html", job)
+        said = advice(rejections, ranked["flag"], finders)
+        outcome = Outcome(ranked, rejections, folder, folder / "page" / "index.html", job, said)
         _write_page(p, finders, outcome, progress, called or survey_name(p), notes)
     return outcome
 
@@ -233,7 +235,7 @@ def score_shard(parameters: Parameters, shard: scoring.Shard, progress: bool = T
 
 def _write_page(parameters, finders, outcome, progress, called, notes):
     """The page of the highest ranked, with a small table of what they are."""
-    p, (ranked, rejections, _, index, job) = parameters, outcome
+    p, (ranked, rejections, _, index, job, said) = parameters, outcome
     top = ranked.head(p.page_size)
     shown = next(iter(finders)) if p.rank_by == ENSEMBLE else p.rank_by
     part = f"the first {len(top):,}" if len(top) < len(ranked) else "all that are ranked"
@@ -250,7 +252,7 @@ def _write_page(parameters, finders, outcome, progress, called, notes):
         candidate_list.pictures(job, top, finders[shown]),
         models,
         f"Lens candidates: {called}",
-        notes=[*notes, *job.remarks, *UNSAID, *advice(rejections, ranked["flag"])],
+        notes=[*notes, *job.remarks, *UNSAID, *said],
         summary=summary,
         progress=progress,
         scale=finders[shown].preprocessing["pixel_scale"],
@@ -263,9 +265,11 @@ def counted(rejections: Iterable[stamps.Rejection]) -> str:
     return ", ".join(f"{n:,} {reason}" for reason, n in reasons.items()) or "none"
 
 
-def advice(rejections: Iterable[stamps.Rejection], flags: Iterable[str] = ()) -> list[str]:
-    """What each reason and each flag means and what to do, a list of texts."""
-    known = headers.REASONS | quality.REASONS
+def advice(
+    rejections: Iterable[stamps.Rejection], flags: Iterable[str] = (), finders: Mapping[str, Finder] | None = None
+) -> list[str]:
+    """What each reason, and each flag of some finders, means and what to do, a list of texts."""
+    known = headers.REASONS | quality.reasons(finders or {})
     given = dict.fromkeys([*(r.reason for r in rejections), *(flag for flag in flags if flag)])
     return [f"{reason}: {known[reason]}" for reason in given]
 

@@ -78,6 +78,15 @@ def test_what_is_no_galaxy_is_flagged_by_its_pixels(kind):
     assert set(found) == {reason} if reason else set(found) <= quality.REASONS.keys()
 
 
+def test_a_flag_says_the_limits_of_the_finders_that_gave_it():
+    usual, own = quality.reasons(FINDERS), Finder(None, {}, 1.0, {}, "0", quality={"centre_snr": 6.27, "hot": 9.0})
+    assert "below 20: nothing there" in usual["faint centre"] and "over 6 sigma" in usual["hot pixel"]
+    wider = quality.reasons({**FINDERS, "own": own})
+    assert "below 6.27: nothing there" in wider["faint centre"] and "over 9 sigma" in wider["hot pixel"]
+    assert not [text for text in wider.values() if "{" in text]
+    assert all(wider[flag] == usual[flag] for flag in usual.keys() - {"faint centre", "hot pixel"})
+
+
 def test_simulated_galaxies_and_mock_lenses_are_not_flagged(smoke):
     lrgs, contaminants = (np.array([simulation.render(cls, i, smoke)[0] for i in range(700, 820)])
                           for cls in ("lrg", "contaminant"))  # fmt: skip
