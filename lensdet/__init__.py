@@ -12,7 +12,7 @@ From a catalogue and tiles: ``{"catalogue": "galaxies.fits", "tiles": ["tile.fit
 
 Score stamps that are arrays, train a network of your own with a soft loss, or look at what a network looks at::
 
-    finder = lensdet.load_finder("thesis/fbeta")
+    finder = lensdet.load_finder("broad")
     logits = finder.score(pixels)  # (N, 101, 101) in any unit -> (N,), positive for a lens
     model.compile("adam", loss=lensdet.SoftFBeta(beta=0.17))
     maps = lensdet.heat_maps(model, images)
