@@ -5,13 +5,10 @@ intervals are of 95 %; where several mock lenses share a host, hosts are drawn a
 What comes of it is for arcs as simulated: real ones are more varied.
 """
 
-import base64
-import hashlib
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-import jinja2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -26,7 +23,7 @@ from lensdet.evaluation.statistics import clopper_pearson
 from lensdet.network.finders import Finder
 from lensdet.parameters import Parameters
 from lensdet.survey import quality
-from lensdet.survey.page import faint
+from lensdet.survey.page import faint, template
 
 EACH = 8  # mock lenses of a host
 MOST = 2000  # hosts; of 10,000, with all that is painted on them, there would be 4 GB
@@ -303,14 +300,9 @@ def write(folder: Path, found: Measured, heading: str, notes: list[str], command
             with storage.atomic(folder / picture) as beside:
                 Image.fromarray(_picture(image)).save(beside, "JPEG", quality=90)
             shown[name].append((picture, f"{p:.3f}"))
-    loader = jinja2.FileSystemLoader(Path(__file__).parent)
-    environment = jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["sha256"] = lambda text: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
     parts = [(*PARTS[name], [_shown(row) for row in rows.to_dict("records")])
              for name, rows in found.table.groupby("part", sort=False)]  # fmt: skip
-    page = environment.get_template("finder_report.html.j2").render(
+    page = template("finder_report.html.j2").render(
         heading=heading, notes=notes, verdict=verdict(found.table), parts=parts, command=command, **shown
     )
     with storage.atomic(folder / "index.html") as beside:
