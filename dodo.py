@@ -39,7 +39,7 @@ NOTEBOOKS = notebooks.paths()
 CHOSEN = [number for number in NOTEBOOKS if number in sys.argv] or [*NOTEBOOKS]
 # A change of any of these may change any figure; so may another version, or backend.
 CODE = [path for path in (ROOT / "lensdet").rglob("*") if path.suffix in (".py", ".j2")
-        and path.relative_to(ROOT / "lensdet").parts[0] not in ("papermill", "cli.py", "parameter_tables.py", "__main__.py")]  # fmt: skip
+        and path.relative_to(ROOT / "lensdet").parts[0] not in ("papermill", "cli.py", "__main__.py")]  # fmt: skip
 DRAWN_BY = ("jinja2", "matplotlib", "pandas", "pillow", "scikit-learn", "seaborn", "tabulate")
 SET = {name: os.environ.get(name) for name in ("KERAS_BACKEND", "LENSDET_PDF")}
 VERSIONS = config_changed(SET | runs.versions([*runs.VERSIONS_OF, *DRAWN_BY]))

@@ -5,6 +5,7 @@ intervals are of 95 %; where several mock lenses share a host, hosts are drawn a
 What comes of it is for arcs as simulated: real ones are more varied.
 """
 
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -54,7 +55,7 @@ class Measured(NamedTuple):
     missed: tuple[NDArray, NDArray]
 
 
-def measure(finder: Finder, bank: Bank, split: str, parameters: Parameters) -> Measured:
+def measure(finder: Finder, bank: Bank, split: str, parameters: Parameters, negatives: Sequence[str] = ()) -> Measured:
     """The report of a finder on one's own stamps of a split of a bank, and on the simulated.
 
     Parameters
@@ -66,6 +67,8 @@ def measure(finder: Finder, bank: Bank, split: str, parameters: Parameters) -> M
         One that no network was trained, selected or calibrated on.
     parameters : lensdet.parameters.Parameters
         As from `hosts.around`: ``alpha`` and ``data_seed`` of the mock lenses.
+    negatives : sequence of str
+        The class of each of one's own negatives of the split, or "": what is accepted of each has a row.
     """
     size = mocklens.sizes(bank, split)
     lrg, contaminant, source = (bank.catalogue(cls, split) for cls in ("lrg", "contaminant", "source"))
@@ -76,6 +79,10 @@ def measure(finder: Finder, bank: Bank, split: str, parameters: Parameters) -> M
         "galaxies of your own, held out": np.arange(n),
         "lenses that people graded, held out": size.lrg + size.contaminant + np.arange(size.graded),
         "negatives of your own, held out": size.lrg + np.arange(size.own[1]),
+        **{
+            f"of these: {name}": size.lrg + np.flatnonzero(np.array(negatives) == name)
+            for name in sorted({*negatives} - {""})
+        },
         **_by_kind(contaminant, size),
         "simulated galaxies": np.arange(size.own[0], size.lrg),
     }

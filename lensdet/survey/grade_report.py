@@ -103,7 +103,7 @@ def latex(merged: Merged, best: int = BEST) -> str:
     """The best candidates as a LaTeX table (booktabs): id, position, probability, grade, mean and scatter."""
     some = _best(merged, best)
     score = next((name for name in some if name.startswith("p_")), None)
-    shown = pd.DataFrame({"Candidate": some["id"].map(candidate_list.as_text)})
+    shown = pd.DataFrame({"Candidate": some["id"].map(_line)})
     if some["ra"].notna().any():
         shown["RA"], shown["Dec"] = (
             some["ra"].map(lambda x: _number(x, ".5f")),
@@ -112,8 +112,8 @@ def latex(merged: Merged, best: int = BEST) -> str:
     shown["Rank"] = some["rank"]
     if score:
         shown["p"] = some[score].map(page.digits)
-    shown["Grade"], shown["Mean"], shown["Scatter"] = some["grade"], some["mean"], some["scatter"]
-    shown["n"], shown["Class"] = some["graders"], some["class"]
+    shown["Grade"], shown["Mean"], shown["Scatter"] = some["grade"].map(_line), some["mean"], some["scatter"]
+    shown["n"], shown["Class"] = some["graders"], some["class"].map(_line)
     for name in ("Mean", "Scatter"):
         shown[name] = shown[name].map(lambda x: _number(x, ".2f"))
     k = len(merged.graders)
@@ -122,6 +122,11 @@ def latex(merged: Merged, best: int = BEST) -> str:
                f"{'person' if k == 1 else 'people'}. Mean and scatter are of numbers: {merged.scale}; "
                "n is the number of grades.")  # fmt: skip
     return shown.to_latex(index=False, escape=True, caption=_escaped(caption), label="tab:grades")
+
+
+def _line(text):
+    """A text as one line that can be printed."""
+    return " ".join(candidate_list.as_text(text).split())
 
 
 def _number(value, form):
@@ -231,7 +236,7 @@ def stamps(merged: Merged, folder: Path, best: int = BEST) -> Figure:
         with Image.open(path) as picture:
             panel = np.asarray(picture.convert("L"))[:, page.PITCH : page.PITCH + page.SIZE]
         axis.imshow(panel, cmap="gray", vmin=0, vmax=255, interpolation="none")
-        name = candidate_list.as_text(row["id"])
+        name = _line(row["id"])
         name = name if len(name) < 24 else f"…{name[-22:]}"
         scatter = f" ± {row['scatter']:.2f}" if np.isfinite(row["scatter"]) else ""
         axis.set_title(f"{name}\n{row['grade']}: {row['mean']:.2f}{scatter}", fontsize=plotting.TEXT, pad=2,

@@ -5,6 +5,7 @@ these are 3, 2, 1 and 0.  The class of a candidate is the one nearest to its mea
 """
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
@@ -167,11 +168,12 @@ def _summary(codes, events, classes):
 
 def _texts(rows, major):
     """The subclass that most gave with the merged grade, all of them with how many gave each, and notes by grader."""
-    named = rows["subclass"][rows["subclass"] != ""]
-    counts = named.value_counts().sort_index().sort_values(ascending=False, kind="stable")
-    own = named[rows["grade"] == major].value_counts().sort_index()
-    notes = [f"{row.grader}: {row.note}" for row in rows.itertuples() if row.note]
-    return own.idxmax() if len(own) else "", ", ".join(f"{name} {n}" for name, n in counts.items()), " | ".join(notes)
+    rows = list(rows.itertuples())
+    counts = Counter(row.subclass for row in rows if row.subclass)
+    own = Counter(row.subclass for row in rows if row.subclass and row.grade == major)
+    named = [f"{name} {n}" for name, n in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
+    notes = [f"{row.grader}: {row.note}" for row in rows if row.note]
+    return min(own, key=lambda name: (-own[name], name), default=""), ", ".join(named), " | ".join(notes)
 
 
 def _row(part: str, what: str, found: Estimate) -> list[Any]:
