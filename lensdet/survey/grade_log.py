@@ -37,6 +37,16 @@ def graders(output: str | os.PathLike) -> list[str]:
     return sorted(path.stem for path in (Path(output) / "grades").glob("*.csv") if _NAME.fullmatch(path.stem))
 
 
+def exists(output: str | os.PathLike, grader: str) -> bool:
+    """Whether a grader has begun."""
+    return _path(output, grader, ".json").exists()
+
+
+def seed_of(grader: str) -> int:
+    """The seed that a grader's name gives."""
+    return zlib.crc32(grader.encode())
+
+
 def start(
     output: str | os.PathLike,
     grader: str,
@@ -84,7 +94,7 @@ def start(
     path.parent.mkdir(parents=True, exist_ok=True)
     with _lock(output, grader):
         if not path.exists():
-            made = DEFAULTS | {"seed": zlib.crc32(grader.encode()), "grader": grader} | asked
+            made = DEFAULTS | {"seed": seed_of(grader), "grader": grader} | asked
             storage.write_json(path, made | {"majors": list(made["classes"])})  # keys of JSON are sorted, majors not
         there = session(output, grader)
         for name, value in asked.items():
@@ -120,7 +130,7 @@ def session(output: str | os.PathLike, grader: str) -> dict[str, Any]:
     return made
 
 
-def append(output: str | os.PathLike, grader: str, *events: Mapping[str, Any]) -> None:
+def append(output: str | os.PathLike, grader: str, *events: Mapping[str, Any]) -> tuple[int, int]:
     """Append events to the log, and sync them to the disk.
 
     Parameters
@@ -131,6 +141,11 @@ def append(output: str | os.PathLike, grader: str, *events: Mapping[str, Any]) -
     *events : dict
         ``id`` and ``grade`` (one of the major classes, or "" for none: set aside, or taken back), and perhaps
         ``showing`` (1, or 2 for the second time), ``subclass``, ``note``, ``view``, ``seconds`` and ``time`` (now).
+
+    Returns
+    -------
+    tuple of int
+        Bytes of the log before and after: where another wrote in between, more than the last time's.
 
     Raises
     ------
@@ -153,7 +168,7 @@ def append(output: str | os.PathLike, grader: str, *events: Mapping[str, Any]) -
             )
         text += _line([row[name] for name in COLUMNS])
     with _lock(output, grader):
-        _write(_path(output, grader, ".csv"), text)
+        return _write(_path(output, grader, ".csv"), text)
 
 
 def read(output: str | os.PathLike, grader: str) -> pd.DataFrame:
@@ -248,7 +263,7 @@ def _line(values):
 
 
 def _write(path, text):
-    """Append to a file in one piece and sync; what a kill left of a row is cut off first."""
+    """Append to a file in one piece and sync; what a kill left of a row is cut off first.  Bytes before and after."""
     with open(path, "ab+") as file:
         file.seek(0)
         found = file.read()
@@ -259,6 +274,7 @@ def _write(path, text):
         file.write(text.encode("utf-8", "backslashreplace"))
         file.flush()
         os.fsync(file.fileno())
+        return whole, file.tell()
 
 
 def _whole(found):
