@@ -108,10 +108,16 @@ def write(
             form(beside, lambda: _blocks(ranked, rejections, names, kinds), kinds, about)
 
 
-def read_list(folder: str | os.PathLike) -> pd.DataFrame:
-    """What is ranked of the list that `write` left in a folder, in its order; empty texts are "".
+def read_list(folder: str | os.PathLike, numbers: bool = True) -> pd.DataFrame:
+    """What is ranked of the list that `write` left in a folder, by rank; empty texts are "".
 
     Not by astropy, which takes a minute for a million rows.
+
+    Parameters
+    ----------
+    folder : path-like
+    numbers : bool
+        Numbers as numbers; else all columns are text, as it stands there.
 
     Raises
     ------
@@ -120,18 +126,18 @@ def read_list(folder: str | os.PathLike) -> pd.DataFrame:
     """
     path = Path(folder) / "ranked.ecsv"
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is not there: give the output folder of lensdet rank, such as "
-                                "build/candidates/NAME")  # fmt: skip
+        raise FileNotFoundError(f"{path} is not there: give the output folder of `lensdet rank`")
     header = []
     with open(path, encoding="utf-8") as file:
         while (line := file.readline()).startswith("#"):
             header.append(line[2:])
-    kinds = {column["name"]: column["datatype"] for column in yaml.safe_load("".join(header[1:]))["datatype"]}
     table = pd.read_csv(path, skiprows=len(header), dtype=str, keep_default_na=False)
-    numbers = [name for name, kind in kinds.items() if kind != "string"]
-    table[numbers] = table[numbers].apply(lambda column: pd.to_numeric(column.where(column != "")))
-    table = table[table["rank"].notna()].astype({"rank": int})
-    return table.sort_values("rank").reset_index(drop=True)
+    table = table[table["rank"] != ""].reset_index(drop=True)
+    if numbers:
+        columns = yaml.safe_load("".join(header[1:]))["datatype"]
+        names = [column["name"] for column in columns if column["datatype"] != "string"]
+        table[names] = table[names].apply(lambda column: pd.to_numeric(column.where(column != "")))
+    return table
 
 
 def _kinds(ranked, names):

@@ -14,9 +14,11 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from lensdet import plotting, storage
+from lensdet.data.stamps import normalise
 from lensdet.evaluation.statistics import clopper_pearson
 from lensdet.survey import candidate_list, grades, page, tables
 from lensdet.survey.grades import Merged
+from lensdet.survey.grading_pictures import Pictures
 
 FOLDER = "graded"  # of the output, beside the graders' logs
 BEST = 24  # candidates of the LaTeX table and of the figure of stamps
@@ -247,13 +249,21 @@ def stamps(merged: Merged, folder: Path, best: int = BEST) -> Figure:
 
 
 def _pictures(output, table, folder) -> Mapping[str, str]:
-    """Copy the pictures of candidates from the page of the list; returns their names by id."""
-    there = {}
+    """Copy pictures of candidates from the page of the list, and draw others without heat; their names by id."""
+    there, pictures = {}, None
     for k, (i, rank) in enumerate(zip(table["id"], table["rank"], strict=True), 1):
         source, name = output / "page" / "stamps" / f"{rank:05d}.jpg", f"{k:05d}.jpg"
         if source.is_file():
             shutil.copyfile(source, folder / name)
-            there[i] = name
+        else:
+            try:
+                pictures = pictures or Pictures(output)
+                pixels = normalise(pictures.stamp(i))
+            except (ValueError, OSError):  # the survey's files are elsewhere, or have changed
+                continue
+            picture = Image.fromarray(page.strip(pixels, np.zeros((2, 2))))
+            picture.save(folder / name, quality=page.QUALITY, subsampling=0)
+        there[i] = name
     return there
 
 
