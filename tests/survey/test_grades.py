@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lensdet import cli
+from lensdet.data import stamps
 from lensdet.evaluation import agreement
-from lensdet.survey import candidate_list, grade_log, grade_report, grades, hosts, tables
+from lensdet.survey import candidate_list, grade_log, grade_report, grades, hosts, page, tables
+from tests.survey import lists
 from tests.survey.graded import grade, ranked
 from tests.survey.test_page import HOSTILE, Page
 
@@ -107,9 +109,9 @@ def test_kappas_rest_on_what_both_graded(folder):
 
 def test_one_grader_alone_has_a_table_and_no_kappa(folder):
     grade(folder, "anna", {"a.fits": "A", "b.fits": "X"})
-    merged, page = grade_report.write(folder)
+    merged, index = grade_report.write(folder)
     assert not part(merged, "Cohen's kappa").size and not part(merged, "Fleiss' kappa").size
-    assert merged.table["scatter"].isna().all() and page.exists()
+    assert merged.table["scatter"].isna().all() and index.exists()
 
 
 def test_controls_give_completeness_and_painted_arcs_are_no_candidates(folder):
@@ -316,13 +318,13 @@ def test_hostile_text_is_text_on_the_page_in_figures_and_in_latex(tmp_path):
 def test_the_page_loads_its_pictures_and_nothing_else(folder):
     grade(folder, "anna", {"a.fits": "A", "b.fits": "X"})
     _, path = grade_report.write(folder)
-    page = Page(path)
+    found = Page(path)
     policy = next(
-        a["content"] for t, a in page.tags if t == "meta" and a.get("http-equiv") == "Content-Security-Policy"
+        a["content"] for t, a in found.tags if t == "meta" and a.get("http-equiv") == "Content-Security-Policy"
     )
     assert policy.startswith("default-src 'none'; img-src 'self'; style-src 'sha256-")
-    assert not {"script", "link", "iframe", "form", "object"} & {tag for tag, _ in page.tags}
-    assert page.values("img", "src") == ["stamps/00001.jpg", "stamps/00002.jpg"]
+    assert not {"script", "link", "iframe", "form", "object"} & {tag for tag, _ in found.tags}
+    assert found.values("img", "src") == ["stamps/00001.jpg", "stamps/00002.jpg"]
     for source, k in (("00001", 1), ("00002", 2)):
         copied = (path.parent / "stamps" / f"{k:05d}.jpg").read_bytes()
         assert copied == (folder / "page" / "stamps" / f"{source}.jpg").read_bytes()
@@ -333,6 +335,32 @@ def test_pictures_follow_the_candidate_not_its_place(folder):
     _, path = grade_report.write(folder)
     first = (path.parent / "stamps" / "00001.jpg").read_bytes()
     assert first == (folder / "page" / "stamps" / "00004.jpg").read_bytes()
+
+
+def test_what_the_page_of_the_list_does_not_have_is_drawn_from_the_survey(tmp_path):
+    folder = lists.ranked(tmp_path, 4)  # without a page
+    ids = candidate_list.read_list(folder)["id"].tolist()
+    grade(folder, "anna", {ids[1]: "A", ids[3]: "X"})
+    _, path = grade_report.write(folder)
+    assert Page(path).values("img", "src") == ["stamps/00001.jpg", "stamps/00002.jpg"]
+    drawn = np.asarray(Image.open(path.parent / "stamps" / "00001.jpg"), float)
+    expected = page.strip(stamps.normalise(lists.stamp(1)), np.zeros((2, 2)))
+    assert drawn.shape == expected.shape and np.abs(drawn - expected).mean() < 4  # as a JPEG
+    (tmp_path / "stamps" / ids[1]).unlink()
+    _, path = grade_report.write(folder)
+    assert Page(path).values("img", "src") == ["stamps/00002.jpg"] and "no picture" in path.read_text("utf-8")
+
+
+def test_a_list_is_read_as_it_was_written(tmp_path):
+    names = ["007", "null", "a,b.fits", 'say "hi".fits', "#1", " x", "é.fits"]
+    folder = ranked(tmp_path, names, pictures=0, match=["", "m", *[""] * 5], catalogue_z=[0.5, np.nan, *range(5)])
+    read, written = candidate_list.read_list(folder), Table.read(folder / "ranked.ecsv").to_pandas()
+    assert read["id"].tolist() == names and read.columns.tolist() == written.columns.tolist()
+    for name in ("rank", "ra", "dec", "p_bce", "catalogue_z"):
+        np.testing.assert_array_equal(read[name], written[name])
+    assert read["match"].tolist() == ["", "m", *[""] * 5]
+    texts = candidate_list.read_list(folder, numbers=False)
+    assert texts["id"].tolist() == names and texts["rank"].tolist() == list("1234567")
 
 
 def test_figures_have_widths_of_a_paper_and_text_that_can_be_read(folder):
