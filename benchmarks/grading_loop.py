@@ -122,7 +122,7 @@ def main():
     rows = []
     for name, finder in finders.items():
         kind = truth["kept"]["kind"].loc[rank("kept", finder, name.replace(" ", "_"))["id"]].to_numpy()
-        for n in (50, 100, 200):
+        for n in (n for n in (50, 100, 200) if n <= options.stamps):
             share = agreement.share(kind[:n] == "lens")
             rows.append((name, f"lenses among the first {n}", share.value, share.low, share.high, share.n))
         mistaken = pd.Series(kind[:100][kind[:100] != "lens"]).value_counts().head(3)
