@@ -291,9 +291,14 @@ export default {
     }
     async function give([major, subclass]) {
       if (state.busy || (state.view === "single" ? root.dataset.shown !== String(state.at) : !pictures.has(state.at))) return;
-      const text = marks[state.at]?.note || (state.view === "single" ? state.note : "");
-      if (!await grade([{ item: state.at, grade: major, subclass, note: text }], `${major} ${subclass}`)) return;
-      if (state.view === "mosaic") { state.at = Math.min(state.at + 1, screen().at(-1)); label(); frame(); return; }
+      const k = state.at, text = marks[k]?.note || (state.view === "single" ? state.note : "");
+      if (!await grade([{ item: k, grade: major, subclass, note: text }], `${major} ${subclass}`)) return;
+      if (state.view === "mosaic") {
+        if (state.at === k) state.at = Math.min(k + 1, screen().at(-1));
+        label();
+        frame();
+        return;
+      }
       [state.at] = [...following((state.at + 1) % about.n), state.at];
       if (!open(state.at)) say("All are graded.  ← looks at them again, Backspace takes the last grade back.");
       show();
@@ -361,9 +366,14 @@ export default {
     }
     function move(step) {
       const to = state.at + step;
-      if (state.busy || !(state.view === "mosaic" ? screen() : [...Array(about.n).keys()]).includes(to)) return;
-      state.at = to;
-      if (state.view === "mosaic") { label(); frame(); } else show();
+      if (state.view === "mosaic" && screen().includes(to)) {
+        state.at = to;
+        label();
+        frame();
+      } else if (state.view === "single" && !state.busy && to >= 0 && to < about.n) {
+        state.at = to;
+        show();
+      }
     }
     function press(key, shift) {
       if (key === "?" || (key === "Escape" && !help.hidden)) { help.hidden = !help.hidden; return true; }

@@ -86,8 +86,8 @@ class Pictures:
         self.painted = {of["id"]: of for of in controls if of["kind"] == "painted arc"}
         if not (path := self.folder / ABOUT).exists():
             raise FileNotFoundError(
-                f"{path} is not there, which says how pixels are read again: run `lensdet rank` with the same parameters "
-                "again; what was scored is kept"
+                f"{path} is not there, which says how pixels are read again: run `lensdet rank` with the same "
+                "parameters again; what was scored is kept"
             )
         self.about = json.loads(path.read_text())
         fields = {name: self.about[name] for name in Options._fields if name != "wanted"}

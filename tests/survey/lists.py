@@ -41,12 +41,12 @@ def ranked(folder: Path, n: int, bands: str = "r") -> Path:
             file = fits.PrimaryHDU(stamp(k) * (1 + j / 4), header(k, band))
             file.writeto(folder / "stamps" / f"{name}_{band}.fits")
     ids = [f"{name}_r.fits" for name in names]
-    table = pd.DataFrame({
-        "rank": np.arange(1, n + 1), "id": ids, "ra": 150 + np.arange(n) / 100, "dec": 2.0,
-        "bce": np.linspace(5, -5, n), "ensemble": np.linspace(5, -5, n), "filled": 0,
-        "tile": [str(folder / "stamps" / name) for name in ids], "hdu": 0, "x": 50.0, "y": 50.0, "centre_snr": 100.0, "flag": "", "catalogue_name": [f"object {k}" for k in range(n)],
-        "match": ["lens one", "lens two", *[""] * (n - 2)][:n], "separation": np.nan, "reference": "",
-    })  # fmt: skip
+    order = np.arange(n)
+    table = pd.DataFrame({"rank": order + 1, "id": ids, "ra": 150 + order / 100, "dec": 2.0, "filled": 0})
+    table["bce"] = table["ensemble"] = np.linspace(5, -5, n)
+    table = table.assign(tile=[str(folder / "stamps" / name) for name in ids], hdu=0, x=50.0, y=50.0, flag="")
+    table = table.assign(centre_snr=100.0, catalogue_name=[f"object {k}" for k in order])
+    table = table.assign(match=["lens one", "lens two", *[""] * n][:n], separation=np.nan, reference="")
     table.loc[2:2, "catalogue_name"] = NASTY
     candidate_list.write(folder / "out", table, [], ["bce"], {"rank_by": "ensemble"})
     job = cutouts.plan_folder(folder / "stamps")

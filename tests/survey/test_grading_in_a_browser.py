@@ -51,11 +51,11 @@ def free_port():
 def lab(folder):
     """JupyterLab on a folder, with a token; yields its address."""
     port, token = free_port(), os.urandom(16).hex()
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
-        "JUPYTER_CONFIG_DIR": str(folder / "config"), "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"), "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"),
-        "JUPYTER_RUNTIME_DIR": str(folder / "runtime"), "JUPYTER_TOKEN": token,
-    }  # fmt: skip
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    environment |= {f"JUPYTER_{name}_DIR": str(folder / name) for name in ("CONFIG", "RUNTIME")} | {
+        "JUPYTER_TOKEN": token
+    }
+    environment |= {f"JUPYTERLAB_{name}_DIR": str(folder / name) for name in ("SETTINGS", "WORKSPACES")}
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", f"--port={port}", "--allow-root"]
     with open(folder / "server.log", "w") as log:
         server = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
@@ -74,15 +74,15 @@ def lab(folder):
 
 
 def notebook(folder, name, code):
-    cells = [{"cell_type": "code", "id": f"c{k}", "metadata": {}, "outputs": [], "execution_count": None, "source": text}
-             for k, text in enumerate([code, "print('below')"])]  # fmt: skip
+    cell = {"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None}
+    cells = [cell | {"id": f"c{k}", "source": text} for k, text in enumerate([code, "print('below')"])]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     made = {"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
     (folder / f"{name}.ipynb").write_text(json.dumps(made))
 
 
 def grading(output, grader, more=""):
-    """Code of a cell: it leaves the kernel's process number beside the list."""
+    """Code of a cell, which leaves the number of the kernel's process beside the list."""
     number = (
         f"import os, pathlib; pathlib.Path({str(output / grader)!r}).with_suffix('.pid').write_text(str(os.getpid()))"
     )
@@ -215,6 +215,7 @@ def test_markup_is_text_keys_stay_in_the_widget_and_a_mosaic_sets_aside(page, tm
         open_notebook(page, address, "nb")
         page.wait_for_timeout(3000)  # until all 40 are drawn
         page.locator(f"{WIDGET} [data-item='2'] canvas").click()
+        page.locator(f"{WIDGET} .aside").wait_for()
         page.keyboard.press("ArrowRight")
         page.keyboard.press("a")
         page.wait_for_function("document.querySelectorAll('.lensdet-grading .graded').length === 1")
