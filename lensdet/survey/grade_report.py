@@ -1,5 +1,6 @@
 """What `grades.merge` gives, as files: tables, labels, figures and a LaTeX table for a paper, and a page to send."""
 
+import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -18,12 +19,12 @@ from lensdet.data.stamps import normalise
 from lensdet.evaluation.statistics import clopper_pearson
 from lensdet.survey import candidate_list, grades, page, tables
 from lensdet.survey.grades import Merged
-from lensdet.survey.grading_pictures import Pictures
+from lensdet.survey.grading_pictures import ABOUT, Pictures
 
 FOLDER = "graded"  # of the output, beside the graders' logs
 BEST = 24  # candidates of the LaTeX table and of the figure of stamps
 SHOWN = 500  # candidates of the page
-COLUMNS = 6  # stamps side by side
+COLUMNS = 4  # candidates side by side, each in two stretches
 SAID = ("Cohen's kappa", "Fleiss' kappa", "consistency", "completeness")  # parts of the agreement that are printed
 DIGITS = 6  # of numbers in tables
 _UNITS = {"ra": "deg", "dec": "deg", "separation": "arcsec"}
@@ -73,7 +74,7 @@ def write(output: str | os.PathLike, best: int = BEST) -> tuple[Merged, Path]:
     with storage.atomic(folder / "grades.tex") as beside:
         beside.write_text(latex(merged, best), encoding="utf-8", errors="backslashreplace")
     with plt.rc_context(plotting.STYLE):
-        figures = {"grades": figure(merged), "best": stamps(merged, made.parent / "stamps", best)}
+        figures = {"grades": figure(merged), "best": stamps(merged, made.parent / "stamps", best, _scale(output))}
         for name, drawn in figures.items():
             for suffix in ("png", "pdf"):
                 plotting.write(drawn, folder / f"{name}.{suffix}")
@@ -226,26 +227,44 @@ def _shares(axis: Axes, merged: Merged) -> None:
     axis.set(xlim=(-0.02, 1.02), ylim=(0.2 - len(used), 0.7))
 
 
-def stamps(merged: Merged, folder: Path, best: int = BEST) -> Figure:
-    """The best candidates, faint parts of each, with id and grade; those without a picture are left out."""
+def stamps(merged: Merged, folder: Path, best: int = BEST, scale: float | None = None) -> Figure:
+    """The best candidates with id and grade, each in square root and its faint parts; those without picture are left out.
+
+    Parameters
+    ----------
+    merged : Merged
+    folder : Path
+        Of the pictures of the page.
+    best : int
+    scale : float, optional
+        arcsec a pixel, for a bar of 5 arcsec.
+    """
     some = [(row, folder / f"{k + 1:05d}.jpg") for k, row in enumerate(merged.table.head(SHOWN).to_dict("records"))]
     some = [(row, path) for row, path in some if row["grade"] in merged.lenses and path.exists()][:best]
-    rows, size = max(1, -(-len(some) // COLUMNS)), plotting.PAGE / COLUMNS
-    drawn, axes = plt.subplots(rows, COLUMNS, figsize=(plotting.PAGE, rows * (size + 0.3)), squeeze=False)
+    rows, high = max(1, -(-len(some) // COLUMNS)), plotting.PAGE / COLUMNS / 2 + 0.3
+    drawn, axes = plt.subplots(rows, COLUMNS, figsize=(plotting.PAGE, rows * high), squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
     for axis, (row, path) in zip(axes.flat, some, strict=False):
         with Image.open(path) as picture:
-            panel = np.asarray(picture.convert("L"))[:, page.PITCH : page.PITCH + page.SIZE]
-        axis.imshow(panel, cmap="gray", vmin=0, vmax=255, interpolation="none")
+            panels = np.asarray(picture.convert("L"))[::-1, : page.PITCH + page.SIZE]
+        axis.imshow(panels, cmap="gray", origin="lower", vmin=0, vmax=255, interpolation="none")
         name = _line(row["id"])
-        name = name if len(name) < 24 else f"…{name[-22:]}"
+        name = name if len(name) < 34 else f"…{name[-32:]}"
         scatter = f" ± {row['scatter']:.2f}" if np.isfinite(row["scatter"]) else ""
-        axis.set_title(f"{name}\n{row['grade']}: {row['mean']:.2f}{scatter}", fontsize=plotting.TEXT, pad=2,
+        axis.set_title(f"{name}\n{_line(row['grade'])}: {row['mean']:.2f}{scatter}", fontsize=plotting.TEXT, pad=2,
                        parse_math=False)  # fmt: skip
+    if some and scale:
+        plotting.scale_bar(axes.flat[0], scale)
     if not some:
         axes.flat[0].text(0, 0.5, f"no candidate of grade {' or '.join(merged.lenses)} has a picture", parse_math=False)
     return drawn
+
+
+def _scale(output):
+    """arcsec a pixel of the stamps of a list; None where it does not say."""
+    about = output / ABOUT
+    return json.loads(about.read_text())["wanted"]["pixel_scale"] if about.is_file() else None
 
 
 def _pictures(output, table, folder) -> Mapping[str, str]:
