@@ -228,7 +228,7 @@ def _shares(axis: Axes, merged: Merged) -> None:
 
 
 def stamps(merged: Merged, folder: Path, best: int = BEST, scale: float | None = None) -> Figure:
-    """The best candidates with id and grade, each in square root and its faint parts; those without picture are left out.
+    """The best candidates with id and grade, each in square root and its faint parts; none without a picture.
 
     Parameters
     ----------
