@@ -92,7 +92,8 @@ def merge(output: str | os.PathLike) -> Merged:
         *_seconds(events),
     ]  # fmt: skip
     remarks = [f"{' and '.join(lenses)} count as lenses, {classes[-1]} as none"]
-    lost = [i for i in first.index if i not in {*listed["id"]} and kinds.get(i) != PAINTED]
+    known = {*listed["id"]}
+    lost = [i for i in first.index if i not in known and kinds.get(i) != PAINTED]
     if lost:
         remarks.append(f"{len(lost)} graded ids are not in the list, such as {lost[0]}; was another survey ranked into "
                        f"{output}?")  # fmt: skip
@@ -158,7 +159,10 @@ def _summary(codes, events, classes):
     score = len(classes) - 1 - given
     mean = score.mean(axis=1)
     nearest = len(classes) - 1 - np.ceil(mean.to_numpy() - 0.5).astype(int)
-    texts = [(i, *_texts(rows, classes[k])) for (i, rows), k in zip(events.groupby("id"), nearest, strict=True)]
+    said = {i: [] for i in codes.index}
+    for row in events.itertuples():
+        said[row.id].append(row)
+    texts = [(i, *_texts(rows, classes[k])) for (i, rows), k in zip(said.items(), nearest, strict=True)]
     texts = pd.DataFrame(texts, columns=["id", "class", "subclasses", "notes"]).set_index("id")
     made = {"grade": np.array(classes, object)[nearest], "mean": mean, "scatter": score.std(axis=1, ddof=1)}
     made = pd.DataFrame(made | {"graders": given.notna().sum(axis=1)}, index=codes.index)
@@ -168,7 +172,6 @@ def _summary(codes, events, classes):
 
 def _texts(rows, major):
     """The subclass that most gave with the merged grade, all of them with how many gave each, and notes by grader."""
-    rows = list(rows.itertuples())
     counts = Counter(row.subclass for row in rows if row.subclass)
     own = Counter(row.subclass for row in rows if row.subclass and row.grade == major)
     named = [f"{name} {n}" for name, n in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
