@@ -32,7 +32,7 @@ from lensdet.survey.psf import measured_psf
 ABOUT = "survey.json"
 BESIDE = ("g", "i")  # bands of a composite that lie beside r, as blue and red
 PAINTED = {"g": 0.8, "r": 1.0, "i": 0.7}  # light of a painted arc over the sky's noise, relative to r: arcs are blue
-LUPTON = {"minimum": -1.0, "stretch": 6.0, "Q": 8.0}  # in units of the sky's noise
+LUPTON = {"minimum": -0.5, "stretch": 8.0, "Q": 8.0}  # in units of the sky's noise
 SCORES = re.compile(r"(rank|p_.*|logit_.*|match|reference|separation|flag)", re.DOTALL)  # what may sway a grader
 ELSEWHERE = ("id", "ra", "dec", "tile", "hdu", "x", "y", "rejected", "detail")  # columns that are no information
 RANGE = 60_000  # the most that float16 holds, nearly
