@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 from astropy.coordinates import SkyCoord
 from astropy.visualization import ZScaleInterval, make_lupton_rgb
 from numpy.typing import NDArray
@@ -65,23 +64,6 @@ def describe(folder: str | os.PathLike, job: cutouts.Plan, whole: bool, finders:
     storage.write_json(Path(folder) / ABOUT, about | {"wanted": job.options.wanted._asdict()})
 
 
-def listed(folder: str | os.PathLike) -> pd.DataFrame:
-    """The ranked of ``ranked.ecsv`` by rank, all columns as text as it stands there; without what was left out.
-
-    Raises
-    ------
-    FileNotFoundError
-        There is no list.
-    """
-    path = Path(folder) / "ranked.ecsv"
-    if not path.exists():
-        raise FileNotFoundError(f"{path} is not there: give the output folder of `lensdet rank`")
-    with open(path, encoding="utf-8") as file:
-        above = next((k for k, line in enumerate(file) if not line.startswith("#")), 0)
-    table = pd.read_csv(path, skiprows=above, dtype=str, keep_default_na=False)
-    return table[table["rank"] != ""].reset_index(drop=True)
-
-
 class Pictures:
     """Pictures of the candidates of an output folder, by id; for one thread.
 
@@ -99,7 +81,7 @@ class Pictures:
     """
 
     def __init__(self, folder: str | os.PathLike, controls: Iterable[Mapping[str, Any]] = ()) -> None:
-        self.folder, self.table = Path(folder), listed(folder)
+        self.folder, self.table = Path(folder), candidate_list.read_list(folder, numbers=False)
         self.rows = dict(zip(self.table["id"], range(len(self.table)), strict=True))
         self.painted = {of["id"]: of for of in controls if of["kind"] == "painted arc"}
         if not (path := self.folder / ABOUT).exists():

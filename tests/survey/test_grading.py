@@ -9,7 +9,7 @@ from astropy.io import fits
 from PIL import Image
 
 import lensdet
-from lensdet.survey import grade_log, grading, grading_pictures
+from lensdet.survey import candidate_list, grade_log, grading, grading_pictures
 from tests.survey import lists
 
 
@@ -130,7 +130,7 @@ def test_pictures_are_the_pixels_of_the_files_in_units_of_the_noise(output):
     mine = tab(output)
     answer = mine.ask("pictures", items=[4], now=True)
     grey, colour = (np.frombuffer(b, t) for b, t in zip(mine.got[-1][1], ("f2", "u1"), strict=True))
-    pixels = fits.getdata(output / grading_pictures.listed(output)["tile"][4]).astype(float)
+    pixels = fits.getdata(output / candidate_list.read_list(output, numbers=False)["tile"][4]).astype(float)
     noise = 1.4826 * np.median(np.abs(pixels - np.median(pixels)))
     expected = (pixels - np.median(pixels)) / noise
     np.testing.assert_allclose(grey.reshape(101, 101), expected, rtol=2e-3, atol=1e-3)
@@ -154,7 +154,7 @@ def test_scores_are_shown_when_they_are_wanted(output):
 
 
 def test_a_file_that_is_gone_is_said_and_the_next_picture_comes(output):
-    table = grading_pictures.listed(output)
+    table = candidate_list.read_list(output, numbers=False)
     about = json.loads((output / "survey.json").read_text())
     (output / "moved").mkdir()
     for k in (0, 1):
