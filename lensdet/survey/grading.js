@@ -35,10 +35,8 @@ function make(tag, name = "", text = "", inside = []) {
 export default {
   render({ model, el }) {
     const me = crypto.getRandomValues(new Uint32Array(2)).join("-");
-    const state = {
-      view: "single", at: 0, stretch: 1, invert: false, colour: true, heat: false, brightness: 0, contrast: 1,
-      busy: false, drawn: 0, note: "", gone: 0,
-    };
+    const usual = { stretch: 1, invert: false, colour: true, heat: false, brightness: 0, contrast: 1 };
+    const state = { view: "single", at: 0, busy: false, drawn: 0, note: "", gone: 0, ...usual };
     let about, marks = [], keys = {}, number = 0, waiting = new Map();
     const pictures = new Map(), asked = new Map(), heats = new Map();
 
@@ -94,10 +92,7 @@ export default {
       if (answer.is === "pictures") {
         asked.delete(answer.item);
         const [grey, colour] = buffers.map((b) => b.buffer.slice(b.byteOffset, b.byteOffset + b.byteLength));
-        const picture = { ...answer, colour: colour && new Uint8Array(colour),
-          pixels: grey && Float32Array.from(new Uint16Array(grey), (k) => HALF[k]) };
-        if (grey && state.view === "single") for (const name of STRETCHES) picture[name] = stretched(picture.pixels, picture.about, name);
-        pictures.set(answer.item, picture);
+        pictures.set(answer.item, { ...answer, ...prepared(answer.about, grey, colour, state.view === "single") });
         for (const k of pictures.keys()) if (pictures.size > KEPT && !wanted().includes(k)) pictures.delete(k);
         if (shown().includes(answer.item)) draw(answer.item);
       } else if (answer.is === "heat") {
@@ -301,7 +296,7 @@ export default {
       if (letter === "I") state.invert = !state.invert;
       if (letter === "C") state.colour = !state.colour;
       if (letter === "H") { state.heat = !state.heat; fetch(); }
-      if (letter === "R") Object.assign(state, { brightness: 0, contrast: 1, invert: false, heat: false, stretch: 1, colour: true });
+      if (letter === "R") Object.assign(state, usual);
       if (letter === "F") document.fullscreenElement ? document.exitFullscreen() : root.requestFullscreen();
       if (letter === "N" && state.view === "single" && !state.busy) {
         note.hidden = false;

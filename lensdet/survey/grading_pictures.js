@@ -15,6 +15,15 @@ function stretched(pixels, { low, high, white, noise, zscale }, how) {
   return between(-2 * noise, Math.max(white, 10 * noise), (v) => Math.asinh(v / noise / 3));
 }
 
+// What comes from the kernel, ready to be drawn; all stretches at once, where all are shown.
+function prepared(about, grey, colour, all) {
+  const made = {};
+  if (colour) made.colour = new Uint8Array(colour);
+  if (grey) made.pixels = Float32Array.from(new Uint16Array(grey), (bits) => HALF[bits]);
+  if (grey && all) for (const name of STRETCHES) made[name] = stretched(made.pixels, about, name);
+  return made;
+}
+
 // One picture on a canvas, the first row at the bottom, by stretch, brightness and contrast; or its heat map.
 function paint(canvas, picture, [rows, columns], { stretch, colour, brightness, contrast, invert, heat }, map) {
   const pen = canvas.getContext("2d");

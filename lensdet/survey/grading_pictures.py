@@ -261,9 +261,9 @@ def painted(pictures: Pictures, n: int, seed: int, outside: int | None) -> list[
     for k, host in enumerate(hosts_of[:n]):
         source = SOURCES + (seed % 100_000) * 1000 + k
         truth = bank.simulated("source", source, p)[1]
-        made.append({"id": f"painted/{k + 1:04d}", "kind": "painted arc", "host": host, "source": source, "psf": psf,
-                     "alpha": round(float(rng.uniform(*p.alpha)), 4),
-                     "einstein_radius": round(truth["einstein_radius"], 3)})  # fmt: skip
+        arc = {"kind": "painted arc", "host": host, "source": source, "psf": psf}
+        arc |= {"alpha": round(float(rng.uniform(*p.alpha)), 4), "einstein_radius": round(truth["einstein_radius"], 3)}
+        made.append({"id": f"painted/{storage.digest(arc)}", **arc})  # two graders' arcs are not taken for one
     return made
 
 

@@ -185,7 +185,9 @@ def test_painted_arcs_are_mixed_in_and_look_like_their_hosts_but_for_the_arc(out
         assert pictures.cells(of["id"]) == pictures.cells(of["host"])
         assert (pictures.picture(of["id"]).colour != pictures.picture(of["host"]).colour).any()
     again = tab(output, controls={"known": 1, "painted": 2})
-    np.testing.assert_array_equal(again.widget._pictures.stamp("painted/0001"), pictures.stamp("painted/0001"))
+    np.testing.assert_array_equal(again.widget._pictures.stamp(arcs[0]["id"]), pictures.stamp(arcs[0]["id"]))
+    tab(output, "bob", controls={"painted": 2}, first=10)
+    assert not {of["id"] for of in arcs} & {of["id"] for of in grade_log.session(output, "bob")["controls"]}
     with pytest.raises(ValueError, match="controls: ann began with .* another name"):
         tab(output, controls={"painted": 3})
 
