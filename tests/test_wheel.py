@@ -101,7 +101,8 @@ def test_the_wheel_has_the_whole_package_and_the_finders(wheel):
         }
         assert expected - there.keys() == set()
     templates = {"lensdet/survey/page.html.j2", "lensdet/papermill/paper.html.j2"}
-    assert templates | {"lensdet/survey/grading.js", "lensdet/survey/grading.css"} <= there.keys()
+    widget = {f"lensdet/survey/{name}" for name in ("grading.js", "grading_pictures.js", "grading.css")}
+    assert templates | widget <= there.keys()
     assert any(name.endswith("data/share/jupyter/labextensions/lensdet/package.json") for name in there)
     for path in (ROOT / "weights").rglob("*.h5"):
         assert (

@@ -1,14 +1,9 @@
 // Mosaic and one by one, for lensdet.survey.grading.  Letters grade, Shift and a letter changes what is seen.
-// Whatever comes from catalogues, file names and notes is text (textContent), never markup.
+// grading_pictures.js comes before it.  Catalogues, file names and notes are text (textContent), never markup.
 
-const STRETCHES = ["sqrt", "asinh", "log", "zscale"];
 const AHEAD = 12;      // pictures that are asked for before they are looked at
 const KEPT = 500;      // pictures, 20 to 50 kB each
 const PATIENCE = 5000; // ms without an answer, after which that is said
-const HALF = new Float32Array(65536).map((_, k) => {  // float16 by its bits
-  const [sign, power, rest] = [k >> 15 ? -1 : 1, (k >> 10) & 31, k & 1023];
-  return sign * (power ? 2 ** (power - 25) * (1024 + rest) : 2 ** -24 * rest);
-});
 const SITES = [
   ["L", "Legacy", (ra, dec) => `https://www.legacysurvey.org/viewer?ra=${ra}&dec=${dec}&layer=ls-dr10&zoom=16`],
   ["E", "ESASky", (ra, dec) => `https://sky.esa.int/esasky/?target=${ra}%20${dec}&fov=0.02&cooframe=J2000&sci=true`],
@@ -19,13 +14,13 @@ const HELP = [
   ["Both views", [
     ["?", "this sheet"], ["Backspace", "undo"], ["Shift M", "mosaic, or one by one"], ["Shift S", "next stretch"],
     ["Shift I", "invert"], ["Shift C", "colour, or one band"], ["Shift H", "heat: what the network looks at"],
-    ["+ −", "brightness"], ["] [", "contrast"], ["drag", "brightness across, contrast upwards"], ["Shift R", "as at first"],
-    ["Shift F", "full screen"]]],
+    ["+ −", "brightness"], ["] [", "contrast"], ["drag", "brightness across, contrast upwards"],
+    ["Shift R", "as at first"], ["Shift F", "full screen"]]],
   ["One by one", [
     ["→ ←", "next, previous, without a grade"], ["Shift N", "note; Enter keeps it, Esc does not"],
-    ["Shift L E A P", "Legacy, ESASky, Aladin, Pan-STARRS, in a tab of their own"]]],
+    ["Shift L, E", "Legacy viewer, ESASky, in a tab of their own"], ["Shift A, P", "Aladin, Pan-STARRS"]]],
   ["Mosaic", [
-    ["arrows", "move"], ["Space, click", "set aside for a second look; again: none"],
+    ["arrows", "move"], ["Space", "or a click: set aside for a second look; again: none"],
     ["Enter", "next screen; what was left alone gets the last class"]]],
 ];
 
@@ -37,24 +32,13 @@ function make(tag, name = "", text = "", inside = []) {
   return made;
 }
 
-// Values of pixels in [0, 1], by stretch, as lensdet.survey.page draws sqrt and asinh.
-function stretched(pixels, { low, high, white, noise, zscale }, how) {
-  const between = (from, to, f) => pixels.map((v) => Math.min(1, Math.max(0, (f(v) - f(from)) / (f(to) - f(from)))));
-  if (how === "sqrt") return between(low, high, (v) => v).map(Math.sqrt);
-  if (how === "log") return between(-noise, high, (v) => v).map((v) => Math.log1p(1000 * v) / Math.log(1001));
-  if (how === "zscale") return between(zscale[0], zscale[1], (v) => v);
-  return between(-2 * noise, Math.max(white, 10 * noise), (v) => Math.asinh(v / noise / 3));
-}
-
 export default {
   render({ model, el }) {
     const me = crypto.getRandomValues(new Uint32Array(2)).join("-");
-    const state = {
-      view: "single", at: 0, stretch: 1, invert: false, colour: true, heat: false, brightness: 0, contrast: 1,
-      busy: false, drawn: 0, note: "", gone: 0,
-    };
+    const usual = { stretch: 1, invert: false, colour: true, heat: false, brightness: 0, contrast: 1 };
+    const state = { view: "single", at: 0, busy: false, drawn: 0, note: "", gone: 0, ...usual };
     let about, marks = [], keys = {}, number = 0, waiting = new Map();
-    const pictures = new Map(), asked = new Set(), heats = new Map();
+    const pictures = new Map(), asked = new Map(), heats = new Map();
 
     // What is on the screen.
     const root = make("div", "lensdet-grading");
@@ -108,8 +92,7 @@ export default {
       if (answer.is === "pictures") {
         asked.delete(answer.item);
         const [grey, colour] = buffers.map((b) => b.buffer.slice(b.byteOffset, b.byteOffset + b.byteLength));
-        pictures.set(answer.item, { ...answer, colour: colour && new Uint8Array(colour),
-          pixels: grey && Float32Array.from(new Uint16Array(grey), (k) => HALF[k]) });
+        pictures.set(answer.item, { ...answer, ...prepared(answer.about, grey, colour, state.view === "single") });
         for (const k of pictures.keys()) if (pictures.size > KEPT && !wanted().includes(k)) pictures.delete(k);
         if (shown().includes(answer.item)) draw(answer.item);
       } else if (answer.is === "heat") {
@@ -137,67 +120,33 @@ export default {
     const after = () => screen(Math.min(about.n - 1, screen().at(-1) + 1));
     const wanted = () => [...shown(), ...(state.view === "mosaic" ? after() : following((state.at + 1) % about.n, AHEAD))];
     function fetch() {
-      const items = wanted().filter((k) => !pictures.has(k) && !asked.has(k));
-      items.forEach((k) => asked.add(k));
-      if (items.length) ask("pictures", { items: [...new Set(items)] });
+      for (const [now, some] of [[true, shown()], [false, wanted()]]) {
+        const items = [...new Set(some)].filter((k) => !pictures.has(k) && !(now ? asked.get(k) : asked.has(k)));
+        items.forEach((k) => asked.set(k, now));
+        if (items.length) ask("pictures", { items, now });
+      }
       const warm = state.heat ? shown().filter((k) => !heats.has(k)) : [];
       if (warm.length) {
         say("Computing heat maps; the first takes some ten seconds where the page does not have it.");
         warm.forEach((k) => heats.set(k, null));
-        ask("heat", { items: warm });
+        ask("heat", { items: warm, now: true });
       }
     }
 
     // Drawing.
     const tiles = new Map();  // canvases of a place, and how each is drawn
-    function paint(canvas, k, stretch, colour) {
-      const picture = pictures.get(k), [rows, columns] = about.size, pen = canvas.getContext("2d");
-      pen.clearRect(0, 0, canvas.width, canvas.height);
-      if (!picture?.pixels) return;
-      const values = colour ? picture.colour : (picture[stretch] ??= stretched(picture.pixels, picture.about, stretch));
-      if (!values) return;  // no colour
-      const image = new ImageData(columns, rows), data = image.data, per = colour ? 3 : 1, unit = colour ? 1 : 255;
-      const [add, times] = [255 * (0.5 + state.brightness - 0.5 * state.contrast), state.contrast * unit];
-      for (let y = 0, to = 0; y < rows; y += 1) {
-        for (let from = (rows - 1 - y) * columns * per, x = 0; x < columns; x += 1, to += 4, from += per) {
-          for (let c = 0; c < 3; c += 1) {
-            const value = add + times * values[colour ? from + c : from];  // ImageData clamps and rounds
-            data[to + c] = state.invert ? 255 - value : value;
-          }
-          data[to + 3] = 255;
-        }
-      }
-      const small = new OffscreenCanvas(columns, rows);
-      small.getContext("2d").putImageData(image, 0, 0);
-      pen.drawImage(state.heat && heats.get(k) || small, 0, 0, canvas.width, canvas.height);
-    }
-    function marksOnSky(canvas, { north, east }) {  // scale bar of 5 arcsec, north and east
-      const pen = canvas.getContext("2d"), { width, height } = canvas, bar = 5 / about.scale / about.size[1] * width;
-      Object.assign(pen, { lineWidth: 2, font: `${Math.round(width / 32)}px sans-serif`, textAlign: "center",
-        shadowColor: "#000", shadowBlur: 3, strokeStyle: "#7df", fillStyle: "#7df" });
-      pen.fillRect(width * 0.04, height * 0.95, bar, 3);
-      pen.fillText("5″", width * 0.04 + bar / 2, height * 0.94);
-      for (const [letter, way] of [["N", north], ["E", east]]) {
-        if (!way) continue;
-        const [x, y, long] = [width * 0.88, height * 0.92, width * 0.07];
-        pen.beginPath();
-        pen.moveTo(x, y);
-        pen.lineTo(x + long * way[0], y - long * way[1]);
-        pen.stroke();
-        pen.fillText(letter, x + 1.4 * long * way[0], y - 1.4 * long * way[1] + width / 90);
-      }
-      pen.shadowBlur = 0;
-    }
     function draw(k) {
       const picture = pictures.get(k);
       for (const { canvas, stretch, colour, main } of tiles.get(k) ?? []) {
         const here = colour ?? (state.colour && Boolean(picture?.colour));
         canvas.parentNode.hidden = colour === true && !picture?.colour;
-        paint(canvas, k, stretch ?? STRETCHES[state.stretch], here);
-        if (main && picture?.pixels) marksOnSky(canvas, picture.about);
+        paint(canvas, picture, about.size, { ...state, stretch: stretch ?? STRETCHES[state.stretch], colour: here },
+          (main || state.view === "mosaic") && heats.get(k));
+        if (main && picture?.pixels) marksOnSky(canvas, picture.about, about.scale * about.size[1]);
       }
       if (state.view === "single" && k === state.at && picture && root.dataset.shown !== String(k)) {
         facts(picture);
+        frame();
         state.drawn = performance.now();
         root.dataset.shown = k;
       }
@@ -293,12 +242,7 @@ export default {
       if (state.busy || (state.view === "single" ? root.dataset.shown !== String(state.at) : !pictures.has(state.at))) return;
       const k = state.at, text = marks[k]?.note || (state.view === "single" ? state.note : "");
       if (!await grade([{ item: k, grade: major, subclass, note: text }], `${major} ${subclass}`)) return;
-      if (state.view === "mosaic") {
-        if (state.at === k) state.at = Math.min(k + 1, screen().at(-1));
-        label();
-        frame();
-        return;
-      }
+      if (state.view === "mosaic") return step(state.at === k ? Math.min(k + 1, screen().at(-1)) : state.at);
       [state.at] = [...following((state.at + 1) % about.n), state.at];
       if (!open(state.at)) say("All are graded.  ← looks at them again, Backspace takes the last grade back.");
       show();
@@ -308,6 +252,10 @@ export default {
       state.at = k;
       const major = marks[k]?.aside ? about.classes.at(-1)[0] : "";
       await grade([{ item: k, grade: major }], "what was set aside");
+      step(state.at);
+    }
+    function step(to) {  // within a screen of the mosaic
+      state.at = to;
       label();
       frame();
     }
@@ -348,7 +296,7 @@ export default {
       if (letter === "I") state.invert = !state.invert;
       if (letter === "C") state.colour = !state.colour;
       if (letter === "H") { state.heat = !state.heat; fetch(); }
-      if (letter === "R") Object.assign(state, { brightness: 0, contrast: 1, invert: false, heat: false, stretch: 1, colour: true });
+      if (letter === "R") Object.assign(state, usual);
       if (letter === "F") document.fullscreenElement ? document.exitFullscreen() : root.requestFullscreen();
       if (letter === "N" && state.view === "single" && !state.busy) {
         note.hidden = false;
@@ -364,13 +312,10 @@ export default {
       redraw();
       return "SICHRNMFLEAP".includes(letter);
     }
-    function move(step) {
-      const to = state.at + step;
-      if (state.view === "mosaic" && screen().includes(to)) {
-        state.at = to;
-        label();
-        frame();
-      } else if (state.view === "single" && !state.busy && to >= 0 && to < about.n) {
+    function move(by) {
+      const to = state.at + by;
+      if (state.view === "mosaic" && screen().includes(to)) step(to);
+      else if (state.view === "single" && !state.busy && to >= 0 && to < about.n) {
         state.at = to;
         show();
       }
@@ -379,10 +324,10 @@ export default {
       if (key === "?" || (key === "Escape" && !help.hidden)) { help.hidden = !help.hidden; return true; }
       if (/^[a-z]$/i.test(key) && shift) return look(key.toUpperCase());
       if (keys[key.toLowerCase()]) { give(keys[key.toLowerCase()]); return true; }
-      const mosaic = state.view === "mosaic", step = { ArrowRight: 1, ArrowLeft: -1 }[key];
+      const mosaic = state.view === "mosaic", by = { ArrowRight: 1, ArrowLeft: -1 }[key];
       const light = { "+": 0.05, "=": 0.05, "-": -0.05, ArrowUp: 0.05, ArrowDown: -0.05 }[key], more = { "]": 1.1, "[": 1 / 1.1 }[key];
       if (key === "Backspace") undo();
-      else if (step) move(step);
+      else if (by) move(by);
       else if (mosaic && { ArrowUp: 1, ArrowDown: 1 }[key]) move(key === "ArrowUp" ? -columns() : columns());
       else if (mosaic && key === " ") toggle(state.at);
       else if (mosaic && key === "Enter") finish();
@@ -437,7 +382,8 @@ export default {
       };
       about.classes.forEach(([major]) => cap([major, ""], [...major.toLowerCase()].find((c) => /[a-z]/.test(c) && !keys[c])));
       pairs.forEach((pair, k) => cap(pair, k < 10 ? String((k + 1) % 10) : ""));
-      const grading = ["Grades", [...Object.entries(keys).map(([key, pair]) => [key, pair.filter(Boolean).join(": ")])]];
+      const grading = ["Grades", [...classes.children].flatMap((made) => made.firstChild.localName === "kbd"
+        ? [[made.firstChild.textContent, made.lastChild.textContent.trim()]] : [])];
       const line = ([key, text]) => make("div", "", "", [make("span", "", "", [make("kbd", "", key)]), make("span", "", text)]);
       help.replaceChildren(...[grading, ...HELP].flatMap(([title, lines]) => [make("h4", "", title), ...lines.map(line)]));
       if (!about.n) return say("The list is empty.", true);

@@ -5,10 +5,11 @@ Jupyter authenticates whoever grades, on a machine far away too: nothing else li
 """
 
 import os
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal, NamedTuple
 
 import anywidget
@@ -140,13 +141,14 @@ class Grading(anywidget.AnyWidget):
         Stamps on a screen.
     """
 
-    _esm, _css = _HERE / "grading.js", _HERE / "grading.css"
+    _esm = "".join((_HERE / f"{name}.js").read_text("utf-8") for name in ("grading_pictures", "grading"))
+    _css = (_HERE / "grading.css").read_text("utf-8")
 
     def __init__(self, session: Session, pictures: Pictures, scores: bool, view: str, mosaic: int) -> None:
         super().__init__()
         self._session, self._pictures = session, pictures
         self._how = {"scores": scores, "view": view, "mosaic": mosaic}
-        self._thread = ThreadPoolExecutor(1)
+        self._thread, self._waiting, self._lock = ThreadPoolExecutor(1), deque(), Lock()
         self.on_msg(self._receive)
 
     def _receive(self, _, message, __):
@@ -157,7 +159,7 @@ class Grading(anywidget.AnyWidget):
             if answer:
                 self.send({"is": message["ask"], "to": to, "number": number, **answer(message)})
             else:
-                self._thread.submit(self._draw, message["ask"], list(message["items"]), to)
+                self._queue([(message["ask"], int(k), to) for k in message["items"]], message["now"])
         except Exception as error:
             self.send({"is": "error", "to": to, "number": number, "text": str(error) or repr(error)})
 
@@ -180,21 +182,32 @@ class Grading(anywidget.AnyWidget):
     def _marks(self, places):
         return [[k, self._session.marks[k]._asdict() if k in self._session.marks else None] for k in places]
 
-    def _draw(self, what, items, to):
-        """Send pictures or heat maps of some places, one by one; in a thread, so that no grade waits for a file."""
-        for k in items:
-            answer, buffers = {"is": what, "to": to, "item": k}, []
-            try:
-                name, _ = self._session.items[k]
-                if what == "heat":
-                    buffers = [self._pictures.heat(name)]
-                else:
-                    answer["cells"] = self._pictures.cells(name, self._how["scores"])
-                    pixels, colour, answer["about"] = self._pictures.picture(name)
-                    buffers = [pixels.tobytes()] + ([] if colour is None else [colour.tobytes()])
-            except Exception as error:  # whatever a file that has changed makes of its reader: others are waiting
-                answer["text"] = str(error) or repr(error)
-            self.send(answer, buffers)
+    def _queue(self, jobs, now):
+        """Put pictures in line: what is looked at now before what comes later, whenever that was asked for."""
+        with self._lock:
+            others = [job for job in self._waiting if job not in jobs]
+            self._waiting = deque([*jobs, *others] if now else [*others, *jobs])
+        for _ in jobs:
+            self._thread.submit(self._draw)
+
+    def _draw(self):
+        """Send the next picture or heat map in line; in a thread, so that no grade waits for a file."""
+        with self._lock:
+            if not self._waiting:
+                return
+            what, k, to = self._waiting.popleft()
+        answer, buffers = {"is": what, "to": to, "item": k}, []
+        try:
+            name, _ = self._session.items[k]
+            if what == "heat":
+                buffers = [self._pictures.heat(name)]
+            else:
+                answer["cells"] = self._pictures.cells(name, self._how["scores"])
+                pixels, colour, answer["about"] = self._pictures.picture(name)
+                buffers = [pixels.tobytes()] + ([] if colour is None else [colour.tobytes()])
+        except Exception as error:  # whatever a file that has changed makes of its reader: others are waiting
+            answer["text"] = str(error) or repr(error)
+        self.send(answer, buffers)
 
 
 def grade(

@@ -31,7 +31,7 @@ from lensdet.survey.psf import measured_psf
 ABOUT = "survey.json"
 BESIDE = ("g", "i")  # bands of a composite that lie beside r, as blue and red
 PAINTED = {"g": 0.8, "r": 1.0, "i": 0.7}  # light of a painted arc over the sky's noise, relative to r: arcs are blue
-LUPTON = {"minimum": -1.0, "stretch": 6.0, "Q": 8.0}  # in units of the sky's noise
+LUPTON = {"minimum": -0.5, "stretch": 8.0, "Q": 8.0}  # in units of the sky's noise
 SCORES = re.compile(r"(rank|p_.*|logit_.*|match|reference|separation|flag)", re.DOTALL)  # what may sway a grader
 ELSEWHERE = ("id", "ra", "dec", "tile", "hdu", "x", "y", "rejected", "detail")  # columns that are no information
 RANGE = 60_000  # the most that float16 holds, nearly
@@ -261,9 +261,9 @@ def painted(pictures: Pictures, n: int, seed: int, outside: int | None) -> list[
     for k, host in enumerate(hosts_of[:n]):
         source = SOURCES + (seed % 100_000) * 1000 + k
         truth = bank.simulated("source", source, p)[1]
-        made.append({"id": f"painted/{k + 1:04d}", "kind": "painted arc", "host": host, "source": source, "psf": psf,
-                     "alpha": round(float(rng.uniform(*p.alpha)), 4),
-                     "einstein_radius": round(truth["einstein_radius"], 3)})  # fmt: skip
+        arc = {"kind": "painted arc", "host": host, "source": source, "psf": psf}
+        arc |= {"alpha": round(float(rng.uniform(*p.alpha)), 4), "einstein_radius": round(truth["einstein_radius"], 3)}
+        made.append({"id": f"painted/{storage.digest(arc)}", **arc})  # two graders' arcs are not taken for one
     return made
 
 

@@ -1,7 +1,7 @@
 """The Python half of the widget, driven by messages as a browser sends them."""
 
 import json
-from pathlib import Path
+import time
 
 import numpy as np
 import pytest
@@ -128,7 +128,7 @@ def test_what_cannot_be_saved_is_said_and_changes_nothing(output, monkeypatch):
 
 def test_pictures_are_the_pixels_of_the_files_in_units_of_the_noise(output):
     mine = tab(output)
-    answer = mine.ask("pictures", items=[4])
+    answer = mine.ask("pictures", items=[4], now=True)
     grey, colour = (np.frombuffer(b, t) for b, t in zip(mine.got[-1][1], ("f2", "u1"), strict=True))
     pixels = fits.getdata(output / candidate_list.read_list(output, numbers=False)["tile"][4]).astype(float)
     noise = 1.4826 * np.median(np.abs(pixels - np.median(pixels)))
@@ -139,8 +139,17 @@ def test_pictures_are_the_pixels_of_the_files_in_units_of_the_noise(output):
     assert dict(answer["cells"]) == {"id": "0004_r.fits", "filled": "0", "centre_snr": "100", "name": "object 4"}
 
 
+def test_what_is_looked_at_comes_before_what_was_asked_for_earlier(output):
+    mine = tab(output)
+    mine.widget._thread.submit(time.sleep, 0.2)  # while it is busy
+    for items, now in (([1, 2, 3, 4], False), ([9], True), ([3], True), ([10], False)):
+        mine.widget._receive(mine.widget, {"ask": "pictures", "from": "me", "items": items, "now": now}, [])
+    mine.ask("begin")
+    assert [message["item"] for message, _ in mine.got if message["is"] == "pictures"] == [3, 9, 1, 2, 4, 10]
+
+
 def test_scores_are_shown_when_they_are_wanted(output):
-    cells = dict(tab(output, scores=True).ask("pictures", items=[0])["cells"])
+    cells = dict(tab(output, scores=True).ask("pictures", items=[0], now=True)["cells"])
     assert {"rank", "logit_bce", "p_bce", "match"} <= set(cells) and cells["match"] == "lens one"
 
 
@@ -156,7 +165,7 @@ def test_a_file_that_is_gone_is_said_and_the_next_picture_comes(output):
     (output / "ranked.ecsv").write_text(text)
     (output / "survey.json").write_text(json.dumps(about | {"folder": str(output)}))
     mine = tab(output)
-    mine.ask("pictures", items=[0, 1])
+    mine.ask("pictures", items=[0, 1], now=True)
     (bad, nothing), (good, buffers) = mine.got
     assert "empty" in bad["text"] and not nothing
     assert "text" not in good and len(buffers) == 1  # without other bands beside: no colour
@@ -176,7 +185,9 @@ def test_painted_arcs_are_mixed_in_and_look_like_their_hosts_but_for_the_arc(out
         assert pictures.cells(of["id"]) == pictures.cells(of["host"])
         assert (pictures.picture(of["id"]).colour != pictures.picture(of["host"]).colour).any()
     again = tab(output, controls={"known": 1, "painted": 2})
-    np.testing.assert_array_equal(again.widget._pictures.stamp("painted/0001"), pictures.stamp("painted/0001"))
+    np.testing.assert_array_equal(again.widget._pictures.stamp(arcs[0]["id"]), pictures.stamp(arcs[0]["id"]))
+    tab(output, "bob", controls={"painted": 2}, first=10)
+    assert not {of["id"] for of in arcs} & {of["id"] for of in grade_log.session(output, "bob")["controls"]}
     with pytest.raises(ValueError, match="controls: ann began with .* another name"):
         tab(output, controls={"painted": 3})
 
@@ -219,7 +230,7 @@ def test_heat_is_that_of_the_page_where_it_has_it(output):
     picture[:, 208:] = (200, 100, 0)
     Image.fromarray(picture).save(output / "page" / "stamps" / "00003.jpg", quality=95, subsampling=0)
     mine = tab(output)
-    assert mine.ask("heat", items=[2])["item"] == 2
+    assert mine.ask("heat", items=[2], now=True)["item"] == 2
     (output / "heat.jpg").write_bytes(mine.got[-1][1][0])
     shown = np.asarray(Image.open(output / "heat.jpg")).astype(int)
     assert shown.shape == (101, 101, 3) and np.abs(shown - [200, 100, 0]).max() < 8
@@ -247,7 +258,7 @@ def test_the_file_of_another_band_has_the_same_name_but_for_the_band(tmp_path, n
 
 
 def test_the_script_makes_text_and_never_markup():
-    script = Path(grading.__file__).with_suffix(".js").read_text()
+    script = grading.Grading._esm
     assert "textContent" in script
     for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "DOMParser", "eval("):
         assert word not in script

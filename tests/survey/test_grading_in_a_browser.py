@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from lensdet.survey import grade_log
+from lensdet.survey import grade_log, grades
 from tests.survey import lists
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
@@ -188,6 +188,10 @@ def test_200_stamps_by_keys_with_a_kernel_killed_in_the_middle_and_a_second_grad
         assert len(grade_log.read(output, grader)) == len(current) == 200
         found = dict(zip(current["id"], zip(current["grade"], current["subclass"], strict=True), strict=True))
         assert found == expected
+    merged = grades.merge(output).table.set_index("id")
+    assert len(merged) == 200 and (merged["graders"] == 2).all()
+    for grader, expected in given.items():
+        assert merged[f"grade_{grader}"].to_dict() == {name: grade for name, (grade, _) in expected.items()}
 
 
 def test_1000_stamps_the_next_picture_comes_within_a_tenth_of_a_second(page, tmp_path):
