@@ -9,7 +9,7 @@ from pybtex.database import Person, parse_file
 from pybtex.plugin import find_plugin
 
 import lensdet
-from lensdet import cli
+from lensdet import cli, parameter_tables
 
 DOCS = Path(__file__).parent
 PACKAGE = Path(lensdet.__file__).parent
@@ -18,7 +18,7 @@ PACKAGE = Path(lensdet.__file__).parent
 def pages() -> dict[str, str]:
     """Text of each page, by its path below docs/."""
     return {
-        "reference/parameters.md": f"{cli.markdown_table()}\n",
+        "reference/parameters.md": f"{parameter_tables.markdown_table()}\n",
         "reference/command-line.md": command_line(),
         "reference/python.md": python(),
         "references.md": references(),

@@ -17,7 +17,7 @@ Score stamps that are arrays, train a network of your own with a soft loss, or l
     model.compile("adam", loss=lensdet.SoftFBeta(beta=0.17))
     maps = lensdet.heat_maps(model, images)
 
-- Survey: `rank`, `load_finder`, `read_stamp`, `read_stamps`, `normalise`, `segment`.
+- Survey: `rank`, `grade`, `load_finder`, `read_stamp`, `read_stamps`, `normalise`, `segment`.
 - Networks: `resnet18`, `SoftF1`, `DoubleSoftF1`, `SoftFBeta`, `SigmoidF1`, `heat_maps`, `load_network`.
 - The thesis: `Study`, `resolve`, `Parameters`, `ParameterError`, `open_bank`, `train_missing`; the numbered notebooks.
 
@@ -51,6 +51,7 @@ if TYPE_CHECKING:  # what an editor completes
     from lensdet.network.training import load_network, train_missing
     from lensdet.parameters import ParameterError, Parameters, resolve
     from lensdet.study import Study
+    from lensdet.survey.grading import grade
     from lensdet.survey.ranking import rank_survey as rank
 
 _PLACES = {
@@ -61,6 +62,7 @@ _PLACES = {
     "SoftF1": "network.losses.SoftF1",
     "SoftFBeta": "network.losses.SoftFBeta",
     "Study": "study.Study",
+    "grade": "survey.grading.grade",
     "heat_maps": "network.gradcam.heat_maps",
     "load_finder": "network.finders.load",
     "load_network": "network.training.load_network",
@@ -83,6 +85,7 @@ __all__ = [
     "SoftFBeta",
     "Study",
     "__version__",
+    "grade",
     "heat_maps",
     "load_finder",
     "load_network",

@@ -10,23 +10,12 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import yaml
 
-from lensdet.parameters import (
-    Broad,
-    Candidates,
-    OwnFinder,
-    ParameterError,
-    Parameters,
-    Sampling,
-    Simulation,
-    Training,
-    read_yaml,
-    resolve,
-)
-from lensdet.profiles import PROFILES
+from lensdet.parameter_tables import markdown_table, text_table
+from lensdet.parameters import ParameterError, Parameters, read_yaml, resolve
 
 GIVEN = """-f FILE is a YAML file of parameters, such as those in params/; -p NAME VALUE gives one of them, such as
 -p runs 3 or -p experiments bce,fbeta.  `lensdet parameters` lists all."""
@@ -103,6 +92,21 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--labels", metavar="CSV", help=more)
     made.add_argument("--minutes", type=float, help="stop after this time; the same command goes on")
     made = _command(
+        commands, grades, "grades", "merge what people graded: a table, their agreement, figures, a page, labels",
+        "Merge the grades that people gave to a ranked list by lensdet.grade(OUTPUT, grader=NAME) in a notebook; each "
+        "person's are in OUTPUT/grades/NAME.csv and NAME.json, and those of people elsewhere may be copied there.  "
+        "Writes into OUTPUT/graded: grades.csv and grades.ecsv, a row a candidate with each person's grade, mean and "
+        "scatter; agreement.csv, Cohen's and Fleiss' kappa, how often each person gave the same grade twice, the share "
+        "of controls found, the purity of the first N, each with its interval and n; labels.csv, for lensdet finder "
+        "--labels; grades and best as PNG and PDF and grades.tex, for a paper; and index.html, to send to others.  "
+        "Again, it replaces these.  Exit status: 0, or 2 where there are no grades, or grades of different classes.",
+        "lensdet grades build/candidates/my_stamps",
+        takes_parameters=False,
+    )  # fmt: skip
+    made.add_argument("output", type=Path, metavar="OUTPUT", help="the folder of the list, from lensdet rank")
+    more = "candidates of grades.tex and of the figure best (default: 24)"
+    made.add_argument("--best", type=_number, default=24, metavar="N", help=more)
+    made = _command(
         commands, export, "export", "write trained networks as finders, which score stamps anywhere",
         "Write the run of median validation loss of each experiment to weights/<experiment>.h5 in float16, and say how "
         "far its logits are from those of the float32 weights on the test set.  Outside the repository, weights/ and "
@@ -143,6 +147,13 @@ def _shard(text):
     if not 1 <= number <= of:
         raise argparse.ArgumentTypeError(f"{text}: give I/N with I from 1 to N, such as 7/64")
     return number, of
+
+
+def _number(text):
+    """A whole number from 1 on."""
+    if not re.fullmatch(r"[1-9]\d{0,5}", text, re.ASCII):
+        raise argparse.ArgumentTypeError(f"{text}: give a whole number from 1 on, such as 24")
+    return int(text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -290,6 +301,18 @@ def finder(options: argparse.Namespace) -> int:
     return 0
 
 
+def grades(options: argparse.Namespace) -> int:
+    """``lensdet grades``."""
+    from lensdet.survey import grade_report
+
+    try:
+        merged, page = grade_report.write(options.output, options.best)
+    except (ValueError, OSError) as error:
+        raise ParameterError(str(error)) from None
+    print(*grade_report.said(merged), page, sep="\n")
+    return 0
+
+
 def export(options: argparse.Namespace) -> int:
     """``lensdet export``."""
     from lensdet.network import finders
@@ -310,70 +333,3 @@ def parameters(options: argparse.Namespace) -> int:
     """``lensdet parameters``."""
     print(markdown_table() if options.markdown else text_table())
     return 0
-
-
-def sections() -> dict[str, list[str]]:
-    """Names of all parameters by what they are of."""
-    titles = {
-        "The embedded survey": Simulation,
-        "The broad survey": Broad,
-        "Mock lenses, negatives, frozen sets": Sampling,
-        "Training": Training,
-        "Your own survey": Candidates,
-        "A finder of your own": OwnFinder,
-    }
-    found = {title: list(section.model_fields) for title, section in titles.items()}
-    others = [name for name in Parameters.model_fields if not any(name in names for names in found.values())]
-    return {"All notebooks": others, **found}
-
-
-def _meaning(name):
-    """What a parameter is, with the values it can have where these are names."""
-    field = Parameters.model_fields[name]
-    names = [value for value in get_args(field.annotation) if isinstance(value, str)]
-    allowed = f"; one of {', '.join(names)}" if names and not all(n in field.description for n in names) else ""
-    return f"{field.description}{allowed}"
-
-
-def _shown(value):
-    if isinstance(value, tuple | list):
-        return ", ".join(map(str, value)) or "none"
-    return "none" if value in (None, {}, "") else str(value)
-
-
-def _by_profile(name):
-    """The value of a parameter in each profile, the default one first."""
-    names = ["quick", *(profile for profile in PROFILES if profile != "quick")]
-    return {profile: _shown(getattr(resolve({"profile": profile}), name)) for profile in names}
-
-
-def text_table() -> str:
-    """Every parameter as text of 100 columns: name, default, meaning, and other profiles where they differ."""
-    lines = ["Defaults are those of the profile quick.  Where other profiles differ, they are named."]
-    for title, names in sections().items():
-        lines += ["", title]
-        for name in names:
-            own = _by_profile(name)
-            others = "" if name == "profile" else "; ".join(f"{p} {v}" for p, v in own.items() if v != own["quick"])
-            about = f"{_meaning(name)}{f'  [{others}]' if others else ''}"
-            lines.append(f"  {name} = {own['quick']}")
-            lines += textwrap.wrap(about, 100, initial_indent=" " * 6, subsequent_indent=" " * 6)
-    return "\n".join(lines)
-
-
-def markdown_table() -> str:
-    """Every parameter with its value in each profile and what it is, as a page in Markdown."""
-    profiles = list(_by_profile("profile"))
-    lines = ["# Parameters", "", "Written by `lensdet parameters --markdown`.  A notebook takes them in its parameter "
-             "cell, papermill by `-f FILE` and `-p NAME VALUE`, and so do `lensdet train`, `rank` and `export`.  "
-             "`quick` is the default profile; `thesis` has the thesis' own values."]  # fmt: skip
-    for title, names in sections().items():
-        lines += ["", f"## {title}", "", f"| parameter | meaning | {' | '.join(profiles)} |"]
-        lines.append("|---" * (len(profiles) + 2) + "|")
-        for name in names:
-            own = _by_profile(name)
-            cells = [own[profile] for profile in profiles]
-            if name != "profile" and len(set(cells)) == 1:
-                cells = [cells[0], *[""] * (len(cells) - 1)]  # the same in all
-            lines.append(f"| `{name}` | {_meaning(name)} | {' | '.join(cells)} |")
-    return "\n".join(lines)

@@ -170,6 +170,7 @@ class Candidates(_Section):
     output: Path | None = Field(
         None, description="folder for list and page; None: build/candidates/<survey>, or build/demonstration/<profile>"
     )
+    grader: str | None = Field(None, description="whose grades of the list notebook 07 takes; None: it asks for none")
     independent_negatives: Count = Field(100_000, description="simulated anew, for what to expect from a ranked list")
     independent_lenses: Count = Field(10_000, description="mock lenses simulated anew, for the same")
 

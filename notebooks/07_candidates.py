@@ -42,6 +42,7 @@ page_size: int = None  # candidates on the page
 published: str = None  # catalogue of known lenses to match with
 match_radius: float = None  # arcsec
 output: str = None  # folder for list and page; None: build/candidates/<survey>, build/demonstration/<profile>
+grader: str = None  # your name, to grade the list by keys below; None: no grading
 on_bad: str = None  # at a stamp that cannot be used: quarantine (default, leave it out) or raise
 real_stamps: str = None  # folder with galaxies/ and lens_candidates/ for the last section
 workers: int = None  # processes that read and simulate; None: all cores
@@ -51,6 +52,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import Markdown, display
 
+import lensdet
 from lensdet import notebook, storage
 from lensdet.chapters import style
 from lensdet.chapters.candidates import demonstration, domain_shift, expectation, independent_test, real_hosts
@@ -150,6 +152,16 @@ if not mine:
 # %% [markdown]
 # **Table 07_recovered.** For a simulated survey: how many of its lenses are among the first of the list, and how many
 # would be by chance.
+
+# %% [markdown]
+# ## Grade
+#
+# With your name as `grader` the list is shown here, to be graded by keys (`?` shows them); each grade is on the disk
+# before the next picture shows ([grading](../docs/how-to/grading.md)).
+
+# %%
+if p.grader:
+    display(lensdet.grade(outcome.folder, p.grader))
 
 # %% [markdown]
 # ## From stamp to score

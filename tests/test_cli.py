@@ -9,7 +9,7 @@ import pytest
 from lensdet import cli
 from lensdet.parameters import resolve
 
-COMMANDS = ("train", "check", "rank", "merge", "finder", "export", "parameters")
+COMMANDS = ("train", "check", "rank", "merge", "finder", "grades", "export", "parameters")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -18,7 +18,7 @@ def test_help_of_each_command_has_an_example(command, capsys):
         cli.main([command, "--help"])
     said = capsys.readouterr().out
     assert end.value.code == 0 and f"example:\n  lensdet {command}" in said
-    assert ("-p NAME VALUE" in said) == (command != "parameters")
+    assert ("-p NAME VALUE" in said) == (command not in ("grades", "parameters"))
 
 
 def test_help_lists_all_commands(capsys):

@@ -18,7 +18,8 @@ from lensdet.data import stamps
 from lensdet.papermill import pages
 from lensdet.parameters import Parameters, read_yaml, resolve
 from lensdet.profiles import PROFILES
-from lensdet.survey import candidate_list, headers, quality
+from lensdet.survey import candidate_list, grade_log, grades, headers, quality
+from tests.survey import graded
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -243,6 +244,21 @@ def test_page_of_formats_lists_the_columns_of_a_ranked_list(tmp_path):
     listed = table_after(DOCS / "reference" / "formats.md", "Columns of `ranked.ecsv`")
     listed = [column for cell in listed for column in re.findall(r"`(\w+)`", cell)]
     assert sorted(listed) == sorted(Table.read(tmp_path / "ranked.ecsv").colnames)
+
+
+def test_page_of_formats_lists_the_columns_of_grades(tmp_path):
+    page = DOCS / "reference" / "formats.md"
+    listed = [column for cell in table_after(page, "## Grades") for column in re.findall(r"`(\w+)`", cell)]
+    assert listed == list(grade_log.COLUMNS)
+    folder = graded.ranked(tmp_path, ["a", "b"], pictures=0)
+    graded.grade(folder, "anna", {"a": "A"})
+    merged = grades.merge(folder)
+    listed = table_after(page, "Columns of `graded/grades.csv`")
+    listed = {column for cell in listed for column in re.findall(r"`([\w.]+)`", cell)}
+    added = {*merged.table} - {*candidate_list.read_list(folder)}
+    assert listed == {name.replace("grade_anna", "grade_...") for name in added}
+    listed = table_after(page, "Columns of `graded/agreement.csv`")
+    assert [column for cell in listed for column in re.findall(r"`(\w+)`", cell)] == grades.COLUMNS
 
 
 def test_troubleshooting_lists_every_reason_and_flag_of_a_stamp():

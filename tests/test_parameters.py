@@ -7,8 +7,8 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from lensdet.cli import markdown_table, text_table
 from lensdet.data import maxtree
+from lensdet.parameter_tables import markdown_table, text_table
 from lensdet.parameters import (
     FURTHER,
     LOSSES,

@@ -100,7 +100,9 @@ def test_the_wheel_has_the_whole_package_and_the_finders(wheel):
             name.replace("weights/", "lensdet/finders/", 1) if name.startswith("weights/") else name for name in tracked
         }
         assert expected - there.keys() == set()
-    assert {"lensdet/survey/page.html.j2", "lensdet/papermill/paper.html.j2"} <= there.keys()
+    templates = {"lensdet/survey/page.html.j2", "lensdet/papermill/paper.html.j2"}
+    widget = {f"lensdet/survey/{name}" for name in ("grading.js", "grading_pictures.js", "grading.css")}
+    assert templates | widget <= there.keys()
     assert any(name.endswith("data/share/jupyter/labextensions/lensdet/package.json") for name in there)
     for path in (ROOT / "weights").rglob("*.h5"):
         assert (

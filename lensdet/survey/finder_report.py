@@ -5,13 +5,11 @@ intervals are of 95 %; where several mock lenses share a host, hosts are drawn a
 What comes of it is for arcs as simulated: real ones are more varied.
 """
 
-import base64
-import hashlib
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-import jinja2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -26,7 +24,7 @@ from lensdet.evaluation.statistics import clopper_pearson
 from lensdet.network.finders import Finder
 from lensdet.parameters import Parameters
 from lensdet.survey import quality
-from lensdet.survey.page import faint
+from lensdet.survey.page import faint, template
 
 EACH = 8  # mock lenses of a host
 MOST = 2000  # hosts; of 10,000, with all that is painted on them, there would be 4 GB
@@ -57,7 +55,7 @@ class Measured(NamedTuple):
     missed: tuple[NDArray, NDArray]
 
 
-def measure(finder: Finder, bank: Bank, split: str, parameters: Parameters) -> Measured:
+def measure(finder: Finder, bank: Bank, split: str, parameters: Parameters, negatives: Sequence[str] = ()) -> Measured:
     """The report of a finder on one's own stamps of a split of a bank, and on the simulated.
 
     Parameters
@@ -69,6 +67,8 @@ def measure(finder: Finder, bank: Bank, split: str, parameters: Parameters) -> M
         One that no network was trained, selected or calibrated on.
     parameters : lensdet.parameters.Parameters
         As from `hosts.around`: ``alpha`` and ``data_seed`` of the mock lenses.
+    negatives : sequence of str
+        The class of each of one's own negatives of the split, or "": what is accepted of each has a row.
     """
     size = mocklens.sizes(bank, split)
     lrg, contaminant, source = (bank.catalogue(cls, split) for cls in ("lrg", "contaminant", "source"))
@@ -79,6 +79,10 @@ def measure(finder: Finder, bank: Bank, split: str, parameters: Parameters) -> M
         "galaxies of your own, held out": np.arange(n),
         "lenses that people graded, held out": size.lrg + size.contaminant + np.arange(size.graded),
         "negatives of your own, held out": size.lrg + np.arange(size.own[1]),
+        **{
+            f"of these: {name}": size.lrg + np.flatnonzero(np.array(negatives) == name)
+            for name in sorted({*negatives} - {""})
+        },
         **_by_kind(contaminant, size),
         "simulated galaxies": np.arange(size.own[0], size.lrg),
     }
@@ -317,14 +321,9 @@ def write(folder: Path, found: Measured, heading: str, notes: list[str], command
             with storage.atomic(folder / picture) as beside:
                 Image.fromarray(_picture(image)).save(beside, "JPEG", quality=90)
             shown[name].append((picture, f"{p:.3f}"))
-    loader = jinja2.FileSystemLoader(Path(__file__).parent)
-    environment = jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["sha256"] = lambda text: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
     parts = [(*PARTS[name], [_shown(row) for row in rows.to_dict("records")])
              for name, rows in found.table.groupby("part", sort=False)]  # fmt: skip
-    page = environment.get_template("finder_report.html.j2").render(
+    page = template("finder_report.html.j2").render(
         heading=heading, notes=notes, verdict=verdict(found.table), parts=parts, command=command, **shown
     )
     with storage.atomic(folder / "index.html") as beside:

@@ -198,8 +198,9 @@ def grades(path: Path) -> dict[str, int]:
     Parameters
     ----------
     path : Path
-        A table as `tables.open_table` reads it.  Case and blanks do not matter, but for the case of ids.  Where an id
-        has several rows, as of several people, those that say something must agree, or nothing is said of it.
+        A table as `tables.open_table` reads it, such as ``labels.csv`` of ``lensdet grades``.  Case and blanks do not
+        matter, but for the case of ids.  Where an id has several rows, as of several people, those that say something
+        must agree, or nothing is said of it.
 
     Raises
     ------
@@ -209,23 +210,44 @@ def grades(path: Path) -> dict[str, int]:
         There is no such file.
     """
 
-    def columns(names):
-        plain = {name.strip(" #").lower(): name for name in reversed(names)}
-        return [plain.get(name) for name in ("id", "grade")]
-
-    with tables.named(path):
-        names, load = tables.open_table(path, lambda names: None not in columns(names))
-    wanted = columns(names)
-    if None in wanted:
-        raise ValueError(f"labels {path}: needs columns id and grade, and has {', '.join(map(str, names))}")
-    with tables.named(path):
-        frame, _ = load(wanted)
-    ids, said = (catalogues.text_of(frame[name]) for name in wanted)
+    ids, said, _ = _labels(path)
     known = {**dict.fromkeys(LENS, 1), **dict.fromkeys(NO_LENS, 0)}
     grade = said.str.lower().map(known)
     told = grade.groupby(ids).agg(["min", "max"]).dropna()
     told = told.loc[[i for i in ids.drop_duplicates() if i and i in told.index]]  # in the order of the file
     return told["min"][told["min"] == told["max"]].astype(int).to_dict()
+
+
+def classes(path: Path) -> dict[str, str]:
+    """What kind of no lens people took stamps for, by id, such as spiral: the column ``class``, where there is one.
+
+    Parameters
+    ----------
+    path : Path
+        As `grades` takes it.  Of several rows of an id the first that says something counts.
+    """
+    ids, said, kind = _labels(path)
+    some = said.str.lower().isin(NO_LENS) & (kind != "") & (ids != "")
+    return dict(zip(ids[some][::-1], kind[some][::-1], strict=True))
+
+
+def _labels(path):
+    """Ids, grades and classes of a table, Series of text; classes are empty where it has none."""
+
+    def columns(names):
+        plain = {name.strip(" #").lower(): name for name in reversed(names)}
+        return [plain.get(name) for name in ("id", "grade", "class")]
+
+    with tables.named(path):
+        names, load = tables.open_table(path, lambda names: None not in columns(names)[:2])
+    *wanted, kind = columns(names)
+    if None in wanted:
+        raise ValueError(f"labels {path}: needs columns id and grade, and has {', '.join(map(str, names))}")
+    with tables.named(path):
+        frame, _ = load([*wanted, *([kind] if kind else [])])
+    ids, said = (catalogues.text_of(frame[name]) for name in wanted)
+    found = catalogues.text_of(frame[kind]) if kind else pd.Series("", index=frame.index)
+    return ids.map(tables.as_before), said, found.map(tables.as_before)
 
 
 def around(parameters: Parameters, asked: cutouts.Wanted, psf: float) -> Parameters:

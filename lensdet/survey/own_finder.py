@@ -3,12 +3,14 @@
 import re
 import shlex
 import time
+from collections import Counter
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from lensdet import runs, storage
@@ -36,6 +38,12 @@ class Material(NamedTuple):
     psf: PSF
     rejections: list
     unknown: list  # ids of grades that no stamp has
+    classes: dict[str, str]  # of negatives, by id, as people named them
+
+    def negatives_of(self, split: str) -> list[str]:
+        """The class of each negative of a split, in their order; "" where nobody named it."""
+        some = self.own["contaminant"].ids, self.split["contaminant"]
+        return [self.classes.get(i, "") for i, of in zip(*some, strict=True) if of == split]
 
 
 def make(parameters: Parameters, minutes: float | None = None) -> Path:
@@ -85,7 +93,7 @@ def make(parameters: Parameters, minutes: float | None = None) -> Path:
     finders.export(
         run_folders, path, takes(material.asked), limits(bank, p, material.asked.pixel_scale), made_from(material)
     )
-    found = finder_report.measure(finders.load(path), bank, "test", p)
+    found = finder_report.measure(finders.load(path), bank, "test", p, material.negatives_of("test"))
     return finder_report.write(folder / "report", found, f"Finder {folder.name}", said(material), command(p, path))
 
 
@@ -122,7 +130,7 @@ def read(parameters: Parameters) -> Material:
             raise ParameterError(f"negatives {p.negatives}: none can be used ({counted(bad)}); give stamps of band "
                                  f"{asked.band}, as the hosts are, or leave --negatives out")  # fmt: skip
         rejections += bad
-    said = hosts.grades(p.labels) if p.labels else {}
+    said, classes = (hosts.grades(p.labels), hosts.classes(p.labels)) if p.labels else ({}, {})
     every = [i for some in own.values() for i in some.ids]
     if twice := [i for i in said if all(i in some.ids for some in own.values())]:
         raise ParameterError(f"labels {p.labels}: {len(twice)} ids are those of a host and of a negative, such as "
@@ -137,7 +145,9 @@ def read(parameters: Parameters) -> Material:
         raise ParameterError("\n".join([f"hosts {p.hosts}: {n} galaxies can be used, {hosts.FEWEST} are needed; left "
                                         f"out: {counted(rejections)}", *advice(rejections)]))  # fmt: skip
     every = hosts.joined(list(own.values()))
-    kinds = np.repeat(np.arange(len(own)), [len(some.ids) for some in own.values()])
+    # each class of negatives is in each split, where there are enough
+    kinds = [(cls, classes.get(i, "") if cls == "contaminant" else "") for cls, some in own.items() for i in some.ids]
+    kinds = pd.factorize(np.array([" ".join(kind) for kind in kinds], object))[0]
     split = hosts.splits(every.ra, every.dec, every.pixels, hosts.overlap(asked), kinds)
     if missing := [name for name in hosts.SHARES if name not in split[:n]]:
         raise ParameterError(f"hosts {p.hosts}: {n} galaxies in too few places on the sky, so that none is left for "
@@ -145,7 +155,7 @@ def read(parameters: Parameters) -> Material:
                              "of more places")  # fmt: skip
     ends = np.cumsum([len(some.ids) for some in own.values()])[:-1]
     seen = PSF(p.psf) if p.psf else measured_psf(every.pixels, asked.pixel_scale)
-    return Material(asked, own, dict(zip(own, np.split(split, ends), strict=True)), seen, rejections, unknown)
+    return Material(asked, own, dict(zip(own, np.split(split, ends), strict=True)), seen, rejections, unknown, classes)
 
 
 def said(material: Material) -> list[str]:
@@ -157,6 +167,8 @@ def said(material: Material) -> list[str]:
         if n := len(m.own[cls].ids):
             of = ", ".join(f"{np.sum(m.split[cls] == s)} {s}" for s in hosts.SHARES)
             lines.append(f"{n:,} {name}: {of}")
+    if named := [m.classes[i] for i in m.own["contaminant"].ids if i in m.classes]:
+        lines.append(f"negatives by class: {', '.join(f'{n} {name}' for name, n in Counter(named).most_common())}")
     size, scale, band = m.asked
     lines.append(f"stamps of {size[0]} x {size[1]} pixels of {scale:g} arcsec, {band} band")
     by = f"by the narrowest of {m.psf.objects} compact objects in the stamps" if m.psf.objects else "as given"

@@ -10,7 +10,7 @@ import math
 import re
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -164,15 +164,38 @@ def write(
     folder, rows = Path(folder), list(rows)
     names = _names(rows)
     shown = _shown(rows, names, models)
+    return renew(
+        folder,
+        lambda coming: _draw(coming, names, pictures, progress),
+        lambda warm: _page(shown, warm, models, heading, notes, summary, scale),
+    )
+
+
+def renew(folder: Path, draw: Callable[[Path], Any], html: Callable[[Any], Iterable[str]]) -> Path:
+    """Write ``index.html`` and ``stamps/`` in the place of older ones, when both are there; returns the page.
+
+    Parameters
+    ----------
+    folder : Path
+    draw : function
+        Draws the pictures, named ``00001.jpg`` and so on, into the folder that it is given.
+    html : function
+        Takes what ``draw`` returned; gives the page in pieces, with `MADE_BY` in its head.
+
+    Raises
+    ------
+    FileExistsError
+        As `write`.
+    """
     _make_sure(folder)
     coming = folder / ".stamps.part"
     shutil.rmtree(coming, ignore_errors=True)  # of a run that was killed
     coming.mkdir(parents=True)
     try:
-        warm = _draw(coming, names, pictures, progress)
+        drawn = draw(coming)
         with storage.atomic(folder / "index.html") as beside:
             with open(beside, "w", encoding="utf-8", errors="backslashreplace") as file:
-                file.writelines(_page(shown, warm, models, heading, notes, summary, scale))
+                file.writelines(html(drawn))
             remove(folder)  # no moment with the pictures of another page
             coming.rename(folder / "stamps")
     finally:
@@ -264,14 +287,22 @@ def _draw_batch(folder, names, pixels, heat):
     return [bool(cells.any()) for cells in heat]
 
 
-def _page(shown, warm, models, heading, notes, summary, scale):
-    """The HTML, in pieces."""
-    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+def template(name: str) -> jinja2.Template:
+    """A template of this folder, in which all that is filled in is escaped."""
     environment = jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters["sha256"] = lambda text: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-    yield from environment.get_template("page.html.j2").generate(
+    return environment.get_template(name)
+
+
+def _page(shown, warm, models, heading, notes, summary, scale):
+    """The HTML, in pieces."""
+    yield from template("page.html.j2").generate(
         made_by=MADE_BY,
         heading=heading,
         notes=list(notes),

@@ -18,7 +18,7 @@ from lensdet.data import stamps
 from lensdet.network.finders import Finder, name_of
 from lensdet.network.finders import load as load_finder
 from lensdet.parameters import Parameters
-from lensdet.survey import candidate_list, catalogues, check, cutouts, headers, page, quality, scoring
+from lensdet.survey import candidate_list, catalogues, check, cutouts, grading_pictures, headers, page, quality, scoring
 from lensdet.survey.candidate_list import ENSEMBLE
 
 RESERVED = ("id", "rank", "ra", "dec", "filled", "match", "separation", "reference", ENSEMBLE)  # columns of a list
@@ -202,6 +202,7 @@ def run(
     with FileLock(folder / ".lock"):  # another process may rank into the same folder
         page.remove(folder / "page")  # it would show another list
         candidate_list.write(folder, ranked, rejections, finders, header)
+        grading_pictures.describe(folder, job, bool(p.survey), p.finders)
         if ranked.empty:
             said = f"none of {job.total} stamps can be scored: {counted(rejections)}; see {folder}/rejected.csv"
             raise NothingUsable(said)

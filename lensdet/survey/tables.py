@@ -27,6 +27,9 @@ FORMATS = dict.fromkeys((".csv", ".tsv", ".txt", ".cat", ".dat", ".tab", ".asc")
 FORMATS |= dict.fromkeys((".fits", ".fit", ".fts", ".ldac"), "fits") | {".ecsv": "ascii.ecsv", ".tbl": "ascii.ipac"}
 FORMATS |= dict.fromkeys((".vot", ".votable", ".xml"), "votable") | dict.fromkeys((".parquet", ".pq"), "parquet")
 _BEGINS = {b"SIMPLE": "fits", b"PAR1": "parquet", b"# %ECSV": "ascii.ecsv", b"<?xml": "votable", b"<VOTABLE": "votable"}
+# What a spreadsheet would compute: at the beginning, or behind what a spreadsheet of another language takes for the end
+# of a cell; apostrophes before it are kept.
+_FORMULA = r"(^\s*|[;|\t\r\n]\s*){}(?='*[=+\-@])"
 _SEPARATORS = (",", ";", "\t", "|", r"\s+")
 _HEAD = 1 << 18  # bytes in which the names of the columns are looked for
 _ROWS = 200_000  # of text at a time: of other columns than those that are wanted none is kept
@@ -181,3 +184,13 @@ def _header(lines, complete):
             if complete(tried[-1][0]):
                 return tried[-1]
     return max(tried[: len(_SEPARATORS)], key=lambda found: len(found[0]))
+
+
+def inert(text: str) -> str:
+    """A text that no spreadsheet takes for a formula: with an apostrophe before ``=``, ``+``, ``-`` or ``@``."""
+    return re.sub(_FORMULA.format(""), r"\1'", text)
+
+
+def as_before(text: str) -> str:
+    """A text as it was before `inert`."""
+    return re.sub(_FORMULA.format("'"), r"\1", text)

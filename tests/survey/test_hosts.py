@@ -272,6 +272,21 @@ def test_people_who_do_not_agree_say_nothing(tmp_path):
     assert hosts.grades(tmp_path / "g.csv") == {"b": 1, "c": 0, "d": 1}
 
 
+def test_classes_are_of_those_that_are_no_lenses(tmp_path):
+    rows = [
+        ("a", "X", "spiral"),
+        ("a", "X", "ring"),
+        ("b", "0", ""),
+        ("b", "X", "star"),
+        ("c", "A", "ring"),
+        ("d", "C", "odd"),
+    ]
+    pd.DataFrame(rows, columns=["ID", "grade", "Class"]).to_csv(tmp_path / "g.csv", index=False)
+    assert hosts.classes(tmp_path / "g.csv") == {"a": "spiral", "b": "star"}
+    pd.DataFrame(rows, columns=["id", "grade", "other"]).to_csv(tmp_path / "g.csv", index=False)
+    assert hosts.classes(tmp_path / "g.csv") == {}
+
+
 @pytest.mark.parametrize("columns", [["name", "grade"], ["id", "label"]])
 def test_labels_without_the_columns_say_what_there_is(tmp_path, columns):
     pd.DataFrame([["a", "A"]], columns=columns).to_csv(tmp_path / "g.csv", index=False)

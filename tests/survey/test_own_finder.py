@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import shlex
+from collections import Counter
 from functools import cache
 
 import keras
@@ -54,16 +55,20 @@ def made(tmp_path_factory):
     own = [broad.render("lrg", 700 + i, BROAD)[0] for i in range(32)]
     write(top / "hosts <i>", own)
     write(top / "negatives", [broad.render("lrg", 900 + i, BROAD)[0] for i in range(6)], "n", dec=20.0)
-    table = pd.DataFrame({"id": ["003.fits", "gone.fits", "031.fits"], "grade": ["A", "B", "X"]})
+    table = pd.DataFrame({"id": ["003.fits", "gone.fits", "031.fits"], "grade": ["A", "B", "X"], "class": ""})
+    spirals = pd.DataFrame({"id": [f"n{i:03d}.fits" for i in range(6)], "grade": "X", "class": "spiral"})
+    table = pd.concat([table, spirals])
     table.to_csv(top / "grades.csv", index=False)
     words = ("--hosts", top / "hosts <i>", "--negatives", top / "negatives", "--labels", top / "grades.csv")
     compiled, measure, said = training.learners_of, finder_report.measure, {}
     learners = cache(lambda key, p, bank: compiled(p, bank))
-    measured = cache(lambda split, *held: measure(held[0], held[1], split, held[2]))
+    measured = cache(lambda split, negatives, *held: measure(held[0], held[1], split, held[2], negatives))
     with pytest.MonkeyPatch.context() as patch:  # what takes long is done once, as it is the same
         patch.setattr(training, "learners_of", lambda p, bank: learners(bank.data_key, _Same(p), _Same(bank)))
         patch.setattr(
-            finder_report, "measure", lambda f, bank, split, p: measured(split, _Same(f), _Same(bank), _Same(p))
+            finder_report,
+            "measure",
+            lambda f, bank, split, p, negatives: measured(split, tuple(negatives), _Same(f), _Same(bank), _Same(p)),
         )
         said["stopped"] = run(*words, "--minutes", "0", output=top / "one", psf=0.7)
         said["ended"] = run(*words, output=top / "one", psf=0.7)
@@ -108,6 +113,7 @@ def test_what_was_read_is_said(made):
             "stamps of 101 x 101 pixels of 0.2 arcsec, r band" in text and "PSF of 0.70 arcsec FWHM, as given" in text
         )
         assert "1 grades are of no stamp that was read, such as gone.fits" in text
+        assert "negatives by class: 6 spiral\n" in text
 
 
 def test_interrupted_or_not_the_finder_is_the_same(made):
@@ -140,6 +146,8 @@ def test_report_and_page_are_of_the_held_out(made):
     n = 6
     assert table.loc[("held out", "area under the ROC curve"), "n"] == n
     assert table.loc[("acceptance", "galaxies of your own, held out"), "n"] == n
+    spirals = table.loc[("acceptance", "of these: spiral")]
+    assert spirals["n"] == 1 and table.loc[("acceptance", "negatives of your own, held out"), "n"] in (1, 2)
     assert table.loc["Einstein radius"]["n"].sum() == table.loc["arc signal-to-noise"]["n"].sum() == 8 * n
     assert table["value"].between(0, 1).all()
     page = (folder / "index.html").read_text("utf-8")
@@ -298,6 +306,19 @@ def test_grades_of_stamps_that_were_left_out_are_said(tmp_path):
     said = "\n".join(own_finder.said(material))
     assert "left out: 1 faint centre" in said and "1 grades are of no stamp that was read, such as 024.fits" in said
     assert len(material.own["graded"].ids) == 1 and len(material.own["lrg"].ids) == 23
+
+
+def test_false_positives_are_negatives_by_class_each_in_every_split(tmp_path):
+    named = {f"{i:03d}.fits": name for i, name in enumerate(["ring"] * 10 + ["merger"] * 10 + [""] * 3)}
+    table = pd.DataFrame({"id": named.keys(), "grade": "X", "class": named.values()})
+    table.to_csv(tmp_path / "g.csv", index=False)
+    p = given(hosts=write(tmp_path / "hosts", galaxies(50)), labels=tmp_path / "g.csv", psf=0.9)
+    material = own_finder.read(p)
+    counts = {split: Counter(material.negatives_of(split)) for split in hosts.SHARES}
+    assert sum(counts.values(), Counter()) == Counter(ring=10, merger=10) + Counter([""] * 3)
+    for name in ("ring", "merger"):
+        assert [of[name] for of in counts.values()] == [6, 1, 1, 2]
+    assert "negatives by class: 10 ring, 10 merger" in own_finder.said(material)
 
 
 def test_too_many_grades_leave_too_few_hosts(tmp_path):

@@ -1,0 +1,316 @@
+"""Grading in a notebook: a widget that shows the candidates of a ranked list and takes a key for each.
+
+Jupyter authenticates whoever grades, on a machine far away too: nothing else listens.  What a key says is in the log
+(`grade_log`) and on the disk before the next picture shows.
+"""
+
+import os
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Lock
+from typing import Any, Literal, NamedTuple
+
+import anywidget
+import yaml
+
+from lensdet.data.random import stream
+from lensdet.survey import grade_log, grading_pictures
+from lensdet.survey.grade_log import Order
+from lensdet.survey.grading_pictures import Pictures
+
+MOSAIC = (40, 100)  # stamps on a screen, the fewest and the most
+_HERE = Path(__file__).parent
+
+
+class Mark(NamedTuple):
+    """What was said of a picture."""
+
+    grade: str = ""  # a major class; "" for none
+    subclass: str = ""
+    note: str = ""
+    aside: bool = False  # set aside in the mosaic for a second look
+
+
+class Session:
+    """The grades of one grader: what is to be shown, what was said of it, and undoing that.
+
+    Parameters
+    ----------
+    output : path-like
+        The folder of a ranked list.
+    grader : str
+        Who began, by `grade` or `grade_log.start`.
+    ids : list of str
+        Of the list, by rank.
+
+    Attributes
+    ----------
+    items : list of (str, int)
+        Id and showing, in the order in which they are shown.
+    marks : dict of int: Mark
+        By the place in `items`; what was not looked at yet has none.
+    """
+
+    def __init__(self, output: str | os.PathLike, grader: str, ids: Sequence[str]) -> None:
+        self.output, self.grader = output, grader
+        self.about = about = grade_log.session(output, grader)
+        controls = [of["id"] for of in about["controls"]]
+        self.items = grade_log.order(ids[: about["first"]], about["order"], about["seed"], about["repeats"], controls)
+        self.places = {item: k for k, item in enumerate(self.items)}
+        self.marks: dict[int, Mark] = {}
+        self.size = 0
+        self.history: list[list[tuple[int, Mark]]] = []  # of each step: places, and their marks before
+        self.read()
+        self.history = [[(k, Mark())] for k, mark in self.marks.items() if mark.grade]
+
+    def read(self) -> list[int]:
+        """Take up what the log has; returns the places whose mark has changed."""
+        last = grade_log.read(self.output, self.grader).drop_duplicates(["id", "showing"], keep="last")
+        marks = {}
+        for of in last.itertuples():
+            place, aside = self.places.get((of.id, of.showing)), not of.grade and of.view == "mosaic"
+            if place is not None and (of.grade or aside):
+                marks[place] = Mark(of.grade, of.subclass, of.note, aside)
+        changed = [k for k in {*marks, *self.marks} if marks.get(k) != self.marks.get(k)]
+        self.marks = marks
+        return changed
+
+    def grade(self, said: Sequence[Mapping[str, Any]], view: str = "single", seconds: float = 0) -> list[int]:
+        """Log what was said of one picture, or of several of a mosaic; on the disk when it returns.
+
+        Parameters
+        ----------
+        said : list of dict
+            ``item`` (the place), ``grade``, and perhaps ``subclass`` and ``note``; in a mosaic the grade "" sets aside.
+        view : {"single", "mosaic"}
+        seconds : float
+            From picture to key.
+
+        Returns
+        -------
+        list of int
+            Places whose mark has changed, by another tab of the grader too.
+        """
+        before = [(int(of["item"]), self.marks.get(int(of["item"]), Mark())) for of in said]
+        texts = [{name: str(of.get(name, "")) for name in ("grade", "subclass", "note")} for of in said]
+        changed = self._log([place for place, _ in before], texts, view, seconds)
+        self.history.append(before)
+        return changed
+
+    def undo(self) -> list[int]:
+        """Take the last step back, by events that say what was before; returns its places, none where none is left."""
+        if not self.history:
+            return []
+        for aside in (True, False):
+            some = [(place, mark) for place, mark in self.history[-1] if mark.aside == aside]
+            texts = [{name: getattr(mark, name) for name in ("grade", "subclass", "note")} for _, mark in some]
+            if some:
+                self._log([place for place, _ in some], texts, "mosaic" if aside else "single", 0)
+        return [place for place, _ in self.history.pop()]
+
+    def _log(self, places, texts, view, seconds):
+        items = [self.items[place] for place in places]
+        events = [
+            {"id": name, "showing": showing, **text, "view": view, "seconds": seconds}
+            for (name, showing), text in zip(items, texts, strict=True)
+        ]
+        begin, end = grade_log.append(self.output, self.grader, *events)
+        elsewhere, self.size = begin != self.size, end  # another tab wrote, or this is the first
+        for place, text in zip(places, texts, strict=True):
+            mark = Mark(**text, aside=not text["grade"] and view == "mosaic")
+            self.marks[place] = mark
+            if not (mark.grade or mark.aside):
+                del self.marks[place]
+        return sorted({*places, *(self.read() if elsewhere else ())})
+
+
+class Grading(anywidget.AnyWidget):
+    """The widget; its messages are answered in the order in which they come, pictures by a thread.
+
+    Parameters
+    ----------
+    session : Session
+    pictures : lensdet.survey.grading_pictures.Pictures
+    scores : bool
+        Show the list's scores, ranks and matches.
+    view : {"single", "mosaic"}
+        To begin with.
+    mosaic : int
+        Stamps on a screen.
+    """
+
+    _esm = "".join((_HERE / f"{name}.js").read_text("utf-8") for name in ("grading_pictures", "grading"))
+    _css = (_HERE / "grading.css").read_text("utf-8")
+
+    def __init__(self, session: Session, pictures: Pictures, scores: bool, view: str, mosaic: int) -> None:
+        super().__init__()
+        self._session, self._pictures = session, pictures
+        self._how = {"scores": scores, "view": view, "mosaic": mosaic}
+        self._thread, self._waiting, self._lock = ThreadPoolExecutor(1), deque(), Lock()
+        self.on_msg(self._receive)
+
+    def _receive(self, _, message, __):
+        """Answer a message of a tab; an error is shown there, and what it asked for is not done."""
+        to, number = message.get("from"), message.get("number")
+        try:
+            answer = {"begin": self._begin, "grade": self._grade, "undo": self._undo}.get(message["ask"])
+            if answer:
+                self.send({"is": message["ask"], "to": to, "number": number, **answer(message)})
+            else:
+                self._queue([(message["ask"], int(k), to) for k in message["items"]], message["now"])
+        except Exception as error:
+            self.send({"is": "error", "to": to, "number": number, "text": str(error) or repr(error)})
+
+    def _begin(self, _):
+        session = self._session
+        session.read()
+        return {
+            "n": len(session.items), "marks": self._marks(session.marks), "grader": session.grader,
+            "classes": list(session.about["classes"].items()), "scale": self._pictures.wanted.pixel_scale,
+            "size": list(self._pictures.wanted.size), **self._how,
+        }  # fmt: skip
+
+    def _grade(self, message):
+        return {"marks": self._marks(self._session.grade(message["said"], message["view"], message["seconds"]))}
+
+    def _undo(self, _):
+        places = self._session.undo()
+        return {"marks": self._marks(places), "show": min(places, default=None)}
+
+    def _marks(self, places):
+        return [[k, self._session.marks[k]._asdict() if k in self._session.marks else None] for k in places]
+
+    def _queue(self, jobs, now):
+        """Put pictures in line: what is looked at now before what comes later, whenever that was asked for."""
+        with self._lock:
+            others = [job for job in self._waiting if job not in jobs]
+            self._waiting = deque([*jobs, *others] if now else [*others, *jobs])
+        for _ in jobs:
+            self._thread.submit(self._draw)
+
+    def _draw(self):
+        """Send the next picture or heat map in line; in a thread, so that no grade waits for a file."""
+        with self._lock:
+            if not self._waiting:
+                return
+            what, k, to = self._waiting.popleft()
+        answer, buffers = {"is": what, "to": to, "item": k}, []
+        try:
+            name, _ = self._session.items[k]
+            if what == "heat":
+                buffers = [self._pictures.heat(name)]
+            else:
+                answer["cells"] = self._pictures.cells(name, self._how["scores"])
+                pixels, colour, answer["about"] = self._pictures.picture(name)
+                buffers = [pixels.tobytes()] + ([] if colour is None else [colour.tobytes()])
+        except Exception as error:  # whatever a file that has changed makes of its reader: others are waiting
+            answer["text"] = str(error) or repr(error)
+        self.send(answer, buffers)
+
+
+def grade(
+    output: str | os.PathLike,
+    grader: str,
+    *,
+    classes: Mapping[str, Sequence[str]] | str | os.PathLike | None = None,
+    order: Order | None = None,
+    seed: int | None = None,
+    repeats: float | None = None,
+    first: int | None = None,
+    controls: Mapping[Literal["known", "painted"], int] | None = None,
+    scores: bool = False,
+    view: Literal["single", "mosaic"] = "single",
+    mosaic: int = 60,
+) -> Grading:
+    """Look through a ranked list in a notebook and grade it by keys; ``?`` shows them.
+
+    Grades lie in ``OUTPUT/grades/<grader>.csv``.  The same call goes on where the grader was; what is given by name up
+    to `controls` is decided by the first call.
+
+    Parameters
+    ----------
+    output : path-like
+        The folder that `lensdet rank` wrote.
+    grader : str
+        Whose grades these are: letters, digits and ``_ . -``.
+    classes : dict of lists of str, or path of a YAML file, optional
+        Subclasses by major class; ``A``, ``B``, ``C`` and ``X`` by default.  The last is that of no lens.
+    order : {"rank", "shuffled"}, optional
+        By rank, or blind: shuffled by a seed.
+    seed : int, optional
+        By default the grader's name gives one.
+    repeats : float, optional
+        Share that is shown twice, unmarked, for the grader's own consistency; 0.05 by default.
+    first : int, optional
+        Candidates, by rank, that are graded; all by default.
+    controls : dict, optional
+        How many lenses to mix in: ``known``, those of the list that ``published`` matched, and ``painted``, arcs of
+        simulated sources on other galaxies of the list.  How many are found is the grader's completeness.
+    scores : bool
+        Show scores, ranks and matches, which may sway a grader.
+    view : {"single", "mosaic"}
+    mosaic : int
+        Stamps on a screen of the mosaic, from 40 to 100.
+
+    Returns
+    -------
+    Grading
+        Shown by a notebook where it is the last line of a cell.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no list in the folder; says what to do.
+    ValueError
+        As `grade_log.start`, or a value that cannot be.
+    """
+    if not MOSAIC[0] <= mosaic <= MOSAIC[1]:
+        raise ValueError(f"mosaic {mosaic}: from {MOSAIC[0]} to {MOSAIC[1]} stamps on a screen")
+    if view not in ("single", "mosaic"):
+        raise ValueError(f"view {view!r}: it is single or mosaic")
+    if isinstance(classes, str | os.PathLike):
+        classes = _classes(Path(classes))
+    begun = grade_log.exists(output, grader)
+    pictures = Pictures(output, grade_log.session(output, grader)["controls"] if begun else ())
+    if controls is not None:
+        _check_controls(output, grader, controls, begun)
+    made = None if begun or not controls else _controls(pictures, grader, controls, seed, first)
+    about = grade_log.start(output, grader, classes, order, seed, repeats, first, made)
+    pictures = Pictures(output, about["controls"]) if made else pictures
+    return Grading(Session(output, grader, list(pictures.table["id"])), pictures, scores, view, mosaic)
+
+
+def _classes(path):
+    """Classes of a YAML file, every name as it is written there: ``No`` is no false."""
+    made = yaml.load(path.read_text(), yaml.BaseLoader)
+    if not isinstance(made, dict) or not all(isinstance(some or [], list) for some in made.values()):
+        raise ValueError(f"classes {path}: majors with lists of subclasses, as `A: []` and `X: [ring, spiral]`")
+    return {name: some or [] for name, some in made.items()}
+
+
+def _check_controls(output, grader, controls, begun):
+    kinds = {"known": "known lens", "painted": "painted arc"}
+    if set(controls) - set(kinds) or not all(isinstance(n, int) and n >= 0 for n in controls.values()):
+        raise ValueError(f"controls {controls}: numbers of known and painted, as {{'known': 10, 'painted': 20}}")
+    if begun:
+        there = Counter(of["kind"] for of in grade_log.session(output, grader)["controls"])
+        if any(there[kind] != controls.get(name, 0) for name, kind in kinds.items()):
+            raise ValueError(f"controls: {grader} began with {dict(there) or 'none'}; leave controls out to go on, or "
+                             "take another name of grader")  # fmt: skip
+
+
+def _controls(pictures, grader, controls, seed, first):
+    """Controls of a new session, a list of dict."""
+    seed = grade_log.seed_of(grader) if seed is None else seed
+    table, known = pictures.table, controls.get("known", 0)
+    matched = table["id"][table["match"] != ""].to_numpy(object) if "match" in table else []
+    if len(matched) < known:
+        raise ValueError(f"controls: {known} known lenses, but {len(matched)} of the list are matched with any; rank "
+                         "with -p published FILE, or ask for fewer")  # fmt: skip
+    some = stream(seed, "grading/known").permutation(matched)[:known]
+    made = [{"id": name, "kind": "known lens", "host": name} for name in some]
+    if n := controls.get("painted", 0):
+        made += grading_pictures.painted(pictures, n, seed, first)
+    return made

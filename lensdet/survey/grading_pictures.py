@@ -1,0 +1,298 @@
+"""What a grader sees of a candidate: its pixels, read again from the survey's files, in colour where other bands lie
+beside, heat maps, and the columns of the list.
+
+``survey.json``, which ranking leaves beside the list, says how the files are read.
+"""
+
+import io
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from astropy.coordinates import SkyCoord
+from astropy.visualization import ZScaleInterval, make_lupton_rgb
+from numpy.typing import NDArray
+from PIL import Image
+
+from lensdet import storage
+from lensdet.data import bank, mocklens, stamps
+from lensdet.data.random import stream
+from lensdet.parameters import resolve
+from lensdet.survey import arrays, candidate_list, cutouts, headers, hosts, page, tiles
+from lensdet.survey.cutting import Place, Reader
+from lensdet.survey.headers import Options, Wanted
+from lensdet.survey.psf import measured_psf
+
+ABOUT = "survey.json"
+BESIDE = ("g", "i")  # bands of a composite that lie beside r, as blue and red
+PAINTED = {"g": 0.8, "r": 1.0, "i": 0.7}  # light of a painted arc over the sky's noise, relative to r: arcs are blue
+LUPTON = {"minimum": -0.5, "stretch": 8.0, "Q": 8.0}  # in units of the sky's noise
+SCORES = re.compile(r"(rank|p_.*|logit_.*|match|reference|separation|flag)", re.DOTALL)  # what may sway a grader
+ELSEWHERE = ("id", "ra", "dec", "tile", "hdu", "x", "y", "rejected", "detail")  # columns that are no information
+RANGE = 60_000  # the most that float16 holds, nearly
+SOURCES = 2_000_000_000  # the first of the ids of sources that are painted: no training has them
+STAMPS_OF_PSF = 200
+
+
+class Picture(NamedTuple):
+    """A candidate as the widget draws it."""
+
+    pixels: NDArray[np.float16]  # (101, 101): above the sky, in units of its noise
+    colour: NDArray[np.uint8] | None  # (101, 101, 3), the first row at the bottom
+    about: dict[str, Any]  # ready for JSON
+
+
+def describe(folder: str | os.PathLike, job: cutouts.Plan, whole: bool, finders: Iterable[str | Path]) -> None:
+    """Write ``survey.json``: how the stamps of a list are read again, and by which finders they were scored.
+
+    Parameters
+    ----------
+    folder : path-like
+    job : lensdet.survey.cutouts.Plan
+    whole : bool
+        A file is a stamp, or many of them; else stamps are cut from tiles.
+    finders : list of str
+        Names or files.
+    """
+    there = [str(Path(name).resolve()) if Path(name).is_file() else str(name) for name in finders]
+    about = {"whole": whole, "folder": str(Path.cwd()), "finders": there, **job.options._asdict()}
+    storage.write_json(Path(folder) / ABOUT, about | {"wanted": job.options.wanted._asdict()})
+
+
+class Pictures:
+    """Pictures of the candidates of an output folder, by id; for one thread.
+
+    Parameters
+    ----------
+    folder : path-like
+        Of a ranked list.
+    controls : list of dict
+        From `painted`; their arcs are painted on their hosts whenever they are shown.
+
+    Raises
+    ------
+    FileNotFoundError
+        Without a list, or without ``survey.json``; says what to do.
+    """
+
+    def __init__(self, folder: str | os.PathLike, controls: Iterable[Mapping[str, Any]] = ()) -> None:
+        self.folder, self.table = Path(folder), candidate_list.read_list(folder, numbers=False)
+        self.rows = dict(zip(self.table["id"], range(len(self.table)), strict=True))
+        self.painted = {of["id"]: of for of in controls if of["kind"] == "painted arc"}
+        if not (path := self.folder / ABOUT).exists():
+            raise FileNotFoundError(
+                f"{path} is not there, which says how pixels are read again: run `lensdet rank` with the same "
+                "parameters again; what was scored is kept"
+            )
+        self.about = json.loads(path.read_text())
+        fields = {name: self.about[name] for name in Options._fields if name != "wanted"}
+        wanted = Wanted(**self.about["wanted"] | {"size": tuple(self.about["wanted"]["size"])})
+        self.readers = {wanted.band: Reader(Options(wanted, **fields))}
+        for band in BESIDE:
+            stated = band if fields["band"] else None
+            self.readers[band] = Reader(Options(wanted._replace(band=band), **fields | {"band": stated}))
+        self.wanted = wanted
+        self.picture = lru_cache(64)(self._picture)
+        self.heat = lru_cache(256)(self._heat)
+
+    def row(self, name: str) -> dict[str, str]:
+        """The row of the list of a candidate, or of the galaxy that an arc is painted on."""
+        host = self.painted[name]["host"] if name in self.painted else name
+        return self.table.iloc[self.rows[host]].to_dict()
+
+    def cells(self, name: str, scores: bool = False) -> list[tuple[str, str]]:
+        """Columns of the list that are shown, and their texts; scores, ranks and matches when they are wanted."""
+        row = self.row(name)
+        shown = [k for k in row if k not in ELSEWHERE and row[k] != "" and (scores or not SCORES.fullmatch(k))]
+        return [("id", row["id"]), *((k.removeprefix("catalogue_"), _short(row[k])) for k in shown)]
+
+    def stamp(self, name: str) -> NDArray[np.float32]:
+        """Pixels (101, 101) of a candidate, with its painted arc if it has one, in the units of the file."""
+        return self._stamp(name)[0]
+
+    def _stamp(self, name):
+        """Pixels, and the place that they were cut at."""
+        row = self.row(name)
+        found = self.readers[self.wanted.band](row["id"], self._place(row))
+        if name not in self.painted:
+            return found.pixels, found.place
+        control = self.painted[name]
+        light = _light(control["source"], control["psf"], self.wanted) * np.ptp(found.pixels)
+        return mocklens.added(found.pixels, light, np.float32(control["alpha"])), found.place
+
+    def _place(self, row):
+        path = os.path.join(self.about["folder"], row["tile"])
+        if not self.about["whole"]:
+            return Place(path, int(row["hdu"]), float(row["x"]), float(row["y"]))
+        return Place(path, int(row["hdu"]) if arrays.is_array(path) else -1, np.nan, np.nan)
+
+    def _picture(self, name):
+        """A `Picture`; raises StampError where the file cannot be read any more."""
+        with headers.quiet():
+            pixels, place = self._stamp(name)
+            row = self.row(name)
+            above, noise = _over_noise(pixels)
+            unit = max(1.0, float(np.abs(above).max()) / RANGE)
+            sample = (np.array(ZScaleInterval().get_limits(above)) / unit).tolist()
+            shares = (np.percentile(above, [0, page.CLIPPED, 100]) / unit).tolist()
+            about = {"low": shares[0], "white": shares[1], "high": shares[2], "zscale": sample, "noise": 1 / unit}
+            about |= self._compass(self._place(row), place) | {name: _number(row[name]) for name in ("ra", "dec")}
+            made = self._composite(name, row, above, noise)
+        return Picture((above / unit).astype(np.float16), made, about)
+
+    def _compass(self, asked, place):
+        """Unit vectors to the north and east in pixels (x, y); nothing without a WCS, or in another frame."""
+        wcs = self.readers[self.wanted.band].image(asked).wcs
+        if wcs is None or not wcs.wcs.ctype[wcs.wcs.lng].startswith("RA"):
+            return {}
+        inverse = np.linalg.inv(tiles.jacobian(wcs, place.x, place.y))
+        east, north = (inverse / np.hypot(*inverse)).T.tolist()
+        return {"east": east, "north": north}
+
+    def _composite(self, name, row, above, noise):
+        """Red, green and blue by Lupton et al. (2004), each band over its noise; None where a band is not there."""
+        place = self._place(row)
+        beside = {band: other for band in BESIDE if (other := band_file(place.path, self.wanted.band, band))}
+        if len(beside) < len(BESIDE) or self.wanted.band in beside or arrays.is_array(place.path):
+            return None
+        layers = {self.wanted.band: above}
+        try:
+            for band, path in beside.items():
+                there = place._replace(path=path)
+                if not self.about["whole"]:
+                    sky = SkyCoord(float(row["ra"]), float(row["dec"]), unit="deg")
+                    x, y = self.readers[band].image(there).wcs.world_to_pixel(sky)
+                    there = there._replace(x=float(x), y=float(y))
+                layers[band] = _over_noise(self.readers[band](row["id"], there).pixels)[0]
+        except stamps.StampError:
+            return None
+        if name in self.painted:
+            plain = self.readers[self.wanted.band](row["id"], place).pixels
+            light = (self.stamp(name) - plain) / noise
+            for band in beside:
+                layers[band] = layers[band] + PAINTED[band] * light
+        blue, red = (layers[band] for band in BESIDE)
+        return make_lupton_rgb(red, layers[self.wanted.band], blue, **LUPTON)
+
+    def _heat(self, name):
+        """A JPEG of the stamp with its heat map over it, as on the page: its own panel, or computed (`gradcam`)."""
+        row = self.row(name)
+        panel = (2 * page.PITCH, 0, 2 * page.PITCH + page.SIZE, page.SIZE)
+        there = self.folder / "page" / "stamps" / f"{int(row['rank']):05d}.jpg"
+        if name not in self.painted and there.exists():
+            picture = Image.open(there)
+        else:
+            pixels = stamps.normalise(self.stamp(name))
+            picture = Image.fromarray(page.strip(pixels, self._heat_map(pixels)))
+        made = io.BytesIO()
+        picture.crop(panel).save(made, "JPEG", quality=page.QUALITY, subsampling=0)
+        return made.getvalue()
+
+    def _heat_map(self, pixels):
+        from lensdet.network import finders, gradcam  # TensorFlow: ten seconds that only a heat map needs
+
+        if not hasattr(self, "finder"):
+            self.finder = finders.load(self.about["finders"][0])
+        shown = mocklens.stretched(pixels)[None, ..., None]
+        return gradcam.heat_maps(self.finder.network, shown, layers=(candidate_list.LAYER,)).heat[candidate_list.LAYER][
+            0
+        ]
+
+
+def band_file(path: str, band: str, other: str) -> str | None:
+    """The file of another band beside one: the same name but for the band, a letter between others that are none.
+
+    ``r`` to ``g`` in ``a_r.fits.gz`` and ``KiDS_1.0_r_sci.fits``, ``R`` to ``G`` in ``HSC-R-1.fits``; None without one.
+    """
+    folder, name = os.path.split(path)
+    for found in reversed(list(re.finditer(rf"(?<![A-Za-z]){re.escape(band)}(?![A-Za-z])", name, re.IGNORECASE))):
+        letter = other.upper() if found[0].isupper() else other
+        there = os.path.join(folder, name[: found.start()] + letter + name[found.end() :])
+        if os.path.isfile(there):
+            return there
+    return None
+
+
+def painted(pictures: Pictures, n: int, seed: int, outside: int | None) -> list[dict[str, Any]]:
+    """Controls: arcs of simulated sources that are painted on galaxies of the list, n of them.
+
+    Hosts are galaxies without flag or match, if there are enough those that are not graded themselves.
+
+    Parameters
+    ----------
+    pictures : Pictures
+    n, seed : int
+    outside : int or None
+        Of so many candidates, by rank, that are graded, or of all.
+
+    Returns
+    -------
+    list of dict
+        ``id``, ``kind``, ``host``, ``source`` (of the simulation), ``alpha`` (peak over that of the host), ``psf``
+        (arcsec, FWHM; None where no star shows it) and ``einstein_radius`` (arcsec).
+
+    Raises
+    ------
+    ValueError
+        There are not so many galaxies.
+    """
+    table = pictures.table
+    plain = np.ones(len(table), bool)
+    for column in {"flag", "match"} & {*table}:
+        plain &= table[column] == ""
+    rng = stream(seed, "grading/painted")
+    hosts_of = rng.permutation(table["id"][plain & (np.arange(len(table)) >= (outside or 0))].to_numpy(object))
+    hosts_of = hosts_of if len(hosts_of) >= n else rng.permutation(table["id"][plain].to_numpy(object))
+    if len(hosts_of) < n:
+        raise ValueError(f"controls: {n} painted arcs, but the list has {len(hosts_of)} galaxies without flag or match")
+    with headers.quiet():
+        some = np.array([pictures.stamp(name) for name in hosts_of[:STAMPS_OF_PSF]])
+    try:
+        psf = round(float(measured_psf(some, pictures.wanted.pixel_scale).fwhm), 2)
+    except ValueError:
+        psf = None
+    p = _parameters(psf, pictures.wanted)
+    made = []
+    for k, host in enumerate(hosts_of[:n]):
+        source = SOURCES + (seed % 100_000) * 1000 + k
+        truth = bank.simulated("source", source, p)[1]
+        arc = {"kind": "painted arc", "host": host, "source": source, "psf": psf}
+        arc |= {"alpha": round(float(rng.uniform(*p.alpha)), 4), "einstein_radius": round(truth["einstein_radius"], 3)}
+        made.append({"id": f"painted/{storage.digest(arc)}", **arc})  # two graders' arcs are not taken for one
+    return made
+
+
+def _parameters(psf, wanted):
+    """Of the broad survey at the scale and around the PSF of the stamps."""
+    p = resolve({"simulation": "broad", "renormalise": True})
+    return hosts.around(p, wanted, psf) if psf else p.model_copy(update={"simulated_scale": wanted.pixel_scale})
+
+
+@lru_cache(64)
+def _light(source, psf, wanted):
+    return stamps.normalise(bank.simulated("source", source, _parameters(psf, wanted))[0])
+
+
+def _over_noise(pixels):
+    """Pixels above the sky in units of its noise, and that noise: median and median absolute deviation."""
+    above = np.asarray(pixels, float) - np.median(pixels)
+    away = np.abs(above)
+    noise = 1.4826 * (np.median(away) or np.median(away[away > 0]))
+    return above / noise, noise
+
+
+def _number(text):
+    return float(text) if text else None
+
+
+def _short(text):
+    """A number in five digits, any other text as it is."""
+    try:
+        return f"{float(text):.5g}" if re.search(r"\.\d{4}|e-", text) else text
+    except ValueError:
+        return text
