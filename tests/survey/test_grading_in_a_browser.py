@@ -141,7 +141,14 @@ def browser():
 def page(browser):
     page = browser.new_page(viewport={"width": 1500, "height": 1100})
     page.alerts = []
-    page.on("dialog", lambda dialog: (page.alerts.append(dialog.message), dialog.dismiss()))
+
+    def answer(dialog):
+        if dialog.type == "beforeunload":  # a notebook that was not saved
+            return dialog.accept()
+        page.alerts.append(dialog.message)
+        dialog.dismiss()
+
+    page.on("dialog", answer)
     yield page
     page.close()
 
