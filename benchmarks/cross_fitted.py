@@ -1,6 +1,7 @@
 """What real galaxies add to a finder: no network is measured on a galaxy that it has learnt from.
 
-    python benchmarks/cross_fitted.py [--runs 1] [--minutes M] [--csv results/cross_fitted.csv] [--stamps FILE]
+    python benchmarks/simulation_steps.py --train 6-depth-and-noise
+    python benchmarks/cross_fitted.py --beside build/steps/6-depth-and-noise.h5 [--minutes M] [--csv FILE] [--stamps FILE]
 
 The hosts of ``real_hosts.py`` are split into two halves.  Of each half a finder is made as ``lensdet finder`` makes it,
 and the stamps of the other half are scored by it; empty sky and candidates by the first.  Beside it ``--beside``, a
@@ -44,7 +45,8 @@ def made(fold: int, rows: pd.DataFrame, folds: np.ndarray, pixels: np.ndarray, o
             header = fits.Header({"PIXSCALE": 0.2, "FILTER": "r"})
             fits.PrimaryHDU(pixels[i], header).writeto(beside, overwrite=True)
     output = storage.build_dir() / "cross_fitted" / f"finder_{fold}"
-    given = {"profile": "finder", "hosts": hosts, "output": output, "psf": SEEING, "runs": options.runs}
+    given = {"profile": "finder", "hosts": hosts, "output": output, "psf": SEEING, "runs": options.runs,
+             "chunks": options.chunks}  # fmt: skip
     own_finder.make(parameters.resolve(given), options.minutes)
     return output / f"{output.name}.h5"
 
@@ -53,6 +55,7 @@ def main():
     """Make the finders, score, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=1, help="networks of each finder")
+    parser.add_argument("--chunks", type=int, default=64, help="of each network; as many as that of --beside had")
     parser.add_argument("--minutes", type=float, help="of training; the same command goes on")
     parser.add_argument("--beside", default="broad", help="a finder to compare with")
     parser.add_argument("--folder", type=Path, default=storage.root_or_here().parent / "shared" / "data")

@@ -19,7 +19,7 @@ from lensdet.runs import Run, run_folder
 
 NARROW = {"peak_snr": (60, 280), "seeing": (0.55, 0.75), "psf_ellipticity": (0, 0), "neighbours": (1, 1),
           "noise_correlation": (0.2, 0.2), "sky_gradient": (0, 0)}  # fmt: skip
-STEPS = {  # each with what the one before has; the last is the profile itself
+STEPS = {  # each with what the one before has; the last is the broad survey
     "1-thesis": {"simulation": "thesis", "renormalise": False},
     "2-normalised-again": {"simulation": "thesis"},
     "3-galaxies-and-negatives": NARROW,
@@ -28,10 +28,12 @@ STEPS = {  # each with what the one before has; the last is the profile itself
     "6-depth-and-noise": {},
 }
 
+CHUNKS = 64  # 262,000 images each
+
 
 def of_step(name: str, profile: str) -> parameters.Parameters:
     """Parameters of a step: one run of cross-entropy."""
-    broad = {} if profile == "finder" else {"simulation": "broad", "renormalise": True}
+    broad = {"chunks": CHUNKS} if profile == "finder" else {"simulation": "broad", "renormalise": True}
     return parameters.resolve(
         {"profile": profile, "experiments": ["bce"], "runs": 1, "large_size": 0, **broad, **STEPS[name]}
     )
