@@ -1,7 +1,7 @@
 """What real galaxies add to a finder: no network is measured on a galaxy that it has learnt from.
 
     python benchmarks/simulation_steps.py --train 6-depth-and-noise
-    python benchmarks/cross_fitted.py --beside build/steps/6-depth-and-noise.h5 [--minutes M] [--csv FILE] [--stamps FILE]
+    python benchmarks/cross_fitted.py --beside build/steps/6-depth-and-noise.h5 [--minutes M] [--csv FILE]
 
 The hosts of ``real_hosts.py`` are split into two halves.  Of each half a finder is made as ``lensdet finder`` makes it,
 and the stamps of the other half are scored by it; empty sky and candidates by the first.  Beside it ``--beside``, a
