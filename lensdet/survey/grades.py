@@ -191,7 +191,7 @@ def _events(output, name, classes):
 def _where_they_were(events, listed):
     """Events without those of another galaxy that has the id by now, and the ids of these grades."""
     place = listed.set_index("id")[["ra", "dec"]].reindex(events["id"])
-    here, there = (np.deg2rad(of.reindex(columns=["ra", "dec"]).to_numpy(float).T) for of in (events, place))
+    here, there = (np.deg2rad(of[["ra", "dec"]].to_numpy(float).T) for of in (events, place))
     apart = np.rad2deg(angular_separation(*here, *there)) * 3600 > APART  # not where either is not known
     return events[~apart], events["id"][apart & (events["grade"] != "")]
 

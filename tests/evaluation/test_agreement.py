@@ -130,8 +130,9 @@ def test_what_decides_nothing_is_nan_with_its_n(few):
     [
         ([0, 1], [0, 1], False),  # every draw with both classes says 1, every other one nothing
         ([0, 1], [1, 0], False),
-        ([0] * 9 + [1, 1], [0] * 10 + [1], False),  # a draw in seven has neither of the last two
-        ([0, 0, 1, 1, 1, 2], [0, 1, 1, 1, 0, 2], True),
+        ([0] * 8 + [1], [0] * 9, False),  # one draw in three does not have the last
+        ([0, 0, 1, 1], [0, 1, 1, 0], False),
+        ([0, 0, 1, 1, 2], [0, 1, 1, 1, 2], True),
         ([0] * 60 + [1] * 6, [0] * 63 + [1] * 3, True),
     ],
 )

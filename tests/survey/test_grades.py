@@ -202,10 +202,10 @@ def test_how_far_each_is_and_what_was_set_aside_is_said(folder):
     assert not any("aside" in line for line in grade_report.said(grades.merge(folder)))
 
 
-def test_seconds_are_of_what_was_timed(folder, monkeypatch):
-    grade(folder, "anna", {"a.fits": "A", "b.fits": "X", "c.fits": "X", "d.fits": {"grade": "X", "view": "mosaic"}})
-    read = grade_log.read
-    monkeypatch.setattr(grade_log, "read", lambda *of: read(*of).assign(seconds=[9.0, np.nan, 3, np.nan]))
+def test_seconds_are_of_what_was_timed(folder):
+    seconds = dict(zip(IDS, (9, None, 3, None), strict=False))
+    said = {i: {"grade": "X", "seconds": n} for i, n in seconds.items()}
+    grade(folder, "anna", said | {"d.fits": {**said["d.fits"], "view": "mosaic"}})
     found = part(grades.merge(folder), "seconds a candidate")
     assert found[["value", "n"]].to_dict("index") == {"anna, single": {"value": 6, "n": 2}}
 
@@ -218,12 +218,13 @@ def test_a_note_without_a_grade_is_kept_with_the_grades_of_others(folder):
 
 
 def test_a_log_that_was_cut_off_loses_no_whole_row(folder):
+    """A row that lacks its line feed alone is whole."""
     grade(folder, "anna", {"a.fits": "A", "b.fits": {"grade": "X", "note": 'a "ring",\nor not'}})
     log = folder / "grades" / "anna.csv"
     whole = log.read_bytes()
     grade_log.append(folder, "anna", {"id": "c.fits", "grade": "B", "note": 'torn,\n"quoted"'})
     torn = log.read_bytes()
-    for end in (*range(len(whole), len(torn) - 9, 9), *range(len(torn) - 9, len(torn))):
+    for end in (*range(len(whole), len(torn) - 9, 9), *range(len(torn) - 9, len(torn) - 1)):
         log.write_bytes(torn[:end])
         assert grades.merge(folder).table["id"].tolist() == ["a.fits", "b.fits"]
 
@@ -267,6 +268,30 @@ def test_ids_of_another_list_are_said_and_left_out(folder):
     merged = grades.merge(folder)
     assert merged.table["id"].tolist() == ["a.fits"]
     assert any("1 graded ids are not in the list, such as gone.fits" in line for line in merged.remarks)
+
+
+def test_a_grade_of_another_galaxy_that_has_the_id_by_now_is_left_out_and_said(tmp_path):
+    ids, ra = ["row 1", "row 2", "row 3", "row 4", "row 5"], np.array([359.9999, 150, 151, np.nan, 152])
+    folder, dec = ranked(tmp_path, ids, ra=ra, dec=[0, 60.0, 1, np.nan, 2]), (0.0, 60.0, 1.0, 2.0, None)
+    moved = np.array([0.72, 0.75, 1.5, 0, 0]) / [3600, 1800, 3600, 1, 1]  # arcsec at these declinations
+    graded = ra + moved  # the fourth and fifth have no place in the list, or in the log
+    said = {i: {"grade": "A", "ra": a % 360, "dec": d} for i, a, d in zip(ids, graded, dec, strict=True)}
+    grade(folder, "anna", said | {"painted/0": {"grade": "A", "ra": 1, "dec": 1}},
+          controls=[{**arcs("", 1)[0], "host": "row 1"}])  # fmt: skip
+    grade(folder, "ben", dict.fromkeys(ids, "B"))
+    merged = grades.merge(folder)
+    table = merged.table.set_index("id")
+    assert table["grade_anna"].to_dict() == {**dict.fromkeys(ids, "A"), "row 3": ""}
+    assert table.loc["row 3", ["grade", "graders"]].tolist() == ["B", 1]
+    assert [line for line in merged.remarks if line.startswith("1 grades are left out, such as that of row 3")]
+    assert part(merged, "graded").loc["anna", ["value", "n"]].tolist() == [5, 6]
+
+
+def test_a_list_of_other_galaxies_has_no_grades_and_a_page_that_says_so(folder):
+    grade(folder, "anna", {i: {"grade": "A", "ra": 10, "dec": 10} for i in IDS})
+    merged, path = grade_report.write(folder)
+    assert merged.table.empty and grades.labels(merged).empty
+    assert "5 grades are left out, such as that of a.fits" in path.read_text()
 
 
 @pytest.mark.parametrize(
