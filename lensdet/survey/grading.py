@@ -8,6 +8,7 @@ import os
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from threading import Lock
 from typing import Literal
@@ -183,10 +184,11 @@ def grade(
         classes = _classes(Path(classes))
     begun = grade_log.exists(output, grader)
     pictures = Pictures(output, grade_log.session(output, grader)["controls"] if begun else (), survey)
-    pictures.check()
-    if controls is not None:
-        _check_controls(output, grader, controls, begun)
-    made = None if begun or not controls else _controls(pictures, grader, controls, seed, first)
+    with closing(pictures):  # which the widget reads in a thread of its own
+        pictures.check()
+        if controls is not None:
+            _check_controls(output, grader, controls, begun)
+        made = None if begun or not controls else _controls(pictures, grader, controls, seed, first)
     about = grade_log.start(output, grader, classes, order, seed, repeats, first, made)
     pictures = Pictures(output, about["controls"], survey) if made else pictures
     session = Session(output, grader, list(pictures.table["id"]), pictures.sky)

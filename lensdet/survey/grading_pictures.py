@@ -166,6 +166,11 @@ class Pictures:
             return Place(path, int(row["hdu"]), float(row["x"]), float(row["y"]))
         return Place(path, int(row["hdu"]) if arrays.is_array(path) else -1, np.nan, np.nan)
 
+    def close(self) -> None:
+        """Close files that are kept open, in the thread that read them; what is read next may be in another."""
+        for reader in self.readers.values():
+            reader.close()
+
     def _ranked_at(self, names):
         """Where files were when they were ranked."""
         return [os.path.normpath(os.path.join(self.about["folder"], name)) for name in names]

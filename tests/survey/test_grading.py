@@ -268,6 +268,14 @@ def test_pictures_are_the_pixels_of_the_files_in_units_of_the_noise(output):
     assert dict(answer["cells"]) == {"id": "0004_r.fits", "filled": "0", "centre_snr": "100", "name": "object 4"}
 
 
+@pytest.mark.parametrize("asked", [{}, {"controls": {"painted": 3}}])
+def test_every_picture_is_read_whatever_was_read_before_it_was_shown(output, asked):
+    mine = tab(output, **asked)
+    mine.ask("pictures", items=list(range(30)), now=True)
+    sent = [message for message, _ in mine.got if message["is"] == "pictures"]
+    assert len(sent) == 30 and not [message["text"] for message in sent if "text" in message]
+
+
 def test_what_is_looked_at_comes_before_what_was_asked_for_earlier(output):
     mine = tab(output)
     mine.widget._thread.submit(time.sleep, 0.2)  # while it is busy
