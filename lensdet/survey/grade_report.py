@@ -128,7 +128,7 @@ def said(merged: Merged) -> list[str]:
         lines.append(f"{row.what}: {row.value:,.0f} of {row.n:,} graded" + (f", {n:,.0f} set aside" if n else ""))
     lines += merged.remarks
     for row in merged.agreement[merged.agreement["part"].isin(SAID)].itertuples():
-        interval = f"{row.low:.2f} to {row.high:.2f}" if np.isfinite(row.low) else "too few for an interval"
+        interval = f"{row.low:.2f} to {row.high:.2f}" if np.isfinite(row.low) else "no interval"
         value = f"{row.value:.2f} ({interval})" if np.isfinite(row.value) else "not known"
         lines.append(f"{row.part}, {row.what}: {value}, n = {row.n:,}")
     return lines

@@ -111,6 +111,15 @@ def test_kappas_rest_on_what_both_graded(folder):
     assert part(merged, "Fleiss' kappa")["n"].to_dict() == {"2 grades each": 3, "3 grades each": 1}
 
 
+def test_a_kappa_without_an_interval_is_said_and_drawn_so(folder):
+    for name in ("anna", "ben"):
+        grade(folder, name, {"a.fits": "A", "b.fits": "X"})
+    merged = grades.merge(folder)
+    assert "Cohen's kappa, anna and ben: 1.00 (no interval), n = 2" in grade_report.said(merged)
+    points, bars = grade_report.figure(merged).axes[1].containers[0][::2]
+    assert points.get_xdata().tolist() == [1.0] and not np.size(bars[0].get_segments())
+
+
 def test_one_grader_alone_has_a_table_and_no_kappa(folder):
     grade(folder, "anna", {"a.fits": "A", "b.fits": "X"})
     merged, index = grade_report.write(folder)
