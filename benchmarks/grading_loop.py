@@ -76,11 +76,10 @@ def graded(output: Path, truth: pd.DataFrame, first: int) -> pd.DataFrame:
 
 def said(true: pd.Series, rng: np.random.Generator, share: float) -> dict[str, str]:
     """What a person says who is wrong in a share of cases."""
+    right = "X" if true["kind"] != "lens" else "A" if true["alpha"] > 0.15 else "B"
     if rng.random() < share:
-        return {"grade": str(rng.choice(list(CLASSES)))}
-    if true["kind"] == "lens":
-        return {"grade": "A" if true["alpha"] > 0.15 else "B"}
-    return {"grade": "X", "subclass": "" if true["kind"] == "lrg" else true["kind"]}
+        return {"grade": str(rng.choice([name for name in CLASSES if name != right]))}
+    return {"grade": right, "subclass": "" if true["kind"] in ("lens", "lrg") else true["kind"]}
 
 
 def main():

@@ -85,6 +85,16 @@ def test_no_host_of_an_earlier_split_stays(monkeypatch, tmp_path):
         assert there == set(some["name"][folds != 0])
 
 
+def test_who_errs_says_what_is_wrong():
+    """Else a person who errs in one case of two is right in five of eight."""
+    script, rng = runpy.run_path(str(ROOT / "benchmarks" / "grading_loop.py")), np.random.default_rng(0)
+    for kind, alpha, right in (("lens", 0.5, "A"), ("lens", 0.1, "B"), ("lrg", 0, "X"), ("ring", 0, "X")):
+        true = pd.Series({"kind": kind, "alpha": alpha})
+        always, never = ({script["said"](true, rng, share)["grade"] for _ in range(200)} for share in (1, 0))
+        assert always == set("ABCX") - {right} and never == {right}
+    assert script["said"](true, rng, 0)["subclass"] == "ring"
+
+
 def test_quantities_of_hosts_and_arcs(real_hosts):
     hosts, arcs = np.arange(-8.0, 2), np.array([-7.5, -2.5, 0.5, 2])  # ten and four
     labels, logits = np.repeat([0, 1], [10, 4]), np.r_[hosts, arcs]

@@ -16,6 +16,7 @@ from astropy.table import Table
 
 from lensdet.data import simulation, stamps
 from lensdet.network import finders
+from lensdet.survey import grading
 
 ROOT = Path(__file__).resolve().parents[1]
 # The longest, building from an archive of the repository, takes some five minutes on two busy cores.
@@ -101,7 +102,7 @@ def test_the_wheel_has_the_whole_package_and_the_finders(wheel):
         }
         assert expected - there.keys() == set()
     templates = {"lensdet/survey/page.html.j2", "lensdet/papermill/paper.html.j2"}
-    widget = {f"lensdet/survey/{name}" for name in ("grading.js", "grading_pictures.js", "grading.css")}
+    widget = {f"lensdet/survey/{name}" for name in ("grading.css", *(f"{name}.js" for name in grading.SCRIPTS))}
     assert templates | widget <= there.keys()
     assert any(name.endswith("data/share/jupyter/labextensions/lensdet/package.json") for name in there)
     for path in (ROOT / "weights").rglob("*.h5"):

@@ -1,7 +1,8 @@
 """Whether people agree: kappa of two and of several, and a person with himself.
 
 Kappa is the agreement beyond that of people who grade as often as these do, but at random: 1 all agree, 0 as at random.
-Intervals are of 95 %, over candidates that are drawn again.
+Intervals are of 95 %, over candidates that are drawn again; there is none of fewer than five, nor where draws
+decide nothing: where all have the same kappa, or more than one in ten has none.
 """
 
 from collections.abc import Callable
@@ -15,10 +16,12 @@ from lensdet.evaluation.statistics import clopper_pearson
 
 NOT_GRADED = -1
 DRAWS = 1000
+LEAST = 5  # candidates, of fewer of which kappa has no interval
+KNOWN = 0.9  # of the draws, or an interval would be of the others alone
 
 
 class Estimate(NamedTuple):
-    """A number with its 95 % interval, and how many candidates it rests on; NaN where they do not decide it."""
+    """A number with its 95 % interval, and how many candidates it rests on; NaN what they do not decide."""
 
     value: float
     low: float
@@ -129,8 +132,8 @@ def _estimate(kappa: Callable[[NDArray], float], counts: NDArray, drawn: NDArray
     """Kappa of counts, and its interval from counts that were drawn; of one class alone it is 0 over 0."""
     with np.errstate(invalid="ignore", divide="ignore"):
         value, again = kappa(counts), np.array([kappa(one) for one in drawn])
-    again = again[np.isfinite(again)]
-    if not np.isfinite(value) or not len(again):
-        return Estimate(np.nan, np.nan, np.nan, n)
-    low, high = np.quantile(again, [0.025, 0.975])
+    known = again[np.isfinite(again)]
+    if n < LEAST or not np.isfinite(value) or len(known) < KNOWN * len(again) or np.ptp(known) < 1e-9:
+        return Estimate(value if np.isfinite(value) else np.nan, np.nan, np.nan, n)
+    low, high = np.quantile(known, [0.025, 0.975])
     return Estimate(value, float(low), float(high), n)

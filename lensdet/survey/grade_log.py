@@ -7,6 +7,7 @@ or processes of one grader may write at once.
 import csv
 import io
 import json
+import math
 import os
 import re
 import zlib
@@ -20,14 +21,19 @@ import pandas as pd
 from filelock import FileLock
 
 from lensdet import storage
+from lensdet.survey.tables import as_before, inert
 
-COLUMNS = ("time", "id", "showing", "grade", "subclass", "note", "view", "seconds")
+COLUMNS = ("time", "id", "ra", "dec", "showing", "grade", "subclass", "note", "view", "seconds")
 CLASSES = {"A": [], "B": [], "C": [], "X": ["ring", "spiral", "merger", "artefact", "star", "other"]}
 REPEATS = 0.05  # share that is shown a second time, unmarked
 GAP = 100  # pictures between the two showings, where there are so many: more than a mosaic has
 LONGEST = 100_000  # characters of a cell: readers of CSV take no more
 DEFAULTS = {"classes": CLASSES, "order": "rank", "repeats": REPEATS, "first": None, "controls": []}
-_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")
+TEXTS = ("id", "grade", "subclass", "note", "view")
+_NAME = re.compile(r"(?!merged$)[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")  # "merged" is a row of the table of agreement
+# Of a row: its beginning or its end, within a text that has swallowed it.
+_SWALLOWED = re.compile(r"\n\d{4}-\d\d-\d\dT[\d:.]+\+00:00,|,(single|mosaic),[\d.]*\r?\n")
+_END = ["", "the end"]
 
 Order = Literal["rank", "shuffled"]
 
@@ -64,7 +70,7 @@ def start(
     output : path-like
         The folder of a ranked list.
     grader : str
-        Letters, digits and ``_ . -``.
+        Letters, digits and ``_ . -``; not ``merged``.
     classes : dict of lists of str, optional
         Subclasses by major class, the last of which is that of no lens; `CLASSES` by default.
     order : {"rank", "shuffled"}, optional
@@ -84,6 +90,8 @@ def start(
 
     Raises
     ------
+    FileNotFoundError
+        There are grades, but not what their session was.
     ValueError
         Where the session that is there was begun with something else, naming the parameter; or a value that cannot be.
     """
@@ -92,8 +100,10 @@ def start(
     _check(asked)
     path = _path(output, grader, ".json")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _lock(output, grader):
+    with lock(output, grader):
         if not path.exists():
+            if len(read(output, grader)):
+                raise FileNotFoundError(_lacks(path))
             made = DEFAULTS | {"seed": seed_of(grader), "grader": grader} | asked
             storage.write_json(path, made | {"majors": list(made["classes"])})  # keys of JSON are sorted, majors not
         there = session(output, grader)
@@ -115,9 +125,13 @@ def session(output: str | os.PathLike, grader: str) -> dict[str, Any]:
     ------
     FileNotFoundError
         There is none.
+    ValueError
+        The file is no session, or another grader's.
     """
     path = _path(output, grader, ".json")
     if not path.exists():
+        if len(read(output, grader)):
+            raise FileNotFoundError(_lacks(path))
         raise FileNotFoundError(
             f"{path} is not there: {grader} has not begun; lensdet.grade({str(output)!r}, {grader!r}) begins"
         )
@@ -127,10 +141,25 @@ def session(output: str | os.PathLike, grader: str) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is no session of grading ({error!r}); take it from a copy, the grades in "
                          f"{path.stem}.csv are whole") from error  # fmt: skip
+    if made.get("grader") != grader:
+        raise ValueError(f"{path} is the session of {made.get('grader')!r}, not of {grader}: its order and controls "
+                         "are others; give both files the name of their grader")  # fmt: skip
     return made
 
 
-def append(output: str | os.PathLike, grader: str, *events: Mapping[str, Any]) -> tuple[int, int]:
+def lock(output: str | os.PathLike, grader: str) -> FileLock:
+    """What is held while a grader's files are read or written; the same one may be taken again within itself."""
+    return FileLock(_path(output, grader, ".csv").with_name(f".{grader}.lock"))
+
+
+def size(output: str | os.PathLike, grader: str) -> int:
+    """Bytes of the log."""
+    return _path(output, grader, ".csv").stat().st_size
+
+
+def append(
+    output: str | os.PathLike, grader: str, *events: Mapping[str, Any], held: FileLock | None = None
+) -> tuple[int, int]:
     """Append events to the log, and sync them to the disk.
 
     Parameters
@@ -139,8 +168,11 @@ def append(output: str | os.PathLike, grader: str, *events: Mapping[str, Any]) -
     grader : str
         Who began by `start`.
     *events : dict
-        ``id`` and ``grade`` (one of the major classes, or "" for none: set aside, or taken back), and perhaps
-        ``showing`` (1, or 2 for the second time), ``subclass``, ``note``, ``view``, ``seconds`` and ``time`` (now).
+        ``id`` and ``grade`` (one of the major classes, or "" for none: set aside, taken back, or a note alone), and
+        perhaps ``ra`` and ``dec`` (degrees), ``showing`` (1, or 2 for the second time), ``subclass``, ``note``,
+        ``view``, ``seconds`` and ``time`` (now: the same for all of them).
+    held : FileLock, optional
+        From `lock`, where it is held already.
 
     Returns
     -------
@@ -150,46 +182,31 @@ def append(output: str | os.PathLike, grader: str, *events: Mapping[str, Any]) -
     Raises
     ------
     ValueError
-        A grade that is no class of the session, or a name of a column that there is not.
+        A grade that is no class of the session, a name that is no column, or a damaged log.
     """
     classes = session(output, grader)["classes"]
-    now = datetime.now(UTC).isoformat(timespec="milliseconds")
-    text = ""
-    for event in events:
-        if unknown := set(event) - set(COLUMNS):
-            raise ValueError(f"event {sorted(unknown)}: columns of the log are {', '.join(COLUMNS)}")
-        if event["grade"] not in ("", *classes):
-            raise ValueError(f"grade {event['grade']!r} is none of {', '.join(classes)}, the classes of {grader}")
-        row = {"time": now, "showing": 1, "subclass": "", "note": "", "view": "single", "seconds": 0} | dict(event)
-        row["seconds"] = f"{max(0, float(row['seconds'])):.2f}"
-        if any(len(str(value)) > LONGEST for value in row.values()):
-            raise ValueError(
-                f"event of {str(event['id'])[:80]}: a text of more than {LONGEST:,} characters; shorten it"
-            )
-        text += _line([row[name] for name in COLUMNS])
-    with _lock(output, grader):
-        return _write(_path(output, grader, ".csv"), text)
+    with held or lock(output, grader):
+        now = datetime.now(UTC).isoformat(timespec="microseconds")
+        lines = [_checked(event, classes, now, grader) for event in events]
+        return _write(_path(output, grader, ".csv"), "".join(lines))
 
 
 def read(output: str | os.PathLike, grader: str) -> pd.DataFrame:
     """All events of a grader in their order; a last row that was cut off, by a kill, is left out.
 
+    ``ra``, ``dec`` and ``seconds`` are NaN where they are not known.
+
     Raises
     ------
     ValueError
-        The file is no log; names the row.
+        The file is no log, or its rows are damaged; names the row.
     """
     path = _path(output, grader, ".csv")
-    found = path.read_bytes() if path.exists() else b""
-    rows = list(csv.reader(io.StringIO(found[: _whole(found)].decode("utf-8", "replace"), newline="")))
-    header, rows = (rows[0], rows[1:]) if rows else (list(COLUMNS), [])
-    if header != list(COLUMNS):
-        raise ValueError(f"{path}: columns are {', '.join(header)}, not {', '.join(COLUMNS)}; take it from a copy")
-    for number, row in enumerate(rows, 2):
-        if len(row) != len(COLUMNS) or row[2] not in ("1", "2") or not _is_number(row[7]):
-            raise ValueError(f"{path}: row {number} is no event ({row}); mend it or take it out")
-    table = pd.DataFrame(rows, columns=list(COLUMNS), dtype=object)
-    return table.astype({"showing": int, "seconds": float})
+    rows, _ = _whole(path.read_bytes() if path.exists() else b"", path)
+    table = pd.DataFrame(rows[1:], columns=list(COLUMNS), dtype=object)
+    table[list(TEXTS)] = table[list(TEXTS)].map(as_before)
+    numbers = table[["ra", "dec", "seconds"]].replace("", "nan").astype(float)
+    return table.assign(**numbers).astype({"showing": int})
 
 
 def current(output: str | os.PathLike, grader: str) -> pd.DataFrame:
@@ -212,12 +229,14 @@ def order(
     how : {"rank", "shuffled"}
     seed : int
     repeats : float
-        Share that is shown again, some `GAP` pictures later or more.
+        Share that is shown again, some `GAP` pictures later or more; of a short list half of it later, so that a screen
+        of the mosaic may have both.
     controls : list of str
         Ids that are mixed in, unless they are among the others.
     """
     ids = list(ids)
-    mixed = [(len(ids) * _unit(seed, name, "control"), name) for name in dict.fromkeys(controls) if name not in {*ids}]
+    others = set(controls).difference(ids)
+    mixed = [(len(ids) * _unit(seed, name, "control"), name) for name in dict.fromkeys(controls) if name in others]
     placed = sorted([*((k + 0.5, name) for k, name in enumerate(ids)), *mixed])
     first = [name for _, name in placed]
     if how == "shuffled":
@@ -245,14 +264,33 @@ def _check(asked):
         raise ValueError(f"first {asked['first']}: it is 1 or more")
 
 
+def _checked(event, classes, now, grader):
+    """The line of an event."""
+    if unknown := set(event) - set(COLUMNS):
+        raise ValueError(f"event {sorted(unknown)}: columns of the log are {', '.join(COLUMNS)}")
+    if event["grade"] not in ("", *classes):
+        raise ValueError(f"grade {event['grade']!r} is none of {', '.join(classes)}, the classes of {grader}")
+    row = dict.fromkeys(COLUMNS, "") | {"time": now, "showing": 1, "view": "single"} | dict(event)
+    row |= {name: inert(str(row[name])) for name in TEXTS}
+    for name in ("ra", "dec", "seconds"):
+        number = float("nan") if row[name] in ("", None) else float(row[name])
+        row[name] = "" if number != number else f"{max(0, number):.2f}" if name == "seconds" else repr(number)
+    if any(len(str(value)) > LONGEST or _SWALLOWED.search(str(value)) for value in row.values()):
+        raise ValueError(f"event of {str(event['id'])[:80]}: a text of more than {LONGEST:,} characters, or with rows "
+                         "of a log in it; shorten it")  # fmt: skip
+    return _line([row[name] for name in COLUMNS])
+
+
 def _path(output, grader, suffix):
     if not _NAME.fullmatch(grader):
-        raise ValueError(f"grader {grader!r}: a name has Latin letters, digits and _ . - alone, and begins with no dot")
+        raise ValueError(
+            f"grader {grader!r}: a name has Latin letters, digits and _ . - alone, begins with no dot and is not merged"
+        )
     return Path(output) / "grades" / f"{grader}{suffix}"
 
 
-def _lock(output, grader):
-    return FileLock(_path(output, grader, ".csv").with_name(f".{grader}.lock"))
+def _lacks(path):
+    return f"{path} is not there, but grades are: copy it beside {path.stem}.csv, from where these were given"
 
 
 def _line(values):
@@ -267,9 +305,12 @@ def _write(path, text):
     with open(path, "ab+") as file:
         file.seek(0)
         found = file.read()
-        if (whole := _whole(found)) < len(found):
+        rows, whole = _whole(found, path)
+        if whole < len(found):
             file.truncate(whole)
-        if not whole and text != _line(COLUMNS):
+        if whole and found[whole - 1 : whole] != b"\n":  # saved by an editor
+            text = "\n" + text
+        if not rows and text != _line(COLUMNS):
             text = _line(COLUMNS) + text
         file.write(text.encode("utf-8", "backslashreplace"))
         file.flush()
@@ -277,12 +318,46 @@ def _write(path, text):
         return whole, file.tell()
 
 
-def _whole(found):
-    """Bytes up to the end of the last whole row: a line feed that no open quotation mark precedes."""
-    end = len(found)
-    while end and (found[end - 1] != ord("\n") or found.count(b'"', 0, end) % 2):
-        end = found.rfind(b"\n", 0, end - 1) + 1
-    return end
+def _whole(found, path):
+    """Rows of a log, and the bytes that they take; less than all where a kill cut the last row off.
+
+    A row that lacks its line feed alone is whole: of its seconds digits may be missing, of its grade none.  Nothing
+    else is passed over: a quotation mark that opens a text by mistake would take the rows after it along.
+    """
+    lines = [line.decode("utf-8", "replace") for line in io.BytesIO(found)]
+    rows, begins = [], [0]
+    reader = csv.reader([*lines, "{},{}".format(*_END)])
+    try:
+        for row in reader:
+            rows.append(row)
+            begins.append(reader.line_num)
+    except csv.Error as error:
+        raise ValueError(f"{path}: row {len(rows) + 1} is no event ({error}); mend it or take it out") from error
+    closed = rows[-1] == _END  # else the end is within the last text
+    rows, begins = (rows[:-1], begins[:-1]) if closed else (rows, begins)
+    whole = len(found)
+    if rows and not (closed and lines[-1].endswith("\n")):
+        if not closed and _SWALLOWED.search(rows[-1][-1]):
+            raise ValueError(f"{path}: a quotation mark in row {len(rows)} opens a text that takes what comes after "
+                             "it along; close it, or take it out")  # fmt: skip
+        if not closed or not _is_row(rows[-1], len(rows) == 1):
+            rows.pop()
+            whole = len(b"".join(io.BytesIO(found).readlines()[: begins[-2]]))
+    if rows and rows[0] != list(COLUMNS):
+        raise ValueError(f"{path}: columns are {', '.join(rows[0])}, not {', '.join(COLUMNS)}; take it from a copy")
+    for number, row in enumerate(rows, 1):
+        if (row and number > 1 and not _is_row(row)) or any(_SWALLOWED.search(text) for text in row if "\n" in text):
+            raise ValueError(f"{path}: row {number} is no event ({str(row)[:300]}); mend it or take it out")
+    return [row for row in rows if row], whole
+
+
+def _is_row(row, header=False):
+    if header:
+        return row == list(COLUMNS) or not ",".join(COLUMNS).startswith(",".join(row))
+    if len(row) != len(COLUMNS):
+        return False
+    _, _, ra, dec, showing, *_, seconds = row
+    return showing in ("1", "2") and all(map(_is_number, (ra, dec, seconds))) and not seconds.startswith("-")
 
 
 def _unit(seed, *words):
@@ -293,6 +368,6 @@ def _unit(seed, *words):
 
 def _is_number(text):
     try:
-        return float(text) >= 0
+        return text == "" or math.isfinite(float(text))
     except ValueError:
         return False

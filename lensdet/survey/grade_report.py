@@ -1,5 +1,6 @@
 """What `grades.merge` gives, as files: tables, labels, figures and a LaTeX table for a paper, and a page to send."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from astropy.table import Table
+from filelock import FileLock
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
@@ -34,7 +36,8 @@ def write(output: str | os.PathLike, best: int = BEST) -> tuple[Merged, Path]:
     """Merge the grades of an output folder, and write into its folder ``graded`` what a paper and a finder need.
 
     That is ``grades.csv`` and ``grades.ecsv``, ``agreement.csv``, ``labels.csv``, ``grades.tex``, the figures
-    ``grades`` and ``best`` as PNG and PDF, and the page ``index.html`` with its pictures.
+    ``grades`` and ``best`` as PNG and PDF, and the page ``index.html`` with its pictures.  They take the place of older
+    ones together, when all are made; other files in the folder stay.
 
     Parameters
     ----------
@@ -56,8 +59,42 @@ def write(output: str | os.PathLike, best: int = BEST) -> tuple[Merged, Path]:
     FileExistsError
         As `page.write`.
     """
-    output, merged = Path(output), grades.merge(output)
-    folder = output / FOLDER
+    output = Path(output)
+    if not (output / "ranked.ecsv").is_file():
+        candidate_list.read_list(output)  # which says what to do
+    with FileLock(output / ".lock"):  # as ranking has it: another process may rank or merge in the same folder
+        folder = (output / FOLDER).resolve()  # it may be a link to another disk
+        coming, old = (folder.with_name(f".{folder.name}.{name}") for name in ("part", "old"))
+        _put_back(old, folder)
+        page.make_sure(folder)
+        shutil.rmtree(coming, ignore_errors=True)  # of a run that was killed
+        try:
+            merged = grades.merge(output)
+            _write(output, merged, coming, best)
+            if folder.exists():
+                folder.rename(old)
+            coming.rename(folder)
+        finally:
+            shutil.rmtree(coming, ignore_errors=True)
+            _put_back(old, folder)
+    return merged, output / FOLDER / "index.html"
+
+
+def _put_back(old, folder):
+    """The older folder where there is no newer one; else of the older one what is not ours, such as a user's notes."""
+    if not old.exists():
+        return
+    if not folder.exists():
+        old.rename(folder)
+        return
+    for path in old.iterdir():
+        if not (folder / path.name).exists():
+            path.rename(folder / path.name)
+    shutil.rmtree(old)
+
+
+def _write(output, merged, folder, best):
+    """Write all files into a folder."""
     made = page.renew(
         folder, lambda coming: _pictures(output, merged.table.head(SHOWN), coming), lambda there: _html(merged, there)
     )
@@ -79,16 +116,20 @@ def write(output: str | os.PathLike, best: int = BEST) -> tuple[Merged, Path]:
             for suffix in ("png", "pdf"):
                 plotting.write(drawn, folder / f"{name}.{suffix}")
             plt.close(drawn)
-    return merged, made
 
 
 def said(merged: Merged) -> list[str]:
     """What was merged, in lines: how many of each grade, and how far people agree with each other and themselves."""
     counts = merged.table["grade"].value_counts()
     found = ", ".join(f"{counts.get(name, 0):,} {name}" for name in merged.classes)
-    lines = [f"{len(merged.table):,} candidates graded by {', '.join(merged.graders)}: {found}", *merged.remarks]
+    lines = [f"{len(merged.table):,} candidates graded by {', '.join(merged.graders)}: {found}"]
+    graded, aside = (merged.agreement[merged.agreement["part"] == part] for part in ("graded", grades.ASIDE))
+    for row, n in zip(graded.itertuples(), aside["value"], strict=True):
+        lines.append(f"{row.what}: {row.value:,.0f} of {row.n:,} graded" + (f", {n:,.0f} set aside" if n else ""))
+    lines += merged.remarks
     for row in merged.agreement[merged.agreement["part"].isin(SAID)].itertuples():
-        value = f"{row.value:.2f} ({row.low:.2f} to {row.high:.2f})" if np.isfinite(row.value) else "not known"
+        interval = f"{row.low:.2f} to {row.high:.2f}" if np.isfinite(row.low) else "no interval"
+        value = f"{row.value:.2f} ({interval})" if np.isfinite(row.value) else "not known"
         lines.append(f"{row.part}, {row.what}: {value}, n = {row.n:,}")
     return lines
 
@@ -159,7 +200,7 @@ def figure(merged: Merged) -> Figure:
 
 
 def _purity(axis: Axes, merged: Merged) -> None:
-    some = merged.table.sort_values("rank")
+    some = merged.listed
     lens, n = some["grade"].isin(merged.lenses).to_numpy(), np.arange(1, len(some) + 1)
     axis.set(title="graded as a lens", xlabel="rank of the list", ylabel="share of those up to it", ylim=(0, 1.02))
     if not len(some):
@@ -270,18 +311,23 @@ def _scale(output):
 def _pictures(output, table, folder) -> Mapping[str, str]:
     """Copy pictures of candidates from the page of the list, and draw others without heat; their names by id."""
     there, pictures = {}, None
-    for k, (i, rank) in enumerate(zip(table["id"], table["rank"], strict=True), 1):
-        source, name = output / "page" / "stamps" / f"{rank:05d}.jpg", f"{k:05d}.jpg"
+    sources = [output / "page" / "stamps" / f"{rank:05d}.jpg" for rank in table["rank"]]
+    if not all(source.is_file() for source in sources):
+        with contextlib.suppress(ValueError, OSError):  # the list does not say how the survey's files are read
+            pictures = Pictures(output)
+    for k, (i, source) in enumerate(zip(table["id"], sources, strict=True), 1):
+        name = f"{k:05d}.jpg"
         if source.is_file():
             shutil.copyfile(source, folder / name)
-        else:
+        elif pictures:
             try:
-                pictures = pictures or Pictures(output)
                 pixels = normalise(pictures.stamp(i))
             except (ValueError, OSError):  # the survey's files are elsewhere, or have changed
                 continue
             picture = Image.fromarray(page.strip(pixels, np.zeros((2, 2))))
             picture.save(folder / name, quality=page.QUALITY, subsampling=0)
+        else:
+            continue
         there[i] = name
     return there
 

@@ -8,9 +8,10 @@ import os
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from threading import Lock
-from typing import Any, Literal, NamedTuple
+from typing import Literal
 
 import anywidget
 import yaml
@@ -19,111 +20,11 @@ from lensdet.data.random import stream
 from lensdet.survey import grade_log, grading_pictures
 from lensdet.survey.grade_log import Order
 from lensdet.survey.grading_pictures import Pictures
+from lensdet.survey.grading_session import Session
 
 MOSAIC = (40, 100)  # stamps on a screen, the fewest and the most
+SCRIPTS = ("grading_pictures", "grading_keys", "grading_mosaic", "grading")  # one module, in this order
 _HERE = Path(__file__).parent
-
-
-class Mark(NamedTuple):
-    """What was said of a picture."""
-
-    grade: str = ""  # a major class; "" for none
-    subclass: str = ""
-    note: str = ""
-    aside: bool = False  # set aside in the mosaic for a second look
-
-
-class Session:
-    """The grades of one grader: what is to be shown, what was said of it, and undoing that.
-
-    Parameters
-    ----------
-    output : path-like
-        The folder of a ranked list.
-    grader : str
-        Who began, by `grade` or `grade_log.start`.
-    ids : list of str
-        Of the list, by rank.
-
-    Attributes
-    ----------
-    items : list of (str, int)
-        Id and showing, in the order in which they are shown.
-    marks : dict of int: Mark
-        By the place in `items`; what was not looked at yet has none.
-    """
-
-    def __init__(self, output: str | os.PathLike, grader: str, ids: Sequence[str]) -> None:
-        self.output, self.grader = output, grader
-        self.about = about = grade_log.session(output, grader)
-        controls = [of["id"] for of in about["controls"]]
-        self.items = grade_log.order(ids[: about["first"]], about["order"], about["seed"], about["repeats"], controls)
-        self.places = {item: k for k, item in enumerate(self.items)}
-        self.marks: dict[int, Mark] = {}
-        self.size = 0
-        self.history: list[list[tuple[int, Mark]]] = []  # of each step: places, and their marks before
-        self.read()
-        self.history = [[(k, Mark())] for k, mark in self.marks.items() if mark.grade]
-
-    def read(self) -> list[int]:
-        """Take up what the log has; returns the places whose mark has changed."""
-        last = grade_log.read(self.output, self.grader).drop_duplicates(["id", "showing"], keep="last")
-        marks = {}
-        for of in last.itertuples():
-            place, aside = self.places.get((of.id, of.showing)), not of.grade and of.view == "mosaic"
-            if place is not None and (of.grade or aside):
-                marks[place] = Mark(of.grade, of.subclass, of.note, aside)
-        changed = [k for k in {*marks, *self.marks} if marks.get(k) != self.marks.get(k)]
-        self.marks = marks
-        return changed
-
-    def grade(self, said: Sequence[Mapping[str, Any]], view: str = "single", seconds: float = 0) -> list[int]:
-        """Log what was said of one picture, or of several of a mosaic; on the disk when it returns.
-
-        Parameters
-        ----------
-        said : list of dict
-            ``item`` (the place), ``grade``, and perhaps ``subclass`` and ``note``; in a mosaic the grade "" sets aside.
-        view : {"single", "mosaic"}
-        seconds : float
-            From picture to key.
-
-        Returns
-        -------
-        list of int
-            Places whose mark has changed, by another tab of the grader too.
-        """
-        before = [(int(of["item"]), self.marks.get(int(of["item"]), Mark())) for of in said]
-        texts = [{name: str(of.get(name, "")) for name in ("grade", "subclass", "note")} for of in said]
-        changed = self._log([place for place, _ in before], texts, view, seconds)
-        self.history.append(before)
-        return changed
-
-    def undo(self) -> list[int]:
-        """Take the last step back, by events that say what was before; returns its places, none where none is left."""
-        if not self.history:
-            return []
-        for aside in (True, False):
-            some = [(place, mark) for place, mark in self.history[-1] if mark.aside == aside]
-            texts = [{name: getattr(mark, name) for name in ("grade", "subclass", "note")} for _, mark in some]
-            if some:
-                self._log([place for place, _ in some], texts, "mosaic" if aside else "single", 0)
-        return [place for place, _ in self.history.pop()]
-
-    def _log(self, places, texts, view, seconds):
-        items = [self.items[place] for place in places]
-        events = [
-            {"id": name, "showing": showing, **text, "view": view, "seconds": seconds}
-            for (name, showing), text in zip(items, texts, strict=True)
-        ]
-        begin, end = grade_log.append(self.output, self.grader, *events)
-        elsewhere, self.size = begin != self.size, end  # another tab wrote, or this is the first
-        for place, text in zip(places, texts, strict=True):
-            mark = Mark(**text, aside=not text["grade"] and view == "mosaic")
-            self.marks[place] = mark
-            if not (mark.grade or mark.aside):
-                del self.marks[place]
-        return sorted({*places, *(self.read() if elsewhere else ())})
 
 
 class Grading(anywidget.AnyWidget):
@@ -141,7 +42,7 @@ class Grading(anywidget.AnyWidget):
         Stamps on a screen.
     """
 
-    _esm = "".join((_HERE / f"{name}.js").read_text("utf-8") for name in ("grading_pictures", "grading"))
+    _esm = "".join((_HERE / f"{name}.js").read_text("utf-8") for name in SCRIPTS)
     _css = (_HERE / "grading.css").read_text("utf-8")
 
     def __init__(self, session: Session, pictures: Pictures, scores: bool, view: str, mosaic: int) -> None:
@@ -155,7 +56,8 @@ class Grading(anywidget.AnyWidget):
         """Answer a message of a tab; an error is shown there, and what it asked for is not done."""
         to, number = message.get("from"), message.get("number")
         try:
-            answer = {"begin": self._begin, "grade": self._grade, "undo": self._undo}.get(message["ask"])
+            known = {"begin": self._begin, "grade": self._grade, "note": self._note, "undo": self._undo}
+            answer = known.get(message["ask"])
             if answer:
                 self.send({"is": message["ask"], "to": to, "number": number, **answer(message)})
             else:
@@ -169,15 +71,19 @@ class Grading(anywidget.AnyWidget):
         return {
             "n": len(session.items), "marks": self._marks(session.marks), "grader": session.grader,
             "classes": list(session.about["classes"].items()), "scale": self._pictures.wanted.pixel_scale,
-            "size": list(self._pictures.wanted.size), **self._how,
+            "size": list(self._pictures.wanted.size), "lost": len(session.lost), **self._how,
         }  # fmt: skip
 
     def _grade(self, message):
-        return {"marks": self._marks(self._session.grade(message["said"], message["view"], message["seconds"]))}
+        said = [message[name] for name in ("said", "view", "seconds")]
+        return {"marks": self._marks(self._session.grade(*said, message.get("leave", "nothing")))}
+
+    def _note(self, message):
+        return {"marks": self._marks(self._session.note(int(message["item"]), str(message["note"])))}
 
     def _undo(self, _):
-        places = self._session.undo()
-        return {"marks": self._marks(places), "show": min(places, default=None)}
+        changed, step, done = self._session.undo()
+        return {"marks": self._marks(changed), "show": min(step, default=None), "done": done}
 
     def _marks(self, places):
         return [[k, self._session.marks[k]._asdict() if k in self._session.marks else None] for k in places]
@@ -223,6 +129,7 @@ def grade(
     scores: bool = False,
     view: Literal["single", "mosaic"] = "single",
     mosaic: int = 60,
+    survey: str | os.PathLike | None = None,
 ) -> Grading:
     """Look through a ranked list in a notebook and grade it by keys; ``?`` shows them.
 
@@ -253,6 +160,9 @@ def grade(
     view : {"single", "mosaic"}
     mosaic : int
         Stamps on a screen of the mosaic, from 40 to 100.
+    survey : path-like, optional
+        Where the survey's files lie now, if not where they were ranked: on a copy of the output folder.  What is in the
+        folder lies there as it lay when it was ranked.
 
     Returns
     -------
@@ -262,7 +172,7 @@ def grade(
     Raises
     ------
     FileNotFoundError
-        There is no list in the folder; says what to do.
+        There is no list in the folder, or the survey's files are not where they were; says what to do.
     ValueError
         As `grade_log.start`, or a value that cannot be.
     """
@@ -273,13 +183,16 @@ def grade(
     if isinstance(classes, str | os.PathLike):
         classes = _classes(Path(classes))
     begun = grade_log.exists(output, grader)
-    pictures = Pictures(output, grade_log.session(output, grader)["controls"] if begun else ())
-    if controls is not None:
-        _check_controls(output, grader, controls, begun)
-    made = None if begun or not controls else _controls(pictures, grader, controls, seed, first)
+    pictures = Pictures(output, grade_log.session(output, grader)["controls"] if begun else (), survey)
+    with closing(pictures):  # which the widget reads in a thread of its own
+        pictures.check()
+        if controls is not None:
+            _check_controls(output, grader, controls, begun)
+        made = None if begun or not controls else _controls(pictures, grader, controls, seed, first)
     about = grade_log.start(output, grader, classes, order, seed, repeats, first, made)
-    pictures = Pictures(output, about["controls"]) if made else pictures
-    return Grading(Session(output, grader, list(pictures.table["id"])), pictures, scores, view, mosaic)
+    pictures = Pictures(output, about["controls"], survey) if made else pictures
+    session = Session(output, grader, list(pictures.table["id"]), pictures.sky)
+    return Grading(session, pictures, scores, view, mosaic)
 
 
 def _classes(path):

@@ -37,6 +37,7 @@ ELSEWHERE = ("id", "ra", "dec", "tile", "hdu", "x", "y", "rejected", "detail")  
 RANGE = 60_000  # the most that float16 holds, nearly
 SOURCES = 2_000_000_000  # the first of the ids of sources that are painted: no training has them
 STAMPS_OF_PSF = 200
+TRIED = 5  # stamps, of which one has to be readable
 
 
 class Picture(NamedTuple):
@@ -73,14 +74,21 @@ class Pictures:
         Of a ranked list.
     controls : list of dict
         From `painted`; their arcs are painted on their hosts whenever they are shown.
+    survey : path-like, optional
+        Where the survey's files lie now, if not where they were ranked.
 
     Raises
     ------
     FileNotFoundError
-        Without a list, or without ``survey.json``; says what to do.
+        Without a list, without ``survey.json``, or where `survey` has none of the files; says what to do.
     """
 
-    def __init__(self, folder: str | os.PathLike, controls: Iterable[Mapping[str, Any]] = ()) -> None:
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        controls: Iterable[Mapping[str, Any]] = (),
+        survey: str | os.PathLike | None = None,
+    ) -> None:
         self.folder, self.table = Path(folder), candidate_list.read_list(folder, numbers=False)
         self.rows = dict(zip(self.table["id"], range(len(self.table)), strict=True))
         self.painted = {of["id"]: of for of in controls if of["kind"] == "painted arc"}
@@ -97,13 +105,38 @@ class Pictures:
             stated = band if fields["band"] else None
             self.readers[band] = Reader(Options(wanted._replace(band=band), **fields | {"band": stated}))
         self.wanted = wanted
+        self.moved = _moved(self._ranked_at(self.table["tile"]), survey) if survey and len(self.table) else None
         self.picture = lru_cache(64)(self._picture)
         self.heat = lru_cache(256)(self._heat)
 
     def row(self, name: str) -> dict[str, str]:
         """The row of the list of a candidate, or of the galaxy that an arc is painted on."""
         host = self.painted[name]["host"] if name in self.painted else name
+        if host not in self.rows:
+            raise ValueError(f"{host!r} is not in {self.folder / 'ranked.ecsv'} any more; rank the survey that had it "
+                             "again, with the same output")  # fmt: skip
         return self.table.iloc[self.rows[host]].to_dict()
+
+    def sky(self, name: str) -> tuple[float, float]:
+        """Right ascension and declination in degrees, NaN where the list has none."""
+        row = self.row(name)
+        return float(row["ra"] or "nan"), float(row["dec"] or "nan")
+
+    def check(self) -> None:
+        """Raise FileNotFoundError where none of the first stamps can be read: the survey's files were moved."""
+        said = []
+        for name in self.table["id"][:TRIED]:
+            try:
+                with headers.quiet():
+                    self._stamp(name)
+                return
+            except Exception as error:  # whatever a file that has changed makes of its reader
+                said.append(error)
+        if said:
+            raise FileNotFoundError(
+                f"none of the first {len(said)} stamps can be read: {said[0]}; if the survey's files lie "
+                "elsewhere, give survey=FOLDER; without them grade where they are"
+            )
 
     def cells(self, name: str, scores: bool = False) -> list[tuple[str, str]]:
         """Columns of the list that are shown, and their texts; scores, ranks and matches when they are wanted."""
@@ -126,10 +159,21 @@ class Pictures:
         return mocklens.added(found.pixels, light, np.float32(control["alpha"])), found.place
 
     def _place(self, row):
-        path = os.path.join(self.about["folder"], row["tile"])
+        (path,) = self._ranked_at([row["tile"]])
+        if self.moved:
+            path = os.path.join(self.moved[1], os.path.relpath(path, self.moved[0]))
         if not self.about["whole"]:
             return Place(path, int(row["hdu"]), float(row["x"]), float(row["y"]))
         return Place(path, int(row["hdu"]) if arrays.is_array(path) else -1, np.nan, np.nan)
+
+    def close(self) -> None:
+        """Close files that are kept open, in the thread that read them; what is read next may be in another."""
+        for reader in self.readers.values():
+            reader.close()
+
+    def _ranked_at(self, names):
+        """Where files were when they were ranked."""
+        return [os.path.normpath(os.path.join(self.about["folder"], name)) for name in names]
 
     def _picture(self, name):
         """A `Picture`; raises StampError where the file cannot be read any more."""
@@ -202,6 +246,19 @@ class Pictures:
         return gradcam.heat_maps(self.finder.network, shown, layers=(candidate_list.LAYER,)).heat[candidate_list.LAYER][
             0
         ]
+
+
+def _moved(paths, survey):
+    """The folder that files were in, and the one that they are in now: the survey's, or one of the old name in it."""
+    old = os.path.commonpath({os.path.dirname(path) for path in paths})
+    parts = Path(old).parts[1:]
+    for k in range(len(parts) + 1):
+        new = Path(survey).resolve().joinpath(*parts[len(parts) - k :])
+        if any((new / os.path.relpath(path, old)).is_file() for path in paths[:TRIED]):
+            return old, str(new)
+    raise FileNotFoundError(
+        f"survey {survey}: {os.path.relpath(paths[0], old)} is not in it; give the folder that has what lay in {old}"
+    )
 
 
 def band_file(path: str, band: str, other: str) -> str | None:

@@ -187,7 +187,7 @@ def renew(folder: Path, draw: Callable[[Path], Any], html: Callable[[Any], Itera
     FileExistsError
         As `write`.
     """
-    _make_sure(folder)
+    make_sure(folder)
     coming = folder / ".stamps.part"
     shutil.rmtree(coming, ignore_errors=True)  # of a run that was killed
     coming.mkdir(parents=True)
@@ -205,7 +205,7 @@ def renew(folder: Path, draw: Callable[[Path], Any], html: Callable[[Any], Itera
 
 def remove(folder: str | Path) -> None:
     """Take away the page that `write` left there, if any: what is no longer true must not be read."""
-    _make_sure(Path(folder))
+    make_sure(Path(folder))
     (Path(folder) / "index.html").unlink(missing_ok=True)
     shutil.rmtree(Path(folder) / "stamps", ignore_errors=True)
 
@@ -250,8 +250,8 @@ def _shown(rows, names, models):
     return found
 
 
-def _make_sure(folder):
-    """That nothing is in the way but what a page may replace."""
+def make_sure(folder: Path) -> None:
+    """That nothing is in the way but what a page may replace; FileExistsError, as `write`, where there is."""
     index, pictures = folder / "index.html", folder / "stamps"
     foreign = [index] if index.exists() and MADE_BY not in index.read_text("utf-8", "replace")[:4096] else []
     foreign += [path for path in pictures.glob("*") if not _PICTURE.fullmatch(path.name)]

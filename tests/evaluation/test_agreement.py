@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score
 
 from lensdet.evaluation import agreement
-from lensdet.evaluation.agreement import NOT_GRADED, Estimate, cohen, consistency, fleiss, share
+from lensdet.evaluation.agreement import NOT_GRADED, cohen, consistency, fleiss, share
 
 FEW = 20  # draws, where the interval is not what is tested
 
@@ -98,8 +98,8 @@ def test_fleiss_kappa_by_the_formula_whoever_gave_the_grades(people, n, seed):
 
 def test_who_agrees_on_all_has_1_and_random_grades_have_0():
     same = np.arange(300) % 4
-    assert cohen(same, same, 4) == Estimate(1.0, 1.0, 1.0, 300)
-    assert fleiss(np.stack([same] * 6, 1), 4)[6] == Estimate(1.0, 1.0, 1.0, 300)
+    for found in (cohen(same, same, 4), fleiss(np.stack([same] * 6, 1), 4)[6]):
+        assert (found.value, found.n) == (1.0, 300) and np.isnan([found.low, found.high]).all()
     random = np.random.default_rng(0).integers(0, 4, (3000, 2))
     found = cohen(*random.T, 4)
     assert found.low < 0 < found.high and found.high - found.low < 0.1
@@ -123,6 +123,24 @@ def test_what_decides_nothing_is_nan_with_its_n(few):
     assert cohen([2, 2], [2, 2], 4).n == 2 and np.isnan(cohen([2, 2], [2, 2], 4).value)
     assert fleiss(np.zeros((5, 1), int), 4) == {} and fleiss(np.zeros((0, 3), int), 4) == {}
     assert np.isnan(share([]).value) and share([]).n == 0
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "known"),
+    [
+        ([0, 1], [0, 1], False),  # every draw with both classes says 1, every other one nothing
+        ([0, 1], [1, 0], False),
+        ([0] * 8 + [1], [0] * 9, False),  # one draw in three does not have the last
+        ([0, 0, 1, 1], [0, 1, 1, 0], False),
+        ([0, 0, 1, 1, 2], [0, 1, 1, 1, 2], True),
+        ([0] * 60 + [1] * 6, [0] * 63 + [1] * 3, True),
+    ],
+)
+def test_where_draws_decide_nothing_there_is_no_interval(one, other, known):
+    for found in (cohen(one, other, 3), fleiss(np.transpose([one, other]), 3)[2]):
+        assert np.isfinite(found.value) and found.n == len(one)
+        assert np.isfinite([found.low, found.high]).tolist() == [known] * 2
+        assert not known or found.low < found.high
 
 
 def test_consistency_counts_what_was_seen_twice():

@@ -1,15 +1,18 @@
 """The log of grades: nothing is lost, doubled or given to another."""
 
+import csv
 import json
+import re
 import subprocess
 import sys
 from datetime import datetime, timedelta
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lensdet.survey import grade_log
+from lensdet.survey import grade_log, tables
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 WRITE = """
@@ -38,8 +41,12 @@ def test_what_is_appended_is_read_with_all_columns(output):
     assert list(row) == list(grade_log.COLUMNS)
     made = datetime.fromisoformat(row.pop("time"))
     assert made.utcoffset() == timedelta(0)
+    assert np.isnan(row.pop("ra")) and np.isnan(row.pop("dec"))
     expected = {"id": "a.fits", "showing": 1, "grade": "B", "subclass": "ring", "note": "", "view": "mosaic"}
     assert row == expected | {"seconds": 1.5}
+    grade_log.append(output, "ann", {"id": "b", "grade": "X", "ra": 150.123456789, "dec": -0.1})
+    last = grade_log.read(output, "ann").iloc[-1]
+    assert (last["ra"], last["dec"]) == (150.123456789, -0.1) and np.isnan(last["seconds"])
 
 
 @settings(max_examples=50, deadline=None)
@@ -58,7 +65,7 @@ def test_a_log_cut_anywhere_keeps_every_whole_row_and_takes_the_next(output):
     ends = []
     for k, note in enumerate(notes):
         grade_log.append(output, "ann", {"id": str(k), "grade": "A", "note": note})
-        ends.append(log_file(output).stat().st_size)
+        ends.append(log_file(output).stat().st_size - 1)  # the line feed may be missing; of the seconds there are none
     whole = log_file(output).read_bytes()
     for cut in range(len(whole) + 1):
         log_file(output).write_bytes(whole[:cut])
@@ -68,6 +75,89 @@ def test_a_log_cut_anywhere_keeps_every_whole_row_and_takes_the_next(output):
             continue
         grade_log.append(output, "ann", {"id": "next", "grade": "X"})
         assert list(grade_log.current(output, "ann")["id"]) == [*kept, "next"]
+
+
+@pytest.mark.parametrize("note", ['5" arc', '"5" arc"', '"5"" arc"'])
+def test_a_quotation_mark_within_a_note_loses_nothing(output, note):
+    grade_ten(output, lambda text: text.replace(",n4,", f",{note},"))
+    assert list(grade_log.read(output, "ann")["id"]) == [str(k) for k in range(10)]
+    grade_log.append(output, "ann", {"id": "next", "grade": "X"})
+    assert list(grade_log.current(output, "ann")["id"]) == [*(str(k) for k in range(10)), "next"]
+
+
+def test_a_quotation_mark_that_opens_a_text_in_the_last_row_is_named(output):
+    grade_ten(output, lambda text: text.replace(",n9,", ',"5 arc,'))
+    for act in (grade_log.read, lambda *of: grade_log.append(*of, {"id": "next", "grade": "X"})):
+        with pytest.raises(ValueError, match=r"ann\.csv: a quotation mark in row 11 "):
+            act(output, "ann")
+
+
+@pytest.mark.parametrize("after", ["n7", '"a, b"', '"7"" wide"', '"two\nlines"'])
+@pytest.mark.parametrize("end", ["", "2025"])
+def test_a_quotation_mark_that_is_left_open_is_named_and_nothing_is_cut_off(output, after, end):
+    grade_ten(output, lambda text: text.replace(",n4,", ',"5 arc,').replace(",n7,", f",{after},") + end)
+    before = log_file(output).read_bytes()
+    with pytest.raises(ValueError, match=r"ann\.csv: (a quotation mark in )?row 6 "):
+        grade_log.read(output, "ann")
+    with pytest.raises(ValueError, match=r"ann\.csv: (a quotation mark in )?row 6 "):
+        grade_log.append(output, "ann", {"id": "next", "grade": "X"})
+    assert log_file(output).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "end", [lambda text: text[:-1], lambda text: text + "\n", lambda text: text.replace("\n", "\r\n")]
+)
+def test_a_log_that_an_editor_saved_keeps_its_last_grade(output, end):
+    grade_ten(output, end)
+    assert len(grade_log.read(output, "ann")) == 10
+    grade_log.append(output, "ann", {"id": "next", "grade": "X"})
+    assert list(grade_log.current(output, "ann")["id"]) == [*(str(k) for k in range(10)), "next"]
+
+
+def grade_ten(output, change):
+    """Ten grades, and what somebody did to the file."""
+    for k in range(10):
+        grade_log.append(output, "ann", {"id": str(k), "grade": "A", "note": f"n{k}", "seconds": 1})
+    log_file(output).write_bytes(change(log_file(output).read_text()).encode())
+
+
+def test_no_cell_of_the_log_is_a_formula(output):
+    grade_log.start(output, "bob", classes={"=A": ["+1"], "-": []})
+    texts = {"id": '=HYPERLINK("http://x")', "grade": "=A", "subclass": "+1", "note": "\t@SUM(1)\n=2;-3"}
+    grade_log.append(output, "bob", {**texts, "dec": -1.5, "ra": 1})
+    grade_log.append(output, "bob", {"id": "a", "grade": "-"})
+    with open(output / "grades" / "bob.csv", newline="") as file:
+        cells = [cell for row in csv.reader(file) for cell in row]
+    assert [cell for cell in cells if re.match(r"\s*[=+@-]", cell)] == ["-1.5"]
+    assert {tables.inert(text) for text in texts.values()} < {*cells}
+    assert grade_log.read(output, "bob").iloc[0][list(texts)].to_dict() == texts
+
+
+def test_grades_without_their_session_ask_for_it(output):
+    (output / "grades" / "ann.json").rename(output / "ann.json")
+    grade_log.start(output, "ann")  # no grade is there: a session as any other
+    grade_log.append(output, "ann", {"id": "a", "grade": "A"})
+    (output / "grades" / "ann.json").unlink()
+    for begin in (grade_log.start, grade_log.session):
+        with pytest.raises(FileNotFoundError, match=r"ann\.json is not there, but grades are: copy it beside ann\.csv"):
+            begin(output, "ann")
+    assert not (output / "grades" / "ann.json").exists()
+
+
+def test_the_session_of_another_grader_is_refused(output):
+    grade_log.start(output, "bob")
+    (output / "grades" / "bob.json").replace(output / "grades" / "ann.json")
+    for begin in (grade_log.start, grade_log.session):
+        with pytest.raises(ValueError, match=r"ann\.json is the session of 'bob', not of ann"):
+            begin(output, "ann")
+
+
+def test_what_holds_the_lock_may_append(output):
+    held = grade_log.lock(output, "ann")
+    with held:
+        before = grade_log.size(output, "ann")
+        begin, end = grade_log.append(output, "ann", {"id": "a", "grade": "A"}, held=held)
+    assert begin == before and end == grade_log.size(output, "ann")
 
 
 def test_the_last_event_of_a_showing_counts(output):
@@ -96,7 +186,9 @@ def test_two_graders_have_logs_of_their_own(output):
     assert list(grade_log.current(output, "bob")["grade"]) == ["none"]
 
 
-@pytest.mark.parametrize("name", ["", "..", ".ann", "a/b", "../ann", "a b", "a\\b", "=1", "<b>", "é", "a" * 65])
+@pytest.mark.parametrize(
+    "name", ["", "..", ".ann", "a/b", "../ann", "a b", "a\\b", "=1", "<b>", "é", "a" * 65, "merged"]
+)
 def test_a_grader_whose_name_is_no_file_name_is_refused(tmp_path, name):
     with pytest.raises(ValueError, match="grader .* letters"):
         grade_log.start(tmp_path, name)
@@ -137,11 +229,17 @@ def test_what_cannot_be_is_refused_before_anything_is_written(tmp_path, asked, s
     assert not list(tmp_path.iterdir())
 
 
+def log_of_one(output):
+    grade_log.start(output, "cid")
+    grade_log.append(output, "cid", {"id": "a", "grade": "A"})
+    return (output / "grades" / "cid.csv").read_text()
+
+
 def test_events_that_cannot_be_are_refused_and_leave_the_log_alone(output):
     before = log_file(output).read_bytes()
     for event in (
         {"id": "a", "grade": "D"}, {"id": "a", "grade": "A", "colour": 1},
-        {"id": "a", "grade": "A", "note": "x" * 10**6},
+        {"id": "a", "grade": "A", "note": "x" * 10**6}, {"id": "a", "grade": "A", "note": "\n" + log_of_one(output)},
     ):  # fmt: skip
         with pytest.raises(ValueError, match="none of A, B, C, X|columns of the log|shorten"):
             grade_log.append(output, "ann", {"id": "b", "grade": "A"}, event)

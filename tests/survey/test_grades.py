@@ -2,11 +2,15 @@
 
 import csv
 import re
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 
 import numpy as np
 import pandas as pd
 import pytest
 from astropy.table import Table
+from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -107,6 +111,15 @@ def test_kappas_rest_on_what_both_graded(folder):
     assert part(merged, "Fleiss' kappa")["n"].to_dict() == {"2 grades each": 3, "3 grades each": 1}
 
 
+def test_a_kappa_without_an_interval_is_said_and_drawn_so(folder):
+    for name in ("anna", "ben"):
+        grade(folder, name, {"a.fits": "A", "b.fits": "X"})
+    merged = grades.merge(folder)
+    assert "Cohen's kappa, anna and ben: 1.00 (no interval), n = 2" in grade_report.said(merged)
+    points, bars = grade_report.figure(merged).axes[1].containers[0][::2]
+    assert points.get_xdata().tolist() == [1.0] and not np.size(bars[0].get_segments())
+
+
 def test_one_grader_alone_has_a_table_and_no_kappa(folder):
     grade(folder, "anna", {"a.fits": "A", "b.fits": "X"})
     merged, index = grade_report.write(folder)
@@ -114,13 +127,18 @@ def test_one_grader_alone_has_a_table_and_no_kappa(folder):
     assert merged.table["scatter"].isna().all() and index.exists()
 
 
+def arcs(name, n):
+    """Painted arcs as each person has his own: an id is a sum of what is painted where."""
+    return [{"id": f"painted/{name}{k}", "kind": "painted arc", "host": "a.fits", "source": k} for k in range(n)]
+
+
 def test_controls_give_completeness_and_painted_arcs_are_no_candidates(folder):
-    painted = [{"id": f"painted/{k}", "kind": "painted arc", "host": "a.fits", "source": k} for k in range(4)]
-    other = [painted[0] | {"source": 9}, *painted[1:]]  # of another seed: it only has the same name
-    known = [{"id": "b.fits", "kind": "known lens"}]
-    arcs = {f"painted/{k}": grade for k, grade in enumerate("ABCX")}
-    grade(folder, "anna", {"a.fits": "X", "b.fits": "A"} | arcs, controls=painted + known)
-    grade(folder, "ben", {"b.fits": "X"} | dict.fromkeys(arcs, "A"), controls=other)
+    """What is merged rests on what several graded, as a known lens or an arc of the same seed."""
+    both, known = arcs("both", 3), [{"id": "b.fits", "kind": "known lens"}]
+    said = {of["id"]: grade for of, grade in zip([*both, *arcs("anna", 1)], "BCXA", strict=True)}
+    grade(folder, "anna", {"a.fits": "X", "b.fits": "A"} | said, controls=both + arcs("anna", 1) + known)
+    said = dict.fromkeys((of["id"] for of in [*both, *arcs("ben", 1)]), "A")
+    grade(folder, "ben", {"b.fits": "X"} | said, controls=both + arcs("ben", 1))
     merged = grades.merge(folder)
     assert sorted(merged.table["id"]) == ["a.fits", "b.fits"] and not any(
         "not in the list" in r for r in merged.remarks
@@ -140,6 +158,16 @@ def test_controls_give_completeness_and_painted_arcs_are_no_candidates(folder):
     assert part(merged, "Cohen's kappa")["n"].tolist() == [1]  # the known lens: arcs are no candidates
 
 
+def test_what_one_person_graded_has_no_completeness_of_several(folder):
+    for name in ("anna", "ben"):
+        known = [{"id": f"{name[0]}.fits", "kind": "known lens"}]
+        said = dict.fromkeys((of["id"] for of in arcs(name, 2) + known), "A")
+        grade(folder, name, said, controls=arcs(name, 2) + known)
+    found = part(grades.merge(folder), "completeness")
+    assert found["n"].to_dict() == {"known lens, anna": 1, "known lens, ben": 1, "painted arc, anna": 2,
+                                    "painted arc, ben": 2}  # fmt: skip
+
+
 def test_purity_counts_what_was_graded_of_the_first(tmp_path):
     ids = [f"{k}.fits" for k in range(30)]
     folder = ranked(tmp_path, ids)
@@ -150,13 +178,62 @@ def test_purity_counts_what_was_graded_of_the_first(tmp_path):
     assert ((found["low"] < found["value"]) & (found["value"] < found["high"])).all()
 
 
+def test_controls_from_beyond_the_first_make_no_list_purer(tmp_path):
+    ids = [f"{k}.fits" for k in range(30)]
+    folder = ranked(tmp_path, ids)
+    known = [{"id": i, "kind": "known lens"} for i in (ids[3], *ids[20:26])]
+    said = dict.fromkeys(ids[:12], "X") | {of["id"]: "A" for of in known}
+    grade(folder, "anna", said, first=12, controls=known)
+    merged = grades.merge(folder)
+    found = part(merged, "purity")
+    assert found["n"].to_dict() == {"first 10": 10, "first 20": 12}  # the lens at rank 4 is one of the list
+    assert found["value"].tolist() == pytest.approx([1 / 10, 1 / 12])
+    assert merged.listed["id"].tolist() == ids[:12] and len(merged.table) == 18
+    assert part(merged, "completeness").loc["known lens, anna", "n"] == 7
+    with_all = grade_report.figure(merged).axes[0].lines[0].get_xdata()
+    assert with_all.tolist() == list(range(1, 13))
+    grade(folder, "ben", {ids[20]: "A"})  # whose list it is one of
+    assert part(grades.merge(folder), "purity")["n"].to_dict() == {"first 10": 10, "first 20": 12, "first 50": 13}
+
+
+def test_how_far_each_is_and_what_was_set_aside_is_said(folder):
+    grade(folder, "anna", {"a.fits": "A", "b.fits": "X", arcs("x", 1)[0]["id"]: "A", "c.fits": ["X", "X"]}, first=4,
+          controls=arcs("x", 1))  # fmt: skip
+    grade(folder, "ben", {"a.fits": "A", "b.fits": {"grade": "", "view": "mosaic"}, "c.fits": "B"}, first=3)
+    grade_log.append(folder, "ben", {"id": "c.fits", "grade": ""}, {"id": "a.fits", "grade": "", "showing": 2})
+    merged = grades.merge(folder)
+    assert part(merged, "graded")[["value", "n"]].T.to_dict("list") == {"anna": [4, 5], "ben": [1, 3]}
+    assert part(merged, "set aside")[["value", "n"]].T.to_dict("list") == {"anna": [0, 5], "ben": [1, 3]}
+    lines = grade_report.said(merged)
+    assert "anna: 4 of 5 graded" in lines and "ben: 1 of 3 graded, 1 set aside" in lines
+    assert any(line.startswith("ben set candidates aside") and line.endswith("provisional") for line in lines)
+    grade_log.append(folder, "ben", {"id": "b.fits", "grade": "C"})
+    assert not any("aside" in line for line in grade_report.said(grades.merge(folder)))
+
+
+def test_seconds_are_of_what_was_timed(folder):
+    seconds = dict(zip(IDS, (9, None, 3, None), strict=False))
+    said = {i: {"grade": "X", "seconds": n} for i, n in seconds.items()}
+    grade(folder, "anna", said | {"d.fits": {**said["d.fits"], "view": "mosaic"}})
+    found = part(grades.merge(folder), "seconds a candidate")
+    assert found[["value", "n"]].to_dict("index") == {"anna, single": {"value": 6, "n": 2}}
+
+
+def test_a_note_without_a_grade_is_kept_with_the_grades_of_others(folder):
+    grade(folder, "anna", {"a.fits": {"grade": "", "note": "odd", "subclass": "ring", "view": "mosaic"}, "b.fits": "A"})
+    grade(folder, "ben", {"a.fits": "X"})
+    table = grades.merge(folder).table.set_index("id")
+    assert table.loc["a.fits", ["notes", "subclasses", "grade", "graders"]].tolist() == ["anna: odd", "", "X", 1]
+
+
 def test_a_log_that_was_cut_off_loses_no_whole_row(folder):
+    """A row that lacks its line feed alone is whole."""
     grade(folder, "anna", {"a.fits": "A", "b.fits": {"grade": "X", "note": 'a "ring",\nor not'}})
     log = folder / "grades" / "anna.csv"
     whole = log.read_bytes()
     grade_log.append(folder, "anna", {"id": "c.fits", "grade": "B", "note": 'torn,\n"quoted"'})
     torn = log.read_bytes()
-    for end in (*range(len(whole), len(torn) - 9, 9), *range(len(torn) - 9, len(torn))):
+    for end in (*range(len(whole), len(torn) - 9, 9), *range(len(torn) - 9, len(torn) - 1)):
         log.write_bytes(torn[:end])
         assert grades.merge(folder).table["id"].tolist() == ["a.fits", "b.fits"]
 
@@ -202,6 +279,30 @@ def test_ids_of_another_list_are_said_and_left_out(folder):
     assert any("1 graded ids are not in the list, such as gone.fits" in line for line in merged.remarks)
 
 
+def test_a_grade_of_another_galaxy_that_has_the_id_by_now_is_left_out_and_said(tmp_path):
+    ids, ra = ["row 1", "row 2", "row 3", "row 4", "row 5"], np.array([359.9999, 150, 151, np.nan, 152])
+    folder, dec = ranked(tmp_path, ids, ra=ra, dec=[0, 60.0, 1, np.nan, 2]), (0.0, 60.0, 1.0, 2.0, None)
+    moved = np.array([0.72, 0.75, 1.5, 0, 0]) / [3600, 1800, 3600, 1, 1]  # arcsec at these declinations
+    graded = ra + moved  # the fourth and fifth have no place in the list, or in the log
+    said = {i: {"grade": "A", "ra": a % 360, "dec": d} for i, a, d in zip(ids, graded, dec, strict=True)}
+    grade(folder, "anna", said | {"painted/0": {"grade": "A", "ra": 1, "dec": 1}},
+          controls=[{**arcs("", 1)[0], "host": "row 1"}])  # fmt: skip
+    grade(folder, "ben", dict.fromkeys(ids, "B"))
+    merged = grades.merge(folder)
+    table = merged.table.set_index("id")
+    assert table["grade_anna"].to_dict() == {**dict.fromkeys(ids, "A"), "row 3": ""}
+    assert table.loc["row 3", ["grade", "graders"]].tolist() == ["B", 1]
+    assert [line for line in merged.remarks if line.startswith("1 grades are left out, such as that of row 3")]
+    assert part(merged, "graded").loc["anna", ["value", "n"]].tolist() == [5, 6]
+
+
+def test_a_list_of_other_galaxies_has_no_grades_and_a_page_that_says_so(folder):
+    grade(folder, "anna", {i: {"grade": "A", "ra": 10, "dec": 10} for i in IDS})
+    merged, path = grade_report.write(folder)
+    assert merged.table.empty and grades.labels(merged).empty
+    assert "5 grades are left out, such as that of a.fits" in path.read_text()
+
+
 @pytest.mark.parametrize(
     ("classes", "lenses"),
     [
@@ -215,6 +316,19 @@ def test_ids_of_another_list_are_said_and_left_out(folder):
 )
 def test_which_classes_are_lenses(classes, lenses):
     assert grades.lens_classes(classes.split()) == lenses
+
+
+def test_a_log_that_is_not_called_as_a_grader_is_named(folder):
+    (folder / "grades").mkdir()
+    for name in ("ben (1).csv", "Carla.CSV", ".hidden.csv"):
+        (folder / "grades" / name).write_text("")
+    with pytest.raises(FileNotFoundError, match=r"no grades yet; .*grades/ben \(1\)\.csv is not read"):
+        grades.merge(folder)
+    grade(folder, "anna", {"a.fits": "A"})
+    grade_log.start(folder, "dora")
+    remarks = grades.merge(folder).remarks
+    assert [line.partition(":")[0] for line in remarks[1:]] == [
+        "grades/Carla.CSV is not read", "grades/ben (1).csv is not read", "dora has given no grade yet"]  # fmt: skip
 
 
 # ---- labels
@@ -242,6 +356,18 @@ def test_labels_of_other_classes_are_in_words_of_a_finder(folder):
     )
     grade_report.write(folder)
     assert hosts.grades(folder / "graded" / "labels.csv") == {"a.fits": 1, "d.fits": 1, "c.fits": 0, "e.fits": 0}
+
+
+def test_what_people_do_not_agree_on_is_no_label(folder):
+    classes = {"lens": [], "none": []}
+    for name, said in {"anna": ("lens", "lens", "none"), "ben": ("none", "lens", "none")}.items():
+        grade(folder, name, dict(zip(IDS[:3], said, strict=True)), classes=classes)
+    merged = grades.merge(folder)
+    assert merged.table.set_index("id")["grade"].to_dict() == {"a.fits": "none", "b.fits": "lens", "c.fits": "none"}
+    assert grades.labels(merged).set_index("id")["grade"].to_dict() == {"b.fits": "lens", "c.fits": "non-lens"}
+    for k in range(5):
+        grade(folder, f"p{k}", {"a.fits": "none", "b.fits": "lens", "d.fits": "lens"}, classes=classes)
+    assert set(grades.labels(grades.merge(folder))["id"]) == {"b.fits", "c.fits", "d.fits"}  # six of seven say none
 
 
 # ---- files
@@ -381,13 +507,66 @@ def test_again_replaces_all_and_a_failure_leaves_what_was_there(folder, monkeypa
     assert {path.name: path.read_bytes() for path in made.iterdir() if path.is_file()} == before
     grade(folder, "anna", {"b.fits": "A"})
 
-    def full(*_):
+    def full(*_, **__):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(grade_report.shutil, "copyfile", full)
-    with pytest.raises(OSError, match="No space"):
+    there = sorted(path.name for path in folder.iterdir())
+    for module, name in ((grade_report.shutil, "copyfile"), (grade_report, "latex"), (grade_report, "figure"),
+                         (grade_report.plotting, "write")):  # fmt: skip
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, full)
+            with pytest.raises(OSError, match="No space"):
+                grade_report.write(folder)
+        assert {path.name: path.read_bytes() for path in made.iterdir() if path.is_file()} == before, name
+        assert sorted(path.name for path in folder.iterdir()) == there
+
+
+def test_a_kill_between_two_folders_loses_neither_the_older_one_nor_what_others_put_there(folder):
+    grade(folder, "anna", {"a.fits": "A"})
+    made, old = folder / "graded", folder / ".graded.old"
+    grade_report.write(folder)
+    (made / "notes.txt").write_text("mine")
+    made.rename(old)
+    grade_report.write(folder)
+    assert (made / "notes.txt").read_text() == "mine" and not old.exists()
+    shutil.copytree(made, old)
+    (made / "notes.txt").unlink()
+    grade_report.write(folder)
+    assert (made / "notes.txt").read_text() == "mine" and (made / "grades.csv").exists() and not old.exists()
+    (made / "index.html").write_text("somebody's")
+    with pytest.raises(FileExistsError, match=r"index.html is of no page of candidates"):
         grade_report.write(folder)
-    assert {path.name: path.read_bytes() for path in made.iterdir() if path.is_file()} == before
+    assert (made / "index.html").read_text() == "somebody's"
+
+
+def test_who_merges_waits_for_whoever_ranks_or_merges(folder, monkeypatch):
+    merging = Event()
+
+    def merge(_):
+        merging.set()
+        raise ValueError("merged")
+
+    monkeypatch.setattr(grade_report.grades, "merge", merge)
+    with ThreadPoolExecutor(1) as thread:
+        with FileLock(folder / ".lock"):
+            other = thread.submit(grade_report.write, folder)
+            assert not merging.wait(0.3)
+        assert merging.wait(30)
+        with pytest.raises(ValueError, match="merged"):
+            other.result()
+
+
+def test_a_list_that_does_not_say_how_its_files_are_read_is_read_once(tmp_path, monkeypatch):
+    folder, opened = ranked(tmp_path, IDS, pictures=1), []
+
+    class Pictures(grade_report.Pictures):
+        def __init__(self, *given):
+            opened.append(given)
+            super().__init__(*given)
+
+    monkeypatch.setattr(grade_report, "Pictures", Pictures)
+    grade(folder, "anna", dict.fromkeys(IDS, "A"))
+    assert Page(grade_report.write(folder)[1]).values("img", "src") == ["stamps/00001.jpg"] and len(opened) == 1
 
 
 # ---- the command

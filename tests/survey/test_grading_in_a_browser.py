@@ -245,7 +245,7 @@ def test_markup_is_text_keys_stay_in_the_widget_and_a_mosaic_sets_aside(page, tm
         page.keyboard.press("Shift+N")
         page.keyboard.type(f"{lists.NASTY} dd =1+1")
         page.keyboard.press("Enter")
-        assert "note" in said.inner_text()
+        said.get_by_text("The note is saved").wait_for()
         page.keyboard.press("1")
         page.wait_for_function("document.querySelector('.lensdet-grading').dataset.shown !== '2'")
         last = grade_log.current(output, "ann").iloc[-1]

@@ -1,0 +1,237 @@
+"""A person's session of grading: what is shown, what was said of it, and undoing that; the log is what counts.
+
+Other tabs and processes of the same person write to the log too: before anything is written, it is read what they said.
+"""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from astropy.coordinates import angular_separation
+
+from lensdet.survey import grade_log
+
+FAR = 1.0  # arcsec: a candidate that is further from where it was graded is another
+_BY_US = float("nan")  # seconds of what no picture was looked at for
+
+
+class Mark(NamedTuple):
+    """What was said of a picture."""
+
+    grade: str = ""  # a major class; "" for none
+    subclass: str = ""
+    note: str = ""
+    aside: bool = False  # set aside in the mosaic for a second look
+
+
+class Change(NamedTuple):
+    """A mark before and after a step."""
+
+    place: int
+    before: Mark
+    after: Mark
+
+
+class Session:
+    """The grades of one grader.
+
+    Parameters
+    ----------
+    output : path-like
+        The folder of a ranked list.
+    grader : str
+        Who began, by `lensdet.grade` or `grade_log.start`.
+    ids : list of str
+        Of the list, by rank.
+    sky : function, optional
+        Right ascension and declination, in degrees, of an id or a control; NaN where they are not known.
+
+    Attributes
+    ----------
+    items : list of (str, int)
+        Id and showing, in the order in which they are shown; without controls whose galaxy left the list.
+    lost : list of str
+        Ids of these controls.
+    marks : dict of int: Mark
+        By the place in `items`; what nothing was said of has none.
+    history : list of (int, list of Change)
+        The steps that may be undone, and rows of the log after each.
+
+    Raises
+    ------
+    ValueError
+        An id is at another place on the sky than when it was graded: the list is another.
+    """
+
+    def __init__(
+        self,
+        output: str | os.PathLike,
+        grader: str,
+        ids: Sequence[str],
+        sky: Callable[[str], tuple[float, float]] | None = None,
+    ) -> None:
+        self.output, self.grader, self.sky = output, grader, sky
+        self.about = about = grade_log.session(output, grader)
+        there = {*ids}
+        self.lost = [of["id"] for of in about["controls"] if of["host"] not in there]
+        controls = [of["id"] for of in about["controls"] if of["host"] in there]
+        self.items = grade_log.order(ids[: about["first"]], about["order"], about["seed"], about["repeats"], controls)
+        self.places = {item: k for k, item in enumerate(self.items)}
+        self.marks: dict[int, Mark] = {}
+        self.history: list[tuple[int, list[Change]]] = []
+        self.size = self.rows = 0
+        self.others: dict[int, int] = {}  # by place, the row of the log in which another tab wrote of it
+        events = self._events()
+        self._check_places(events, there.union(controls))
+        self._replay(events)
+
+    def read(self) -> list[int]:
+        """Take up what the log has; returns the places whose mark has changed."""
+        if grade_log.size(self.output, self.grader) == self.size:
+            return []
+        known = self.rows
+        events = self._events()
+        for row, of in enumerate(events[known:].itertuples(), known + 1):
+            self.others[self.places.get((of.id, of.showing), -1)] = row
+        marks = {}
+        for of in events.drop_duplicates(["id", "showing"], keep="last").itertuples():
+            place, mark = self.places.get((of.id, of.showing)), _mark(of)
+            if place is not None and mark != Mark():
+                marks[place] = mark
+        changed = [k for k in {*marks, *self.marks} if marks.get(k) != self.marks.get(k)]
+        self.marks = marks
+        return changed
+
+    def grade(
+        self,
+        said: Sequence[Mapping[str, Any]],
+        view: str = "single",
+        seconds: float = 0,
+        leave: Literal["nothing", "graded", "marked"] = "nothing",
+    ) -> list[int]:
+        """Log what was said of one picture, or of several of a mosaic; on the disk when it returns.
+
+        Parameters
+        ----------
+        said : list of dict
+            ``item`` (the place), ``grade``, and perhaps ``subclass`` and ``note`` (without it, the one that is there
+            stays); in a mosaic the grade "" sets aside.
+        view : {"single", "mosaic"}
+        seconds : float
+            From picture to key.
+        leave : {"nothing", "graded", "marked"}
+            What is left as it is: places that have a grade, or any mark, by now.
+
+        Returns
+        -------
+        list of int
+            Places whose mark has changed, by another tab of the grader too.
+        """
+        with grade_log.lock(self.output, self.grader) as held:
+            changed, made = self.read(), []
+            for of in said:
+                now = self._now(place := int(of["item"]))
+                if (leave == "graded" and now.grade) or (leave == "marked" and now != Mark()):
+                    continue
+                grade, subclass, note = str(of["grade"]), str(of.get("subclass", "")), str(of.get("note", now.note))
+                made.append(Change(place, now, Mark(grade, subclass, note, not grade and view == "mosaic")))
+            self._log(made, view, seconds, held)
+            if made:
+                self.history.append((self.rows, made))
+        return sorted({*changed, *(of.place for of in made)})
+
+    def note(self, place: int, text: str) -> list[int]:
+        """Log a note, whatever the grade is, or where there is none yet; returns places as `grade` does."""
+        with grade_log.lock(self.output, self.grader) as held:
+            changed, now = self.read(), self._now(place)
+            if now.note != text:
+                self._log([change := Change(place, now, now._replace(note=text))], "single", _BY_US, held)
+                self.history.append((self.rows, [change]))
+        return sorted({*changed, place})
+
+    def undo(self) -> tuple[list[int], list[int], bool]:
+        """Take the last step back, by events that say what was before, but for what another tab said since.
+
+        Returns
+        -------
+        changed : list of int
+            Places whose mark may have changed, by another tab too.
+        step : list of int
+            Those of the step; none where there is none left.
+        done : bool
+            Whether anything was taken back.
+        """
+        with grade_log.lock(self.output, self.grader) as held:
+            changed = self.read()
+            if not self.history:
+                return changed, [], False
+            row, step = self.history[-1]
+            back = [Change(k, after, before) for k, before, after in step if self.others.get(k, 0) <= row]
+            self._log(back, "single", _BY_US, held)
+            self.history.pop()
+        places = [of.place for of in step]
+        return sorted({*changed, *places}), places, bool(back)
+
+    def _now(self, place):
+        return self.marks.get(place, Mark())
+
+    def _events(self):
+        self.size = grade_log.size(self.output, self.grader)
+        events = grade_log.read(self.output, self.grader)
+        self.rows = len(events)
+        return events
+
+    def _log(self, made, view, seconds, held):
+        if not made:
+            return
+        events = []
+        for place, _, mark in made:
+            name, showing = self.items[place]
+            ra, dec = self.sky(name) if self.sky else (None, None)
+            events.append({"id": name, "ra": ra, "dec": dec, "showing": showing, "grade": mark.grade, "note": mark.note,
+                           "subclass": mark.subclass, "view": "mosaic" if mark.aside else view,
+                           "seconds": seconds})  # fmt: skip
+        _, self.size = grade_log.append(self.output, self.grader, *events, held=held)
+        self.rows += len(events)
+        self._set(made)
+
+    def _set(self, made):
+        for place, _, mark in made:
+            self.marks[place] = mark
+            if mark == Mark():
+                del self.marks[place]
+
+    def _replay(self, events):
+        """Marks and history of a log: events of one step have the same time, and what was taken back no seconds."""
+        rows = 0
+        for _, step in events.groupby("time", sort=False):
+            rows += len(step)
+            items = [(self.places.get((of.id, of.showing)), _mark(of)) for of in step.itertuples()]
+            made = [Change(k, self._now(k), mark) for k, mark in items if k is not None]
+            last = [(of.place, of.before) for of in self.history[-1][1]] if self.history else []
+            if made and step["seconds"].isna().all() and [(of.place, of.after) for of in made] == last:
+                self.history.pop()
+            elif made:
+                self.history.append((rows, made))
+            self._set(made)
+
+    def _check_places(self, events, ids):
+        """ValueError where an id is at another place than when it was graded."""
+        graded = events[events["id"].isin(ids)].drop_duplicates("id", keep="last") if self.sky else events[:0]
+        if graded.empty:
+            return
+        here = np.radians([self.sky(name) for name in graded["id"]])
+        there = np.radians(graded[["ra", "dec"]].to_numpy())
+        away = np.degrees(angular_separation(*here.T, *there.T)) * 3600
+        if (far := away > FAR).any():
+            first = graded[far].iloc[0]
+            raise ValueError(
+                f"{self.output}: {far.sum()} graded ids are not where they were when {self.grader} graded them, the "
+                f"first {first['id']!r}, then at {first['ra']:.5f} {first['dec']:.5f}: another list was ranked; "
+                "rank the old one again, with the same output, or grade the new one in an output of its own"
+            )
+
+
+def _mark(of):
+    return Mark(of.grade, of.subclass, of.note, not of.grade and of.view == "mosaic")
