@@ -35,9 +35,7 @@ band: str = None  # of stamps and tiles, where their headers name none that is u
 plane: int = None  # of cubes, from 0, where their headers do not name the bands
 max_filled: float = None  # share of a stamp's pixels that may be missing
 keep: list = None  # columns of the catalogue that go into the ranked list
-finders: list = (
-    None  # names in weights/, such as broad, or files; None: thesis/bce and thesis/fbeta with lite, else broad
-)
+finders: list = None  # names in weights/, or files; None: those of the thesis with lite, else broad
 rank_by: str = None  # ensemble, or the name of a finder
 page_size: int = None  # candidates on the page
 published: str = None  # catalogue of known lenses to match with
