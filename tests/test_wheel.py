@@ -135,7 +135,9 @@ def test_installed_package_ranks_a_survey(outside, pixels):
     for i, stamp in enumerate(pixels):
         stamps.write_stamp(outside.parent / "mine" / f"{i}.fits", stamp)
     given = ["-p", "survey", outside.parent / "mine", "-p", "pixel_scale", "0.2", "-p", "workers", "1"]
-    assert "6 ranked, 0 of them flagged and listed last; left out: none" in call(sys.executable, "-m", "lensdet", "rank", *given)
+    assert "6 ranked, 0 of them flagged and listed last; left out: none" in call(
+        sys.executable, "-m", "lensdet", "rank", *given
+    )
     folder = outside / "build" / "candidates" / "mine"
     table = Table.read(folder / "ranked.ecsv")
     assert sorted(table["id"]) == [f"{i}.fits" for i in range(6)] and (np.diff(table["p_ensemble"]) <= 0).all()

@@ -127,6 +127,13 @@ def test_shortcuts_are_found_where_they_are():
     assert found["pixels at the maximum"] == 1.0
 
 
+def test_an_interval_holds_its_value_where_only_pairs_of_a_host_tell():
+    """Mock lenses a little above their own hosts, and by chance above those of others."""
+    hosts = np.random.default_rng(0).normal(size=27)
+    value, low, high = report._auc_and_interval(hosts, np.repeat(hosts[:, None], 8, 1) + 1e-6)
+    assert value == pytest.approx(0.5 + 0.5 / 27) and low < value < high
+
+
 def table(auc=(0.97, 0.95, 0.98), n=200, shortcut=(0.52, 0.49, 0.55)):
     rows = [
         ("held out", "area under the ROC curve", *auc, n),
