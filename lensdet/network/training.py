@@ -244,13 +244,9 @@ def train(
 
 
 def learners_of(parameters: Parameters, bank: Bank) -> "Callable[[str, int], Learner]":
-    """What makes the network of an experiment and a run; the runs of a loss share what is compiled.
+    """What makes the network of an experiment and a run; stamps go onto the device once, a loss is compiled once.
 
-    Parameters
-    ----------
-    parameters : lensdet.parameters.Parameters
-    bank : lensdet.data.bank.Bank
-        Its stamps go onto the device once.
+    It raises `Busy` where members of an ensemble are not trained yet.
     """
     from lensdet.network.engine import Learner, on_device
     from lensdet.network.ensemble_network import DynamicEnsembler
