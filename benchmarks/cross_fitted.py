@@ -55,7 +55,7 @@ def main():
     """Make the finders, score, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=1, help="networks of each finder")
-    parser.add_argument("--chunks", type=int, default=32, help="of each network; as many as that of --beside had")
+    parser.add_argument("--chunks", type=int, default=64, help="of each network; as many as that of --beside had")
     parser.add_argument("--minutes", type=float, help="of training; the same command goes on")
     parser.add_argument("--beside", default="broad", help="a finder to compare with")
     parser.add_argument("--folder", type=Path, default=storage.root_or_here().parent / "shared" / "data")
