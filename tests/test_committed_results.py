@@ -24,6 +24,8 @@ RUNS = {
     "evening/bce-f4037f19": {"learning_rate": 3e-3},
     "evening/bce-fd78f06a": {"learning_rate": 3e-4},
     "evening/fbeta-5a93a50c": {"learning_rate": 3e-4},
+    "evening/f1-5cc76739": {"learning_rate": 3e-4},
+    "evening/f1_double-1a58a4e8": {"learning_rate": 3e-4},
     "evening/f1-0800745e": {"learning_rate": 1e-3},
     "evening/f1_double-c5cd5464": {"learning_rate": 1e-3},
     "evening/fbeta-851f80b2": {"learning_rate": 1e-3},
