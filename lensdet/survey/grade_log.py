@@ -4,10 +4,7 @@
 or processes of one grader may write at once.
 """
 
-import csv
-import io
 import json
-import math
 import os
 import re
 import zlib
@@ -17,23 +14,25 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
+from astropy.coordinates import angular_separation
 from filelock import FileLock
+from numpy.typing import ArrayLike, NDArray
 
 from lensdet import storage
+from lensdet.survey import grade_rows
+from lensdet.survey.grade_rows import COLUMNS
 from lensdet.survey.tables import as_before, inert
 
-COLUMNS = ("time", "id", "ra", "dec", "showing", "grade", "subclass", "note", "view", "seconds")
 CLASSES = {"A": [], "B": [], "C": [], "X": ["ring", "spiral", "merger", "artefact", "star", "other"]}
 REPEATS = 0.05  # share that is shown a second time, unmarked
 GAP = 100  # pictures between the two showings, where there are so many: more than a mosaic has
+FAR = 1.0  # arcsec: a candidate that is further from where it was graded is another
 LONGEST = 100_000  # characters of a cell: readers of CSV take no more
 DEFAULTS = {"classes": CLASSES, "order": "rank", "repeats": REPEATS, "first": None, "controls": []}
 TEXTS = ("id", "grade", "subclass", "note", "view")
 _NAME = re.compile(r"(?!merged$)[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")  # "merged" is a row of the table of agreement
-# Of a row: its beginning or its end, within a text that has swallowed it.
-_SWALLOWED = re.compile(r"\n\d{4}-\d\d-\d\dT[\d:.]+\+00:00,|,(single|mosaic),[\d.]*\r?\n")
-_END = ["", "the end"]
 
 Order = Literal["rank", "shuffled"]
 
@@ -114,7 +113,7 @@ def start(
                     "to go on, or take another name of grader"
                 )
         if not (log := _path(output, grader, ".csv")).exists():
-            _write(log, _line(COLUMNS))
+            grade_rows.append(log, grade_rows.line(COLUMNS))
     return there
 
 
@@ -188,13 +187,23 @@ def append(
     with held or lock(output, grader):
         now = datetime.now(UTC).isoformat(timespec="microseconds")
         lines = [_checked(event, classes, now, grader) for event in events]
-        return _write(_path(output, grader, ".csv"), "".join(lines))
+        return grade_rows.append(_path(output, grader, ".csv"), "".join(lines))
 
 
-def read(output: str | os.PathLike, grader: str) -> pd.DataFrame:
+def read(output: str | os.PathLike, grader: str, since: int = 0) -> pd.DataFrame:
     """All events of a grader in their order; a last row that was cut off, by a kill, is left out.
 
-    ``ra``, ``dec`` and ``seconds`` are NaN where they are not known.
+    Parameters
+    ----------
+    output : path-like
+    grader : str
+    since : int
+        Bytes of the log, by `size` or `append`: only what was appended after them.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``ra``, ``dec`` and ``seconds`` are NaN where they are not known.
 
     Raises
     ------
@@ -202,8 +211,10 @@ def read(output: str | os.PathLike, grader: str) -> pd.DataFrame:
         The file is no log, or its rows are damaged; names the row.
     """
     path = _path(output, grader, ".csv")
-    rows, _ = _whole(path.read_bytes() if path.exists() else b"", path)
-    table = pd.DataFrame(rows[1:], columns=list(COLUMNS), dtype=object)
+    found = path.read_bytes() if path.exists() else b""
+    rows, _ = grade_rows.whole(found, path)
+    known = len(grade_rows.whole(found[:since], path)[0]) if since else 1  # the header
+    table = pd.DataFrame(rows[known:], columns=list(COLUMNS), dtype=object)
     table[list(TEXTS)] = table[list(TEXTS)].map(as_before)
     numbers = table[["ra", "dec", "seconds"]].replace("", "nan").astype(float)
     return table.assign(**numbers).astype({"showing": int})
@@ -213,6 +224,21 @@ def current(output: str | os.PathLike, grader: str) -> pd.DataFrame:
     """The last event of each id and showing, in the order of these; what was set aside or taken back is left out."""
     last = read(output, grader).drop_duplicates(["id", "showing"], keep="last")
     return last[last["grade"] != ""].reset_index(drop=True)
+
+
+def are_others(events: pd.DataFrame, places: ArrayLike) -> NDArray[np.bool_]:
+    """Whether ids are other candidates by now: further than `FAR` from where they were when they were graded.
+
+    Parameters
+    ----------
+    events : pandas.DataFrame
+        Rows of `read`.
+    places : array (n, 2)
+        Right ascension and declination of each id now, in degrees; NaN, as in the events, where they are not known:
+        such an id is no other.
+    """
+    then, now = (np.radians(np.reshape(of, (-1, 2)).T) for of in (events[["ra", "dec"]], places))
+    return np.degrees(angular_separation(*then, *now)) * 3600 > FAR
 
 
 def order(
@@ -275,10 +301,10 @@ def _checked(event, classes, now, grader):
     for name in ("ra", "dec", "seconds"):
         number = float("nan") if row[name] in ("", None) else float(row[name])
         row[name] = "" if number != number else f"{max(0, number):.2f}" if name == "seconds" else repr(number)
-    if any(len(str(value)) > LONGEST or _SWALLOWED.search(str(value)) for value in row.values()):
+    if any(len(str(value)) > LONGEST or grade_rows.has_rows(str(value)) for value in row.values()):
         raise ValueError(f"event of {str(event['id'])[:80]}: a text of more than {LONGEST:,} characters, or with rows "
                          "of a log in it; shorten it")  # fmt: skip
-    return _line([row[name] for name in COLUMNS])
+    return grade_rows.line(row[name] for name in COLUMNS)
 
 
 def _path(output, grader, suffix):
@@ -293,81 +319,7 @@ def _lacks(path):
     return f"{path} is not there, but grades are: copy it beside {path.stem}.csv, from where these were given"
 
 
-def _line(values):
-    made = io.StringIO()
-    bare = any("\r" in str(value) for value in values)  # which the module quotes only where it ends lines
-    csv.writer(made, lineterminator="\n", quoting=csv.QUOTE_ALL if bare else csv.QUOTE_MINIMAL).writerow(values)
-    return made.getvalue()
-
-
-def _write(path, text):
-    """Append to a file in one piece and sync; what a kill left of a row is cut off first.  Bytes before and after."""
-    with open(path, "ab+") as file:
-        file.seek(0)
-        found = file.read()
-        rows, whole = _whole(found, path)
-        if whole < len(found):
-            file.truncate(whole)
-        if whole and found[whole - 1 : whole] != b"\n":  # saved by an editor
-            text = "\n" + text
-        if not rows and text != _line(COLUMNS):
-            text = _line(COLUMNS) + text
-        file.write(text.encode("utf-8", "backslashreplace"))
-        file.flush()
-        os.fsync(file.fileno())
-        return whole, file.tell()
-
-
-def _whole(found, path):
-    """Rows of a log, and the bytes that they take; less than all where a kill cut the last row off.
-
-    A row that lacks its line feed alone is whole: of its seconds digits may be missing, of its grade none.  Nothing
-    else is passed over: a quotation mark that opens a text by mistake would take the rows after it along.
-    """
-    lines = [line.decode("utf-8", "replace") for line in io.BytesIO(found)]
-    rows, begins = [], [0]
-    reader = csv.reader([*lines, "{},{}".format(*_END)])
-    try:
-        for row in reader:
-            rows.append(row)
-            begins.append(reader.line_num)
-    except csv.Error as error:
-        raise ValueError(f"{path}: row {len(rows) + 1} is no event ({error}); mend it or take it out") from error
-    closed = rows[-1] == _END  # else the end is within the last text
-    rows, begins = (rows[:-1], begins[:-1]) if closed else (rows, begins)
-    whole = len(found)
-    if rows and not (closed and lines[-1].endswith("\n")):
-        if not closed and _SWALLOWED.search(rows[-1][-1]):
-            raise ValueError(f"{path}: a quotation mark in row {len(rows)} opens a text that takes what comes after "
-                             "it along; close it, or take it out")  # fmt: skip
-        if not closed or not _is_row(rows[-1], len(rows) == 1):
-            rows.pop()
-            whole = len(b"".join(io.BytesIO(found).readlines()[: begins[-2]]))
-    if rows and rows[0] != list(COLUMNS):
-        raise ValueError(f"{path}: columns are {', '.join(rows[0])}, not {', '.join(COLUMNS)}; take it from a copy")
-    for number, row in enumerate(rows, 1):
-        if (row and number > 1 and not _is_row(row)) or any(_SWALLOWED.search(text) for text in row if "\n" in text):
-            raise ValueError(f"{path}: row {number} is no event ({str(row)[:300]}); mend it or take it out")
-    return [row for row in rows if row], whole
-
-
-def _is_row(row, header=False):
-    if header:
-        return row == list(COLUMNS) or not ",".join(COLUMNS).startswith(",".join(row))
-    if len(row) != len(COLUMNS):
-        return False
-    _, _, ra, dec, showing, *_, seconds = row
-    return showing in ("1", "2") and all(map(_is_number, (ra, dec, seconds))) and not seconds.startswith("-")
-
-
 def _unit(seed, *words):
     """A number from 0 to 1 that follows from seed and words."""
     words = json.dumps([seed, *words]).encode()
     return int.from_bytes(blake2b(words, digest_size=7).digest()) / 2**56
-
-
-def _is_number(text):
-    try:
-        return text == "" or math.isfinite(float(text))
-    except ValueError:
-        return False

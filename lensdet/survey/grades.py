@@ -13,19 +13,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from astropy.coordinates import angular_separation
 from numpy.typing import NDArray
 
 from lensdet.evaluation import agreement
 from lensdet.evaluation.agreement import NOT_GRADED, Estimate
 from lensdet.survey import candidate_list, grade_log
-from lensdet.survey.grading_session import FAR
+from lensdet.survey.controls import PAINTED
 from lensdet.survey.hosts import LENS
 
 COLUMNS = ["part", "what", "value", "low", "high", "n"]
 FIRST = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)  # of the list, whose purity is given
 ASIDE = "set aside"  # a part of the agreement
-PAINTED = "painted arc"  # a kind of control, that is no candidate of the list
 _NOT_KEPT = ["filled", "hdu", "x", "y", "rejected", "detail"]  # columns of the list
 
 
@@ -160,8 +158,9 @@ def _remarks(output, aside, lost, moved):
         "provisional": aside,
         f"{len(lost)} graded ids are not in the list, such as {', '.join(lost[:1])}; was another survey ranked into "
         f"{output}?": lost,
-        f"{len(moved)} grades are left out, such as that of {', '.join(moved[:1])}: the list has another place "
-        f"of them, more than {FAR:g} arcsec from the one graded; was it ranked again from another catalogue?": moved,
+        f"{len(moved)} grades are left out, such as that of {', '.join(moved[:1])}: the list has another place of "
+        f"them, more than {grade_log.FAR:g} arcsec from the one graded; was it ranked again from another "
+        "catalogue?": moved,
     }
     return [text for text, there in found.items() if there]
 
@@ -190,10 +189,8 @@ def _events(output, name, classes):
 
 def _where_they_were(events, listed):
     """Events without those of another galaxy that has the id by now, and the ids of these grades."""
-    place = listed.set_index("id")[["ra", "dec"]].reindex(events["id"])
-    here, there = (np.deg2rad(of[["ra", "dec"]].to_numpy(float).T) for of in (events, place))
-    apart = np.rad2deg(angular_separation(*here, *there)) * 3600 > FAR  # not where either is not known
-    return events[~apart], events["id"][apart & (events["grade"] != "")]
+    others = grade_log.are_others(events, listed.set_index("id")[["ra", "dec"]].reindex(events["id"]))
+    return events[~others], events["id"][others & (events["grade"] != "")]
 
 
 def _progress(events, sessions, ids):

@@ -102,9 +102,9 @@ function drawing(w) {
     for (const { canvas, stretch, colour, main } of tiles.get(k) ?? []) {
       const here = colour ?? (state.colour && Boolean(picture?.colour));
       canvas.parentNode.hidden = colour === true && !picture?.colour;
-      paint(canvas, picture, about.size, { ...state, stretch: stretch ?? STRETCHES[state.stretch], colour: here },
-        (main || state.view === "mosaic") && heats.get(k));
-      if (main && picture?.pixels) marksOnSky(canvas, picture.about, about.scale * about.size[1]);
+      const map = state.heat && (main || state.view === "mosaic") && heats.get(k);
+      paint(canvas, picture, about.size, { ...state, stretch: stretch ?? STRETCHES[state.stretch], colour: here }, map);
+      if (picture?.pixels) marksOnSky(canvas, picture.about, about.scale * about.size[1], state.invert && !map);
     }
     if (state.view === "single" && k === state.at && picture && root.dataset.shown !== String(k)) {
       facts(picture);
@@ -172,8 +172,9 @@ function frames(w, where, progress, how, other) {
     where.textContent = `${at} of ${w.about.n} · ${done} graded${aside ? ` · ${aside} set aside` : ""} · ${w.about.grader}`;
     Object.assign(progress, { max: w.about.n, value: done });
     const colour = state.colour && w.shown().some((k) => w.pictures.get(k)?.colour);
-    how.textContent = [colour ? "g, r, i" : STRETCHES[state.stretch], state.invert && "inverted", state.heat && "heat"]
-      .filter(Boolean).join(", ") + ` · brightness ${state.brightness.toFixed(2)} · contrast ${state.contrast.toFixed(2)}`;
+    const changed = ["brightness", "contrast"].filter((what) => Math.abs(state[what] - w.usual[what]) > 0.001);
+    how.textContent = [colour ? "g, r, i" : STRETCHES[state.stretch], state.invert && "inverted", state.heat && "heat",
+      ...changed.map((what) => `${what} ${state[what].toFixed(2)}`)].filter(Boolean).join(", ");
     other.textContent = state.view === "single" ? "mosaic" : "one by one";
     const mark = marks[state.at];
     for (const made of w.classes.children)
@@ -240,7 +241,8 @@ function begin(w, answer) {
     if (key) lines.push([key, text]);
   }
   const line = ([key, text]) => make("div", "", "", [make("span", "", "", [make("kbd", "", key)]), make("span", "", text)]);
-  w.help.replaceChildren(...[["Grades", lines], ...HELP].flatMap(([title, some]) => [make("h4", "", title), ...some.map(line)]));
+  w.help.replaceChildren(...[["Grades", lines], ...HELP].map(([title, some]) =>
+    make("section", "", "", [make("h4", "", title), ...some.map(line)])));
   if (!about.n) return w.say("The list is empty.", true);
   state.at = (state.view === "single" ? w.following(0) : [...Array(about.n).keys()].filter((k) => !marks[k]))[0] ?? 0;
   w.layout();

@@ -5,7 +5,7 @@ Jupyter authenticates whoever grades, on a machine far away too: nothing else li
 """
 
 import os
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -16,8 +16,8 @@ from typing import Literal
 import anywidget
 import yaml
 
-from lensdet.data.random import stream
-from lensdet.survey import grade_log, grading_pictures
+from lensdet.survey import grade_log
+from lensdet.survey.controls import check_controls, known_lenses, painted_arcs
 from lensdet.survey.grade_log import Order
 from lensdet.survey.grading_pictures import Pictures
 from lensdet.survey.grading_session import Session
@@ -183,11 +183,12 @@ def grade(
     if isinstance(classes, str | os.PathLike):
         classes = _classes(Path(classes))
     begun = grade_log.exists(output, grader)
-    pictures = Pictures(output, grade_log.session(output, grader)["controls"] if begun else (), survey)
+    there = grade_log.session(output, grader)["controls"] if begun else None
+    pictures = Pictures(output, there or (), survey)
     with closing(pictures):  # which the widget reads in a thread of its own
         pictures.check()
         if controls is not None:
-            _check_controls(output, grader, controls, begun)
+            check_controls(controls, grader, there)
         made = None if begun or not controls else _controls(pictures, grader, controls, seed, first)
     about = grade_log.start(output, grader, classes, order, seed, repeats, first, made)
     pictures = Pictures(output, about["controls"], survey) if made else pictures
@@ -203,27 +204,10 @@ def _classes(path):
     return {name: some or [] for name, some in made.items()}
 
 
-def _check_controls(output, grader, controls, begun):
-    kinds = {"known": "known lens", "painted": "painted arc"}
-    if set(controls) - set(kinds) or not all(isinstance(n, int) and n >= 0 for n in controls.values()):
-        raise ValueError(f"controls {controls}: numbers of known and painted, as {{'known': 10, 'painted': 20}}")
-    if begun:
-        there = Counter(of["kind"] for of in grade_log.session(output, grader)["controls"])
-        if any(there[kind] != controls.get(name, 0) for name, kind in kinds.items()):
-            raise ValueError(f"controls: {grader} began with {dict(there) or 'none'}; leave controls out to go on, or "
-                             "take another name of grader")  # fmt: skip
-
-
-def _controls(pictures, grader, controls, seed, first):
+def _controls(pictures, grader, asked, seed, first):
     """Controls of a new session, a list of dict."""
     seed = grade_log.seed_of(grader) if seed is None else seed
-    table, known = pictures.table, controls.get("known", 0)
-    matched = table["id"][table["match"] != ""].to_numpy(object) if "match" in table else []
-    if len(matched) < known:
-        raise ValueError(f"controls: {known} known lenses, but {len(matched)} of the list are matched with any; rank "
-                         "with -p published FILE, or ask for fewer")  # fmt: skip
-    some = stream(seed, "grading/known").permutation(matched)[:known]
-    made = [{"id": name, "kind": "known lens", "host": name} for name in some]
-    if n := controls.get("painted", 0):
-        made += grading_pictures.painted(pictures, n, seed, first)
+    made = known_lenses(pictures.table, asked.get("known", 0), seed)
+    if n := asked.get("painted", 0):
+        made += painted_arcs(pictures.table, n, seed, first, pictures.stamp, pictures.wanted)
     return made

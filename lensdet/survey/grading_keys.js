@@ -16,7 +16,7 @@ const HELP = [
     ["→ ←", "next, previous, without a grade"], ["Shift N", "note; Enter keeps it, Esc does not"],
     ["Shift L, E", "Legacy viewer, ESASky, in a tab of their own"], ["Shift A, P", "Aladin, Pan-STARRS"]]],
   ["Mosaic", [
-    ["arrows", "move"], ["Space", "or a click: set aside for a second look; again: none"],
+    ["arrows", "move; in a stamp the bar is 5″, the stroke points north"], ["Space", "or a click: set aside for a second look; again: none"],
     ["Enter", "next screen; what was left alone gets the last class"]]],
 ];
 

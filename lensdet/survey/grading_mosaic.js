@@ -10,7 +10,7 @@ function mosaic(w) {
   w.columns = () => Math.ceil(Math.sqrt(w.about.mosaic * 1.6));
   w.grid = () => {
     const grid = make("div", "grid", "", w.screen().map((k) => {
-      const tile = make("div", "tile", "", [w.canvas(k, 101, {}), make("span")]);
+      const tile = make("div", "tile", "", [w.canvas(k, 202, {}), make("span")]);
       tile.dataset.item = k;
       return tile;
     }));

@@ -25,7 +25,7 @@ function prepared(about, grey, colour, all) {
 }
 
 // One picture on a canvas, the first row at the bottom, by stretch, brightness and contrast; or its heat map.
-function paint(canvas, picture, [rows, columns], { stretch, colour, brightness, contrast, invert, heat }, map) {
+function paint(canvas, picture, [rows, columns], { stretch, colour, brightness, contrast, invert }, map) {
   const pen = canvas.getContext("2d");
   pen.clearRect(0, 0, canvas.width, canvas.height);
   if (!picture?.pixels) return;
@@ -44,24 +44,25 @@ function paint(canvas, picture, [rows, columns], { stretch, colour, brightness, 
   }
   const small = new OffscreenCanvas(columns, rows);
   small.getContext("2d").putImageData(image, 0, 0);
-  pen.drawImage(heat && map || small, 0, 0, canvas.width, canvas.height);
+  pen.drawImage(map || small, 0, 0, canvas.width, canvas.height);
 }
 
-// A bar of 5 arcsec, and where north and east are; across: arcsec from edge to edge.
-function marksOnSky(canvas, { north, east }, across) {
-  const pen = canvas.getContext("2d"), { width, height } = canvas, bar = 5 / across * width;
+// A bar of 5 arcsec, and where north is; on a large canvas with letters, and east.  across: arcsec from edge to edge.
+function marksOnSky(canvas, { north, east }, across, onWhite) {
+  const pen = canvas.getContext("2d"), { width, height } = canvas, bar = 5 / across * width, large = width > 400;
+  const [colour, shadowColor] = onWhite ? ["#026", "#fff"] : ["#7df", "#000"];
   Object.assign(pen, { lineWidth: 2, font: `${Math.round(width / 32)}px sans-serif`, textAlign: "center",
-    shadowColor: "#000", shadowBlur: 3, strokeStyle: "#7df", fillStyle: "#7df" });
-  pen.fillRect(width * 0.04, height * 0.95, bar, 3);
-  pen.fillText("5″", width * 0.04 + bar / 2, height * 0.94);
-  for (const [letter, way] of [["N", north], ["E", east]]) {
+    shadowColor, shadowBlur: 3, strokeStyle: colour, fillStyle: colour });
+  pen.fillRect(width * 0.04, height * 0.95, bar, large ? 3 : 2);
+  if (large) pen.fillText("5″", width * 0.04 + bar / 2, height * 0.94);
+  for (const [letter, way] of [["N", north], ["E", large && east]]) {
     if (!way) continue;
     const [x, y, long] = [width * 0.88, height * 0.92, width * 0.07];
     pen.beginPath();
     pen.moveTo(x, y);
     pen.lineTo(x + long * way[0], y - long * way[1]);
     pen.stroke();
-    pen.fillText(letter, x + 1.4 * long * way[0], y - 1.4 * long * way[1] + width / 90);
+    if (large) pen.fillText(letter, x + 1.4 * long * way[0], y - 1.4 * long * way[1] + width / 90);
   }
   pen.shadowBlur = 0;
 }

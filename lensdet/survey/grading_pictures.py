@@ -20,13 +20,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lensdet import storage
-from lensdet.data import bank, mocklens, stamps
-from lensdet.data.random import stream
-from lensdet.parameters import resolve
-from lensdet.survey import arrays, candidate_list, cutouts, headers, hosts, page, tiles
+from lensdet.data import mocklens, stamps
+from lensdet.survey import arrays, candidate_list, controls, cutouts, headers, page, tiles
 from lensdet.survey.cutting import Place, Reader
 from lensdet.survey.headers import Options, Wanted
-from lensdet.survey.psf import measured_psf
 
 ABOUT = "survey.json"
 BESIDE = ("g", "i")  # bands of a composite that lie beside r, as blue and red
@@ -35,8 +32,6 @@ LUPTON = {"minimum": -0.5, "stretch": 8.0, "Q": 8.0}  # in units of the sky's no
 SCORES = re.compile(r"(rank|p_.*|logit_.*|match|reference|separation|flag)", re.DOTALL)  # what may sway a grader
 ELSEWHERE = ("id", "ra", "dec", "tile", "hdu", "x", "y", "rejected", "detail")  # columns that are no information
 RANGE = 60_000  # the most that float16 holds, nearly
-SOURCES = 2_000_000_000  # the first of the ids of sources that are painted: no training has them
-STAMPS_OF_PSF = 200
 TRIED = 5  # stamps, of which one has to be readable
 
 
@@ -72,8 +67,8 @@ class Pictures:
     ----------
     folder : path-like
         Of a ranked list.
-    controls : list of dict
-        From `painted`; their arcs are painted on their hosts whenever they are shown.
+    mixed_in : list of dict
+        From `controls`; arcs are painted on their hosts whenever they are shown.
     survey : path-like, optional
         Where the survey's files lie now, if not where they were ranked.
 
@@ -86,12 +81,12 @@ class Pictures:
     def __init__(
         self,
         folder: str | os.PathLike,
-        controls: Iterable[Mapping[str, Any]] = (),
+        mixed_in: Iterable[Mapping[str, Any]] = (),
         survey: str | os.PathLike | None = None,
     ) -> None:
         self.folder, self.table = Path(folder), candidate_list.read_list(folder, numbers=False)
         self.rows = dict(zip(self.table["id"], range(len(self.table)), strict=True))
-        self.painted = {of["id"]: of for of in controls if of["kind"] == "painted arc"}
+        self.painted = {of["id"]: of for of in mixed_in if of["kind"] == controls.PAINTED}
         if not (path := self.folder / ABOUT).exists():
             raise FileNotFoundError(
                 f"{path} is not there, which says how pixels are read again: run `lensdet rank` with the same "
@@ -154,9 +149,7 @@ class Pictures:
         found = self.readers[self.wanted.band](row["id"], self._place(row))
         if name not in self.painted:
             return found.pixels, found.place
-        control = self.painted[name]
-        light = _light(control["source"], control["psf"], self.wanted) * np.ptp(found.pixels)
-        return mocklens.added(found.pixels, light, np.float32(control["alpha"])), found.place
+        return controls.with_arc(found.pixels, self.painted[name], self.wanted), found.place
 
     def _place(self, row):
         (path,) = self._ranked_at([row["tile"]])
@@ -273,66 +266,6 @@ def band_file(path: str, band: str, other: str) -> str | None:
         if os.path.isfile(there):
             return there
     return None
-
-
-def painted(pictures: Pictures, n: int, seed: int, outside: int | None) -> list[dict[str, Any]]:
-    """Controls: arcs of simulated sources that are painted on galaxies of the list, n of them.
-
-    Hosts are galaxies without flag or match, if there are enough those that are not graded themselves.
-
-    Parameters
-    ----------
-    pictures : Pictures
-    n, seed : int
-    outside : int or None
-        Of so many candidates, by rank, that are graded, or of all.
-
-    Returns
-    -------
-    list of dict
-        ``id``, ``kind``, ``host``, ``source`` (of the simulation), ``alpha`` (peak over that of the host), ``psf``
-        (arcsec, FWHM; None where no star shows it) and ``einstein_radius`` (arcsec).
-
-    Raises
-    ------
-    ValueError
-        There are not so many galaxies.
-    """
-    table = pictures.table
-    plain = np.ones(len(table), bool)
-    for column in {"flag", "match"} & {*table}:
-        plain &= table[column] == ""
-    rng = stream(seed, "grading/painted")
-    hosts_of = rng.permutation(table["id"][plain & (np.arange(len(table)) >= (outside or 0))].to_numpy(object))
-    hosts_of = hosts_of if len(hosts_of) >= n else rng.permutation(table["id"][plain].to_numpy(object))
-    if len(hosts_of) < n:
-        raise ValueError(f"controls: {n} painted arcs, but the list has {len(hosts_of)} galaxies without flag or match")
-    with headers.quiet():
-        some = np.array([pictures.stamp(name) for name in hosts_of[:STAMPS_OF_PSF]])
-    try:
-        psf = round(float(measured_psf(some, pictures.wanted.pixel_scale).fwhm), 2)
-    except ValueError:
-        psf = None
-    p = _parameters(psf, pictures.wanted)
-    made = []
-    for k, host in enumerate(hosts_of[:n]):
-        source = SOURCES + (seed % 100_000) * 1000 + k
-        truth = bank.simulated("source", source, p)[1]
-        arc = {"kind": "painted arc", "host": host, "source": source, "psf": psf}
-        arc |= {"alpha": round(float(rng.uniform(*p.alpha)), 4), "einstein_radius": round(truth["einstein_radius"], 3)}
-        made.append({"id": f"painted/{storage.digest(arc)}", **arc})  # two graders' arcs are not taken for one
-    return made
-
-
-def _parameters(psf, wanted):
-    """Of the broad survey at the scale and around the PSF of the stamps."""
-    p = resolve({"simulation": "broad", "renormalise": True})
-    return hosts.around(p, wanted, psf) if psf else p.model_copy(update={"simulated_scale": wanted.pixel_scale})
-
-
-@lru_cache(64)
-def _light(source, psf, wanted):
-    return stamps.normalise(bank.simulated("source", source, _parameters(psf, wanted))[0])
 
 
 def _over_noise(pixels):

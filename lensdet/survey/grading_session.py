@@ -7,12 +7,8 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
-from astropy.coordinates import angular_separation
-
 from lensdet.survey import grade_log
 
-FAR = 1.0  # arcsec: a candidate that is further from where it was graded is another
 _BY_US = float("nan")  # seconds of what no picture was looked at for
 
 
@@ -31,6 +27,13 @@ class Change(NamedTuple):
     place: int
     before: Mark
     after: Mark
+
+
+class Step(NamedTuple):
+    """What is undone at once."""
+
+    changes: list[Change]
+    others: set[int]  # places of which another tab has said something since
 
 
 class Session:
@@ -55,8 +58,8 @@ class Session:
         Ids of these controls.
     marks : dict of int: Mark
         By the place in `items`; what nothing was said of has none.
-    history : list of (int, list of Change)
-        The steps that may be undone, and rows of the log after each.
+    history : list of Step
+        Those that may be undone.
 
     Raises
     ------
@@ -77,31 +80,29 @@ class Session:
         self.lost = [of["id"] for of in about["controls"] if of["host"] not in there]
         controls = [of["id"] for of in about["controls"] if of["host"] in there]
         self.items = grade_log.order(ids[: about["first"]], about["order"], about["seed"], about["repeats"], controls)
-        self.places = {item: k for k, item in enumerate(self.items)}
         self.marks: dict[int, Mark] = {}
-        self.history: list[tuple[int, list[Change]]] = []
-        self.size = self.rows = 0
-        self.others: dict[int, int] = {}  # by place, the row of the log in which another tab wrote of it
-        events = self._events()
+        self.history: list[Step] = []
+        self.size = grade_log.size(output, grader)  # bytes of the log that are known: if it has more, another wrote
+        events = self._logged()
         self._check_places(events, there.union(controls))
         self._replay(events)
 
     def read(self) -> list[int]:
         """Take up what the log has; returns the places whose mark has changed."""
-        if grade_log.size(self.output, self.grader) == self.size:
+        size = grade_log.size(self.output, self.grader)
+        if size == self.size:
             return []
-        known = self.rows
-        events = self._events()
-        for row, of in enumerate(events[known:].itertuples(), known + 1):
-            self.others[self.places.get((of.id, of.showing), -1)] = row
-        marks = {}
-        for of in events.drop_duplicates(["id", "showing"], keep="last").itertuples():
-            place, mark = self.places.get((of.id, of.showing)), _mark(of)
-            if place is not None and mark != Mark():
-                marks[place] = mark
-        changed = [k for k in {*marks, *self.marks} if marks.get(k) != self.marks.get(k)]
-        self.marks = marks
-        return changed
+        places = self._places()
+        of_others = {places.get((of.id, of.showing)) for of in self._logged(self.size).itertuples()}
+        for step in self.history:
+            step.others.update(of_others)
+        before, self.size, self.marks = self.marks, size, {}
+        self._set(
+            Change(k, Mark(), _mark(of))
+            for of in self._logged().itertuples()
+            if (k := places.get((of.id, of.showing))) is not None
+        )
+        return [k for k in {*before, *self.marks} if before.get(k) != self.marks.get(k)]
 
     def grade(
         self,
@@ -138,7 +139,7 @@ class Session:
                 made.append(Change(place, now, Mark(grade, subclass, note, not grade and view == "mosaic")))
             self._log(made, view, seconds, held)
             if made:
-                self.history.append((self.rows, made))
+                self.history.append(Step(made, set()))
         return sorted({*changed, *(of.place for of in made)})
 
     def note(self, place: int, text: str) -> list[int]:
@@ -147,7 +148,7 @@ class Session:
             changed, now = self.read(), self._now(place)
             if now.note != text:
                 self._log([change := Change(place, now, now._replace(note=text))], "single", _BY_US, held)
-                self.history.append((self.rows, [change]))
+                self.history.append(Step([change], set()))
         return sorted({*changed, place})
 
     def undo(self) -> tuple[list[int], list[int], bool]:
@@ -166,8 +167,8 @@ class Session:
             changed = self.read()
             if not self.history:
                 return changed, [], False
-            row, step = self.history[-1]
-            back = [Change(k, after, before) for k, before, after in step if self.others.get(k, 0) <= row]
+            step, others = self.history[-1]
+            back = [Change(k, after, before) for k, before, after in step if k not in others]
             self._log(back, "single", _BY_US, held)
             self.history.pop()
         places = [of.place for of in step]
@@ -176,11 +177,11 @@ class Session:
     def _now(self, place):
         return self.marks.get(place, Mark())
 
-    def _events(self):
-        self.size = grade_log.size(self.output, self.grader)
-        events = grade_log.read(self.output, self.grader)
-        self.rows = len(events)
-        return events
+    def _logged(self, since=0):
+        return grade_log.read(self.output, self.grader, since)
+
+    def _places(self):
+        return {item: k for k, item in enumerate(self.items)}
 
     def _log(self, made, view, seconds, held):
         if not made:
@@ -193,7 +194,6 @@ class Session:
                            "subclass": mark.subclass, "view": "mosaic" if mark.aside else view,
                            "seconds": seconds})  # fmt: skip
         _, self.size = grade_log.append(self.output, self.grader, *events, held=held)
-        self.rows += len(events)
         self._set(made)
 
     def _set(self, made):
@@ -204,30 +204,25 @@ class Session:
 
     def _replay(self, events):
         """Marks and history of a log: events of one step have the same time, and what was taken back no seconds."""
-        rows = 0
+        places = self._places()
         for _, step in events.groupby("time", sort=False):
-            rows += len(step)
-            items = [(self.places.get((of.id, of.showing)), _mark(of)) for of in step.itertuples()]
+            items = [(places.get((of.id, of.showing)), _mark(of)) for of in step.itertuples()]
             made = [Change(k, self._now(k), mark) for k, mark in items if k is not None]
-            last = [(of.place, of.before) for of in self.history[-1][1]] if self.history else []
+            last = [(of.place, of.before) for of in self.history[-1].changes] if self.history else []
             if made and step["seconds"].isna().all() and [(of.place, of.after) for of in made] == last:
                 self.history.pop()
             elif made:
-                self.history.append((rows, made))
+                self.history.append(Step(made, set()))
             self._set(made)
 
     def _check_places(self, events, ids):
         """ValueError where an id is at another place than when it was graded."""
         graded = events[events["id"].isin(ids)].drop_duplicates("id", keep="last") if self.sky else events[:0]
-        if graded.empty:
-            return
-        here = np.radians([self.sky(name) for name in graded["id"]])
-        there = np.radians(graded[["ra", "dec"]].to_numpy())
-        away = np.degrees(angular_separation(*here.T, *there.T)) * 3600
-        if (far := away > FAR).any():
-            first = graded[far].iloc[0]
+        far = graded[grade_log.are_others(graded, [self.sky(name) for name in graded["id"]])]
+        if len(far):
+            first = far.iloc[0]
             raise ValueError(
-                f"{self.output}: {far.sum()} graded ids are not where they were when {self.grader} graded them, the "
+                f"{self.output}: {len(far)} graded ids are not where they were when {self.grader} graded them, the "
                 f"first {first['id']!r}, then at {first['ra']:.5f} {first['dec']:.5f}: another list was ranked; "
                 "rank the old one again, with the same output, or grade the new one in an output of its own"
             )

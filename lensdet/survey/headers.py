@@ -4,6 +4,7 @@ import contextlib
 import errno
 import math
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -29,6 +30,12 @@ FINEST, COARSEST = 0.1, 3.0  # wanted pixels, that a tile's may have: memory of 
 PLATEAU = 10
 _FRAMES = {"J2000": "FK5", "FK5J2000": "FK5", "B1950": "FK4", "ICRF": "ICRS"}  # as some write RADESYS
 _KNOWN = ("ICRS", "FK5", "FK4", "FK4-NO-E")
+# How keywords of a WCS begin, distortions and old ones among them.  Of a stack's header, which has hundreds of others,
+# all take five times as long to make sense of as these: two fifths of the time in which a stamp is read.
+_OF_WCS = re.compile(
+    "WCS|Z?NAXIS|C[DRSTU]|PC|PV|PS|PROJ|LON|LAT|[AB]P?_|C[PQ](DIS|ERR)|D[PQ]|D2IM|AXISCORR|WAT|RAD|EQUINOX|EPOCH|"
+    "MJD|DATE|OBSGEO|SPECSYS|VEL|REST"
+)
 CORE = 2.0  # arcsec from the centre, within which nothing is filled
 
 REASONS = {  # of a rejection: what it means, and what to do
@@ -130,10 +137,11 @@ def celestial(header: fits.Header, hdus: fits.HDUList | None = None) -> WCS | No
     for key in ("CRVAL1", "CRVAL2"):  # wcslib takes a text for 0
         if key in header and _number(header, key) is None:
             raise ValueError(f"{key} = {images.value_of(header, key)!r} is no number")
+    cards = [card for card in header.cards if _OF_WCS.match(card.keyword)]
     try:
-        wcs = WCS(header, hdus, naxis=2)
+        wcs = WCS(fits.Header(cards), hdus, naxis=2)
     except (ValueError, fits.VerifyError):  # of cards that cannot be written again, as with a line break
-        wcs = WCS(fits.Header([card for card in header.cards if _writable(card)]), hdus, naxis=2)
+        wcs = WCS(fits.Header([card for card in cards if _writable(card)]), hdus, naxis=2)
     if not wcs.has_celestial or not (wcs.wcs.has_cd() or wcs.wcs.has_pc() or "CDELT1" in header):
         return None  # without any scale the standard's default is a degree a pixel
     said = wcs.wcs.radesys.strip(" .").upper()

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.table import Table
-from astropy.wcs import WCS
+from astropy.wcs import WCS, DistortionLookupTable
 
 from lensdet.data.fits import HeaderError, check_block, open_checked
+from lensdet.survey import headers
+from tests.survey import cases
 
 resource = pytest.importorskip("resource")  # not on Windows
 
@@ -265,3 +267,20 @@ def test_files_with_random_header_values_are_named_or_used(tmp_path, seed):
         (tmp_path / "bad" / f"{name}-{number}.fits").write_bytes(content)
     said = answers(tmp_path / "bad")
     assert len(said) == 500 and all(len(of) == (1 if "catalogue" in name else 3) for name, of in said.items())
+
+
+@pytest.mark.filterwarnings("ignore:.*more axes")
+def test_a_wcs_has_its_lookup_tables_whatever_else_is_in_a_long_header():
+    made = WCS(cases.sky((300, 300)))
+    table = np.outer(np.linspace(0, 3, 10), np.ones(10)).astype("f4")
+    for name in ("cpdis1", "cpdis2", "det2im1", "det2im2"):
+        setattr(made, name, DistortionLookupTable(table, (1, 1), (1, 1), (30, 30)))
+    hdus = made.to_fits(relax=True)  # without pixels, of which astropy warns
+    for k in range(300):
+        hdus[0].header[f"INP_{k:04d}"] = "file"
+        hdus[0].header[f"HIERARCH FPA.TEMP.M{k}"] = 1.5
+    found = headers.celestial(hdus[0].header, hdus)
+    assert found.cpdis1 is not None and found.det2im2 is not None
+    at = np.array([[10.0, 20.0], [250.0, 130.0]])
+    np.testing.assert_array_equal(found.all_pix2world(at, 0), made.all_pix2world(at, 0))
+    assert np.abs(found.all_pix2world(at, 0) - found.wcs_pix2world(at, 0)).max() > 1e-5
