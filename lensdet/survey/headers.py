@@ -34,7 +34,7 @@ _KNOWN = ("ICRS", "FK5", "FK4", "FK4-NO-E")
 # all take five times as long to make sense of as these: two fifths of the time in which a stamp is read.
 _OF_WCS = re.compile(
     "WCS|Z?NAXIS|C[DRSTU]|PC|PV|PS|PROJ|LON|LAT|[AB]P?_|C[PQ](DIS|ERR)|D[PQ]|D2IM|AXISCORR|WAT|RAD|EQUINOX|EPOCH|"
-    "MJD|DATE|OBSGEO|SPECSYS|VEL|REST"
+    "MJD|DATE|OBSGEO|SPECSYS|VEL|REST|AMD[XY]|PLT|PPO|CNPIX|[XY]PIXELSZ"
 )
 CORE = 2.0  # arcsec from the centre, within which nothing is filled
 
