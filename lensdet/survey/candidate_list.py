@@ -34,7 +34,7 @@ _FIRST, _AFTER, _LAST = (
     ("filled", "match", "reference", "separation"),
     ("rejected", "detail"),
 )
-_UNITS = {"ra": "deg", "dec": "deg", "separation": "arcsec"}
+UNITS = {"ra": "deg", "dec": "deg", "separation": "arcsec"}
 _ROWS = 100_000  # of the list at a time
 _NO_INTEGER = -(2**63)
 _SAFE = " !\"#$&'()*+,-./:;<=>?@[]^_`{|}~"  # of a URL
@@ -43,16 +43,7 @@ _BREAKS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x85\u2028\u2029]|\n(?=\s*(?:[#\n]
 
 
 def match(ranked: pd.DataFrame, known: pd.DataFrame, radius: float) -> pd.DataFrame:
-    """The nearest known lens within a radius of each candidate.
-
-    Parameters
-    ----------
-    ranked : pandas.DataFrame
-        With ``ra`` and ``dec`` in degrees, NaN where not known.
-    known : pandas.DataFrame
-        From `catalogues.read_known`.
-    radius : float
-        arcsec.
+    """The nearest known lens, of `catalogues.read_known`, within a radius (arcsec) of each candidate.
 
     Returns
     -------
@@ -91,10 +82,9 @@ def write(
 
     Parameters
     ----------
-    folder : path-like
+    folder, rejections
     ranked : pandas.DataFrame
         From `ranking.rank`, perhaps with the columns of `match`, and others.
-    rejections : list of lensdet.data.stamps.Rejection
     finders : dict, or list of str
         By name, or the names.
     about : dict
@@ -111,13 +101,8 @@ def write(
 def read_list(folder: str | os.PathLike, numbers: bool = True) -> pd.DataFrame:
     """What is ranked of the list that `write` left in a folder, by rank; empty texts are "".
 
-    Not by astropy, which takes a minute for a million rows.
-
-    Parameters
-    ----------
-    folder : path-like
-    numbers : bool
-        Numbers as numbers; else all columns are text, as it stands there.
+    Without ``numbers`` all columns are text, as it stands there.  Not by astropy, which takes a minute for a million
+    rows.
 
     Raises
     ------
@@ -167,16 +152,13 @@ def _blocks(ranked, rejections, names, kinds):
 
 
 def _block(some, kinds):
+    """Some rows in the columns of the list, what they lack among them."""
     made = {}
-    for name, kind in kinds.items():
-        if name not in some:
-            made[name] = pd.Series(
-                "" if kind == "U" else None, some.index, {"U": object, "i8": "Int64"}.get(kind, kind)
-            )
-        elif kind == "U":
-            made[name] = some[name].astype(object).where(some[name].notna(), "").map(as_text)
+    for name, column in some.reindex(columns=list(kinds)).items():
+        if kinds[name] == "U":
+            made[name] = column.astype(object).where(column.notna(), "").map(as_text)
         else:
-            made[name] = some[name].astype("Int64" if kind == "i8" else kind)
+            made[name] = column.astype("Int64" if kinds[name] == "i8" else kinds[name])
     return pd.DataFrame(made)
 
 
@@ -191,9 +173,7 @@ def as_text(value: object) -> str:
 
 def _write_ecsv(path, blocks, kinds, about):
     """The header by astropy, of a table without rows; the rows by pyarrow, a hundred times as fast."""
-    empty = {
-        name: Column([], dtype=str if kind == "U" else kind, unit=_UNITS.get(name)) for name, kind in kinds.items()
-    }
+    empty = {name: Column([], dtype=str if kind == "U" else kind, unit=UNITS.get(name)) for name, kind in kinds.items()}
     header = io.StringIO()
     Table(empty, meta=about).write(header, format="ascii.ecsv", delimiter=",")
     with open(path, "wb") as file:
@@ -214,8 +194,8 @@ def _write_fits(path, blocks, kinds, about):
     header = fits.BinTableHDU(np.zeros(0, row)).header
     header["NAXIS2"] = n
     for k, (name, kind) in enumerate(kinds.items(), 1):
-        if name in _UNITS:
-            header.set(f"TUNIT{k}", _UNITS[name], after=f"TFORM{k}")
+        if name in UNITS:
+            header.set(f"TUNIT{k}", UNITS[name], after=f"TFORM{k}")
         if kind == "i8":
             header.set(f"TNULL{k}", _NO_INTEGER, after=f"TFORM{k}")
     for name, value in about.items():
@@ -239,16 +219,7 @@ def _ascii(values):
 def pictures(
     job: cutouts.Plan, ranked: pd.DataFrame, finder: "Finder"
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Stamps of the ranked, in their order, with their heat maps: batches for `page.write`.
-
-    Parameters
-    ----------
-    job : lensdet.survey.cutouts.Plan
-        That the ranked are of; their files are read again.
-    ranked : pandas.DataFrame
-        With ``id``.
-    finder : lensdet.network.finders.Finder
-        That the heat maps are of.
+    """Stamps of the ranked, read again by their plan, with heat maps of a finder: batches for `page.write`, in order.
 
     Yields
     ------
@@ -276,23 +247,15 @@ def read_again(job: cutouts.Plan, ids: Sequence[str]) -> NDArray[np.float32]:
 
 
 def page_rows(ranked: pd.DataFrame, finders: Collection[str], by: str = ENSEMBLE) -> Iterator[dict[str, Any]]:
-    """Rows of a ranked table as `page.write` takes them, with the score that they are ranked by.
+    """Rows of a table of `ranking.rank` as `page.write` takes them, with the score that they are ranked by.
 
-    Parameters
-    ----------
-    ranked : pandas.DataFrame
-        From `ranking.rank`, perhaps with the columns of `match`.
-    finders : dict, or list of str
-        By name, or the names.
-    by : str
-        The ensemble, or one of the finders.
+    ``finders`` is a dict by name, or the names; ``by`` the ensemble, or one of them.
     """
-    texts = {"match": "", "separation": np.nan, "reference": ""}
+    texts = {"match": "", "separation": np.nan, "reference": "", "flag": ""}
     for row in ranked.to_dict("records"):
         yield {
             **{name: row[name] for name in ("rank", "id", "ra", "dec", "filled")},
             **{name: row.get(name, empty) for name, empty in texts.items()},
-            "flag": row.get("flag", ""),
             "score": float(expit(row[by])),
             "scores": {name: float(expit(row[name])) for name in finders},
         }

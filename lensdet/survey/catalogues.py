@@ -105,23 +105,15 @@ def read_catalogue(
 
 
 def read_known(path: str | os.PathLike) -> pd.DataFrame:
-    """Known lenses: names, positions and references.
+    """Known lenses, of any table that `read_catalogue` takes: a row a lens that has a position.
 
-    Parameters
-    ----------
-    path : path-like
-        As in `read_catalogue`.  A column of names is preferred to one of ids; one of references (``ref``,
-        ``reference``, ``bibcode``) needs not be there.
+    A column of names is preferred to one of ids; one of references (``ref``, ``reference``, ``bibcode``) needs not be
+    there.
 
     Returns
     -------
     pandas.DataFrame
-        ``name``, ``ra``, ``dec`` (degrees) and ``reference``, a row a lens that has a position.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        As `read_catalogue`.
+        ``name``, ``ra``, ``dec`` (degrees) and ``reference``.
     """
     path = Path(path)
     with tables.named(path):

@@ -7,12 +7,10 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from lensdet.data import images
-from lensdet.data.stamps import StampError
+from lensdet.data import images, stamps
 from lensdet.network.engine import PREDICT_BATCH
 from lensdet.network.finders import Finder
 from lensdet.survey import cutouts, headers, quality, reading
-from lensdet.survey.cutting import Reader
 
 SAMPLE = 256  # stamps that are read, spread over the survey
 TOGETHER = 32  # of them, by one process
@@ -38,36 +36,23 @@ class Line(NamedTuple):
 
 
 def look(job: cutouts.Plan, finders: Mapping[str, Finder], workers: int = -1) -> list[Line]:
-    """What ranking a plan would do.
+    """What ranking a plan would do, with an error where nothing could be ranked, each line with its remedy.
 
-    Parameters
-    ----------
-    job : lensdet.survey.cutouts.Plan
-    finders : dict of lensdet.network.finders.Finder
-    workers : int
-        Processes that would read, for the time it will take.
-
-    Returns
-    -------
-    list of Line
-        An error where nothing could be ranked, each with its remedy.
+    ``workers`` are the processes that would read, for the time it will take.
     """
     lines = [Line("ok", f"{job.total:,} stamps asked for, from {len(job.files):,} files")]
     lines += [Line("warning", remark) for remark in job.remarks]
     wanted, n = job.options.wanted, len(job.ids)
-    for reason, count in Counter(r.reason for r in job.rejections).most_common():
-        detail = next(r.detail for r in job.rejections if r.reason == reason)
-        lines.append(_left_out(reason, count / job.total, f"{count:,} of {job.total:,}", detail, wanted, not n))
+    errors = [] if n else [r.reason for r in job.rejections]
+    lines += _left_out(job.rejections, job.total, f"of {job.total:,}", wanted, errors)
     if not n:
         return lines
     rows = np.unique(np.linspace(0, n - 1, min(n, SAMPLE)).astype(int))
     batch, seconds = _read(job, rows, workers)
     of = f"of {len(rows)} that were read" if len(rows) < n else f"of {n}"
     lines += _seen(job, rows)
-    for reason, count in Counter(r.reason for r in batch.rejections).most_common():
-        detail = next(r.detail for r in batch.rejections if r.reason == reason)
-        nothing = not batch.ids and reason == batch.rejections[0].reason
-        lines.append(_left_out(reason, count / len(rows), f"{count} {of}", detail, wanted, nothing))
+    errors = [] if batch.ids else [batch.rejections[0].reason]
+    lines += _left_out(batch.rejections, len(rows), of, wanted, errors)
     if not batch.ids:
         return lines
     logits = {name: finder.score(batch.pixels) for name, finder in finders.items()}
@@ -95,29 +80,26 @@ def _read(job, rows, workers):
     return batch, (time.perf_counter() - began) / timed
 
 
-def _left_out(reason, share, count, detail, wanted, nothing):
-    remedy = REMEDIES.get(reason, headers.REASONS[reason]).format(band=wanted.band, scale=wanted.pixel_scale)
-    level = "error" if nothing else "warning" if share > MANY else "ok"
-    return Line(level, f"{reason}: {count} are left out, such as: {detail}", remedy)
+def _left_out(rejections, total, of, wanted, errors):
+    """A line for each reason, the most frequent first; errors: reasons for which nothing can be ranked."""
+    details = {r.reason: r.detail for r in reversed(rejections)}
+    for reason, count in Counter(r.reason for r in rejections).most_common():
+        remedy = REMEDIES.get(reason, headers.REASONS[reason]).format(band=wanted.band, scale=wanted.pixel_scale)
+        level = "error" if reason in errors else "warning" if count / total > MANY else "ok"
+        yield Line(level, f"{reason}: {count:,} {of} are left out, such as: {details[reason]}", remedy)
 
 
 def _seen(job, rows):
     """Bands, scales and sizes of the files of some rows, by what their headers say."""
     seen = {"band": Counter(), "arcsec a pixel": Counter(), "pixels": Counter()}
-    reader = Reader(job.options)
-    with headers.quiet():
-        for place, *_ in job.unit(rows).places:
-            try:
-                image = reader.image(place)
-            except StampError as error:
-                seen["band"][error.detail if error.reason == "band" else f"not read ({error.reason})"] += 1
-                continue
-            filters = images.filters_of(image.header)
-            seen["band"][", ".join(filters.values()) or f"none named, taken for {job.options.wanted.band}"] += 1
-            scales = headers.scales_of(image.header, image.wcs) if image.scales is None else image.scales
-            seen["arcsec a pixel"]["unknown" if scales is None else f"{np.mean(scales):.3g}"] += 1
-            seen["pixels"]["{} x {}".format(*image.window.shape)] += 1
-        reader.close()
+    for image, scales in reading.look(job.unit(rows)):
+        if isinstance(image, stamps.StampError):
+            seen["band"][image.detail if image.reason == "band" else f"not read ({image.reason})"] += 1
+            continue
+        filters = images.filters_of(image.header)
+        seen["band"][", ".join(filters.values()) or f"none named, taken for {job.options.wanted.band}"] += 1
+        seen["arcsec a pixel"]["unknown" if scales is None else f"{np.mean(scales):.3g}"] += 1
+        seen["pixels"]["{} x {}".format(*image.window.shape)] += 1
     return [
         Line("ok", f"{what}: " + ", ".join(f"{value} ({count})" for value, count in counts.most_common(4)))
         for what, counts in seen.items() if counts

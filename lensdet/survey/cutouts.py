@@ -105,7 +105,7 @@ def plan_folder(
     ----------
     folder : path-like
         An id is the path of a file below it, with ``/``; of an HDF5 file what that gives.
-    wanted : Wanted
+    wanted
     pixel_scale : float, optional
         Arcsec a pixel of stamps whose headers do not say.
     band : str, optional
@@ -122,10 +122,8 @@ def plan_folder(
 
     Raises
     ------
-    FileNotFoundError
-        There is no such folder.
-    ValueError
-        It has no FITS file; the stated scale or band cannot be.
+    FileNotFoundError, ValueError
+        As `files.listed`; ValueError also where the stated scale or band cannot be.
     """
     options = _checked(wanted, pixel_scale, band, max_filled, plane)
     folder = Path(folder)
@@ -239,7 +237,7 @@ def _without_place(listed):
 
 
 def _places(paths, ra, dec, options, workers):
-    """Where each of n positions can be cut.
+    """Where each of n positions can be cut; StampError, that of the first tile, where none can be used.
 
     Returns
     -------
@@ -249,17 +247,12 @@ def _places(paths, ra, dec, options, workers):
         Reason and detail by position that is cut from no tile.
     alike : list of str
         A note where several files have images of the same pixels of the sky: one may be a weight or the like.
-
-    Raises
-    ------
-    lensdet.data.stamps.StampError
-        No tile can be used: that of the first.
     """
     sky = SkyCoord(ra, dec, unit="deg")
     vectors = cKDTree(np.stack(sky.cartesian.xyz.value, axis=-1)) if len(ra) else None
     hits, refused, failures, used, first, alike = [], {}, [], 0, {}, []
     pool = Parallel(workers if len(paths) > FEW else 1, return_as="generator")
-    looks = pool(delayed(_looked_over)(path, options) for path in paths)
+    looks = pool(delayed(tile_files.look_over)(path, options) for path in paths)
     for k, (path, found) in enumerate(zip(paths, looks, strict=True)):
         used += any(image.error is None for image in found)
         failures += [found[0].error] if all(image.error for image in found) else []
@@ -294,11 +287,6 @@ def _places(paths, ra, dec, options, workers):
     off = "off the tiles", f"{used} tiles looked at{lost}"
     refused = {int(i): refused.get(int(i), off) for i in np.flatnonzero(places["file"][:, 0] < 0)}
     return places, refused, [_ALIKE.format(len(alike), *map(os.path.basename, alike[0]))] if alike else []
-
-
-def _looked_over(path, options):
-    with headers.quiet():
-        return tile_files.look_over(path, options)
 
 
 def _inside(image, close, sky):

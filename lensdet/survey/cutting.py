@@ -61,7 +61,7 @@ class Stamp(NamedTuple):
     place: Place
 
 
-class _Image(NamedTuple):
+class Image(NamedTuple):
     """An image of an open file."""
 
     hdu: int
@@ -90,7 +90,7 @@ class Reader:
             detail = error.detail if place.hdu < 0 else f"{os.path.basename(place.path)}: {error.detail}"
             raise StampError(name, error.reason, detail) from error
 
-    def image(self, place: Place) -> _Image:
+    def image(self, place: Place) -> Image:
         """The image that a place is on; raises StampError where it cannot be used."""
         key = place.path, place.hdu
         if key not in self.kept:
@@ -117,7 +117,7 @@ def _tile(hdus, number, stream, options):
     """An image of which the plan knows the HDU."""
     hdu = hdus[number]
     window = _Windows(hdus, number, stream, tiles.plane(hdu, options))
-    return _Image(number, images.header_of(hdu, hdus), headers.celestial(hdu.header, hdus), window, None)
+    return Image(number, images.header_of(hdu, hdus), headers.celestial(hdu.header, hdus), window, None)
 
 
 def _whole(path, hdus, stream, options):
@@ -153,7 +153,7 @@ def _whole(path, hdus, stream, options):
         raise StampError(path, "corrupt", "its pixels are not those of DATASUM")
     if packed(stream):
         stream.seek(0, os.SEEK_END)  # to the end: that finds a file that is cut off, and its checksum
-    return _Image(number, header, wcs, window, scales)
+    return Image(number, header, wcs, window, scales)
 
 
 def _undistorted(header):

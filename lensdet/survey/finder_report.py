@@ -60,7 +60,7 @@ def measure(finder: Finder, bank: Bank, split: str, parameters: Parameters, nega
 
     Parameters
     ----------
-    finder : lensdet.network.finders.Finder
+    finder
     bank : lensdet.data.bank.Bank
         From `hosts.open_bank`.
     split : str
@@ -168,12 +168,7 @@ def _auc_and_interval(negative, positive):
 def held_out(negative: NDArray, positive: NDArray) -> pd.DataFrame:
     """Area under the curve, and shares at p = 0.5 and where no host is accepted.
 
-    Parameters
-    ----------
-    negative : array (n,)
-        Calibrated logits of hosts.
-    positive : array (n, k)
-        Of the mock lenses of each.
+    Of calibrated logits: ``negative`` (n,) of hosts, ``positive`` (n, k) of the mock lenses of each.
     """
     n, each = positive.shape
     found = _share("held out", "arcs found at p = 0.5", positive.ravel() >= 0, np.repeat(np.arange(n), each))
@@ -196,19 +191,9 @@ def acceptance(scores: dict[str, NDArray]) -> pd.DataFrame:
 def completeness(
     part: str, of: NDArray, logits: NDArray, host: NDArray, edges: tuple[float, ...], unit: str = ""
 ) -> pd.DataFrame:
-    """Share of mock lenses found at p = 0.5 in bins of what they are; bins without any are left out.
+    """Share of N mock lenses found at p = 0.5 in bins of what they are; bins without any are left out.
 
-    Parameters
-    ----------
-    part : str
-        Of the report.
-    of, logits : arrays (N,)
-    host : int array (N,)
-        The galaxy that each is painted on.
-    edges : tuple of float
-        Of the bins, the lower included.
-    unit : str
-        Behind the edges in the names of the bins.
+    ``host`` (N,) is the galaxy that each is painted on; the lower of two ``edges`` is in its bin.
     """
     rows = []
     for low, high in pairwise(edges):
@@ -232,12 +217,9 @@ def reliability(negative: NDArray, positive: NDArray) -> pd.DataFrame:
 
 
 def shortcuts(plain: NDArray, mocks: NDArray) -> pd.DataFrame:
-    """How well numbers that are no arcs tell mock lenses from hosts.
+    """How well numbers that are no arcs tell mock lenses (n k, 101, 101) from hosts (n, 101, 101).
 
-    Parameters
-    ----------
-    plain, mocks : arrays (n, 101, 101), (n k, 101, 101)
-        As a network sees them; those of a host side by side.
+    All are as a network sees them; mock lenses of a host lie side by side.
     """
     corner = np.ones(plain.shape[1:], bool)
     corner[12:-12], corner[:, 12:-12] = False, False
@@ -304,15 +286,7 @@ def verdict(table: pd.DataFrame) -> list[str]:
 def write(folder: Path, found: Measured, heading: str, notes: list[str], command: str) -> Path:
     """Write ``report.csv`` and the page ``index.html`` with its pictures; returns the page.
 
-    Parameters
-    ----------
-    folder : Path
-    found : Measured
-    heading : str
-    notes : list of str
-        What the finder was made from, a paragraph each.
-    command : str
-        That ranks a survey by it.
+    ``notes`` say what the finder was made from, a paragraph each; ``command`` ranks a survey by it.
     """
     storage.write_csv(folder / "report.csv", found.table, 5)
     shown = {}

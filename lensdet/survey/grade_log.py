@@ -26,11 +26,10 @@ from lensdet.survey.grade_rows import COLUMNS
 from lensdet.survey.tables import as_before, inert
 
 CLASSES = {"A": [], "B": [], "C": [], "X": ["ring", "spiral", "merger", "artefact", "star", "other"]}
-REPEATS = 0.05  # share that is shown a second time, unmarked
 GAP = 100  # pictures between the two showings, where there are so many: more than a mosaic has
 FAR = 1.0  # arcsec: a candidate that is further from where it was graded is another
 LONGEST = 100_000  # characters of a cell: readers of CSV take no more
-DEFAULTS = {"classes": CLASSES, "order": "rank", "repeats": REPEATS, "first": None, "controls": []}
+DEFAULTS = {"classes": CLASSES, "order": "rank", "repeats": 0.05, "first": None, "controls": []}
 TEXTS = ("id", "grade", "subclass", "note", "view")
 _NAME = re.compile(r"(?!merged$)[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")  # "merged" is a row of the table of agreement
 
@@ -66,26 +65,15 @@ def start(
 
     Parameters
     ----------
-    output : path-like
-        The folder of a ranked list.
-    grader : str
-        Letters, digits and ``_ . -``; not ``merged``.
-    classes : dict of lists of str, optional
-        Subclasses by major class, the last of which is that of no lens; `CLASSES` by default.
-    order : {"rank", "shuffled"}, optional
-    seed : int, optional
-        Of the shuffle and of what is shown twice; by default the grader's name gives one.
-    repeats : float, optional
-        Share that is shown twice, unmarked; 0.05 by default.
-    first : int, optional
-        Candidates of the list, by rank, that are graded; all by default.
+    output, grader, classes, order, seed, repeats, first
+        As `lensdet.grade` takes them.
     controls : list of dict, optional
         ``id``, ``kind`` (``known lens`` or ``painted arc``), ``host`` (id of the galaxy that an arc is painted on).
 
     Returns
     -------
     dict
-        These, with defaults filled in.
+        These, with `DEFAULTS` filled in.
 
     Raises
     ------
@@ -163,8 +151,7 @@ def append(
 
     Parameters
     ----------
-    output : path-like
-    grader : str
+    output, grader
         Who began by `start`.
     *events : dict
         ``id`` and ``grade`` (one of the major classes, or "" for none: set aside, taken back, or a note alone), and
@@ -193,17 +180,8 @@ def append(
 def read(output: str | os.PathLike, grader: str, since: int = 0) -> pd.DataFrame:
     """All events of a grader in their order; a last row that was cut off, by a kill, is left out.
 
-    Parameters
-    ----------
-    output : path-like
-    grader : str
-    since : int
-        Bytes of the log, by `size` or `append`: only what was appended after them.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``ra``, ``dec`` and ``seconds`` are NaN where they are not known.
+    ``ra``, ``dec`` and ``seconds`` are NaN where they are not known.  With ``since``, bytes of the log by `size` or
+    `append`, only what was appended after them.
 
     Raises
     ------
@@ -227,15 +205,10 @@ def current(output: str | os.PathLike, grader: str) -> pd.DataFrame:
 
 
 def are_others(events: pd.DataFrame, places: ArrayLike) -> NDArray[np.bool_]:
-    """Whether ids are other candidates by now: further than `FAR` from where they were when they were graded.
+    """Whether ids of `read` are other candidates by now: further than `FAR` from where they were when they were graded.
 
-    Parameters
-    ----------
-    events : pandas.DataFrame
-        Rows of `read`.
-    places : array (n, 2)
-        Right ascension and declination of each id now, in degrees; NaN, as in the events, where they are not known:
-        such an id is no other.
+    ``places`` (n, 2) are right ascension and declination of each now, in degrees; NaN, as in the events, where they are
+    not known: such an id is no other.
     """
     then, now = (np.radians(np.reshape(of, (-1, 2)).T) for of in (events[["ra", "dec"]], places))
     return np.degrees(angular_separation(*then, *now)) * 3600 > FAR
@@ -252,8 +225,7 @@ def order(
     ----------
     ids : list of str
         By rank.
-    how : {"rank", "shuffled"}
-    seed : int
+    how, seed
     repeats : float
         Share that is shown again, some `GAP` pictures later or more; of a short list half of it later, so that a screen
         of the mosaic may have both.

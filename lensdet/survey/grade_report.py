@@ -29,7 +29,6 @@ SHOWN = 500  # candidates of the page
 COLUMNS = 4  # candidates side by side, each in two stretches
 SAID = ("Cohen's kappa", "Fleiss' kappa", "consistency", "completeness")  # parts of the agreement that are printed
 DIGITS = 6  # of numbers in tables
-_UNITS = {"ra": "deg", "dec": "deg", "separation": "arcsec"}
 
 
 def write(output: str | os.PathLike, best: int = BEST) -> tuple[Merged, Path]:
@@ -54,10 +53,8 @@ def write(output: str | os.PathLike, best: int = BEST) -> tuple[Merged, Path]:
 
     Raises
     ------
-    FileNotFoundError, ValueError
-        As `grades.merge`.
-    FileExistsError
-        As `page.write`.
+    FileNotFoundError, ValueError, FileExistsError
+        As `grades.merge` and `page.write`.
     """
     output = Path(output)
     if not (output / "ranked.ecsv").is_file():
@@ -103,8 +100,8 @@ def _write(output, merged, folder, best):
     storage.write_csv(folder / "labels.csv", _inert(grades.labels(merged)))
     storage.write_csv(folder / "agreement.csv", _inert(merged.agreement), DIGITS)
     table = Table.from_pandas(merged.table.assign(**{n: merged.table[n].map(candidate_list.as_text) for n in text}))
-    for name in _UNITS.keys() & set(table.colnames):
-        table[name].unit = _UNITS[name]
+    for name in candidate_list.UNITS.keys() & {*table.colnames}:
+        table[name].unit = candidate_list.UNITS[name]
     table.meta |= {"scale": merged.scale, "graders": ", ".join(merged.graders), "remarks": " ".join(merged.remarks)}
     with storage.atomic(folder / "grades.ecsv") as beside:
         table.write(beside, format="ascii.ecsv", delimiter=",", overwrite=True)
@@ -149,17 +146,13 @@ def latex(merged: Merged, best: int = BEST) -> str:
     score = next((name for name in some if name.startswith("p_")), None)
     shown = pd.DataFrame({"Candidate": some["id"].map(_line)})
     if some["ra"].notna().any():
-        shown["RA"], shown["Dec"] = (
-            some["ra"].map(lambda x: _number(x, ".5f")),
-            some["dec"].map(lambda x: _number(x, "+.5f")),
-        )
+        shown["RA"], shown["Dec"] = _numbers(some["ra"], ".5f"), _numbers(some["dec"], "+.5f")
     shown["Rank"] = some["rank"]
     if score:
         shown["p"] = some[score].map(page.digits)
-    shown["Grade"], shown["Mean"], shown["Scatter"] = some["grade"].map(_line), some["mean"], some["scatter"]
+    shown["Grade"] = some["grade"].map(_line)
+    shown["Mean"], shown["Scatter"] = _numbers(some["mean"], ".2f"), _numbers(some["scatter"], ".2f")
     shown["n"], shown["Class"] = some["graders"], some["class"].map(_line)
-    for name in ("Mean", "Scatter"):
-        shown[name] = shown[name].map(lambda x: _number(x, ".2f"))
     k = len(merged.graders)
     caption = (f"Candidates of grade {' or '.join(merged.lenses)}, {len(shown)} of "
                f"{int(merged.table['grade'].isin(merged.lenses).sum())}, graded by {k} "
@@ -173,8 +166,13 @@ def _line(text):
     return " ".join(candidate_list.as_text(text).split())
 
 
-def _number(value, form):
-    return format(value, form) if np.isfinite(value) else "--"
+def _numbers(values, form):
+    return values.map(lambda value: format(value, form) if np.isfinite(value) else "--")
+
+
+def _mean(row):
+    """Mean and scatter of the grades of a candidate."""
+    return f"{row['mean']:.2f}" + (f" ± {row['scatter']:.2f}" if np.isfinite(row["scatter"]) else "")
 
 
 def _escaped(text):
@@ -185,7 +183,7 @@ def _escaped(text):
 
 def figure(merged: Merged) -> Figure:
     """What a paper shows of grades: purity by rank, agreement of pairs, consistency and completeness of each person."""
-    rows = len(merged.agreement.query('part == "Cohen\'s kappa" or part == "Fleiss\' kappa"'))
+    rows = merged.agreement["part"].isin(["Cohen's kappa", "Fleiss' kappa"]).sum()
     high = max(2.4, 0.8 + 0.15 * rows)
     drawn, axes = plt.subplots(1, 3, figsize=(plotting.PAGE, high), width_ratios=[1.2, 1, 1])
     _purity(axes[0], merged)
@@ -223,16 +221,18 @@ def _bars(axis, rows, places, colour, marker="o", label=None):
                   label=label)  # fmt: skip
 
 
+def _nothing(axis, why):
+    axis.text(0.5, 0.5, why, transform=axis.transAxes, ha="center", va="center")
+    axis.set_yticks([])
+
+
 def _kappas(axis: Axes, table: pd.DataFrame) -> None:
     axis.set(title="agreement", xlabel="kappa: Cohen's, Fleiss' (square)")
     pairs, all_of = (
         table[(table["part"] == part) & table["value"].notna()] for part in ("Cohen's kappa", "Fleiss' kappa")
     )
     if not len(pairs) + len(all_of):
-        axis.text(
-            0.5, 0.5, "one person,\nor nothing\ngraded by two", transform=axis.transAxes, ha="center", va="center"
-        )
-        axis.set_yticks([])
+        _nothing(axis, "one person,\nor nothing\ngraded by two")
         return
     names = [*pairs["what"].str.replace(" and ", ", "), *all_of["what"]]
     places = -np.arange(len(names), dtype=float)
@@ -260,8 +260,7 @@ def _shares(axis: Axes, merged: Merged) -> None:
         places = np.array([-used.index(person) + 0.22 - 0.22 * k for person in rows["who"]])
         _bars(axis, rows, places, colour, marker, name)
     if not kinds:
-        axis.text(0.5, 0.5, "nothing shown twice,\nno controls", transform=axis.transAxes, ha="center", va="center")
-        axis.set_yticks([])
+        _nothing(axis, "nothing shown twice,\nno controls")
         return
     axis.set_yticks(-np.arange(len(used)), used)
     axis.xaxis.set_major_formatter("{x:g}")
@@ -271,14 +270,7 @@ def _shares(axis: Axes, merged: Merged) -> None:
 def stamps(merged: Merged, folder: Path, best: int = BEST, scale: float | None = None) -> Figure:
     """The best candidates with id and grade, each in square root and its faint parts; none without a picture.
 
-    Parameters
-    ----------
-    merged : Merged
-    folder : Path
-        Of the pictures of the page.
-    best : int
-    scale : float, optional
-        arcsec a pixel, for a bar of 5 arcsec.
+    ``folder`` has the pictures of the page; ``scale``, in arcsec a pixel, is for a bar of 5 arcsec.
     """
     some = [(row, folder / f"{k + 1:05d}.jpg") for k, row in enumerate(merged.table.head(SHOWN).to_dict("records"))]
     some = [(row, path) for row, path in some if row["grade"] in merged.lenses and path.exists()][:best]
@@ -292,9 +284,8 @@ def stamps(merged: Merged, folder: Path, best: int = BEST, scale: float | None =
         axis.imshow(panels, cmap="gray", origin="lower", vmin=0, vmax=255, interpolation="none")
         name = _line(row["id"])
         name = name if len(name) < 34 else f"…{name[-32:]}"
-        scatter = f" ± {row['scatter']:.2f}" if np.isfinite(row["scatter"]) else ""
-        axis.set_title(f"{name}\n{_line(row['grade'])}: {row['mean']:.2f}{scatter}", fontsize=plotting.TEXT, pad=2,
-                       parse_math=False)  # fmt: skip
+        title = f"{name}\n{_line(row['grade'])}: {_mean(row)}"
+        axis.set_title(title, fontsize=plotting.TEXT, pad=2, parse_math=False)
     if some and scale:
         plotting.scale_bar(axes.flat[0], scale)
     if not some:
@@ -319,6 +310,7 @@ def _pictures(output, table, folder) -> Mapping[str, str]:
         name = f"{k:05d}.jpg"
         if source.is_file():
             shutil.copyfile(source, folder / name)
+            there[i] = name
         elif pictures:
             try:
                 pixels = normalise(pictures.stamp(i))
@@ -326,14 +318,12 @@ def _pictures(output, table, folder) -> Mapping[str, str]:
                 continue
             picture = Image.fromarray(page.strip(pixels, np.zeros((2, 2))))
             picture.save(folder / name, quality=page.QUALITY, subsampling=0)
-        else:
-            continue
-        there[i] = name
+            there[i] = name
     return there
 
 
 def _html(merged, there):
-    """The page, in pieces."""
+    """The page, in pieces; ``there``: names of pictures by id."""
     shown = merged.table.head(SHOWN).to_dict("records")
     groups = [(name, [_article(row, there, merged.graders) for row in shown if row["grade"] == name])
               for name in merged.classes]  # fmt: skip
@@ -352,17 +342,15 @@ def _html(merged, there):
 
 
 def _article(row, there, graders):
-    scatter = f" ± {row['scatter']:.2f}" if np.isfinite(row["scatter"]) else ""
-    texts = [(label, row.get(name, "")) for name, label in
-             (("class", "class"), ("subclasses", "subclasses:"), ("notes", "notes:"), ("match", "near"),
-              ("flag", "flagged:"), ("control", "control:"))]  # fmt: skip
+    labels = {"class": "class", "subclasses": "subclasses:", "notes": "notes:", "match": "near", "flag": "flagged:",
+              "control": "control:"}  # fmt: skip
     placed = np.isfinite(row["ra"]) and np.isfinite(row["dec"])
     return {
         "id": row["id"],
         "rank": row["rank"],
         "picture": there.get(row["id"]),
-        "mean": f"{row['mean']:.2f}{scatter}, rank {row['rank']:,}",
+        "mean": f"{_mean(row)}, rank {row['rank']:,}",
         "grades": [(name, row[f"grade_{name}"]) for name in graders if row[f"grade_{name}"]],
-        "texts": [(label, text) for label, text in texts if text],
+        "texts": [(label, row[name]) for name, label in labels.items() if row.get(name)],
         "degrees": f"{row['ra']:.6f} {row['dec']:+.6f}" if placed else "",
     }

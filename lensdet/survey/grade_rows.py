@@ -30,23 +30,9 @@ def line(values: Iterable[Any]) -> str:
 
 
 def append(path: str | os.PathLike, text: str) -> tuple[int, int]:
-    """Append lines to a log in one piece and sync; what a kill left of a row is cut off first.
+    """Append lines of `line` to a log in one piece and sync; what a kill left of a row is cut off first.
 
-    Parameters
-    ----------
-    path : path-like
-    text : str
-        Of `line`, for some rows.
-
-    Returns
-    -------
-    tuple of int
-        Bytes before and after.
-
-    Raises
-    ------
-    ValueError
-        As `whole`.
+    Returns the bytes before and after; raises as `whole`.
     """
     with open(path, "ab+") as file:
         file.seek(0)
@@ -69,13 +55,6 @@ def whole(found: bytes, path: str | os.PathLike) -> tuple[list[list[str]], int]:
 
     A row that lacks its line feed alone is whole: of its seconds digits may be missing, of its grade none.  Nothing
     else is passed over: a quotation mark that opens a text by mistake would take the rows after it along.
-
-    Parameters
-    ----------
-    found : bytes
-        Of the file.
-    path : path-like
-        For messages.
 
     Raises
     ------

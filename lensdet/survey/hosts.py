@@ -25,8 +25,7 @@ from lensdet.data.bank import Bank
 from lensdet.data.random import stream
 from lensdet.parameters import Parameters
 from lensdet.storage import digest
-from lensdet.survey import catalogues, cutouts, headers, quality, reading, tables
-from lensdet.survey.cutting import Reader
+from lensdet.survey import catalogues, cutouts, quality, reading, tables
 
 SHARES = {"train": 0.6, "validation": 0.1, "calibration": 0.1, "test": 0.2}  # of the hosts
 FEWEST = 20  # hosts: with fewer nothing can be said of a finder, and hardly one can be trained
@@ -89,20 +88,12 @@ def wanted(folder: Path, parameters: Parameters) -> cutouts.Wanted:
 
 def _scales(job, rows):
     """Arcsec a pixel by the header of each stamp of the band, None where it does not say; and errors of the others."""
-    reader, found, unread = Reader(job.options), [], []
-    with headers.quiet():
-        for place, *_ in job.unit(rows).places:
-            try:
-                image = reader.image(place)
-            except stamps.StampError as error:
-                if error.reason == "no scale":
-                    found.append(None)
-                else:
-                    unread.append(error)
-                continue
-            scales = headers.scales_of(image.header, image.wcs) if image.scales is None else image.scales
+    found, unread = [], []
+    for image, scales in reading.look(job.unit(rows)):
+        if isinstance(image, stamps.StampError) and image.reason != "no scale":
+            unread.append(image)
+        else:
             found.append(None if scales is None else float(np.mean(scales)))
-        reader.close()
     return found, unread
 
 
@@ -113,11 +104,9 @@ def read(
 
     Parameters
     ----------
-    folder : Path
+    folder, asked, parameters
     what : str
         What the progress bar calls them.
-    asked : lensdet.survey.cutouts.Wanted
-    parameters : lensdet.parameters.Parameters
     every : bool
         Also what `quality` flags: a negative may be just that, such as an empty stamp.
 
@@ -137,8 +126,7 @@ def read(
             bar.update(len(part.ids) + len(part.rejections))
     batch = reading.joined(parts)
     flags = quality.flags(batch.measures, {}, {})
-    flags[flags == "low contrast"] = ""  # shallow is what a survey may be
-    good = (flags == "") | every
+    good = np.isin(flags, ["", "low contrast"]) | every  # shallow is what a survey may be
     known = quality.reasons({})
     flagged = [stamps.Rejection(batch.ids[i], flags[i], known[flags[i]]) for i in np.flatnonzero(~good)]
     own = Own(batch.ids, batch.pixels, batch.ra, batch.dec).some(good)
@@ -209,7 +197,6 @@ def grades(path: Path) -> dict[str, int]:
     FileNotFoundError
         There is no such file.
     """
-
     ids, said, _ = _labels(path)
     known = {**dict.fromkeys(LENS, 1), **dict.fromkeys(NO_LENS, 0)}
     grade = said.str.lower().map(known)
@@ -221,10 +208,7 @@ def grades(path: Path) -> dict[str, int]:
 def classes(path: Path) -> dict[str, str]:
     """What kind of no lens people took stamps for, by id, such as spiral: the column ``class``, where there is one.
 
-    Parameters
-    ----------
-    path : Path
-        As `grades` takes it.  Of several rows of an id the first that says something counts.
+    The file is as `grades` takes it.  Of several rows of an id the first that says something counts.
     """
     ids, said, kind = _labels(path)
     some = said.str.lower().isin(NO_LENS) & (kind != "") & (ids != "")
@@ -261,23 +245,19 @@ def around(parameters: Parameters, asked: cutouts.Wanted, psf: float) -> Paramet
 
 
 def open_bank(folder: Path, own: dict[str, Own], split: dict[str, NDArray], psf: float, parameters: Parameters) -> Bank:
-    """The bank of one's own stamps beside the broad survey; built where it is not there.
+    """The bank of one's own stamps beside the broad survey, in a folder; built where it is not there.
+
+    In each class one's own stamps come first, with ``own`` true.  The simulated ones are those of `bank.open_bank`.
 
     Parameters
     ----------
-    folder : Path
-        Where it lies.
+    folder
     own, split : dict
         Of ``lrg``, ``contaminant`` and ``graded``: stamps, and the split of each from `splits`.
     psf : float
         arcsec, FWHM.
     parameters : lensdet.parameters.Parameters
         As from `around`.
-
-    Returns
-    -------
-    lensdet.data.bank.Bank
-        In each class one's own stamps come first, with ``own`` true.  The simulated ones are those of `bank.open_bank`.
     """
     p = parameters
     sums = hashlib.sha256()
@@ -322,20 +302,8 @@ def _fill(file, own, split_of, psf, p):
             group.create_dataset("catalogue", data=bank.records(pd.concat(tables, ignore_index=True)))
 
 
-def overlap(asked: cutouts.Wanted) -> float:
-    """arcsec between the centres of two stamps, below which they overlap."""
-    return float(np.hypot(*asked.size) * asked.pixel_scale)
-
-
 def by_grade(own: dict[str, Own], said: dict[str, int]) -> tuple[dict[str, Own], list[str]]:
-    """Hosts and negatives by what people said of them: lenses apart, non-lenses among the negatives.
-
-    Parameters
-    ----------
-    own : dict of Own
-        ``lrg`` and ``contaminant``.
-    said : dict
-        From `grades`.
+    """Hosts (``lrg``) and negatives (``contaminant``) by `grades`: lenses apart, non-lenses among the negatives.
 
     Returns
     -------

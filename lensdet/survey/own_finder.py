@@ -148,7 +148,8 @@ def read(parameters: Parameters) -> Material:
     # each class of negatives is in each split, where there are enough
     kinds = [(cls, classes.get(i, "") if cls == "contaminant" else "") for cls, some in own.items() for i in some.ids]
     kinds = pd.factorize(np.array([" ".join(kind) for kind in kinds], object))[0]
-    split = hosts.splits(every.ra, every.dec, every.pixels, hosts.overlap(asked), kinds)
+    diagonal = float(np.hypot(*asked.size) * asked.pixel_scale)  # of centres that are nearer stamps overlap
+    split = hosts.splits(every.ra, every.dec, every.pixels, diagonal, kinds)
     if missing := [name for name in hosts.SHARES if name not in split[:n]]:
         raise ParameterError(f"hosts {p.hosts}: {n} galaxies in too few places on the sky, so that none is left for "
                              f"{' and '.join(missing)}; stamps that show the same sky stay together.  Give galaxies "

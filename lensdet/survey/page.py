@@ -38,35 +38,31 @@ MADE_BY = "lensdet.survey.page"  # in the head of index.html: what says so may b
 _PICTURE = re.compile(r"\d{5,}\.jpg")
 
 
-def faint(pixels: NDArray) -> NDArray:
-    """Second stretch of a stamp: asinh, linear within some of the sky's noise, with the bright core clipped.
-
-    Sky and noise are median and median absolute deviation of the stamp, white its 99th percentile, or 10 times the
-    noise where that is more (Lupton et al. 2004 for the stretch).
-
-    Parameters
-    ----------
-    pixels : array (101, 101)
-        In any linear unit.
-
-    Returns
-    -------
-    array (101, 101), in [0, 1]
-    """
+def over_noise(pixels: NDArray) -> tuple[NDArray, float]:
+    """Pixels above the sky in units of its noise, and that noise: median and median absolute deviation of a stamp."""
     above = pixels - np.median(pixels)
     away = np.abs(above)
     noise = 1.4826 * np.median(away)
     if not noise and away.any():  # more than half of the pixels are filled, or clipped
         noise = 1.4826 * np.median(away[away > 0])
-    above = above / (noise or 1)
+    return above / (noise or 1), noise
+
+
+def faint(pixels: NDArray) -> NDArray:
+    """Second stretch of a stamp: asinh, linear within some of the sky's noise, with the bright core clipped.
+
+    From pixels (101, 101) in any linear unit to [0, 1].  White is the 99th percentile, or 10 times the noise where that
+    is more (Lupton et al. 2004 for the stretch).
+    """
+    above, _ = over_noise(pixels)
     low, high = np.arcsinh(np.array([LOWEST, max(np.percentile(above, CLIPPED), LEAST_TOP)]) / SOFTENING)
     return np.clip((np.arcsinh(above / SOFTENING) - low) / (high - low), 0, 1)
 
 
-def smooth(heat: ArrayLike, size: int = SIZE) -> NDArray:
-    """A heat map (u, v) as (size, size), its cells spread evenly over the image, between them bicubic; in [0, 1]."""
+def smooth(heat: ArrayLike) -> NDArray:
+    """A heat map (u, v) as large as a stamp, its cells spread evenly over it, between them bicubic; in [0, 1]."""
     image = Image.fromarray(np.ascontiguousarray(heat, np.float32))
-    return np.clip(np.asarray(image.resize((size, size), Image.Resampling.BICUBIC)), 0, 1)
+    return np.clip(np.asarray(image.resize((SIZE, SIZE), Image.Resampling.BICUBIC)), 0, 1)
 
 
 def strip(pixels: NDArray, heat: NDArray) -> NDArray[np.uint8]:
@@ -134,7 +130,7 @@ def write(
 
     Parameters
     ----------
-    folder : Path
+    folder
     rows : list of dict
         In the order of ``rank`` (int); ``id`` (str); ``ra`` and ``dec`` (degrees, NaN where not known); ``score`` and
         ``scores`` (probability, and dict of them by model); ``filled`` (int, pixels); perhaps ``flag`` (str, what about
@@ -174,18 +170,8 @@ def write(
 def renew(folder: Path, draw: Callable[[Path], Any], html: Callable[[Any], Iterable[str]]) -> Path:
     """Write ``index.html`` and ``stamps/`` in the place of older ones, when both are there; returns the page.
 
-    Parameters
-    ----------
-    folder : Path
-    draw : function
-        Draws the pictures, named ``00001.jpg`` and so on, into the folder that it is given.
-    html : function
-        Takes what ``draw`` returned; gives the page in pieces, with `MADE_BY` in its head.
-
-    Raises
-    ------
-    FileExistsError
-        As `write`.
+    ``draw`` draws the pictures, named ``00001.jpg`` and so on, into the folder that it is given; ``html`` takes what
+    that returned, and gives the page in pieces, with `MADE_BY` in its head.  FileExistsError as `write`.
     """
     make_sure(folder)
     coming = folder / ".stamps.part"

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from lensdet.data.stamps import Rejection, StampError
 from lensdet.survey import cutouts, headers, quality
-from lensdet.survey.cutting import Reader
+from lensdet.survey.cutting import Image, Reader
 
 SECONDS = 120  # that a stamp may take to be read
 AHEAD = 3  # batches a worker that are read, or being read, before they are used
@@ -39,13 +39,7 @@ class Batch(NamedTuple):
 
 
 def read(unit: cutouts.Unit) -> Batch:
-    """Read some stamps of a plan; in any process.
-
-    Returns
-    -------
-    Batch
-        With n = 0 where no stamp of the unit can be used.  What a file holds raises nothing.
-    """
+    """Read some stamps of a plan, in any process; n = 0 where none can be used.  What a file holds raises nothing."""
     pixels = np.empty((len(unit.ids), *unit.options.wanted.size), np.float32)
     kept, rejections = [], []
     reader = Reader(unit.options)
@@ -66,6 +60,23 @@ def read(unit: cutouts.Unit) -> Batch:
     pixels = pixels[: len(kept)]
     measures = quality.measure(pixels, unit.options.wanted.pixel_scale)
     return Batch(list(ids), ra, dec, pixels, np.array(filled, int), rejections, list(where), measures)
+
+
+def look(unit: cutouts.Unit) -> Iterator[tuple[Image | StampError, NDArray | None]]:
+    """The image that each stamp of a unit is cut from, or what is wrong with it, and its scales (`headers.scales_of`).
+
+    No pixel is read; an image is open until the next one is taken.
+    """
+    reader = Reader(unit.options)
+    with headers.quiet():
+        for place, *_ in unit.places:
+            try:
+                image = reader.image(place)
+            except StampError as error:
+                yield error, None
+            else:
+                yield image, headers.scales_of(image.header, image.wcs) if image.scales is None else image.scales
+        reader.close()
 
 
 @contextlib.contextmanager

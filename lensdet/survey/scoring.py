@@ -58,27 +58,15 @@ def score(
 
     Parameters
     ----------
-    job : lensdet.survey.cutouts.Plan
-    finders : dict of lensdet.network.finders.Finder
+    job, finders, shard
     folder : Path
-        Takes the folder of `scores_folder`.
+        Takes the folder of `scores_folder`, which is returned.
     workers : int
         Processes that read; -1: all cores.
     progress : bool
         Show a bar with stamps a second and time left.
     on_bad : {"quarantine", "raise"}
-        Leave out what cannot be used, or stop at the first such stamp.
-    shard : Shard
-
-    Returns
-    -------
-    Path
-        That folder.
-
-    Raises
-    ------
-    lensdet.data.stamps.StampError
-        With ``on_bad="raise"``.
+        Leave out what cannot be used, or stop at the first such stamp, a `lensdet.data.stamps.StampError`.
     """
     if on_bad == "raise" and job.rejections:
         raise stamps.StampError(*job.rejections[0])

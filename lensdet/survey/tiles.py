@@ -163,9 +163,7 @@ def check_scale(name: str | os.PathLike, scales: NDArray, wanted: Wanted) -> Non
     """Raise StampError where pixels (arcsec along both axes) are too fine or too coarse to be resampled."""
     if np.isnan(scales).any():
         raise StampError(name, "no image", "by its WCS the middle is not on the sky")
-    if not all(
-        headers.FINEST <= scale / wanted.pixel_scale <= headers.COARSEST for scale in scales
-    ):  # not a number fails, too
+    if not all(headers.FINEST <= scale / wanted.pixel_scale <= headers.COARSEST for scale in scales):
         said = " x ".join(f"{s:.4g}" for s in scales)
         raise StampError(name, "scale", f"{said} arcsec a pixel, too far from {wanted.pixel_scale:g} to be resampled")
 
