@@ -29,17 +29,7 @@ Stamp = Callable[[str], NDArray[np.float32]]
 
 
 def check_controls(asked: Mapping[str, int], grader: str, begun: Iterable[Mapping[str, Any]] | None) -> None:
-    """Raise ValueError where controls cannot be, or are others than those that a grader began with.
-
-    Parameters
-    ----------
-    asked : dict
-        How many ``known`` and ``painted``.
-    grader : str
-        For the message.
-    begun : list of dict or None
-        Controls of the session that is there.
-    """
+    """Raise ValueError where numbers of ``known`` and ``painted`` cannot be, or are others than a grader began with."""
     if set(asked) - set(KINDS) or not all(isinstance(n, int) and n >= 0 for n in asked.values()):
         raise ValueError(f"controls {asked}: numbers of known and painted, as {{'known': 10, 'painted': 20}}")
     if begun is None:
@@ -51,23 +41,9 @@ def check_controls(asked: Mapping[str, int], grader: str, begun: Iterable[Mappin
 
 
 def known_lenses(table: pd.DataFrame, n: int, seed: int) -> list[dict[str, Any]]:
-    """Controls: lenses of the list that ``published`` matched, n of them.
+    """Controls: n lenses of the ranked list, as text, that ``published`` matched; ValueError where it has fewer.
 
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        The ranked list, as text.
-    n, seed : int
-
-    Returns
-    -------
-    list of dict
-        ``id``, ``kind`` and ``host``, which is the same id.
-
-    Raises
-    ------
-    ValueError
-        There are not so many.
+    Each is a dict of ``id``, ``kind`` and ``host``, which is the same id.
     """
     matched = table["id"][table["match"] != ""].to_numpy(object) if "match" in table else []
     if len(matched) < n:
@@ -106,9 +82,7 @@ def painted_arcs(
     ValueError
         There are not so many galaxies.
     """
-    plain = np.ones(len(table), bool)
-    for column in {"flag", "match"} & {*table}:
-        plain &= table[column] == ""
+    plain = (table.filter(["flag", "match"]) == "").all(axis=1).to_numpy()
     rng = stream(seed, "grading/painted")
     hosts_of = rng.permutation(table["id"][plain & (np.arange(len(table)) >= (graded or 0))].to_numpy(object))
     hosts_of = hosts_of if len(hosts_of) >= n else rng.permutation(table["id"][plain].to_numpy(object))
@@ -132,15 +106,7 @@ def painted_arcs(
 
 
 def with_arc(pixels: NDArray[np.float32], control: Mapping[str, Any], wanted: Wanted) -> NDArray[np.float32]:
-    """A host's pixels with its arc.
-
-    Parameters
-    ----------
-    pixels : array (rows, columns)
-    control : dict
-        Of `painted_arcs`.
-    wanted : Wanted
-    """
+    """A host's pixels with its arc, as a control of `painted_arcs` says."""
     light = _light(control["source"], control["psf"], wanted) * np.ptp(pixels)
     return mocklens.added(pixels, light, np.float32(control["alpha"]))
 

@@ -32,8 +32,7 @@ class Grading(anywidget.AnyWidget):
 
     Parameters
     ----------
-    session : Session
-    pictures : lensdet.survey.grading_pictures.Pictures
+    session, pictures
     scores : bool
         Show the list's scores, ranks and matches.
     view : {"single", "mosaic"}
@@ -182,14 +181,13 @@ def grade(
         raise ValueError(f"view {view!r}: it is single or mosaic")
     if isinstance(classes, str | os.PathLike):
         classes = _classes(Path(classes))
-    begun = grade_log.exists(output, grader)
-    there = grade_log.session(output, grader)["controls"] if begun else None
+    there = grade_log.session(output, grader)["controls"] if grade_log.exists(output, grader) else None
     pictures = Pictures(output, there or (), survey)
     with closing(pictures):  # which the widget reads in a thread of its own
         pictures.check()
         if controls is not None:
             check_controls(controls, grader, there)
-        made = None if begun or not controls else _controls(pictures, grader, controls, seed, first)
+        made = _controls(pictures, grader, controls, seed, first) if controls and there is None else None
     about = grade_log.start(output, grader, classes, order, seed, repeats, first, made)
     pictures = Pictures(output, about["controls"], survey) if made else pictures
     session = Session(output, grader, list(pictures.table["id"]), pictures.sky)

@@ -27,7 +27,7 @@ from lensdet.survey.headers import Options, Wanted
 
 ABOUT = "survey.json"
 BESIDE = ("g", "i")  # bands of a composite that lie beside r, as blue and red
-PAINTED = {"g": 0.8, "r": 1.0, "i": 0.7}  # light of a painted arc over the sky's noise, relative to r: arcs are blue
+ARC_LIGHT = {"g": 0.8, "r": 1.0, "i": 0.7}  # of a painted arc over the sky's noise, relative to r: arcs are blue
 LUPTON = {"minimum": -0.5, "stretch": 8.0, "Q": 8.0}  # in units of the sky's noise
 SCORES = re.compile(r"(rank|p_.*|logit_.*|match|reference|separation|flag)", re.DOTALL)  # what may sway a grader
 ELSEWHERE = ("id", "ra", "dec", "tile", "hdu", "x", "y", "rejected", "detail")  # columns that are no information
@@ -44,16 +44,9 @@ class Picture(NamedTuple):
 
 
 def describe(folder: str | os.PathLike, job: cutouts.Plan, whole: bool, finders: Iterable[str | Path]) -> None:
-    """Write ``survey.json``: how the stamps of a list are read again, and by which finders they were scored.
+    """Write ``survey.json``: how the stamps of a list are read again, and by which finders, names or files, scored.
 
-    Parameters
-    ----------
-    folder : path-like
-    job : lensdet.survey.cutouts.Plan
-    whole : bool
-        A file is a stamp, or many of them; else stamps are cut from tiles.
-    finders : list of str
-        Names or files.
+    ``whole``: a file is a stamp, or many of them; else stamps are cut from tiles.
     """
     there = [str(Path(name).resolve()) if Path(name).is_file() else str(name) for name in finders]
     about = {"whole": whole, "folder": str(Path.cwd()), "finders": there, **job.options._asdict()}
@@ -173,12 +166,13 @@ class Pictures:
         with headers.quiet():
             pixels, place = self._stamp(name)
             row = self.row(name)
-            above, noise = _over_noise(pixels)
+            above, noise = page.over_noise(pixels.astype(float))
             unit = max(1.0, float(np.abs(above).max()) / RANGE)
             sample = (np.array(ZScaleInterval().get_limits(above)) / unit).tolist()
             shares = (np.percentile(above, [0, page.CLIPPED, 100]) / unit).tolist()
             about = {"low": shares[0], "white": shares[1], "high": shares[2], "zscale": sample, "noise": 1 / unit}
-            about |= self._compass(self._place(row), place) | {name: _number(row[name]) for name in ("ra", "dec")}
+            about |= self._compass(self._place(row), place)
+            about |= {name: float(row[name]) if row[name] else None for name in ("ra", "dec")}
             made = self._composite(name, row, above, noise)
         return Picture((above / unit).astype(np.float16), made, about)
 
@@ -205,14 +199,14 @@ class Pictures:
                     sky = SkyCoord(float(row["ra"]), float(row["dec"]), unit="deg")
                     x, y = self.readers[band].image(there).wcs.world_to_pixel(sky)
                     there = there._replace(x=float(x), y=float(y))
-                layers[band] = _over_noise(self.readers[band](row["id"], there).pixels)[0]
+                layers[band] = page.over_noise(self.readers[band](row["id"], there).pixels.astype(float))[0]
         except stamps.StampError:
             return None
         if name in self.painted:
             plain = self.readers[self.wanted.band](row["id"], place).pixels
             light = (self.stamp(name) - plain) / noise
             for band in beside:
-                layers[band] = layers[band] + PAINTED[band] * light
+                layers[band] = layers[band] + ARC_LIGHT[band] * light
         blue, red = (layers[band] for band in BESIDE)
         return make_lupton_rgb(red, layers[self.wanted.band], blue, **LUPTON)
 
@@ -235,10 +229,8 @@ class Pictures:
 
         if not hasattr(self, "finder"):
             self.finder = finders.load(self.about["finders"][0])
-        shown = mocklens.stretched(pixels)[None, ..., None]
-        return gradcam.heat_maps(self.finder.network, shown, layers=(candidate_list.LAYER,)).heat[candidate_list.LAYER][
-            0
-        ]
+        shown, layer = mocklens.stretched(pixels)[None, ..., None], candidate_list.LAYER
+        return gradcam.heat_maps(self.finder.network, shown, layers=(layer,)).heat[layer][0]
 
 
 def _moved(paths, survey):
@@ -266,18 +258,6 @@ def band_file(path: str, band: str, other: str) -> str | None:
         if os.path.isfile(there):
             return there
     return None
-
-
-def _over_noise(pixels):
-    """Pixels above the sky in units of its noise, and that noise: median and median absolute deviation."""
-    above = np.asarray(pixels, float) - np.median(pixels)
-    away = np.abs(above)
-    noise = 1.4826 * (np.median(away) or np.median(away[away > 0]))
-    return above / noise, noise
-
-
-def _number(text):
-    return float(text) if text else None
 
 
 def _short(text):

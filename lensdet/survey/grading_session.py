@@ -80,6 +80,7 @@ class Session:
         self.lost = [of["id"] for of in about["controls"] if of["host"] not in there]
         controls = [of["id"] for of in about["controls"] if of["host"] in there]
         self.items = grade_log.order(ids[: about["first"]], about["order"], about["seed"], about["repeats"], controls)
+        self._places = {item: k for k, item in enumerate(self.items)}
         self.marks: dict[int, Mark] = {}
         self.history: list[Step] = []
         self.size = grade_log.size(output, grader)  # bytes of the log that are known: if it has more, another wrote
@@ -92,16 +93,11 @@ class Session:
         size = grade_log.size(self.output, self.grader)
         if size == self.size:
             return []
-        places = self._places()
-        of_others = {places.get((of.id, of.showing)) for of in self._logged(self.size).itertuples()}
+        of_others = {k for k, _ in self._said(self._logged(self.size))}
         for step in self.history:
             step.others.update(of_others)
         before, self.size, self.marks = self.marks, size, {}
-        self._set(
-            Change(k, Mark(), _mark(of))
-            for of in self._logged().itertuples()
-            if (k := places.get((of.id, of.showing))) is not None
-        )
+        self._set(Change(k, Mark(), mark) for k, mark in self._said(self._logged()))
         return [k for k in {*before, *self.marks} if before.get(k) != self.marks.get(k)]
 
     def grade(
@@ -180,8 +176,11 @@ class Session:
     def _logged(self, since=0):
         return grade_log.read(self.output, self.grader, since)
 
-    def _places(self):
-        return {item: k for k, item in enumerate(self.items)}
+    def _said(self, events):
+        """Places and marks of events, without those of what is not shown."""
+        found = ((self._places.get((of.id, of.showing)), of) for of in events.itertuples())
+        return [(k, Mark(of.grade, of.subclass, of.note, not of.grade and of.view == "mosaic"))
+                for k, of in found if k is not None]  # fmt: skip
 
     def _log(self, made, view, seconds, held):
         if not made:
@@ -204,10 +203,8 @@ class Session:
 
     def _replay(self, events):
         """Marks and history of a log: events of one step have the same time, and what was taken back no seconds."""
-        places = self._places()
         for _, step in events.groupby("time", sort=False):
-            items = [(places.get((of.id, of.showing)), _mark(of)) for of in step.itertuples()]
-            made = [Change(k, self._now(k), mark) for k, mark in items if k is not None]
+            made = [Change(k, self._now(k), mark) for k, mark in self._said(step)]
             last = [(of.place, of.before) for of in self.history[-1].changes] if self.history else []
             if made and step["seconds"].isna().all() and [(of.place, of.after) for of in made] == last:
                 self.history.pop()
@@ -226,7 +223,3 @@ class Session:
                 f"first {first['id']!r}, then at {first['ra']:.5f} {first['dec']:.5f}: another list was ranked; "
                 "rank the old one again, with the same output, or grade the new one in an output of its own"
             )
-
-
-def _mark(of):
-    return Mark(of.grade, of.subclass, of.note, not of.grade and of.view == "mosaic")

@@ -22,7 +22,7 @@ from lensdet.survey import candidate_list, catalogues, check, cutouts, grading_p
 from lensdet.survey.candidate_list import ENSEMBLE
 
 RESERVED = ("id", "rank", "ra", "dec", "filled", "match", "separation", "reference", ENSEMBLE)  # columns of a list
-UNSAID = ("A stamp whose header names no band is taken to be of the finders' band.",)
+NO_BAND = "A stamp whose header names no band is taken to be of the finders' band."
 
 
 class NothingUsable(RuntimeError):
@@ -80,10 +80,8 @@ def plan(parameters: Parameters, finders: dict[str, Finder]) -> cutouts.Plan:
 
     Raises
     ------
-    ValueError
-        Where neither is given, or the catalogue cannot be used.
-    FileNotFoundError
-        Where a folder or file is not there.
+    ValueError, FileNotFoundError
+        Where neither is given; as `cutouts.plan_folder` and `cutouts.plan_tiles`.
     """
     p, asked = parameters, wanted(finders)
     how = p.pixel_scale, p.band, p.max_filled, p.plane
@@ -162,8 +160,7 @@ def run(
     ----------
     parameters : lensdet.parameters.Parameters
         `parameters.Candidates` says which matter.
-    finders : dict of lensdet.network.finders.Finder
-    progress : bool
+    finders, progress
     called : str, optional
         The survey, in the heading of the page, where `survey_name` does not say what it is.
     notes : sequence of str
@@ -204,8 +201,8 @@ def run(
         candidate_list.write(folder, ranked, rejections, finders, header)
         grading_pictures.describe(folder, job, bool(p.survey), p.finders)
         if ranked.empty:
-            said = f"none of {job.total} stamps can be scored: {counted(rejections)}; see {folder}/rejected.csv"
-            raise NothingUsable(said)
+            why = counted(rejections)
+            raise NothingUsable(f"none of {job.total} stamps can be scored: {why}; see {folder}/rejected.csv")
         said = advice(rejections, ranked["flag"], finders)
         outcome = Outcome(ranked, rejections, folder, folder / "page" / "index.html", job, said)
         _write_page(p, finders, outcome, progress, called or survey_name(p), notes)
@@ -225,13 +222,12 @@ def _ranked(parameters, finders, job, parts):
     return ranked, rejections
 
 
-def score_shard(parameters: Parameters, shard: scoring.Shard, progress: bool = True) -> Path:
+def score_shard(parameters: Parameters, shard: scoring.Shard) -> Path:
     """Score one shard of a survey, see `scoring.score`; `run` with ``merge`` ranks when all are done."""
     finders = load_finders(parameters.finders)
     job = plan(parameters, finders)
-    return scoring.score(
-        job, finders, output_folder(parameters), parameters.workers, progress, parameters.on_bad, shard
-    )
+    folder = output_folder(parameters)
+    return scoring.score(job, finders, folder, parameters.workers, on_bad=parameters.on_bad, shard=shard)
 
 
 def _write_page(parameters, finders, outcome, progress, called, notes):
@@ -253,7 +249,7 @@ def _write_page(parameters, finders, outcome, progress, called, notes):
         candidate_list.pictures(job, top, finders[shown]),
         models,
         f"Lens candidates: {called}",
-        notes=[*notes, *job.remarks, *UNSAID, *said],
+        notes=[*notes, *job.remarks, NO_BAND, *said],
         summary=summary,
         progress=progress,
         scale=finders[shown].preprocessing["pixel_scale"],
@@ -286,8 +282,8 @@ def about(finder: Finder) -> dict[str, str]:
         "loss": p["loss"] + (f", beta {p['beta']:g}" if "beta" in p else ""),
         "network": f"ResNet18 of width {p['width']}" + (f", {networks} of them" if networks > 1 else ""),
         "trained on": on,
-        "run": finder.made["run"],
-        "validation loss": f"{finder.made['validation_loss']:.4f}",
+        "run": made["run"],
+        "validation loss": f"{made['validation_loss']:.4f}",
         "temperature": f"{finder.temperature:.3f}",
         "takes": f"{wants['size'][0]} x {wants['size'][1]} pixels, {wants['pixel_scale']} arcsec, {wants['band']} band",
         "SHA-256": finder.digest[:16],
