@@ -220,7 +220,9 @@ def test_python_code_of_the_docs_trains_and_makes_a_table(tmp_path, monkeypatch,
     monkeypatch.setenv("LENSDET_RESULTS", str(tmp_path))
     blocks = python_blocks(DOCS / "how-to" / "jupyter.md")
     assert len(blocks) == 3
-    assert not [path for path in PAGES if python_blocks(path) and path.name not in ("README.md", "jupyter.md", "formats.md")]
+    assert not [
+        path for path in PAGES if python_blocks(path) and path.name not in ("README.md", "jupyter.md", "formats.md")
+    ]
     namespace = {}
     for block in blocks:
         exec(block.replace('"quick"', '"smoke"'), namespace)
