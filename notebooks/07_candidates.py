@@ -314,10 +314,10 @@ if logits:
 #
 # The finders above learnt from the thesis' survey.  Those for other surveys learn from a broader one ([the
 # simulation](../docs/why/simulation.md#the-broad-survey)); `broad` is the mean of two networks of width 16 that saw
-# 524,000 images each, the thesis' finders have width 64 and saw 852,000.  Steps in between, networks that are alike but
-# for one change of the simulation, have rows where they were trained.  All score the same stamps: real galaxies of
-# KiDS, DES and Pan-STARRS1 without a visible arc, each as it is and with eight painted arcs as blurred as its survey
-# (`python benchmarks/simulation_steps.py`).
+# 524,000 images each, the thesis' finders have width 64 and saw 852,000.  Each step is one network of width 16 that saw
+# 262,000 images, and has what the step before it has.  All score the same stamps: real galaxies of KiDS, DES and
+# Pan-STARRS1 without a visible arc, each as it is and with eight painted arcs as blurred as its survey (`python
+# benchmarks/simulation_steps.py`).
 
 # %%
 measured = real_hosts.read()
