@@ -148,10 +148,10 @@ def real_hosts(table: pd.DataFrame, names: dict[str, str]) -> Figure:
         What to call a finder, in the order of the rows, from above; others are not drawn.
     """
     shown = {
-        "AUROC": "area under the ROC curve",
+        "AUROC": "area under\nthe ROC curve",
         "hosts accepted, p = 0.5": "hosts accepted,\np = 0.5",
         "arcs found, p = 0.5": "arcs found,\np = 0.5",
-        "arcs found, 10 % of hosts accepted": "arcs found where 10 %\nof hosts are accepted",
+        "arcs found, 10 % of hosts accepted": "arcs found, 10 %\nof hosts accepted",
     }
     height = 0.9 + 0.24 * len(names)
     figure, axes = plt.subplots(1, len(shown), sharey=True, figsize=(style.PAGE, height))

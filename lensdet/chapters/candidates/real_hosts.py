@@ -7,7 +7,7 @@ from lensdet import storage
 LABELS = {  # of finders, in the order of the figure
     "1-thesis": "thesis' survey",
     "2-normalised-again": "+ mock lenses normalised again",
-    "3-galaxies-and-negatives": "+ all kinds of galaxies, negatives by class",
+    "3-galaxies-and-negatives": "+ all kinds of galaxies,\nnegatives by class",
     "4-neighbours": "+ neighbours",
     "5-PSFs": "+ PSFs",
     "6-depth-and-noise": "+ depth and noise: the broad survey",
