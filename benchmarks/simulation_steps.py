@@ -28,7 +28,7 @@ STEPS = {  # each with what the one before has; the last is the broad survey
     "6-depth-and-noise": {},
 }
 
-CHUNKS = 64  # 262,000 images each: with half of them networks of the broad survey have hardly begun to learn
+CHUNKS = 64  # 262,000 images each; of 66,000 the broad survey's validation loss is still 0.65
 
 
 def of_step(name: str, profile: str) -> parameters.Parameters:

@@ -39,7 +39,10 @@ _PICTURE = re.compile(r"\d{5,}\.jpg")
 
 
 def over_noise(pixels: NDArray) -> tuple[NDArray, float]:
-    """Pixels above the sky in units of its noise, and that noise: median and median absolute deviation of a stamp."""
+    """Pixels (rows, columns) above the sky in units of its noise, and that noise: median and median absolute deviation.
+
+    The noise is in the unit of the pixels; 0 where all are alike.
+    """
     above = pixels - np.median(pixels)
     away = np.abs(above)
     noise = 1.4826 * np.median(away)

@@ -67,8 +67,7 @@ def look(unit: cutouts.Unit) -> Iterator[tuple[Image | StampError, NDArray | Non
 
     No pixel is read; an image is open until the next one is taken.
     """
-    reader = Reader(unit.options)
-    with headers.quiet():
+    with headers.quiet(), contextlib.closing(Reader(unit.options)) as reader:
         for place, *_ in unit.places:
             try:
                 image = reader.image(place)
@@ -76,7 +75,6 @@ def look(unit: cutouts.Unit) -> Iterator[tuple[Image | StampError, NDArray | Non
                 yield error, None
             else:
                 yield image, headers.scales_of(image.header, image.wcs) if image.scales is None else image.scales
-        reader.close()
 
 
 @contextlib.contextmanager
