@@ -1,11 +1,10 @@
 """What real galaxies add to a finder: no network is measured on a galaxy that it has learnt from.
 
-    python benchmarks/simulation_steps.py --train 6-depth-and-noise
-    python benchmarks/cross_fitted.py --beside build/steps/6-depth-and-noise.h5 [--minutes M] [--csv FILE]
+    python benchmarks/cross_fitted.py [--start broad] [--runs 2] [--chunks 16] [--minutes M] [--csv FILE]
 
 The hosts of ``real_hosts.py`` are split into two halves.  Of each half a finder is made as ``lensdet finder`` makes it,
-and the stamps of the other half are scored by it; empty sky and candidates by the first.  Beside it ``--beside``, a
-finder that learnt from the simulation alone.  Hours; what is trained already is not trained again.
+and the stamps of the other half are scored by it; empty sky and candidates by the first.  Beside it the finder that
+training went on from, which learnt from the simulation alone.  Half an hour; what is trained already is not again.
 """
 
 import argparse
@@ -45,8 +44,8 @@ def made(fold: int, rows: pd.DataFrame, folds: np.ndarray, pixels: np.ndarray, o
             header = fits.Header({"PIXSCALE": 0.2, "FILTER": "r"})
             fits.PrimaryHDU(pixels[i], header).writeto(beside, overwrite=True)
     output = storage.build_dir() / "cross_fitted" / f"finder_{fold}"
-    given = {"profile": "finder", "hosts": hosts, "output": output, "psf": SEEING, "runs": options.runs,
-             "chunks": options.chunks}  # fmt: skip
+    given = {"profile": "own", "hosts": hosts, "output": output, "psf": SEEING, "start": options.start,
+             "runs": options.runs, "chunks": options.chunks}  # fmt: skip
     own_finder.make(parameters.resolve(given), options.minutes)
     return output / f"{output.name}.h5"
 
@@ -54,10 +53,10 @@ def made(fold: int, rows: pd.DataFrame, folds: np.ndarray, pixels: np.ndarray, o
 def main():
     """Make the finders, score, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=1, help="networks of each finder")
-    parser.add_argument("--chunks", type=int, default=64, help="of each network; as many as that of --beside had")
+    parser.add_argument("--start", default="broad", help="the finder that training goes on from")
+    parser.add_argument("--runs", type=int, help="networks of each finder")
+    parser.add_argument("--chunks", type=int, help="of each network")
     parser.add_argument("--minutes", type=float, help="of training; the same command goes on")
-    parser.add_argument("--beside", default="broad", help="a finder to compare with")
     parser.add_argument("--folder", type=Path, default=storage.root_or_here().parent / "shared" / "data")
     parser.add_argument("--csv", type=Path)
     parser.add_argument("--stamps", type=Path, help="as for real_hosts.py")
@@ -73,8 +72,8 @@ def main():
     except training.Busy as error:
         print(error)
         return
-    logits = REAL["score"]([*files, options.beside], pixels)
-    both = {options.beside: logits[options.beside], NAME: np.choose(folds, [logits[file] for file in files])}
+    logits = REAL["score"]([*files, options.start], pixels)
+    both = {options.start: logits[options.start], NAME: np.choose(folds, [logits[file] for file in files])}
     tables = [REAL[table](rows, both) for table in ("of_hosts", "of_others")]
     if options.csv:
         with storage.atomic(options.csv) as beside:

@@ -1,14 +1,14 @@
 """From a ranked list to a better one: rank, grade, make a finder with the grades, and rank again.
 
-    python benchmarks/grading_loop.py [--profile quick] [--stamps 2000] [--first 300] [--runs 1] [--minutes M]
+    python benchmarks/grading_loop.py [--profile own] [--stamps 2000] [--first 300] [--runs 1] [--minutes M]
 
 A survey is simulated: galaxies, look-alikes and mock lenses, in two halves.  One half is ranked by ``--before``, and a
 script grades the first of it as two people who err would, through what the widget calls.  ``lensdet grades`` merges
 them, and two finders are made from that half, one without and one with the labels.  All three rank the other half,
 which nobody graded and nothing was trained on: how many of the first hundred are lenses.
 
-A finder of ``quick`` takes some ten minutes on two idle cores, the rest five; ``--profile finder`` is what ``lensdet
-finder`` does by itself, an evening each.  What is trained already is not trained again.
+Both finders go on from ``broad``, as ``lensdet finder`` does by itself.  Half an hour on two idle cores; what is
+trained already is not trained again.
 """
 
 import argparse
@@ -85,10 +85,10 @@ def said(true: pd.Series, rng: np.random.Generator, share: float) -> dict[str, s
 def main():
     """Simulate, rank, grade, train twice, rank again, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--profile", default="quick", help="of the finders that are trained")
+    parser.add_argument("--profile", default="own", help="of the finders that are trained")
     parser.add_argument("--stamps", type=int, default=2000, help="of each half")
     parser.add_argument("--first", type=int, default=300, help="candidates that are graded")
-    parser.add_argument("--runs", type=int, default=1, help="networks of each finder")
+    parser.add_argument("--runs", type=int, help="networks of each finder")
     parser.add_argument("--minutes", type=float, help="of each training; the same command goes on")
     parser.add_argument("--before", default="broad", help="the finder that ranks at first")
     parser.add_argument("--csv", type=Path)

@@ -75,12 +75,13 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     made = _command(
         commands, finder, "finder", "make a finder of your own: simulated arcs on your own galaxies",
-        "Train a finder on galaxies of your own survey, on which simulated sources are painted at their pixel scale "
-        "and with their PSF, and on the broad simulated survey.  Leaves a finder file for `lensdet rank -p finders`, "
-        "and a report on galaxies that were kept apart: whether to trust it.  20 galaxies at least, 100 or more are "
-        "better; without visible arcs, as far as is known.  Interrupted, it goes on where it was when run again.  An "
-        "evening on two cores; -p profile smoke tries it out in minutes.  Exit status: 0 when finder and report are "
-        "there, 3 when the time was over before, 2 for what cannot be.",
+        "Train the networks of weights/broad.h5 (-p start) further, on galaxies of your own survey, on which simulated "
+        "sources are painted at their pixel scale and with their PSF, and on the broad simulated survey.  Leaves a "
+        "finder file for `lensdet rank -p finders`, and a report on galaxies that were kept apart: whether to trust "
+        "it.  20 galaxies at least, 100 or more are better; without visible arcs, as far as is known.  Interrupted, it "
+        "goes on where it was when run again.  A quarter of an hour on two cores; -p profile smoke tries it out in "
+        "minutes.  Exit status: 0 when finder and report are there, 3 when the time was over before, 2 for what "
+        "cannot be.",
         "lensdet finder --hosts my_galaxies/",
     )  # fmt: skip
     made.add_argument("--hosts", metavar="FOLDER", help="FITS stamps of galaxies, or an HDF5 file of them; 101 x 101 "
@@ -290,7 +291,7 @@ def finder(options: argparse.Namespace) -> int:
     given = {name: value for name, value in named.items() if value is not None}
     try:
         page = own_finder.make(
-            resolve({"profile": "finder"} | own_finder.BROAD | values(options) | given), options.minutes
+            resolve({"profile": "own"} | own_finder.BROAD | values(options) | given), options.minutes
         )
     except training.Busy as error:
         print(error, flush=True)

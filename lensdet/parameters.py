@@ -27,7 +27,7 @@ ADDED_LATER: dict[str, Any] = {
 SURVEY = 1  # version of `lensdet.data.simulation`, part of every key: raise it when a pixel changes
 BROAD = 1  # likewise of `lensdet.data.broad`, part of the keys of its surveys
 PATHS = "data", "real_stamps", "survey", "catalogue", "published", "output", "hosts", "negatives", "labels"
-Profile = Literal["smoke", "quick", "evening", "overnight", "lite", "finder", "thesis"]
+Profile = Literal["smoke", "quick", "evening", "overnight", "lite", "finder", "own", "thesis"]
 
 
 class ParameterError(ValueError):

@@ -74,7 +74,7 @@ def test_options_of_a_finder_are_parameters_and_win(tmp_path, monkeypatch):
     assert cli.main([*words, "--negatives", "1e5", "--labels", "g.csv"]) == 0
     p, minutes = asked[0]
     assert p.hosts == tmp_path / "7" and p.negatives.name == "1e5" and p.labels.name == "g.csv" and minutes == 1.5
-    assert (p.profile, p.runs, p.simulation, p.renormalise) == ("finder", 2, "broad", True)
+    assert (p.profile, p.runs, p.simulation, p.renormalise) == ("own", 2, "broad", True)
     assert cli.main(["finder", "-p", "hosts", str(tmp_path), "-p", "profile", "smoke"]) == 0
     p, minutes = asked[1]
     assert p.hosts == tmp_path and p.profile == "smoke" and p.simulation == "broad" and minutes is None

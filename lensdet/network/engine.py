@@ -58,6 +58,10 @@ class Learner:
         self.set(self._untrained)
         self._initialise(run)
 
+    def go_on_from(self, network: keras.Model) -> None:
+        """Take the weights of another network of this width, as from `finders.load`, in the place of random ones."""
+        self.set([keras.ops.convert_to_numpy(variable) for variable in network.variables])
+
     def _initialise(self, run):
         resnet.initialise(self.model, self.parameters.seed, run)
         self._backend.refresh()

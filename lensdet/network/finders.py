@@ -54,6 +54,11 @@ class Finder(NamedTuple):
     quality: Mapping = MappingProxyType({})  # limits of `lensdet.survey.quality`, where they are its own
 
     @property
+    def networks(self) -> tuple[keras.Model, ...]:
+        """All of a committee; of a finder of one network this."""
+        return self.network, *self.others
+
+    @property
     def limits(self) -> tuple[float, float]:
         """Lowest and highest logit to be believed: `calibrated`, and `MARGIN` of its width beyond; else no limit."""
         if self.calibrated is None:
@@ -81,7 +86,7 @@ class Finder(NamedTuple):
         """
         if not self.others:
             return _predict(self.network, images)
-        return combined([_predict(network, images) for network in (self.network, *self.others)], self.temperatures)
+        return combined([_predict(network, images) for network in self.networks], self.temperatures)
 
 
 def combined(logits: Sequence[ArrayLike], temperatures: Sequence[float]) -> NDArray[np.float32]:

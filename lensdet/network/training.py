@@ -243,10 +243,13 @@ def train(
         raise Busy(f"{folder}: another process is training this run; wait for it or stop it") from None
 
 
-def learners_of(parameters: Parameters, bank: Bank) -> "Callable[[str, int], Learner]":
+def learners_of(
+    parameters: Parameters, bank: Bank, start: "Sequence[keras.Model]" = ()
+) -> "Callable[[str, int], Learner]":
     """What makes the network of an experiment and a run; stamps go onto the device once, a loss is compiled once.
 
-    It raises `Busy` where members of an ensemble are not trained yet.
+    With ``start`` run i begins with the i-th of these networks, and past the last with the first again, in the place
+    of random weights.  It raises `Busy` where members of an ensemble are not trained yet.
     """
     from lensdet.network.engine import Learner, on_device
     from lensdet.network.ensemble_network import DynamicEnsembler
@@ -254,11 +257,13 @@ def learners_of(parameters: Parameters, bank: Bank) -> "Callable[[str, int], Lea
     stamps_on_device, finders = cache(lambda: on_device(*mocklens.device_bank(bank, "train"))), {}
 
     def learner(experiment, run):
-        if experiment in finders:
-            finders[experiment].restart(run)
-            return finders[experiment]
         if experiment not in ENSEMBLES:
-            finders[experiment] = Learner(parameters, experiment, run, *stamps_on_device())
+            if experiment in finders:
+                finders[experiment].restart(run)
+            else:
+                finders[experiment] = Learner(parameters, experiment, run, *stamps_on_device())
+            if start:
+                finders[experiment].go_on_from(start[(run - 1) % len(start)])
             return finders[experiment]
         members = ensembles.run_members(parameters, bank.data_key, ENSEMBLES[experiment].members, run)
         if waiting := sorted({str(member.folder) for member, _ in members if not member.is_complete}):

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.special import expit
 
 from lensdet import storage
 from lensdet.data import mocklens
@@ -31,6 +32,7 @@ MOST = 2000  # hosts; of 10,000, with all that is painted on them, there would b
 DRAWS = 1000  # of hosts, for intervals
 EINSTEIN_RADII = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0)  # arcsec, edges of bins
 ARC_SNR = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, np.inf)  # of an arc's brightest pixel, over the noise of a pixel
+GAIN = "gain in that area"
 GATE = 0.6  # area under the curve: above it, with an interval above 0.5, a number that is no arc tells them apart
 SHOWN = 12  # pictures of a kind
 COLUMNS = ["part", "what", "value", "low", "high", "n"]
@@ -55,7 +57,14 @@ class Measured(NamedTuple):
     missed: tuple[NDArray, NDArray]
 
 
-def measure(finder: Finder, bank: Bank, split: str, parameters: Parameters, negatives: Sequence[str] = ()) -> Measured:
+def measure(
+    finder: Finder,
+    bank: Bank,
+    split: str,
+    parameters: Parameters,
+    negatives: Sequence[str] = (),
+    before: Finder | None = None,
+) -> Measured:
     """The report of a finder on one's own stamps of a split of a bank, and on the simulated.
 
     Parameters
@@ -69,6 +78,8 @@ def measure(finder: Finder, bank: Bank, split: str, parameters: Parameters, nega
         As from `hosts.around`: ``alpha`` and ``data_seed`` of the mock lenses.
     negatives : sequence of str
         The class of each of one's own negatives of the split, or "": what is accepted of each has a row.
+    before : lensdet.network.finders.Finder, optional
+        One that the training went on from: what it makes of the same stamps, and the gain over it.
     """
     size = mocklens.sizes(bank, split)
     lrg, contaminant, source = (bank.catalogue(cls, split) for cls in ("lrg", "contaminant", "source"))
@@ -96,9 +107,12 @@ def measure(finder: Finder, bank: Bank, split: str, parameters: Parameters, nega
     depth = ((lrg["maximum"] - lrg["minimum"]) / lrg["noise"]).to_numpy()
     arc = drawn["alpha"] * depth[drawn["stamp"]]
     radius, host = source["einstein_radius"].to_numpy()[drawn["source"]], drawn["stamp"]
+    own = negative / finder.temperature, positive.reshape(n, EACH) / finder.temperature
+    others = [] if before is None else [gain(*own, before.logits(plain), before.logits(mocks).reshape(n, EACH))]
     table = pd.concat(
         [
-            held_out(negative / finder.temperature, positive.reshape(n, EACH) / finder.temperature),
+            held_out(*own),
+            *others,
             acceptance(scores),
             completeness("Einstein radius", radius, positive, host, EINSTEIN_RADII, " arcsec"),
             completeness("arc signal-to-noise", arc, positive, host, ARC_SNR),
@@ -111,7 +125,7 @@ def measure(finder: Finder, bank: Bank, split: str, parameters: Parameters, nega
     high, worst = np.argsort(-negative, kind="stable")[:SHOWN], positive.reshape(n, EACH).argmin(1)
     low = np.arange(n) * EACH + worst  # of each galaxy the one that scores lowest
     low = low[np.argsort(positive[low], kind="stable")][:SHOWN]
-    p = [1 / (1 + np.exp(-x.astype(float) / finder.temperature)) for x in (negative[high], positive[low])]
+    p = [expit(x.astype(float) / finder.temperature) for x in (negative[high], positive[low])]
     return Measured(table, (plain[high, ..., 0], p[0]), (mocks[low, ..., 0], p[1]))
 
 
@@ -155,14 +169,37 @@ def auc(negative: NDArray, positive: NDArray) -> float:
     return float(thresholds.auc(thresholds.curve(labels, np.r_[negative.ravel(), positive.ravel()])))
 
 
-def _auc_and_interval(negative, positive):
-    """Of hosts (n,) and the mock lenses of each (n, k); hosts are drawn again with all that is painted on them."""
+def _drawn_aucs(negative, positive):
+    """Of hosts (n,) and the mock lenses of each (n, k): hosts are drawn again with all that is painted on them."""
     n, rng = len(negative), stream(0, "finder report/intervals")
-    drawn = (rng.integers(0, n, n) for _ in range(DRAWS))
-    values, value = [auc(negative[some], positive[some]) for some in drawn], auc(negative, positive)
-    # centred: a host drawn twice has more pairs with mock lenses of its own, which are nearly always higher
-    low, high = np.quantile(values, [0.025, 0.975]) + value - np.mean(values)
-    return value, max(low, 0.0), min(high, 1.0)
+    return np.array([auc(negative[some], positive[some]) for some in (rng.integers(0, n, n) for _ in range(DRAWS))])
+
+
+def _interval(value, drawn):
+    """Centred: a host drawn twice has more pairs with mock lenses of its own, which are nearly always higher."""
+    return np.quantile(drawn, [0.025, 0.975]) + value - drawn.mean()
+
+
+def _auc_and_interval(negative, positive):
+    value = auc(negative, positive)
+    return value, *np.clip(_interval(value, _drawn_aucs(negative, positive)), 0, 1)
+
+
+def gain(negative: NDArray, positive: NDArray, negative_before: NDArray, positive_before: NDArray) -> pd.DataFrame:
+    """Area under the curve of the finder that training went on from, and how much larger it is now.
+
+    Logits as in `held_out`; of both the same hosts are drawn again.
+    """
+    now, before = (negative, positive), (negative_before, positive_before)
+    difference = auc(*now) - auc(*before)
+    low, high = _interval(difference, _drawn_aucs(*now) - _drawn_aucs(*before))
+    rows = [
+        _row(
+            "held out", "area under the ROC curve before training on yours", *_auc_and_interval(*before), len(negative)
+        ),
+        _row("held out", GAIN, difference, low, high, len(negative)),
+    ]
+    return pd.DataFrame(rows)
 
 
 def held_out(negative: NDArray, positive: NDArray) -> pd.DataFrame:
@@ -268,6 +305,10 @@ def verdict(table: pd.DataFrame) -> list[str]:
             "Not to be trusted: it tells galaxies with arcs from those without no better than chance.  Train longer, "
             "without -p profile smoke."
         )
+    if (table["what"] == GAIN).any():
+        more, least, most, _ = value("held out", GAIN)
+        lines.append(f"Before it learnt from your galaxies that was {auc_ - more:.3f}: a change of {more:+.3f} "
+                     f"({least:+.3f} to {most:+.3f}){'.' if least * most > 0 else ', which may be none.'}")  # fmt: skip
     if n < 100:
         lines.append(f"{n} galaxies say little: acceptance below {3 / n:.0%} cannot be told from none.")
     gates = table[(table["part"] == "shortcuts") & (table["value"] > GATE) & (table["low"] > 0.5)]

@@ -4,7 +4,6 @@ import re
 import shlex
 import time
 from collections import Counter
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +16,7 @@ from lensdet import runs, storage
 from lensdet.data import frozen_sets, mocklens
 from lensdet.data.bank import Bank, open_bank
 from lensdet.network import finders, training
+from lensdet.network.finders import Finder
 from lensdet.parameters import ParameterError, Parameters
 from lensdet.runs import Run
 from lensdet.survey import cutouts, finder_report, hosts, quality
@@ -72,17 +72,23 @@ def make(parameters: Parameters, minutes: float | None = None) -> Path:
     """
     p, began = parameters, time.monotonic()
     folder = output_folder(p)
+    start = start_of(p)
     material = read(p)
-    print(*said(material), sep="\n", flush=True)
+    notes = said(material)
+    if start:
+        p = p.model_copy(update={"width": start.made["parameters"]["width"]})
+        n = len(start.networks)
+        notes.append(f"training goes on from the {n} network{'s' * (n > 1)} of {p.start}")
+    print(*notes, sep="\n", flush=True)
     p = hosts.around(p, material.asked, material.psf.fwhm)
     if p.einstein_radius != parameters.einstein_radius:
         low, high = p.einstein_radius
         print(f"Einstein radii from {low:.2g} to {high:.2g} arcsec: stamps hold no larger ones", flush=True)
     bank = hosts.open_bank(folder, material.own, material.split, material.psf.fwhm, p)
     # by all that decides them, as in results/: after a change of parameters others are trained
-    name = p.experiment_name(LOSS, bank.data_key)
+    name = p.experiment_name(LOSS, storage.digest([bank.data_key, start.digest]) if start else bank.data_key)
     run_folders = [folder / name / f"run_{number:02d}" for number in range(1, p.runs + 1)]
-    learners = cache(lambda: training.learners_of(p, bank))
+    learners = cache(lambda: training.learners_of(p, bank, start.networks if start else ()))
     deadline = began + 60 * minutes if minutes is not None else np.inf
     for number, run in enumerate(run_folders, 1):
         if not Run(run).is_complete:
@@ -90,11 +96,13 @@ def make(parameters: Parameters, minutes: float | None = None) -> Path:
         if not Run(run).is_complete:
             raise training.Busy(f"{run}: stopped after {minutes:g} minutes; the same command goes on")
     path = folder / f"{folder.name}.h5"
-    finders.export(
-        run_folders, path, takes(material.asked), limits(bank, p, material.asked.pixel_scale), made_from(material)
-    )
-    found = finder_report.measure(finders.load(path), bank, "test", p, material.negatives_of("test"))
-    return finder_report.write(folder / "report", found, f"Finder {folder.name}", said(material), command(p, path))
+    taken, of = takes(material.asked), made_from(material, start)
+    finders.export(run_folders, path, taken, limits(bank, p, material.asked.pixel_scale), of)
+    made, before = finders.load(path), start
+    if start and start.preprocessing != made.preprocessing:
+        before = None  # it takes other stamps than these
+    found = finder_report.measure(made, bank, "test", p, material.negatives_of("test"), before)
+    return finder_report.write(folder / "report", found, f"Finder {folder.name}", notes, command(p, path))
 
 
 def output_folder(parameters: Parameters) -> Path:
@@ -112,6 +120,11 @@ def output_folder(parameters: Parameters) -> Path:
         if folder.resolve().is_relative_to(stamps):
             raise ParameterError(f"output {folder}: lies in {stamps}, whose files are read; add -p output FOLDER")
     return folder
+
+
+def start_of(parameters: Parameters) -> Finder | None:
+    """The finder that training goes on from; None for ``random``.  Errors are those of `finders.load`."""
+    return None if parameters.start == "random" else finders.load(parameters.start)
 
 
 def read(parameters: Parameters) -> Material:
@@ -202,12 +215,12 @@ def limits(bank: Bank, parameters: Parameters, scale: float) -> dict[str, float]
     return quality.measured_limits(images[..., 0] ** 2, scale)
 
 
-def made_from(material: Material) -> Mapping[str, object]:
-    """What a finder file says of the stamps that it was made from."""
+def made_from(material: Material, start: Finder | None) -> dict[str, object]:
+    """What a finder file says of the stamps, and of the finder, that it was made from."""
     m = material
     counts = {cls: len(some.ids) for cls, some in m.own.items()}
     return {"hosts": counts["lrg"], "negatives": counts["contaminant"], "graded lenses": counts["graded"],
-            "psf": m.psf.fwhm}  # fmt: skip
+            "psf": m.psf.fwhm, "start": start.digest if start else None}  # fmt: skip
 
 
 def export_together(parameters: Parameters, name: str, where: Path | None = None) -> str:

@@ -42,7 +42,9 @@ def compiled_once():
     """Trainings of this module share what is compiled, as runs of a loss do, where they compute the same."""
     learners, compiled = training.learners_of, {}
 
-    def shared(p, bank):
+    def shared(p, bank, start=()):
+        if start:
+            return learners(p, bank, start)
         other = dict.fromkeys(("experiments", "runs", "patience", "redraw_validation", "ensembles"))
         key = changed(p, **other).model_dump_json(), bank.path
         compiled.setdefault(key, learners(p, bank))
@@ -284,6 +286,22 @@ def test_a_reused_network_trains_like_a_new_one_bit_for_bit(tiny, smoke_bank, re
     new = learner(tiny, smoke_bank, run=2)
     assert used.train_chunk(*trained[1]).tobytes() == new.train_chunk(*trained[1]).tobytes()
     assert [w.tobytes() for w in used.get(every=True)] == [w.tobytes() for w in new.get(every=True)]
+
+
+def test_runs_go_on_from_networks_in_turn(tiny, smoke_bank):
+    """Run i begins with the i-th, past the last with the first again, and with a fresh optimiser."""
+    start = [learner(tiny, smoke_bank, run=run) for run in (5, 6)]
+    rows = mocklens.training_rows(tiny, 5, 0, mocklens.sizes(smoke_bank, "train"))
+    for one in start:  # so that averages of batch normalisation are other ones, too
+        one.train_chunk(*rows)
+    learners = training.learners_of(tiny, smoke_bank, [one.network for one in start])
+    fresh = learner(tiny, smoke_bank)
+    moments = [w.tobytes() for w in fresh.get(every=True)[len(fresh.model.variables) :]]
+    for run, expected in ((1, start[0]), (2, start[1]), (3, start[0])):
+        found = learners("bce", run)
+        assert [w.tobytes() for w in found.get()] == [w.tobytes() for w in expected.get()]
+        assert [w.tobytes() for w in found.get(every=True)[len(found.model.variables) :]] == moments
+        found.train_chunk(*rows)
 
 
 # ---- a run that was disturbed

@@ -134,6 +134,33 @@ def test_an_interval_holds_its_value_where_only_pairs_of_a_host_tell():
     assert value == pytest.approx(0.5 + 0.5 / 27) and low < value < high
 
 
+def test_the_gain_over_the_finder_before_is_of_the_same_hosts(logits):
+    negative, positive = logits
+    noise = np.random.default_rng(5)
+    before = negative + noise.normal(0, 1, 50), positive + noise.normal(0, 1, (50, 8))
+    found = report.gain(negative, positive, *before)
+    labels = np.r_[np.zeros(50), np.ones(400)]
+    now, then = (roc_auc_score(labels, np.r_[n, p.ravel()]) for n, p in ((negative, positive), before))
+    assert row(found, "area")["value"] == pytest.approx(then)
+    gain = row(found, report.GAIN)
+    assert gain["value"] == pytest.approx(now - then) and gain["low"] < now - then < gain["high"]
+    alone = row(report.held_out(negative, positive), "area")
+    assert gain["high"] - gain["low"] < alone["high"] - alone["low"]  # in pairs
+    same = row(report.gain(negative, positive, negative, positive), report.GAIN)
+    assert (same["value"], same["low"], same["high"]) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "may_be_none"), [(0.01, 0.05, False), (-0.01, 0.07, True), (-0.07, -0.01, False)]
+)
+def test_the_verdict_says_what_ones_own_galaxies_gave(low, high, may_be_none):
+    gain = pd.DataFrame([("held out", report.GAIN, (low + high) / 2, low, high, 200)], columns=report.COLUMNS)
+    said = " ".join(report.verdict(pd.concat([table(), gain])))
+    assert f"a change of {(low + high) / 2:+.3f} ({low:+.3f} to {high:+.3f})" in said
+    assert ("may be none" in said) == may_be_none
+    assert "Before it learnt" not in " ".join(report.verdict(table()))
+
+
 def table(auc=(0.97, 0.95, 0.98), n=200, shortcut=(0.52, 0.49, 0.55)):
     rows = [
         ("held out", "area under the ROC curve", *auc, n),

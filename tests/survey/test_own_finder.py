@@ -61,14 +61,18 @@ def made(tmp_path_factory):
     table.to_csv(top / "grades.csv", index=False)
     words = ("--hosts", top / "hosts <i>", "--negatives", top / "negatives", "--labels", top / "grades.csv")
     compiled, measure, said = training.learners_of, finder_report.measure, {}
-    learners = cache(lambda key, p, bank: compiled(p, bank))
-    measured = cache(lambda split, negatives, *held: measure(held[0], held[1], split, held[2], negatives))
+    learners = cache(lambda key, p, bank, start: compiled(p, bank, start.held))
+    measured = cache(lambda split, negatives, *held: measure(*held[:2], split, held[2], negatives, held[3].held))
     with pytest.MonkeyPatch.context() as patch:  # what takes long is done once, as it is the same
-        patch.setattr(training, "learners_of", lambda p, bank: learners(bank.data_key, _Same(p), _Same(bank)))
+        patch.setattr(
+            training, "learners_of", lambda p, bank, start: learners(bank.data_key, *map(_Same, (p, bank, start)))
+        )
         patch.setattr(
             finder_report,
             "measure",
-            lambda f, bank, split, p, negatives: measured(split, tuple(negatives), _Same(f), _Same(bank), _Same(p)),
+            lambda f, bank, split, p, negatives, before: measured(
+                split, tuple(negatives), *map(_Same, (f, bank, p, before))
+            ),
         )
         said["stopped"] = run(*words, "--minutes", "0", output=top / "one", psf=0.7)
         said["ended"] = run(*words, output=top / "one", psf=0.7)
@@ -149,7 +153,7 @@ def test_report_and_page_are_of_the_held_out(made):
     spirals = table.loc[("acceptance", "of these: spiral")]
     assert spirals["n"] == 1 and table.loc[("acceptance", "negatives of your own, held out"), "n"] in (1, 2)
     assert table.loc["Einstein radius"]["n"].sum() == table.loc["arc signal-to-noise"]["n"].sum() == 8 * n
-    assert table["value"].between(0, 1).all()
+    assert table["value"].drop(("held out", finder_report.GAIN)).between(0, 1).all()
     page = (folder / "index.html").read_text("utf-8")
     assert "<script" not in page and "Content-Security-Policy" in page and "hosts <i>" not in page
     assert len(list((folder / "stamps").glob("accepted_*.jpg"))) == n
@@ -170,6 +174,35 @@ def test_the_command_of_the_page_ranks_with_the_finder(made, tmp_path):
     logits = finder.score(np.stack([pixels[i] for i in ranked["id"]])) / finder.temperature
     assert len(ranked) == 32
     np.testing.assert_allclose(ranked["logit_one"], logits, rtol=1e-4, atol=1e-4)
+
+
+def test_it_goes_on_from_a_finder_and_says_what_that_gave(made):
+    top, said = made
+    assert "training goes on from the 2 networks of broad\n" in said["stopped"][1]
+    start, finder = finders.load("broad"), finders.load(top / "one" / "one.h5")
+    assert finder.made["start"] == start.digest
+    assert [v.shape for v in finder.network.variables] == [v.shape for v in start.network.variables]
+    table = pd.read_csv(top / "one" / "report" / "report.csv").set_index("what")["value"]
+    before = table["area under the ROC curve before training on yours"]
+    assert table["area under the ROC curve"] - before == pytest.approx(table[finder_report.GAIN], abs=2e-5)
+    assert before > 0.7  # 6 hosts and 48 arcs: a network with random weights has 0.5
+
+
+def test_from_random_weights_where_it_is_asked_for(made, monkeypatch):
+    top, _ = made
+    trained = []
+    monkeypatch.setattr(training, "train", lambda p, *_, folder, learners, **__: trained.append((p.width, folder)))
+    monkeypatch.setattr(training, "learners_of", lambda p, bank, start: start)
+    words = ("--hosts", top / "hosts <i>", "--minutes", 0)
+    for start in ("random", "thesis/bce", "broad"):
+        assert run(*words, output=top / "one", psf=0.7, start=start)[0] == 3
+    assert [width for width, _ in trained] == [8, 64, 16]
+    assert len({folder for _, folder in trained}) == 3
+
+
+def test_a_start_that_is_not_there_is_said_before_anything_is_read(tmp_path, capsys):
+    said = fails(capsys, "--hosts", write(tmp_path / "hosts", galaxies(1)), output=tmp_path / "out", start="brod")
+    assert "no such finder" in said and "broad" in said
 
 
 # ---- folders and names
