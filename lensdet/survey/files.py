@@ -2,10 +2,29 @@
 
 import contextlib
 import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from lensdet import storage
 from lensdet.data.stamps import FITS_NAME, Rejection
+
+
+def output_folder(output: Path | None, kind: str, given: Path, read: Iterable[Path]) -> Path:
+    """Where what is made goes: ``output``, or a folder of ``build/<kind>`` that is called as what was given.
+
+    Raises
+    ------
+    ValueError
+        Where it lies in a folder that is read: its files would be taken for stamps.
+    """
+    name = given.name if given.is_dir() else given.stem  # of a folder all: DR4.1 is not DR4.2
+    called = re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip("._") or kind
+    folder = output or storage.build_dir() / kind / called
+    for stamps in read:
+        if folder.resolve().is_relative_to(stamps):
+            raise ValueError(f"output {folder}: lies in {stamps}, whose files are read; add -p output FOLDER")
+    return folder
 
 
 def listed(folder: Path, what: str) -> tuple[list[str], list[str], list[Rejection]]:

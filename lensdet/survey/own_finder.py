@@ -1,6 +1,5 @@
 """A finder of one's own: from a folder of galaxies to a finder file and a report on whether to trust it."""
 
-import re
 import shlex
 import time
 from collections import Counter
@@ -19,7 +18,7 @@ from lensdet.network import finders, training
 from lensdet.network.finders import Finder
 from lensdet.parameters import ParameterError, Parameters
 from lensdet.runs import Run
-from lensdet.survey import cutouts, finder_report, hosts, quality
+from lensdet.survey import cutouts, files, finder_report, hosts, quality
 from lensdet.survey.psf import PSF, measured_psf
 from lensdet.survey.ranking import advice, counted
 
@@ -106,20 +105,14 @@ def make(parameters: Parameters, minutes: float | None = None) -> Path:
 
 
 def output_folder(parameters: Parameters) -> Path:
-    """Where finder and report go: ``output``, or a folder of ``build/finders`` that is called as the hosts'."""
+    """Where finder and report go, as `files.output_folder`: by default a folder of ``build/finders``."""
     p = parameters
     if not p.hosts:
         raise ParameterError("no hosts: add --hosts FOLDER, with FITS stamps of galaxies")
     if wrong := [name for name, value in NEEDS.items() if getattr(p, name) != value]:
         raise ParameterError(f"a finder of one's own learns from whole stamps and the broad survey; leave "
                              f"{', '.join(wrong)} out of -p and of the file of parameters")  # fmt: skip
-    name = p.hosts.name if p.hosts.is_dir() else p.hosts.stem  # of a folder all: DR4.1 is not DR4.2
-    name = re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip("._") or "finder"
-    folder = p.output or storage.build_dir() / "finders" / name
-    for stamps in filter(None, (p.hosts, p.negatives)):
-        if folder.resolve().is_relative_to(stamps):
-            raise ParameterError(f"output {folder}: lies in {stamps}, whose files are read; add -p output FOLDER")
-    return folder
+    return files.output_folder(p.output, "finders", p.hosts, filter(None, (p.hosts, p.negatives)))
 
 
 def start_of(parameters: Parameters) -> Finder | None:

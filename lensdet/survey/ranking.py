@@ -13,12 +13,23 @@ import pandas as pd
 from filelock import FileLock
 from numpy.typing import ArrayLike, NDArray
 
-from lensdet import runs, storage
+from lensdet import runs
 from lensdet.data import stamps
 from lensdet.network.finders import Finder, name_of
 from lensdet.network.finders import load as load_finder
 from lensdet.parameters import Parameters
-from lensdet.survey import candidate_list, catalogues, check, cutouts, grading_pictures, headers, page, quality, scoring
+from lensdet.survey import (
+    candidate_list,
+    catalogues,
+    check,
+    cutouts,
+    files,
+    grading_pictures,
+    headers,
+    page,
+    quality,
+    scoring,
+)
 from lensdet.survey.candidate_list import ENSEMBLE
 
 RESERVED = ("id", "rank", "ra", "dec", "filled", "match", "separation", "reference", ENSEMBLE)  # columns of a list
@@ -122,23 +133,9 @@ def survey_name(parameters: Parameters) -> str:
 
 
 def output_folder(parameters: Parameters) -> Path:
-    """Where list and page go: ``output``, or a folder of ``build/candidates`` that is called as the survey.
-
-    Raises
-    ------
-    ValueError
-        Where it lies in the survey: its files would be taken for stamps.
-    """
+    """Where list and page go, as `files.output_folder`: by default a folder of ``build/candidates``."""
     p = parameters
-    given = p.survey or p.catalogue
-    name = given.name if given.is_dir() else given.stem  # of a folder all: DR4.1 is not DR4.2
-    called = re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip(".") or "survey"
-    folder = p.output or storage.build_dir() / "candidates" / called
-    for read in filter(None, (p.survey, *p.tiles)):
-        if folder.resolve().is_relative_to(read):
-            raise ValueError(f"output {folder}: lies in {read}, whose files are read; choose another folder, by "
-                             "-p output FOLDER")  # fmt: skip
-    return folder
+    return files.output_folder(p.output, "candidates", p.survey or p.catalogue, filter(None, (p.survey, *p.tiles)))
 
 
 def rank_survey(parameters: Parameters, merge: bool = False) -> Outcome:

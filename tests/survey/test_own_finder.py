@@ -218,7 +218,7 @@ def test_the_output_is_called_as_the_hosts(tmp_path, monkeypatch):
     for name in ("DR4.1", "DR4.2", "my galaxies", "星", "..a"):
         (tmp_path / name).mkdir()
         names[name] = own_finder.output_folder(given(hosts=tmp_path / name)).name
-    assert list(names.values()) == ["DR4.1", "DR4.2", "my_galaxies", "finder", "a"]
+    assert list(names.values()) == ["DR4.1", "DR4.2", "my_galaxies", "finders", "a"]
     (tmp_path / "stack.h5").touch()
     assert own_finder.output_folder(given(hosts=tmp_path / "stack.h5")).name == "stack"
 
