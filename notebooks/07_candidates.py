@@ -15,6 +15,8 @@
 #     papermill notebooks/07_candidates.py out.ipynb -f params/candidates.yaml -p survey FOLDER
 #     papermill notebooks/07_candidates.py out.ipynb -f params/candidates.yaml -p catalogue FILE -p tiles FILE
 #
+# or, in JupyterLab, give `survey` in the cell below and run all cells.
+#
 # `ranked.ecsv`, `ranked.fits`, `rejected.csv` and `page/index.html` go to `output`.  A finder is a trained network; the
 # file of its weights says what it takes: stamps of 101 x 101 pixels at 0.2 arcsec, r band.  Stamps that cannot be used
 # are left out, and listed with the reason; an interrupted ranking resumes.  Without a notebook:
@@ -25,7 +27,7 @@
 # ranked, whose lenses are known.
 
 # %% tags=["parameters"]
-profile: str = "lite"  # whose survey is simulated: that which the thesis' finders were trained on
+profile: str = None  # None: finder, which ranks by broad, with a survey of your own; else lite, of the thesis' finders
 survey: str = None  # folder of FITS stamps to rank
 catalogue: str = None  # table with RA and Dec (FITS, ECSV, CSV), for stamps that are cut from tiles
 tiles: list = None  # FITS images with WCS, or folders of them
@@ -62,6 +64,9 @@ from lensdet.data import stamps
 from lensdet.evaluation import statistics
 from lensdet.survey import candidate_list, quality, ranking
 
+mine = bool(survey or catalogue)
+if profile is None:  # its survey is that which the finders were trained on, and what to expect of a list is of that
+    profile = "finder" if mine else "lite"
 p = notebook.parameters(globals())
 style.plt.rcParams.update(style.STYLE)
 
@@ -71,7 +76,6 @@ style.plt.rcParams.update(style.STYLE)
 # %%
 found = ranking.load_finders(p.finders)
 digests = {name: finder.digest for name, finder in found.items()}
-mine = bool(p.survey or p.catalogue)
 asked, about = (p, {}) if mine else (demonstration.parameters_of(p), demonstration.about(p))
 outcome = ranking.run(asked, found, **about)
 print(f"{len(outcome.ranked):,} ranked; left out: {ranking.counted(outcome.rejections)}")

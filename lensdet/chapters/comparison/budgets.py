@@ -137,10 +137,12 @@ def markdown(found: dict[str, pd.DataFrame]) -> str:
     first[numbers] = first[numbers].map("{:+.3f}".format).replace("+nan", "–")
     links = ", ".join(f"[{profile}]({profile}/comparison.md)" for profile in profiles)
     parts = (
-        "# The thesis' claims, and how the answer moves with the number of images",
+        "# The thesis' claims, by the number of training images",
         "What the thesis says, and what is found here (the difference, and its 95 % interval over seeds and images):",
         six,
-        "What agrees, equivalent and open mean: [verdicts](../docs/why/statistics.md#verdicts).",
+        f"A verdict needs {statistics.LEAST_RUNS} runs; with fewer a claim is open.  It is corrected for the number of "
+        "claims of its question, so that one with an interval beside 0 may be open: "
+        "[verdicts](../docs/why/statistics.md#verdicts).",
         "[![Each claim's difference in the thesis and here](comparison.png)](comparison.png)",
         "*Each claim of the thesis: its difference between two models, here (points, with 95 % intervals over seeds "
         "and images) and in the thesis (black strokes), at each number of training images.  To the right of 0 is the "

@@ -311,7 +311,7 @@ def _printed(claim):
 def counted(stated: pd.DataFrame) -> str:
     """How many claims have which verdict, from `claims`."""
     n = stated.verdict.value_counts()
-    return f"{len(stated)} claims: {', '.join(f'{n[verdict]} {verdict}' for verdict in VERDICTS if verdict in n)}"
+    return f"{len(stated)} claims ({', '.join(f'{verdict}: {n[verdict]}' for verdict in VERDICTS if verdict in n)})"
 
 
 def by_question(stated: pd.DataFrame) -> pd.DataFrame:
