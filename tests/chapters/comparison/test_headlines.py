@@ -87,6 +87,19 @@ def test_cross_entropy_finds_more_lenses_at_each_precision_than_each_soft_loss()
     matched = pd.read_csv(FIGURES / "lite" / "02_matched.csv")
     soft = matched[(matched.matched == "precision") & matched.model.str.contains("(?i)soft loss")]
     assert soft.model.nunique() == 3 and (soft.high < 0).all()
+    at = matched[(matched.matched == "precision") & (matched["at"] == "that of Binary Cross Entropy")].set_index(
+        "model"
+    )
+    models = ["Binary Cross Entropy", "F_beta Soft Loss", "F_1 Soft loss", "F_1 Double Soft loss"]
+    bce, fbeta, f1, double = at["mean"].loc[models]
+    said = f"at a precision of {at.target.iloc[0]:.3f} it finds {bce:.3f}, soft F_beta {fbeta:.3f}, soft F1 {f1:.3f}, "
+    assert f"{said}double soft F1 {double:.3f}" in " ".join(README.read_text().split())
+    rows = at.loc[models[2:]]
+    numbers = [
+        f"{r.mean:.3f} ({r.difference:.3f}, {r.low:.3f} to {r.high:.3f})".replace("-", "−") for r in rows.itertuples()
+    ]
+    text = " ".join(RESULTS.read_text().split())
+    assert f"soft F1 {numbers[0]}, double soft F1 {numbers[1]}" in text
 
 
 @pytest.mark.parametrize("profile", PROFILES)
