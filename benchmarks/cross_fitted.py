@@ -4,7 +4,8 @@
 
 The hosts of ``real_hosts.py`` are split into two halves.  Of each half a finder is made as ``lensdet finder`` makes it,
 and the stamps of the other half are scored by it; empty sky and candidates by the first.  Beside it the finder that
-training went on from, which learnt from the simulation alone.  Half an hour; what is trained already is not again.
+training went on from, which learnt from the simulation alone.  Half an hour; what is trained already is not trained
+again.
 """
 
 import argparse
@@ -44,8 +45,8 @@ def made(fold: int, rows: pd.DataFrame, folds: np.ndarray, pixels: np.ndarray, o
             header = fits.Header({"PIXSCALE": 0.2, "FILTER": "r"})
             fits.PrimaryHDU(pixels[i], header).writeto(beside, overwrite=True)
     output = storage.build_dir() / "cross_fitted" / f"finder_{fold}"
-    given = {"profile": "own", "hosts": hosts, "output": output, "psf": SEEING, "start": options.start,
-             "runs": options.runs, "chunks": options.chunks}  # fmt: skip
+    given = {"profile": "own", **own_finder.BROAD, "hosts": hosts, "output": output, "psf": SEEING,
+             "start": options.start, "runs": options.runs, "chunks": options.chunks}  # fmt: skip
     own_finder.make(parameters.resolve(given), options.minutes)
     return output / f"{output.name}.h5"
 
@@ -63,8 +64,9 @@ def main():
     parser.add_argument("--profile", default="", help="smoke: says what it would do")
     options = parser.parse_args()
     if options.profile == "smoke" or not (options.folder / "ps1_lenses").is_dir():
-        print(f"{options.folder}: real stamps, of which {FOLDS} finders are made and measured; hours")
+        print(f"{options.folder}: real stamps, of which {FOLDS} finders are made and measured; half an hour")
         return
+    finders.load(options.start)  # else there would be nothing to compare with
     rows, pixels = REAL["made_or_kept"](options.folder, False, options.stamps)
     folds = fold_of(rows)
     try:

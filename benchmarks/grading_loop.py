@@ -1,13 +1,13 @@
 """From a ranked list to a better one: rank, grade, make a finder with the grades, and rank again.
 
-    python benchmarks/grading_loop.py [--profile own] [--stamps 2000] [--first 300] [--runs 1] [--minutes M]
+    python benchmarks/grading_loop.py [--profile own] [--stamps 2000] [--first 300] [--runs 2] [--minutes M]
 
 A survey is simulated: galaxies, look-alikes and mock lenses, in two halves.  One half is ranked by ``--before``, and a
 script grades the first of it as two people who err would, through what the widget calls.  ``lensdet grades`` merges
 them, and two finders are made from that half, one without and one with the labels.  All three rank the other half,
 which nobody graded and nothing was trained on: how many of the first hundred are lenses.
 
-Both finders go on from ``broad``, as ``lensdet finder`` does by itself.  Half an hour on two idle cores; what is
+Both finders go on from ``--before``, as ``lensdet finder`` does by itself.  Half an hour on two idle cores; what is
 trained already is not trained again.
 """
 
@@ -31,7 +31,7 @@ SEEING = 0.8  # arcsec
 SHARES = {"lrg": 0.72, "contaminant": 0.25, "lens": 0.03}
 ERRS = {"one": 0.02, "other": 0.08}  # people, and how often each is wrong
 CLASSES = {"A": [], "B": [], "C": [], "X": [*contaminants.KINDS]}
-SMOKE = {"stamps": 120, "first": 40, "profile": "smoke", "before": "thesis/bce"}
+SMOKE = {"stamps": 120, "first": 40, "profile": "smoke"}
 
 
 def drawn(number: int) -> tuple[np.ndarray, str, float]:
@@ -110,8 +110,8 @@ def main():
     labels = {"own galaxies": None, "own galaxies and grades": top / "list_graded_before" / "graded" / "labels.csv"}
     for name, path in labels.items():
         output = top / name.replace(" ", "_")
-        given = {"profile": options.profile, **own_finder.BROAD, "hosts": top / "graded", "labels": path, "psf": SEEING,
-                 "output": output, "runs": options.runs}  # fmt: skip
+        given = {"profile": options.profile, **own_finder.BROAD, "start": options.before, "hosts": top / "graded",
+                 "labels": path, "psf": SEEING, "output": output, "runs": options.runs}  # fmt: skip
         try:
             own_finder.make(parameters.resolve(given), options.minutes)
         except training.Busy as error:

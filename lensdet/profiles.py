@@ -35,11 +35,10 @@ PROFILES = {
         momentum=0.9, learning_rate=3e-3, schedule="cosine", chunks=128, patience=64, runs=3, dynamic_chunks=16,
         experiments=("bce",), simulation="broad", renormalise=True, contaminant_fraction=0.5,
     ),
-    # Two cores for a quarter of an hour: a finder of one's own (lensdet finder), from the networks of weights/broad.h5.
+    # Two cores for a quarter of an hour: lensdet finder, which goes on from the networks of weights/broad.h5.
     "own": dict(
-        n_lrg=3000, n_contaminant=3000, n_source=4000, frozen_size=1000, information_size=1000, large_size=0, width=16,
-        momentum=0.9, learning_rate=1e-3, schedule="cosine", chunks=16, patience=16, runs=2, experiments=("bce",),
-        simulation="broad", renormalise=True, contaminant_fraction=0.5,
+        n_lrg=3000, n_contaminant=3000, n_source=4000, frozen_size=1000, information_size=1000, width=16, momentum=0.9,
+        learning_rate=1e-3, schedule="cosine", chunks=16, patience=64, runs=2, experiments=("bce",),
     ),
     # One GPU, the thesis' own numbers.
     "thesis": dict(redraw_validation=True),

@@ -192,8 +192,8 @@ class OwnFinder(_Section):
         None, description="arcsec, FWHM of the hosts' PSF; None: measured from stars in their stamps"
     )
     start: str = Field(
-        "broad", description="finder that training goes on from, a name in weights/ or a file; random: from random "
-        "weights, which takes an evening of -p profile finder",
+        "broad", description="finder that training goes on from, a name in weights/ or a file, with its width; random: "
+        "from random weights, with -p profile finder, an evening",
     )  # fmt: skip
     simulated_share: Fraction = Field(
         0.5, description="of the galaxies, and of the negatives, that a finder of one's own sees: drawn from the broad "

@@ -80,7 +80,7 @@ def test_no_host_of_an_earlier_split_stays(monkeypatch, tmp_path):
     for left_out in ([], ["a"]):
         some = rows[~rows["name"].isin(left_out)].reset_index(drop=True)
         folds, pixels = script["fold_of"](some), np.zeros((len(some), 101, 101), np.float32)
-        script["made"](0, some, folds, pixels, argparse.Namespace(runs=1, chunks=64, minutes=None))
+        script["made"](0, some, folds, pixels, argparse.Namespace(start="broad", runs=1, chunks=64, minutes=None))
         there = {path.stem for path in (tmp_path / "cross_fitted" / "hosts_0").iterdir()}
         assert there == set(some["name"][folds != 0])
 

@@ -61,7 +61,7 @@ def test_text_from_yaml_is_read_as_a_number():
             {"profile": "quik"},
             [
                 "'profile'",
-                "'smoke', 'quick', 'evening', 'overnight', 'lite', 'finder' or 'thesis'",
+                "'smoke', 'quick', 'evening', 'overnight', 'lite', 'finder', 'own' or 'thesis'",
                 "did you mean 'quick'",
             ],
         ),

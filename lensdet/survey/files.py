@@ -19,7 +19,7 @@ def output_folder(output: Path | None, kind: str, given: Path, read: Iterable[Pa
         Where it lies in a folder that is read: its files would be taken for stamps.
     """
     name = given.name if given.is_dir() else given.stem  # of a folder all: DR4.1 is not DR4.2
-    called = re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip("._") or kind
+    called = re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip(".") or "survey"
     folder = output or storage.build_dir() / kind / called
     for stamps in read:
         if folder.resolve().is_relative_to(stamps):

@@ -32,7 +32,8 @@ MOST = 2000  # hosts; of 10,000, with all that is painted on them, there would b
 DRAWS = 1000  # of hosts, for intervals
 EINSTEIN_RADII = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0)  # arcsec, edges of bins
 ARC_SNR = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, np.inf)  # of an arc's brightest pixel, over the noise of a pixel
-GAIN = "gain in that area"
+BEFORE = "area under the ROC curve before it learnt from your galaxies"
+GAIN = "change of the area under the ROC curve"
 GATE = 0.6  # area under the curve: above it, with an interval above 0.5, a number that is no arc tells them apart
 SHOWN = 12  # pictures of a kind
 COLUMNS = ["part", "what", "value", "low", "high", "n"]
@@ -108,11 +109,10 @@ def measure(
     arc = drawn["alpha"] * depth[drawn["stamp"]]
     radius, host = source["einstein_radius"].to_numpy()[drawn["source"]], drawn["stamp"]
     own = negative / finder.temperature, positive.reshape(n, EACH) / finder.temperature
-    others = [] if before is None else [gain(*own, before.logits(plain), before.logits(mocks).reshape(n, EACH))]
+    older = before and (before.logits(plain), before.logits(mocks).reshape(n, EACH))
     table = pd.concat(
         [
-            held_out(*own),
-            *others,
+            held_out(*own, older),
             acceptance(scores),
             completeness("Einstein radius", radius, positive, host, EINSTEIN_RADII, " arcsec"),
             completeness("arc signal-to-noise", arc, positive, host, ARC_SNR),
@@ -175,42 +175,32 @@ def _drawn_aucs(negative, positive):
     return np.array([auc(negative[some], positive[some]) for some in (rng.integers(0, n, n) for _ in range(DRAWS))])
 
 
-def _interval(value, drawn):
+def _interval(value, drawn, least=0.0):
     """Centred: a host drawn twice has more pairs with mock lenses of its own, which are nearly always higher."""
-    return np.quantile(drawn, [0.025, 0.975]) + value - drawn.mean()
+    return np.clip(np.quantile(drawn, [0.025, 0.975]) + value - drawn.mean(), least, 1)
 
 
 def _auc_and_interval(negative, positive):
     value = auc(negative, positive)
-    return value, *np.clip(_interval(value, _drawn_aucs(negative, positive)), 0, 1)
+    return value, *_interval(value, _drawn_aucs(negative, positive))
 
 
-def gain(negative: NDArray, positive: NDArray, negative_before: NDArray, positive_before: NDArray) -> pd.DataFrame:
-    """Area under the curve of the finder that training went on from, and how much larger it is now.
-
-    Logits as in `held_out`; of both the same hosts are drawn again.
-    """
-    now, before = (negative, positive), (negative_before, positive_before)
-    difference = auc(*now) - auc(*before)
-    low, high = _interval(difference, _drawn_aucs(*now) - _drawn_aucs(*before))
-    rows = [
-        _row(
-            "held out", "area under the ROC curve before training on yours", *_auc_and_interval(*before), len(negative)
-        ),
-        _row("held out", GAIN, difference, low, high, len(negative)),
-    ]
-    return pd.DataFrame(rows)
-
-
-def held_out(negative: NDArray, positive: NDArray) -> pd.DataFrame:
+def held_out(negative: NDArray, positive: NDArray, before: tuple[NDArray, NDArray] | None = None) -> pd.DataFrame:
     """Area under the curve, and shares at p = 0.5 and where no host is accepted.
 
-    Of calibrated logits: ``negative`` (n,) of hosts, ``positive`` (n, k) of the mock lenses of each.
+    Of calibrated logits: ``negative`` (n,) of hosts, ``positive`` (n, k) of the mock lenses of each.  With those of the
+    finder that training went on from, ``before``, also its area and the change; of both the same hosts are drawn again.
     """
     n, each = positive.shape
     found = _share("held out", "arcs found at p = 0.5", positive.ravel() >= 0, np.repeat(np.arange(n), each))
+    area, drawn = auc(negative, positive), _drawn_aucs(negative, positive)
+    areas = [_row("held out", "area under the ROC curve", area, *_interval(area, drawn), n)]
+    if before is not None:
+        older, again = auc(*before), _drawn_aucs(*before)
+        areas.append(_row("held out", BEFORE, older, *_interval(older, again), n))
+        areas.append(_row("held out", GAIN, area - older, *_interval(area - older, drawn - again, -1.0), n))
     rows = [
-        _row("held out", "area under the ROC curve", *_auc_and_interval(negative, positive), n),
+        *areas,
         found | {"n": n},
         _share("held out", "galaxies accepted at p = 0.5", negative >= 0),
         # no interval: of hosts that are drawn again none is higher than these, of others some are
@@ -302,13 +292,14 @@ def verdict(table: pd.DataFrame) -> list[str]:
     ]
     if low <= 0.5:
         lines.append(
-            "Not to be trusted: it tells galaxies with arcs from those without no better than chance.  Train longer, "
-            "without -p profile smoke."
+            "Not to be trusted: it tells galaxies with arcs from those without no better than chance.  Look at the "
+            "galaxies, their scale and PSF, or train longer, with -p chunks 64."
         )
     if (table["what"] == GAIN).any():
         more, least, most, _ = value("held out", GAIN)
-        lines.append(f"Before it learnt from your galaxies that was {auc_ - more:.3f}: a change of {more:+.3f} "
-                     f"({least:+.3f} to {most:+.3f}){'.' if least * most > 0 else ', which may be none.'}")  # fmt: skip
+        so = ", which may be none" if least <= 0 <= most else ": rank with the finder before" if most < 0 else ""
+        lines.append(f"Before it learnt from your galaxies the area was {auc_ - more:.3f}: a change of {more:+.3f} "
+                     f"({least:+.3f} to {most:+.3f}){so}.")  # fmt: skip
     if n < 100:
         lines.append(f"{n} galaxies say little: acceptance below {3 / n:.0%} cannot be told from none.")
     gates = table[(table["part"] == "shortcuts") & (table["value"] > GATE) & (table["low"] > 0.5)]
@@ -350,7 +341,8 @@ def write(folder: Path, found: Measured, heading: str, notes: list[str], command
 
 def _shown(row):
     between = f"{row['low']:.3f} to {row['high']:.3f}" if np.isfinite(row["low"]) else ""
-    return row["what"], f"{row['value']:.3f}", between, f"{row['n']:,}", round(100 * min(max(row["value"], 0), 1))
+    percent = 0 if row["what"] == GAIN else round(100 * min(max(row["value"], 0), 1))
+    return row["what"], f"{row['value']:.3f}", between, f"{row['n']:,}", percent
 
 
 def _picture(image):

@@ -1,8 +1,10 @@
 """A finder of one's own: from a folder of galaxies to a finder file and a report on whether to trust it."""
 
+import dataclasses
 import shlex
 import time
 from collections import Counter
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -18,12 +20,13 @@ from lensdet.network import finders, training
 from lensdet.network.finders import Finder
 from lensdet.parameters import ParameterError, Parameters
 from lensdet.runs import Run
-from lensdet.survey import cutouts, files, finder_report, hosts, quality
+from lensdet.survey import cutouts, files, finder_report, headers, hosts, quality
 from lensdet.survey.psf import PSF, measured_psf
 from lensdet.survey.ranking import advice, counted
 
-# What makes a training one of a finder for the sky, in any profile: see `lensdet.sections.Broad`.
-BROAD = {"simulation": "broad", "renormalise": True, "contaminant_fraction": 0.5, "large_size": 0}
+# What makes a training one of a finder for the sky, in any profile: see `lensdet.sections.Broad`.  With a seed of its
+# own: its networks go on from those of weights/broad.h5, which have seen the objects of seed 0.
+BROAD = {"simulation": "broad", "renormalise": True, "contaminant_fraction": 0.5, "large_size": 0, "data_seed": 1}
 LOSS = "bce"  # whose probabilities can be calibrated
 NEEDS = {"simulation": "broad", "renormalise": True, "data": None, "segmentation": "none"}
 
@@ -65,7 +68,7 @@ def make(parameters: Parameters, minutes: float | None = None) -> Path:
     lensdet.parameters.ParameterError
         Without hosts, or with too few; names the remedy.
     ValueError, FileNotFoundError
-        As `hosts.wanted`, `psf.measured_psf`, `hosts.grades`.
+        As `output_folder`, `start_of`, `hosts.wanted`, `psf.measured_psf`, `hosts.grades`.
     training.Busy
         Where the time was over, or another process trains the same.
     """
@@ -73,19 +76,26 @@ def make(parameters: Parameters, minutes: float | None = None) -> Path:
     folder = output_folder(p)
     start = start_of(p)
     material = read(p)
-    notes = said(material)
+    taken, notes, before = takes(material.asked), said(material), None
     if start:
-        p = p.model_copy(update={"width": start.made["parameters"]["width"]})
-        n = len(start.networks)
-        notes.append(f"training goes on from the {n} network{'s' * (n > 1)} of {p.start}")
+        width, n, of = start.network.variables[0].shape[-1], min(p.runs, len(start.networks)), len(start.networks)
+        p = p.model_copy(update={"width": width})
+        notes.append(f"training goes on from {n} of the {of} networks of {p.start}, of width {width}")
+        if alike(start.preprocessing, taken):
+            before = start
+        else:
+            scale, band = (start.preprocessing[name] for name in ("pixel_scale", "band"))
+            notes.append(f"not compared with {p.start}, which takes pixels of {scale:g} arcsec in {band}")
     print(*notes, sep="\n", flush=True)
     p = hosts.around(p, material.asked, material.psf.fwhm)
     if p.einstein_radius != parameters.einstein_radius:
         low, high = p.einstein_radius
         print(f"Einstein radii from {low:.2g} to {high:.2g} arcsec: stamps hold no larger ones", flush=True)
     bank = hosts.open_bank(folder, material.own, material.split, material.psf.fwhm, p)
+    if start:
+        bank = dataclasses.replace(bank, data_key=storage.digest([bank.data_key, start.digest]))
     # by all that decides them, as in results/: after a change of parameters others are trained
-    name = p.experiment_name(LOSS, storage.digest([bank.data_key, start.digest]) if start else bank.data_key)
+    name = p.experiment_name(LOSS, bank.data_key)
     run_folders = [folder / name / f"run_{number:02d}" for number in range(1, p.runs + 1)]
     learners = cache(lambda: training.learners_of(p, bank, start.networks if start else ()))
     deadline = began + 60 * minutes if minutes is not None else np.inf
@@ -95,12 +105,9 @@ def make(parameters: Parameters, minutes: float | None = None) -> Path:
         if not Run(run).is_complete:
             raise training.Busy(f"{run}: stopped after {minutes:g} minutes; the same command goes on")
     path = folder / f"{folder.name}.h5"
-    taken, of = takes(material.asked), made_from(material, start)
-    finders.export(run_folders, path, taken, limits(bank, p, material.asked.pixel_scale), of)
-    made, before = finders.load(path), start
-    if start and start.preprocessing != made.preprocessing:
-        before = None  # it takes other stamps than these
-    found = finder_report.measure(made, bank, "test", p, material.negatives_of("test"), before)
+    about = made_from(material) | {"start": [finders.name_of(p.start), start.digest] if start else None}
+    finders.export(run_folders, path, taken, limits(bank, p, material.asked.pixel_scale), about)
+    found = finder_report.measure(finders.load(path), bank, "test", p, material.negatives_of("test"), before)
     return finder_report.write(folder / "report", found, f"Finder {folder.name}", notes, command(p, path))
 
 
@@ -116,8 +123,26 @@ def output_folder(parameters: Parameters) -> Path:
 
 
 def start_of(parameters: Parameters) -> Finder | None:
-    """The finder that training goes on from; None for ``random``.  Errors are those of `finders.load`."""
-    return None if parameters.start == "random" else finders.load(parameters.start)
+    """The finder that training goes on from; None for ``random``.
+
+    Raises
+    ------
+    lensdet.parameters.ParameterError
+        Where there is none, or galaxies that it learnt from could be among those that are kept apart now.
+    """
+    p = parameters
+    if p.start == "random":
+        if p.profile == "own":
+            raise ParameterError("start random: the profile own trains too little for that; add -p profile finder")
+        return None
+    try:
+        start = finders.load(p.start)
+    except (FileNotFoundError, ValueError) as error:
+        raise ParameterError(f"start {p.start}: {error}") from None
+    if "hosts" in start.made:
+        raise ParameterError(f"start {p.start}: learnt from galaxies of its own, of which some could now be among "
+                             "those that are kept apart; add -p start broad")  # fmt: skip
+    return start
 
 
 def read(parameters: Parameters) -> Material:
@@ -196,6 +221,11 @@ def command(parameters: Parameters, path: Path) -> str:
     return " ".join(["lensdet rank -p survey FOLDER", "-p finders", shlex.quote(str(path)), *words])
 
 
+def alike(one: Mapping[str, object], other: Mapping[str, object]) -> bool:
+    """Whether two finders take the same stamps: of one band, and of one scale as `headers.near` has it."""
+    return one["band"] == other["band"] and headers.near(one["pixel_scale"], other["pixel_scale"])
+
+
 def takes(asked: cutouts.Wanted) -> dict[str, object]:
     """What a finder's stamps have to be, as `finders.PREPROCESSING`."""
     return {**finders.PREPROCESSING, "pixel_scale": asked.pixel_scale, "band": asked.band}
@@ -208,12 +238,12 @@ def limits(bank: Bank, parameters: Parameters, scale: float) -> dict[str, float]
     return quality.measured_limits(images[..., 0] ** 2, scale)
 
 
-def made_from(material: Material, start: Finder | None) -> dict[str, object]:
-    """What a finder file says of the stamps, and of the finder, that it was made from."""
+def made_from(material: Material) -> dict[str, object]:
+    """What a finder file says of the stamps that it was made from."""
     m = material
     counts = {cls: len(some.ids) for cls, some in m.own.items()}
     return {"hosts": counts["lrg"], "negatives": counts["contaminant"], "graded lenses": counts["graded"],
-            "psf": m.psf.fwhm, "start": start.digest if start else None}  # fmt: skip
+            "psf": m.psf.fwhm}  # fmt: skip
 
 
 def export_together(parameters: Parameters, name: str, where: Path | None = None) -> str:

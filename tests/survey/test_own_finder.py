@@ -178,12 +178,12 @@ def test_the_command_of_the_page_ranks_with_the_finder(made, tmp_path):
 
 def test_it_goes_on_from_a_finder_and_says_what_that_gave(made):
     top, said = made
-    assert "training goes on from the 2 networks of broad\n" in said["stopped"][1]
+    assert "training goes on from 2 of the 2 networks of broad, of width 16\n" in said["stopped"][1]
     start, finder = finders.load("broad"), finders.load(top / "one" / "one.h5")
-    assert finder.made["start"] == start.digest
+    assert finder.made["start"] == ["broad", start.digest]
     assert [v.shape for v in finder.network.variables] == [v.shape for v in start.network.variables]
     table = pd.read_csv(top / "one" / "report" / "report.csv").set_index("what")["value"]
-    before = table["area under the ROC curve before training on yours"]
+    before = table[finder_report.BEFORE]
     assert table["area under the ROC curve"] - before == pytest.approx(table[finder_report.GAIN], abs=2e-5)
     assert before > 0.7  # 6 hosts and 48 arcs: a network with random weights has 0.5
 
@@ -201,8 +201,33 @@ def test_from_random_weights_where_it_is_asked_for(made, monkeypatch):
 
 
 def test_a_start_that_is_not_there_is_said_before_anything_is_read(tmp_path, capsys):
-    said = fails(capsys, "--hosts", write(tmp_path / "hosts", galaxies(1)), output=tmp_path / "out", start="brod")
-    assert "no such finder" in said and "broad" in said
+    words = ("--hosts", write(tmp_path / "hosts", galaxies(1)))
+    said = fails(capsys, *words, output=tmp_path / "out", start="brod")
+    assert "start brod" in said and "no such finder" in said and "broad" in said
+    said = fails(capsys, *words, output=tmp_path / "out", profile="own", start="random")
+    assert "add -p profile finder" in said
+
+
+def test_a_start_that_learnt_from_hosts_of_its_own_is_refused(made, tmp_path, capsys):
+    """Splits are drawn anew where hosts are added: what it was trained on could be kept apart now."""
+    top, _ = made
+    own = top / "one" / "one.h5"
+    said = fails(capsys, "--hosts", top / "hosts <i>", output=tmp_path / "out", start=own)
+    assert f"start {own}: learnt from galaxies of its own" in said
+
+
+def test_no_object_is_one_that_the_networks_of_broad_have_seen():
+    """An object of a simulated survey is decided by the seed, its class and its id, which count from 0."""
+    seen = parameters.resolve({"profile": "finder"})
+    assert finders.load("broad").made["parameters"]["data"] == seen.survey_key()  # which has the seed
+    assert seen.data_seed != own_finder.BROAD["data_seed"]
+
+
+def test_stamps_of_another_scale_or_band_are_not_compared():
+    takes = finders.PREPROCESSING
+    assert own_finder.alike(takes, takes | {"pixel_scale": 0.2009})
+    assert not own_finder.alike(takes, takes | {"pixel_scale": 0.21})
+    assert not own_finder.alike(takes, takes | {"band": "i"})
 
 
 # ---- folders and names
@@ -218,7 +243,7 @@ def test_the_output_is_called_as_the_hosts(tmp_path, monkeypatch):
     for name in ("DR4.1", "DR4.2", "my galaxies", "星", "..a"):
         (tmp_path / name).mkdir()
         names[name] = own_finder.output_folder(given(hosts=tmp_path / name)).name
-    assert list(names.values()) == ["DR4.1", "DR4.2", "my_galaxies", "finders", "a"]
+    assert list(names.values()) == ["DR4.1", "DR4.2", "my_galaxies", "_", "a"]
     (tmp_path / "stack.h5").touch()
     assert own_finder.output_folder(given(hosts=tmp_path / "stack.h5")).name == "stack"
 
