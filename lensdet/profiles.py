@@ -32,7 +32,7 @@ PROFILES = {
     # Two cores over an evening: a finder for surveys other than the thesis', on the broad survey (params/finder.yaml).
     "finder": dict(
         n_lrg=8000, n_contaminant=8000, n_source=12000, frozen_size=1000, information_size=1000, large_size=0, width=16,
-        momentum=0.9, learning_rate=3e-3, schedule="cosine", chunks=256, patience=64, runs=2, dynamic_chunks=16,
+        momentum=0.9, learning_rate=3e-3, schedule="cosine", chunks=128, patience=64, runs=2, dynamic_chunks=16,
         experiments=("bce",), simulation="broad", renormalise=True, contaminant_fraction=0.5,
     ),
     # Two cores for a quarter of an hour: lensdet finder, which goes on from the networks of weights/broad.h5.
