@@ -239,10 +239,10 @@ def table_after(path, start):
 
 def test_page_of_formats_lists_the_columns_of_a_ranked_list_and_reads_it(tmp_path, monkeypatch):
     ranked = pd.DataFrame({"rank": [1], "id": ["a"], "ra": [1.0], "dec": [1.0], "filled": [0], "ensemble": [1.0],
-                           "bce": [1.0], "fbeta": [1.0], "match": [""], "separation": [np.nan],
+                           "broad": [1.0], "match": [""], "separation": [np.nan],
                            "reference": [""], "tile": [""], "hdu": [0], "x": [1.0], "y": [1.0], "centre_snr": [1.0],
                            "flag": [""]})  # fmt: skip
-    candidate_list.write(tmp_path, ranked, [], ["bce", "fbeta"], {})
+    candidate_list.write(tmp_path, ranked, [], ["broad"], {})
     listed = table_after(DOCS / "reference" / "formats.md", "Columns of `ranked.ecsv`")
     listed = [column for cell in listed for column in re.findall(r"`(\w+)`", cell)]
     assert sorted(listed) == sorted(Table.read(tmp_path / "ranked.ecsv").colnames)

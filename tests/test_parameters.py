@@ -172,7 +172,7 @@ def test_parameter_table_has_every_parameter():
     text = text_table()
     assert all(f"\n  {name} = " in text for name in Parameters.model_fields)
     assert max(map(len, text.splitlines())) <= 100
-    assert "[smoke 48; lite 80000; finder 12000; thesis 80000]" in text  # of n_source
+    assert "[smoke 48; lite 80000; finder 12000; own 4000; thesis 80000]" in text  # of n_source
 
 
 def test_page_of_parameters_is_up_to_date():

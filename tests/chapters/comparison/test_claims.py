@@ -405,7 +405,7 @@ def test_comparison_text_counts_the_verdicts_first(p, weights):
     assert text.startswith("# Simulated survey: comparison with the thesis\n")
     n = table.verdict.value_counts()
     first = next(line for line in text.splitlines() if line.startswith("**"))
-    assert first.startswith(f"**{len(thesis.CLAIMS)} claims: {n['agrees']} agrees, ")
+    assert first.startswith(f"**{len(thesis.CLAIMS)} claims (agrees: {n['agrees']}, ")
     assert n.sum() == len(thesis.CLAIMS) and f"{n['no run']} no run" in first and "nan" not in text
     assert text.index(first) < text.index("| section")
     lines = {line.split("|")[2].strip(): line for line in text.splitlines() if line.count("|") == 10}
@@ -422,4 +422,4 @@ def test_comparison_names_a_data_folder_and_not_the_simulation(p, weights, tmp_p
     p = p.model_copy(update={"data": tmp_path / "kids"})
     text = claims.markdown(p, claims.published(Study(p, KEY), weights), claims.claims(Study(p, KEY), weights))
     assert text.startswith("# Stamps of kids: comparison with the thesis") and "Simulated" not in text
-    assert f"**{len(thesis.CLAIMS)} claims: {len(thesis.CLAIMS)} no run**" in text
+    assert f"**{len(thesis.CLAIMS)} claims (no run: {len(thesis.CLAIMS)})**" in text
