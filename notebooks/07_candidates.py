@@ -65,9 +65,8 @@ from lensdet.evaluation import statistics
 from lensdet.survey import candidate_list, quality, ranking
 
 mine = bool(survey or catalogue)
-if profile is None:  # its survey is that which the finders were trained on, and what to expect of a list is of that
-    profile = "finder" if mine else "lite"
-p = notebook.parameters(globals())
+# what to expect of a list is of the survey that the finders were trained on
+p = notebook.parameters(globals() | {"profile": profile or ("finder" if mine else "lite")})
 style.plt.rcParams.update(style.STYLE)
 
 # %% [markdown]

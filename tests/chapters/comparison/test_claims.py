@@ -406,7 +406,7 @@ def test_comparison_text_counts_the_verdicts_first(p, weights):
     n = table.verdict.value_counts()
     first = next(line for line in text.splitlines() if line.startswith("**"))
     assert first.startswith(f"**{len(thesis.CLAIMS)} claims (agrees: {n['agrees']}, ")
-    assert n.sum() == len(thesis.CLAIMS) and f"{n['no run']} no run" in first and "nan" not in text
+    assert n.sum() == len(thesis.CLAIMS) and f"no run: {n['no run']}" in first and "nan" not in text
     assert text.index(first) < text.index("| section")
     lines = {line.split("|")[2].strip(): line for line in text.splitlines() if line.count("|") == 10}
     assert f"{RUNS}" in lines[f"accuracy: {BCE} > {F_BETA}"] and "+0.088" in lines[f"accuracy: {BCE} > {F_BETA}"]
