@@ -4,8 +4,7 @@
 
 The hosts of ``real_hosts.py`` are split into two halves.  Of each half a finder is made as ``lensdet finder`` makes it,
 and the stamps of the other half are scored by it; empty sky and candidates by the first.  Beside it the finder that
-training went on from, which learnt from the simulation alone.  Half an hour; what is trained already is not trained
-again.
+training went on from, which learnt from the simulation alone.  Not timed; what is trained already is not trained again.
 """
 
 import argparse
@@ -64,7 +63,7 @@ def main():
     parser.add_argument("--profile", default="", help="smoke: says what it would do")
     options = parser.parse_args()
     if options.profile == "smoke" or not (options.folder / "ps1_lenses").is_dir():
-        print(f"{options.folder}: real stamps, of which {FOLDS} finders are made and measured; half an hour")
+        print(f"{options.folder}: real stamps, of which {FOLDS} finders are made and measured")
         return
     finders.load(options.start)  # else there would be nothing to compare with
     rows, pixels = REAL["made_or_kept"](options.folder, False, options.stamps)

@@ -59,7 +59,10 @@ class Learner:
         self._initialise(run)
 
     def go_on_from(self, network: keras.Model) -> None:
-        """Take the weights of another network of this width, as from `finders.load`, in the place of random ones."""
+        """Take the weights of another network, as from `finders.load`, in the place of random ones.
+
+        ValueError where it has another width.
+        """
         self.set([keras.ops.convert_to_numpy(variable) for variable in network.variables])
 
     def _initialise(self, run):
