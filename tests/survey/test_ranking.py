@@ -346,7 +346,7 @@ def test_wrong_ranking_arguments_fail_before_any_scoring(folder, finders, tmp_pa
     monkeypatch.setattr(scoring, "score", None)  # nothing is scored
     with pytest.raises(FileNotFoundError, match="no such catalogue"):
         ranking.run(given(folder, tmp_path, published=tmp_path / "none.csv"), finders)
-    with pytest.raises(ValueError, match="choose another folder"):
+    with pytest.raises(ValueError, match="whose files are read; add -p output FOLDER"):
         ranking.run(given(folder, folder / "out"), finders)
 
 
