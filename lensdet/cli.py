@@ -79,7 +79,7 @@ def parser() -> argparse.ArgumentParser:
         "sources are painted at their pixel scale and with their PSF, and on the broad simulated survey.  Leaves a "
         "finder file for `lensdet rank -p finders`, and a report on galaxies that were kept apart: whether to trust "
         "it.  20 galaxies at least, 100 or more are better; without visible arcs, as far as is known.  Interrupted, it "
-        "goes on where it was when run again.  Some 25 minutes on two cores; -p profile smoke tries it out in "
+        "goes on where it was when run again.  Some 13 minutes on two idle cores; -p profile smoke tries it out in "
         "minutes.  Exit status: 0 when finder and report are there, 3 when the time was over before, 2 for what "
         "cannot be.",
         "lensdet finder --hosts my_galaxies/",

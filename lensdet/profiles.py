@@ -35,7 +35,7 @@ PROFILES = {
         momentum=0.9, learning_rate=3e-3, schedule="cosine", chunks=128, patience=64, runs=2, dynamic_chunks=16,
         experiments=("bce",), simulation="broad", renormalise=True, contaminant_fraction=0.5,
     ),
-    # Two cores for some 25 minutes: lensdet finder, which goes on from the networks of weights/broad.h5.
+    # Two cores for some 13 minutes: lensdet finder, which goes on from the networks of weights/broad.h5.
     "own": dict(
         n_lrg=3000, n_contaminant=3000, n_source=4000, frozen_size=1000, information_size=1000, width=16, momentum=0.9,
         learning_rate=1e-3, schedule="cosine", chunks=16, patience=64, runs=2, experiments=("bce",),

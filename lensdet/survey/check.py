@@ -110,4 +110,4 @@ def _duration(seconds):
     for unit, length in (("hours", 3600), ("minutes", 60)):
         if seconds > 2 * length:
             return f"{seconds / length:.0f} {unit}"
-    return f"{max(seconds, 1):.0f} seconds"
+    return f"{max(seconds, 2):.0f} seconds"

@@ -128,7 +128,7 @@ def start_of(parameters: Parameters) -> Finder | None:
     Raises
     ------
     lensdet.parameters.ParameterError
-        Where there is none, or galaxies that it learnt from could be among those that are kept apart now.
+        Where there is none, or galaxies or simulated objects that it learnt from could be kept apart now.
     """
     p = parameters
     if p.start == "random":
@@ -139,6 +139,9 @@ def start_of(parameters: Parameters) -> Finder | None:
         start = finders.load(p.start)
     except (FileNotFoundError, ValueError) as error:
         raise ParameterError(f"start {p.start}: {error}") from None
+    if not p.data_seed:
+        raise ParameterError(f"data_seed 0: {p.start} may have learnt from simulated objects of this seed, of which "
+                             "some would now be kept apart; leave it out")  # fmt: skip
     if "hosts" in start.made:
         raise ParameterError(f"start {p.start}: learnt from galaxies of its own, of which some could now be among "
                              "those that are kept apart; add -p start broad")  # fmt: skip

@@ -216,6 +216,12 @@ def test_a_start_that_learnt_from_hosts_of_its_own_is_refused(made, tmp_path, ca
     assert f"start {own}: learnt from galaxies of its own" in said
 
 
+def test_the_seed_of_the_objects_that_broad_learnt_from_is_refused(tmp_path, capsys):
+    words = ("--hosts", write(tmp_path / "hosts", galaxies(1)))
+    said = fails(capsys, *words, output=tmp_path / "out", profile="own", data_seed=0)
+    assert "data_seed 0: broad may have learnt" in said and "leave it out" in said
+
+
 def test_no_object_is_one_that_the_networks_of_broad_have_seen():
     """An object of a simulated survey is decided by the seed, its class and its id, which count from 0."""
     seen = parameters.resolve({"profile": "finder"})
