@@ -22,7 +22,7 @@ from lensdet.survey import own_finder
 
 REAL = runpy.run_path(str(Path(__file__).with_name("real_hosts.py")))
 FOLDS = 2
-SEEING = 0.85  # arcsec, the median of the hosts': half are of KiDS and DES, the others of Pan-STARRS1
+SEEING = 0.85  # arcsec, between those of KiDS (0.7), DES (0.9) and Pan-STARRS1 (1.07)
 NAME = "own galaxies, cross-fitted"
 
 

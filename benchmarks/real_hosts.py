@@ -2,8 +2,8 @@
 
     python benchmarks/real_hosts.py [FINDER ...] [--csv FILE] [--keep FILE] [--stamps FILE] [--folder FOLDER]
 
-A FINDER is a name as `rank` takes it (bce, fbeta), a file .h5, or several with commas between: a committee, whose
-probability is the mean of theirs.  FOLDER (../shared/data) has ``cutouts``, ``native`` and ``ps1_lenses``.
+A FINDER is a name as `rank` takes it (broad, thesis/bce), a file .h5, or several with commas between: a committee,
+whose probability is the mean of theirs.  FOLDER (../shared/data) has ``cutouts``, ``native`` and ``ps1_lenses``.
 
 Hosts are the galaxies of ``cutouts`` and the Pan-STARRS1 systems with a bright centre, less `EXCLUDED`.  Each is shown
 as it is and with `EACH` arcs, twice: *as rendered*, with the PSF of the sources in training (0.598 arcsec), and

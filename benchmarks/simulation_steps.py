@@ -3,8 +3,9 @@
     python benchmarks/simulation_steps.py --train [STEP ...]     # hours; a run that is there is not trained again
     python benchmarks/simulation_steps.py --csv results/real_hosts.csv [--stamps FILE]
 
-Trains a network of the profile ``finder`` for each step (run 1: the same initial weights), writes it as a finder into
-``build/steps``, and measures all, with the thesis' finders and those of ``weights``, as ``real_hosts.py`` does.
+Trains a network of the profile ``finder``, with half of its chunks, for each step (run 1: the same initial weights),
+writes it as a finder into ``build/steps``, and measures all, with the thesis' finders and those of ``weights``, as
+``real_hosts.py`` does.
 """
 
 import argparse

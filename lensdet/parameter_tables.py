@@ -61,7 +61,9 @@ def markdown_table() -> str:
     profiles = list(_by_profile("profile"))
     lines = ["# Parameters", "", "Written by `lensdet parameters --markdown`.  A notebook takes them in its parameter "
              "cell, papermill by `-f FILE` and `-p NAME VALUE`, and so do `lensdet train`, `rank` and `export`.  "
-             "`quick` is the default profile; `thesis` has the thesis' own values."]  # fmt: skip
+             "`quick` is the default profile; `thesis` has the thesis' own values.  "
+             "`lensdet finder` takes `own`, and with any profile `simulation` broad, `renormalise` True, "
+             "`contaminant_fraction` 0.5, `large_size` 0 and `data_seed` 1 where they are not given."]  # fmt: skip
     for title, names in sections().items():
         lines += ["", f"## {title}", "", f"| parameter | meaning | {' | '.join(profiles)} |"]
         lines.append("|---" * (len(profiles) + 2) + "|")

@@ -45,8 +45,9 @@ class Simulation(_Section):
 class Broad(_Section):
     """The broad survey, which finders for other surveys than the thesis' learn from (params/finder.yaml).
 
-    Each range takes in what was measured on real stamps of KiDS, DES and Pan-STARRS1 (docs/why/simulation.md), or says
-    where it is from.  With ``simulation: thesis`` none of this counts.
+    Most ranges take in what was measured on real stamps of KiDS, DES and Pan-STARRS1 (docs/why/simulation.md; one KiDS
+    galaxy is brighter than ``peak_snr``).  Where a range says nothing it is a choice.  With ``simulation: thesis`` none
+    of this counts.
     """
 
     simulation: Literal["thesis", "broad"] = Field(
@@ -168,7 +169,8 @@ class Candidates(_Section):
     published: Path | None = Field(None, description="catalogue of known lenses to match with, with name, RA and Dec")
     match_radius: Positive = Field(3.0, description="arcsec, of a match with a known lens")
     output: Path | None = Field(
-        None, description="folder for list and page; None: build/candidates/<survey>, or build/demonstration/<profile>"
+        None,
+        description="folder for what is made; None: one of build/candidates, build/finders or build/demonstration",
     )
     grader: str | None = Field(None, description="whose grades of the list notebook 07 takes; None: it asks for none")
     independent_negatives: Count = Field(100_000, description="simulated anew, for what to expect from a ranked list")

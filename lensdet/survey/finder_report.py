@@ -301,7 +301,9 @@ def verdict(table: pd.DataFrame) -> list[str]:
         lines.append(f"Before it learnt from your galaxies the area was {auc_ - more:.3f}: a change of {more:+.3f} "
                      f"({least:+.3f} to {most:+.3f}){so}.")  # fmt: skip
     if n < 100:
-        lines.append(f"{n} galaxies say little: acceptance below {3 / n:.0%} cannot be told from none.")
+        lines.append(
+            f"{n} galaxies say little: acceptance below {clopper_pearson(0, n)[1]:.0%} cannot be told from none."
+        )
     gates = table[(table["part"] == "shortcuts") & (table["value"] > GATE) & (table["low"] > 0.5)]
     if len(gates):
         lines.append(

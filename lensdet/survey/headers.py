@@ -57,9 +57,9 @@ REASONS = {  # of a rejection: what it means, and what to do
     "band": "The header names another band (FILTER, BAND and the like), or one that is not understood.  Give images of "
     "the finder's band; if they are, state `band`, or correct a header that names another.",
     "saturated": f"A plateau: {PLATEAU} or more connected pixels (also by corners) at the stamp's maximum, or at or "
-    "above the header's SATURATE.  A stamp is scaled by its maximum, so that exactly one pixel of a training stamp is "
-    "1.  Only mock lenses, which are cut at 1, may have a small plateau (9 % do, of 6 pixels at most): a network may "
-    "take a saturated star for a lens.  Take a shorter exposure, or look at it by eye.",
+    "above the header's SATURATE.  A stamp is scaled by its maximum.  The thesis' finders have seen no saturated star, "
+    "and may take one for a lens; `broad` has seen simulated ones alone.  Take a shorter exposure, or look at it by "
+    "eye.",
     "too slow": "It was not read within minutes.  Unpack a compressed tile; check the disk.",
     "crash": "The process that read it died: a file that takes all memory, or that breaks a library.  Fetch it again.",
     "duplicate id": "An earlier row of the catalogue has the same id.  Make ids unique.",

@@ -1,8 +1,8 @@
 """Measured quality of stamps, and what about them is unlike the training set.
 
-A network gives any stamp a logit, and noise of the sky higher ones than lenses.  What no finder has learnt to judge is
-known by a few numbers of its pixels, and by logits that the calibration set never had.  `LIMITS` lie between what was
-measured of stamps that should pass and of those that should not: ``benchmarks/quality.py`` prints both.
+A network gives any stamp a logit, and some give noise of the sky higher ones than lenses.  What no finder has learnt to
+judge is known by a few numbers of its pixels, and by logits that the calibration set never had.  `LIMITS` lie between
+what was measured of stamps that should pass and of those that should not: ``benchmarks/quality.py`` prints both.
 """
 
 from collections.abc import Mapping

@@ -180,7 +180,7 @@ def test_the_verdict_says_the_numbers_and_what_they_do_not_say():
     assert "On 200 of your galaxies" in said and "80% of painted arcs" in said and "3% of the galaxies" in said
     assert "0.970 (0.950 to 0.980)" in said and "one in a thousand" in said
     assert "say little" not in said and "Not to be trusted" not in said
-    assert "40 galaxies say little: acceptance below 8%" in " ".join(report.verdict(table(n=40)))
+    assert "40 galaxies say little: acceptance below 9%" in " ".join(report.verdict(table(n=40)))
 
 
 def test_the_verdict_warns_of_shortcuts_and_of_chance():
