@@ -1,6 +1,6 @@
 """Flags of `lensdet.survey.quality` on real pixels and on noise: who is flagged, who passes, where measures lie.
 
-    python benchmarks/quality.py [FOLDER] [--profile lite]
+    python benchmarks/quality.py [FOLDER] [--finders thesis/bce,thesis/fbeta] [--profile lite]
 
 FOLDER has ``cutouts/galaxies``, ``cutouts/lens_candidates`` (101 x 101 pixels of 0.2 arcsec),
 ``native/cfhtls_field_r.fits`` and ``ps1_lenses`` with its ``catalogue.csv``; what is not there is left out, and without
@@ -123,10 +123,11 @@ def row(pixels, finders):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", nargs="?", type=Path)
+    parser.add_argument("--finders", default="broad", help="whose limits and logits, as for `lensdet rank`")
     parser.add_argument("--profile", default="lite", choices=SIZES, help="smoke: as little as shows that it runs")
     options = parser.parse_args()
     warnings.simplefilter("ignore", FITSFixedWarning)
-    finders = ranking.load_finders(["thesis/bce", "thesis/fbeta"])
+    finders = ranking.load_finders(options.finders.split(","))
     p = parameters.resolve({"profile": options.profile, "workers": 1})
     said, spans, times = {}, {}, []
     for name, pixels in groups(options.folder, p, *SIZES[options.profile]):
