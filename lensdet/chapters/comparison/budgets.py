@@ -182,8 +182,9 @@ def save() -> None:
     for profile, table in found.items():
         p = resolve({"profile": profile})
         images = f"{round(p.images, -3):,} images"  # of four panels each has an inch
-        runs = table.runs.max()
-        heads[f"{profile}\nwidth {p.width}\n{images}\n{runs} run{'s' * int(runs > 1)}"] = table
+        least, most = table.runs[table.runs > 0].min(), table.runs.max()
+        runs = style.number_of(int(most), "run") if least == most else f"{least} to {most} runs"
+        heads[f"{profile}\nwidth {p.width}\n{images}\n{runs}"] = table
     style.plt.rcParams.update(style.STYLE)
     figure = comparison_figures.forest(heads)
     style.write(figure, storage.figures_dir() / "comparison.png")
