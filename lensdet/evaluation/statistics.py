@@ -235,6 +235,16 @@ def holm(p: ArrayLike) -> NDArray:
     return adjusted
 
 
+def adjusted(differences: Sequence[Difference]) -> NDArray:
+    """P-values (m,) of a family of differences, adjusted by `holm`.
+
+    Of fewer than `LEAST_RUNS` runs there is none (NaN), and they do not count among the comparisons; runs that agree
+    exactly count, with a p-value of 1.
+    """
+    enough = [d.n_runs >= LEAST_RUNS for d in differences]
+    return holm([np.nan_to_num(d.p, nan=1.0) if each else np.nan for d, each in zip(differences, enough, strict=True)])
+
+
 def directions(differences: Sequence[Difference], level: float = 0.05) -> list[str]:
     """In which direction each of a family of differences is shown to lie, such as those of a table.
 
@@ -248,18 +258,15 @@ def directions(differences: Sequence[Difference], level: float = 0.05) -> list[s
     Returns
     -------
     list of str
-        *higher* or *lower*, where the p-value, adjusted by `holm`, is below `level`; *equivalent* where it is not and
-        the combined interval lies within `EQUIVALENT` of 0, which is not adjusted; else *open*.
+        *higher* or *lower*, where the p-value of `adjusted` is below `level`; *equivalent* where it is not and the
+        combined interval lies within `EQUIVALENT` of 0, which is not adjusted; else *open*.
     """
-    enough = [d.n_runs >= LEAST_RUNS for d in differences]
-    p_values = [np.nan_to_num(d.p, nan=1.0) if each else np.nan for d, each in zip(differences, enough, strict=True)]
-    adjusted = holm(p_values)  # runs that agree exactly count among the comparisons
     found = []
-    for d, each, p in zip(differences, enough, adjusted, strict=True):
+    for d, p in zip(differences, adjusted(differences), strict=True):
         if p < level:
             found.append("higher" if d.mean > 0 else "lower")
         else:
-            found.append("equivalent" if each and max(-d.low, d.high) < EQUIVALENT else "open")
+            found.append("equivalent" if d.n_runs >= LEAST_RUNS and max(-d.low, d.high) < EQUIVALENT else "open")
     return found
 
 

@@ -14,7 +14,7 @@ from lensdet.chapters import style, thesis
 from lensdet.chapters.comparison import claims
 from lensdet.chapters.comparison import figures as comparison_figures
 from lensdet.evaluation import statistics
-from lensdet.experiments import BCE, F_1, F_BETA, MAX_TREE
+from lensdet.experiments import BCE, F_1, F_BETA, MAX_TREE, NETWORKS
 from lensdet.parameters import resolve
 from lensdet.study import Study
 
@@ -25,11 +25,26 @@ ASKED = (
     (1, F_BETA, BCE, "precision", "At p = 0.5 the soft F_beta loss is more precise than cross-entropy"),
     (1, F_BETA, BCE, "recall", "At p = 0.5 the soft F_beta loss finds fewer lenses than cross-entropy"),
     (1, F_1, BCE, "recall", "At p = 0.5 the soft F1 loss finds more lenses than cross-entropy"),
-    (1, BCE, F_BETA, "accuracy", "At p = 0.5 cross-entropy has a higher accuracy than the soft F_beta loss"),
+    (2, F_BETA, thesis.SMALLER, "recall_large",
+     "The soft F_beta loss finds a larger share of the lenses above 2.5 arcsec (Einstein radius) than of the others"),
     (3, "NM_6", thesis.BEST_MEMBER, "f_beta_high",
      "Above p = 0.75 the weighted mean of six networks (NM_6) has a higher F_beta than the best of them"),
     (4, BCE, MAX_TREE, "accuracy", "Networks have a higher accuracy on whole stamps than on segmented ones"),
 )  # fmt: skip
+
+# The names of the figure and of the tables.
+NAMES = (
+    "**BCE**: binary cross-entropy, the checkpoint of lowest validation loss; **BCE by F_beta**, **BCE by soft "
+    "F_beta**: the same trainings, the checkpoints of highest F_beta and soft F_beta (in the thesis' tables: F_beta "
+    "metric, Soft F_beta metric)",
+    "**soft F_beta**, **soft F1**, **double F1**: networks trained with the soft losses (F_beta Soft Loss, F_1 Soft "
+    "loss, F_1 Double Soft loss); F_beta has beta = 0.17",
+    "**NM_3**, **NM_6**: weighted means of three and six networks; **IDE_3**, **IDE_6**: with weights that another "
+    "network chooses for each image; **best member**: the network in it that has most of the measure on the "
+    "calibration set",
+    "**segmented BCE**: BCE on stamps segmented by Max-Tree; **rest**: the same network on the other mock lenses",
+    "**p**: the network's output, and the threshold that it is compared with, 0.5 where none is named",
+)
 
 
 def read(profiles: Iterable[str] = PROFILES) -> dict[str, pd.DataFrame]:
@@ -48,7 +63,7 @@ def read(profiles: Iterable[str] = PROFILES) -> dict[str, pd.DataFrame]:
         table = pd.read_csv(path)
         known = [(claim.section, claim.a, claim.metric, claim.sign) for claim in thesis.CLAIMS]
         written = table[["section", "a", "metric", "sign"]].itertuples(index=False, name=None)
-        if not {"question", "p"} <= set(table) or known != list(written):
+        if not {"question", "p", "p_adjusted"} <= set(table) or known != list(written):
             raise ValueError(f"{path}: of other claims than there are now; run tox -e figures -- comparison")
         if table.runs.any():
             found[profile] = table
@@ -66,21 +81,73 @@ def over(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        A row a claim.  ``over budgets`` is *stable* where the two largest budgets of `TREND` that have five runs both
-        agree or both contradict, *not stable* where they do not, and "–" where there are not two.
+        A row a claim, in the words of the figure.  ``over budgets`` is of the two largest budgets of `TREND` that have
+        five runs: *stable* where both agree or both contradict; *budget-dependent* where they say something else each
+        and neither is open; *open* where one is; *equivalent* where both are; "–" where there are not two.
+        ``to close it`` is `claims.closing` of the profile with most runs of the claim, to five, the last of several.
     """
     first = next(iter(found.values()))
-    table = first[["question", "section", "claim"]].copy()
-    table["claim"] = table.claim.str.replace(f"{thesis.BEST_MEMBER}, .*", thesis.BEST_MEMBER, regex=True)  # of each own
+    table = first[["question", "section"]].assign(claim=[*map(comparison_figures.describe, thesis.CLAIMS)])
     for profile, own in found.items():
         table[profile] = own.verdict
     largest = [found[profile] for profile in TREND if profile in found]
-    stable = []
+    together, close = [], []
     for i in first.index:
         verdicts = [own.verdict[i] for own in largest if own.runs[i] >= statistics.LEAST_RUNS][-2:]
-        same = len(set(verdicts)) == 1 and verdicts[0] in ("agrees", "contradicts")
-        stable.append("–" if len(verdicts) < 2 else "stable" if same else "not stable")
-    return table.assign(**{"over budgets": stable})
+        together.append(_together(verdicts) if len(verdicts) == 2 else "–")
+        most = max(reversed(found), key=lambda profile: min(found[profile].runs[i], statistics.LEAST_RUNS))
+        words = claims.closing(found[most].loc[i])
+        close.append(f"{most}: {words}" if words and found[most].runs[i] else words)
+    return table.assign(**{"over budgets": together, "to close it": close})
+
+
+def _together(verdicts):
+    """What the verdicts at two budgets say of a claim."""
+    if "open" in verdicts:
+        return "open"
+    if len(set(verdicts)) > 1:
+        return "budget-dependent"
+    return "equivalent" if verdicts[0] == "equivalent" else "stable"
+
+
+def table_of_budgets(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """What the claims of each profile come from: training images, width, learning rates, runs, test images."""
+    rows = []
+    for profile, own in found.items():
+        p, some = resolve({"profile": profile}), own[own.runs > 0]
+        rows.append({
+            "profile": f"`{profile}`", "training images of a run": f"{p.images:,}", "width": p.width,
+            "learning rates": _rates(p), "runs": _range(some.runs), "test images": f"{own.images.max():,}",
+            "claims": claims.counted(own),
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _rates(parameters):
+    """The learning rates of the losses in words."""
+    losses = {network.loss: comparison_figures.SHORT[name] for name, network in reversed(NETWORKS.items())}
+    own = {short: parameters.rate(loss) for loss, short in reversed(losses.items())}
+    if len(set(own.values())) == 1:
+        return f"{next(iter(own.values())):g}"
+    return ", ".join(f"{short} {rate:g}" for short, rate in own.items())
+
+
+def _range(runs):
+    """Numbers of runs in words: "2", or "1 to 2" where claims differ; of claims without a run, 0."""
+    if not len(runs):
+        return "0"
+    return f"{runs.min()}" if runs.min() == runs.max() else f"{runs.min()} to {runs.max()}"
+
+
+def table_of_questions(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Verdicts by research question, a column a profile."""
+    table = {}
+    for profile, own in found.items():
+        counts = claims.by_question(own).drop(columns="claims")
+        table[profile] = [
+            ", ".join(f"{verdict}: {n}" for verdict, n in row.items() if n) for _, row in counts.iterrows()
+        ]
+    return pd.DataFrame(table, index=counts.index)
 
 
 def headlines(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
@@ -95,22 +162,38 @@ def headlines(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
     -------
     pandas.DataFrame
         A row a claim and profile that has runs of it: the claim in words, what is compared, ``thesis`` and
-        ``difference`` with its 95 % interval over seeds and images, ``runs``, and ``verdict``.
+        ``difference`` with its 95 % interval over seeds and images, ``runs``, ``verdict``, and ``closing``, which is
+        `claims.closing`.
     """
     rows = []
     for question, a, b, metric, words in ASKED:
         for profile, table in found.items():
             own = table[(table.a == a) & (table.metric == metric) & (table.runs > 0)]
             best = own.claim.str.contains(thesis.BEST_MEMBER) if b == thesis.BEST_MEMBER else own.b == b
-            of = f"{claims.METRICS[metric]}: {a} − {b}"
-            rows += [(question, words, of, profile, r.runs, r.thesis, r.difference, r.low, r.high, r.verdict)
-                     for r in own[best].itertuples()]  # fmt: skip
-    columns = ["question", "words", "of", "profile", "runs", "thesis", "difference", "low", "high", "verdict"]
+            of = comparison_figures.named(a, b, metric, "−")
+            rows += [(question, words, of, profile, r.runs, r.thesis, r.difference, r.low, r.high, r.verdict,
+                      claims.closing(r)) for r in own[best].itertuples()]  # fmt: skip
+    columns = [
+        "question",
+        "words",
+        "of",
+        "profile",
+        "runs",
+        "thesis",
+        "difference",
+        "low",
+        "high",
+        "verdict",
+        "closing",
+    ]
     return pd.DataFrame(rows, columns=columns)
 
 
 def sentences(first: pd.DataFrame) -> list[str]:
-    """Each claim of `headlines` in a sentence, with the numbers of the profile that has most runs, then most images."""
+    """Each claim of `headlines` in a sentence, with the numbers of the profile that has most runs, then most images.
+
+    With what would close it, where it is open.
+    """
     said = []
     for words, own in first.groupby("words", sort=False):
         own = own.assign(images=[resolve({"profile": profile}).images for profile in own.profile])
@@ -119,18 +202,14 @@ def sentences(first: pd.DataFrame) -> list[str]:
         printed = f"; thesis {r.thesis:+.3f}" if pd.notna(r.thesis) else ""
         made = f"`{r.profile}`, {style.number_of(int(r.runs), 'run')} of {r.images:,} images"
         numbers = f"{r.difference:+.3f} ({interval}{printed}".replace("-", "−")
-        said.append(f"*{words}*: **{r.verdict}**, {numbers}; {made}).")
+        close = f"; to close it: {r.closing}" if r.closing else ""
+        said.append(f"*{words}*: **{r.verdict}**, {numbers}; {made}{close}).")
     return said
 
 
 def markdown(found: dict[str, pd.DataFrame]) -> str:
     """What stands first in the comparison: the figure, six sentences, their numbers, verdicts by question and claim."""
     table, profiles = over(found), list(found)
-    counts = [
-        f"- `{profile}`, {resolve({'profile': profile}).images:,} images a run, {own.images.max():,} test images; "
-        f"{claims.counted(own)}"
-        for profile, own in found.items()
-    ]
     first = headlines(found)
     six = "\n".join(f"{i}. {sentence}" for i, sentence in enumerate(sentences(first), 1))
     numbers = ["thesis", "difference", "low", "high"]
@@ -146,14 +225,21 @@ def markdown(found: dict[str, pd.DataFrame]) -> str:
         "[![Each claim's difference in the thesis and here](comparison.png)](comparison.png)",
         "*Each claim of the thesis: its difference between two models, here (points, with 95 % intervals over seeds "
         "and images) and in the thesis (black strokes), at each number of training images.  To the right of 0 is the "
-        "thesis' side; the grey band is within 0.01 of 0.*",
-        "## These six at each number of images",
-        "\n".join(counts),
-        first.drop(columns="words").to_markdown(index=False, disable_numparse=True),
-        claims.RULE + "  `quick`, `evening` and `overnight` differ in the number of training images alone; "
-        "a claim is *stable* where the two largest of them that have five runs both agree or both contradict.",
-        *(f"## `{profile}`\n\n{claims.by_question(own).to_markdown()}" for profile, own in found.items()),
-        f"## Every claim\n\nNumbers and intervals: {links}.",
+        "thesis' side, whichever of the two is said to have more; the grey band is within 0.01 of 0.  Bold: the six "
+        "above.*",
+        "\n".join(f"- {names}" for names in NAMES),
+        "## By research question",
+        table_of_questions(found).to_markdown(),
+        table_of_budgets(found).to_markdown(index=False, disable_numparse=True),
+        claims.RULE,
+        "`quick`, `evening` and `overnight` are of one network and one survey.  Over these budgets a claim is *stable* "
+        "where the two largest that have five runs both agree or both contradict, and *budget-dependent* where they "
+        "say something else each and neither is open.",
+        "## The six at each number of images",
+        "The difference is that of the two models as they are named: where less is claimed, the thesis' side is below "
+        "0.",
+        first.drop(columns=["words", "closing"]).to_markdown(index=False, disable_numparse=True),
+        f"## Every claim\n\nNumbers, intervals and p-values: {links}.  " + claims.CLOSING,
         table.drop(columns="question").to_markdown(index=False),
     )
     return "\n\n".join(parts) + "\n"
@@ -182,11 +268,11 @@ def save() -> None:
     for profile, table in found.items():
         p = resolve({"profile": profile})
         images = f"{round(p.images, -3):,} images"  # of four panels each has an inch
-        least, most = table.runs[table.runs > 0].min(), table.runs.max()
-        runs = style.number_of(int(most), "run") if least == most else f"{least} to {most} runs"
-        heads[f"{profile}\nwidth {p.width}\n{images}\n{runs}"] = table
+        runs = _range(table.runs[table.runs > 0])
+        heads[f"{profile}\nwidth {p.width}\n{images}\n{runs} run{'s' * (runs != '1')}"] = table
     style.plt.rcParams.update(style.STYLE)
-    figure = comparison_figures.forest(heads)
+    first = {i for i, claim in enumerate(thesis.CLAIMS) if (claim.a, claim.b, claim.metric) in {q[1:4] for q in ASKED}}
+    figure = comparison_figures.forest(heads, first)
     style.write(figure, storage.figures_dir() / "comparison.png")
     with storage.atomic(storage.figures_dir() / "comparison.md") as beside:
         beside.write_text(markdown(found))

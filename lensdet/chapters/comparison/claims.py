@@ -55,10 +55,10 @@ RULE = (
     f"everything is below {statistics.LEAST_RUNS} runs."
 )
 CLOSING = (
-    f"The last columns say what would close a claim that is open after {statistics.LEAST_RUNS} runs, at most: so many "
-    "runs on these images, or so many images with these runs, or so many runs on a thousand times as many images.  "
-    "They suppose that the difference and its spreads are what they were measured to be; the spread of five runs may "
-    "truly be 0.6 to 2.9 times that (95 %)."
+    f"What would close a claim that is open after {statistics.LEAST_RUNS} runs: so many runs on these images, or so "
+    "many images with these runs, or so many runs on a thousand times as many images.  That supposes that the "
+    "difference and its spreads are what they were measured to be; the spread of five runs may truly be 0.6 to 2.9 "
+    "times that (95 %)."
 )
 CELLS = (
     "The mean over runs; the seed-to-seed spread (n − 1) of single runs; the 95 % interval that the test images leave; "
@@ -230,8 +230,9 @@ def claims(study: Study, weights: NDArray, which: str = "test") -> pd.DataFrame:
     pandas.DataFrame
         A row a claim: ``section``, ``a``, ``b``, ``metric``, ``sign``, ``claim`` in words; ``thesis``, the difference
         of its published numbers, where it prints both; ``difference`` a - b with its 95 % interval ``low``, ``high``
-        over seeds and images, and its p-value ``p``; ``runs``; ``images``, the size of the test set; ``question``, of
-        `thesis.QUESTIONS`; ``verdict``, of `VERDICTS`; where that is open after `statistics.LEAST_RUNS`
+        over seeds and images, its p-value ``p``, and that adjusted for the claims of its question, ``p_adjusted``
+        (`statistics.adjusted`); ``runs``; ``images``, the size of the test set; ``question``, of `thesis.QUESTIONS`;
+        ``verdict``, of `VERDICTS`; where that is open after `statistics.LEAST_RUNS`
         runs, ``runs_needed`` and ``images_needed``, how many of either alone would close it, and
         ``runs_needed_on_many``, how many runs on a thousand times the images (`statistics.needed`).
         The best member is that of the highest mean on the calibration set.
@@ -250,7 +251,7 @@ def claims(study: Study, weights: NDArray, which: str = "test") -> pd.DataFrame:
         words = f"{METRICS[claim.metric]}: {claim.a} {'>' if claim.sign > 0 else '<'} {shown}"
         rows.append({**claim._asdict(), "b": b, "claim": words, "question": claim.question, "thesis": _printed(claim),
                      **dict(zip(("difference", "low", "high", "p", "runs"), measured, strict=True)),
-                     "images": 0 if d is None else weights.shape[1], "verdict": NO_RUN,
+                     "p_adjusted": np.nan, "images": 0 if d is None else weights.shape[1], "verdict": NO_RUN,
                      "runs_needed": np.nan, "images_needed": np.nan, "runs_needed_on_many": np.nan})  # fmt: skip
         if d is not None:
             found.setdefault(claim.question, []).append((rows[-1], d, claim.sign))
@@ -259,8 +260,8 @@ def claims(study: Study, weights: NDArray, which: str = "test") -> pd.DataFrame:
         verdicts = statistics.judge(differences, signs)
         decided = sum(verdict in ("agrees", "contradicts") for verdict in verdicts)
         undecided = sum(d.n_runs >= statistics.LEAST_RUNS for d in differences) - decided
-        for (row, d, _), verdict in zip(family, verdicts, strict=True):
-            row["verdict"] = verdict
+        for (row, d, _), verdict, p in zip(family, verdicts, statistics.adjusted(differences), strict=True):
+            row["verdict"], row["p_adjusted"] = verdict, p
             if verdict == "open" and d.n_runs >= statistics.LEAST_RUNS:
                 row["runs_needed"], times, row["runs_needed_on_many"] = statistics.needed(d, undecided)
                 row["images_needed"] = times * row["images"]
@@ -314,6 +315,19 @@ def counted(stated: pd.DataFrame) -> str:
     return f"{len(stated)} claims ({', '.join(f'{verdict}: {n[verdict]}' for verdict in VERDICTS if verdict in n)})"
 
 
+def closing(row: pd.Series) -> str:
+    """What would close one claim, a row from `claims`, in a few words; "" where it is decided or equivalent."""
+    if row.verdict == NO_RUN or (row.verdict == "open" and row.runs < statistics.LEAST_RUNS):
+        return f"{statistics.LEAST_RUNS} runs first"
+    if row.verdict != "open":
+        return ""
+    alone = [f"{row.runs_needed:,.0f} runs"] if np.isfinite(row.runs_needed) else []
+    alone += [f"{row.images_needed:,.0f} test images"] if np.isfinite(row.images_needed) else []
+    if not alone and np.isfinite(row.runs_needed_on_many):
+        alone = [f"{row.runs_needed_on_many:,.0f} runs on many test images"]
+    return " or ".join(alone) or "neither runs nor images, up to a thousand times as many"
+
+
 def by_question(stated: pd.DataFrame) -> pd.DataFrame:
     """How many claims of each research question have which verdict, a row a question, from `claims`."""
     table = pd.crosstab(stated.question, stated.verdict).reindex(columns=list(VERDICTS), fill_value=0)
@@ -336,6 +350,7 @@ def markdown(parameters: Parameters, numbers: pd.DataFrame, stated: pd.DataFrame
                 for r in stated.itertuples()
             ],
             "runs": stated.runs,
+            "p, adjusted": ["–" if np.isnan(p) else f"{p:.3f}" if p >= 0.001 else "< 0.001" for p in stated.p_adjusted],
             "verdict": stated.verdict,
         }
     )

@@ -1,5 +1,7 @@
 """The answer in one figure: each claim of the thesis, its own difference beside ours at each number of images."""
 
+from collections.abc import Container
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -41,27 +43,32 @@ MEASURES = {
     "mean_f_beta": "mean F_beta over p",
 }
 ROW = 0.112  # inches a claim
-LINEAR = 0.02  # of the axis; beyond it is logarithmic
+LINEAR = 0.02  # of the axis, which goes from -1 to 1; beyond it is logarithmic
+EDGE = 0.93  # where the arrow of an interval beyond the axis is drawn
 
 
-def forest(tables: dict[str, pd.DataFrame]) -> Figure:
+def forest(tables: dict[str, pd.DataFrame], first: Container[int] = ()) -> Figure:
     """Every claim in a row, by research question: left the claim, then a panel for each number of images.
 
     To the right of 0 is the thesis' side, whichever sign the claim has.
+
+    Intervals that leave the axis end in an arrow.
 
     Parameters
     ----------
     tables : dict of pandas.DataFrame
         From `claims.claims`, by what stands above the panel; each has all claims, in their order.  The
-        verdict written at the right is that of the last one.
+        verdict written at the right is that of the panel with most runs of the claim, of which no more than
+        `statistics.LEAST_RUNS` count; of several such the last.
+    first : container of int
+        Claims that stand out, by their place in `thesis.CLAIMS`.
 
     Returns
     -------
     matplotlib.figure.Figure
     """
-    first, last = next(iter(tables.values())), list(tables.values())[-1]
     places, heads, y = {}, {}, 0.0
-    for question, rows in first.groupby("question"):
+    for question, rows in next(iter(tables.values())).groupby("question"):
         heads[question] = y
         for i in rows.index:
             y += 1
@@ -83,24 +90,34 @@ def forest(tables: dict[str, pd.DataFrame]) -> Figure:
         figure.text(0.01, _height(left, place), f"{question}. {thesis.QUESTIONS[question]}", fontsize=7, va="center",
                     fontweight="bold")  # fmt: skip
     for i, place in places.items():
-        figure.text(0.335, _height(left, place), describe(thesis.CLAIMS[i]), fontsize=7, va="center", ha="right")
-        verdict = last.verdict[i]
+        weight = "bold" if i in first else "normal"
+        words = describe(thesis.CLAIMS[i])
+        figure.text(0.335, _height(left, place), words, fontsize=7, va="center", ha="right", fontweight=weight)
+        verdict = max(reversed(tables.values()), key=lambda own: min(own.runs[i], statistics.LEAST_RUNS)).verdict[i]
         colour = LOOKS.get(verdict, {"color": style.GREY})["color"]
         figure.text(0.905, _height(right, place), verdict, fontsize=7, va="center", color=colour)
+    figure.text(0.905, 1 - 0.5 / height, f"verdict\n(rightmost\n{statistics.LEAST_RUNS} runs)", fontsize=7, va="bottom")
     keys = [Line2D([], [], ls="", ms=3.5, label=word, **look) for word, look in LOOKS.items()]
     keys.append(Line2D([], [], ls="", marker="|", color="black", ms=5, label="the thesis"))
     figure.legend(keys, [key.get_label() for key in keys], loc="lower left", ncols=3, fontsize=7, frameon=False,
                   borderaxespad=0.2, handletextpad=0.1, columnspacing=0.8)  # fmt: skip
-    below = f"difference; right: the thesis' side; grey: within {statistics.EQUIVALENT}"
-    figure.text(0.62, 0.12 / height, below, fontsize=7, ha="center")
+    below = (
+        f"difference; right: the thesis' side; grey: within {statistics.EQUIVALENT}\n"
+        f"axis to ±1: linear within {LINEAR}, logarithmic beyond"
+    )
+    figure.text(0.62, 0.02 / height, below, fontsize=7, ha="center", linespacing=1.3)
     return figure
 
 
 def describe(claim: thesis.Claim) -> str:
     """A claim (of `thesis.CLAIMS`) in a few words, such as "recall: soft F1 > BCE"."""
-    a, b = (SHORT.get(name, name) for name in (claim.a, claim.b))
-    metric = MEASURES.get(claim.metric) or claims.METRICS[claim.metric]
-    return f"{metric}: {a} {'>' if claim.sign > 0 else '<'} {b}"
+    return named(claim.a, claim.b, claim.metric, ">" if claim.sign > 0 else "<")
+
+
+def named(a: str, b: str, metric: str, between: str) -> str:
+    """Two models and what they have more or less of, such as "recall: soft F1 − BCE"."""
+    measure = MEASURES.get(metric) or claims.METRICS[metric]
+    return f"{measure}: {SHORT.get(a, a)} {between} {SHORT.get(b, b)}"
 
 
 def _height(axis, place):
@@ -122,10 +139,14 @@ def _panel(axis, table, places):
             continue
         look = LOOKS[claim.verdict]
         if np.isfinite(claim.low):
-            axis.plot([claim.sign * claim.low, claim.sign * claim.high], [place] * 2, color=look["color"], lw=0.9)
+            low, high = sorted((claim.sign * claim.low, claim.sign * claim.high))
+            axis.plot([low, high], [place] * 2, color=look["color"], lw=0.9)
+            for end, marker in ((-EDGE, "<"), (EDGE, ">")):
+                if (low < -1 and end < 0) or (high > 1 and end > 0):
+                    axis.plot(end, place, marker=marker, ms=2.8, mew=0, color=look["color"])
         axis.plot(claim.sign * claim.difference, place, ms=2.8, mew=0.7, ls="", **look)
     axis.set_xlim(-1, 1)
-    axis.set_xticks([-0.5, -0.1, -0.01, 0.01, 0.1, 0.5], ["", "−0.1", "", "", "0.1", ""], fontsize=7)
+    axis.set_xticks([-0.5, -0.1, -0.01, 0, 0.01, 0.1, 0.5], ["", "−0.1", "", "0", "", "0.1", ""], fontsize=7)
     axis.set_yticks([])
     axis.minorticks_off()
     axis.grid(False)

@@ -12,6 +12,7 @@ from lensdet import storage
 from lensdet.chapters import style, thesis
 from lensdet.chapters.comparison import budgets, claims
 from lensdet.chapters.comparison import figures as comparison_figures
+from lensdet.profiles import PROFILES
 
 BCE, F_BETA = "Binary Cross Entropy", "F_beta Soft Loss"
 
@@ -25,8 +26,9 @@ def stated(verdict="open", runs=5, difference=0.1):
         d = difference if runs else np.nan
         rows.append({**claim._asdict(), "b": BCE if claim.b == thesis.BEST_MEMBER else claim.b, "claim": words,
                      "question": claim.question, "thesis": claims._printed(claim), "difference": d, "low": d - 0.02,
-                     "high": d + 0.02, "p": 0.5, "runs": runs, "images": 1102,
-                     "verdict": verdict if runs else claims.NO_RUN})  # fmt: skip
+                     "high": d + 0.02, "p": 0.5, "p_adjusted": 1.0, "runs": runs, "images": 1102,
+                     "verdict": verdict if runs else claims.NO_RUN, "runs_needed": np.nan, "images_needed": np.nan,
+                     "runs_needed_on_many": np.nan})  # fmt: skip
     return pd.DataFrame(rows)
 
 
@@ -47,8 +49,11 @@ def left(here, **found):
         ({"quick": "agrees"}, "–"),
         ({"quick": "agrees", "evening": "agrees"}, "stable"),
         ({"quick": "contradicts", "evening": "contradicts"}, "stable"),
-        ({"quick": "agrees", "evening": "contradicts"}, "not stable"),
-        ({"quick": "open", "evening": "open"}, "not stable"),
+        ({"quick": "agrees", "evening": "contradicts"}, "budget-dependent"),
+        ({"quick": "agrees", "evening": "equivalent"}, "budget-dependent"),
+        ({"quick": "equivalent", "evening": "equivalent"}, "equivalent"),
+        ({"quick": "open", "evening": "open"}, "open"),
+        ({"quick": "agrees", "evening": "open"}, "open"),
         ({"quick": "open", "evening": "agrees", "overnight": "agrees"}, "stable"),
         (
             {"evening": "agrees", "overnight": "agrees", "lite": "contradicts"},
@@ -74,9 +79,9 @@ def test_each_profile_has_its_own_best_member(here):
     other.loc[best, "b"] = F_BETA
     other["claim"] = other.claim.str.replace(f"{thesis.BEST_MEMBER}, {BCE}", f"{thesis.BEST_MEMBER}, {F_BETA}")
     table = budgets.over({"quick": stated(), "lite": other})
-    assert table.claim[best].str.endswith(thesis.BEST_MEMBER).all() and best.sum() == 6
+    assert table.claim[best].str.endswith("best member").all() and best.sum() == 6
     of = budgets.headlines({"quick": stated(), "lite": other})["of"]
-    assert (of == f"{claims.METRICS['f_beta_high']}: NM_6 − {thesis.BEST_MEMBER}").sum() == 2
+    assert (of == "F_beta at p > 0.75: NM_6 − best member").sum() == 2
 
 
 @pytest.mark.parametrize("change", [{"sign": 2}, {"a": "x"}, None])
@@ -105,17 +110,17 @@ def test_headlines_have_the_numbers_of_the_claims_table(here):
     left(here, **found)
     table = budgets.headlines(budgets.read())
     assert len(table) == 12 and table.of.nunique() == 6
-    first = table[table.of == f"precision: {F_BETA} − {BCE}"].set_index("profile")
+    first = table[table.of == "precision: soft F_beta − BCE"].set_index("profile")
     assert first.loc["quick", ["runs", "verdict"]].tolist() == [2, "open"]
     assert first.loc["lite", ["runs", "verdict"]].tolist() == [5, "contradicts"]
     numbers = first[["thesis", "difference", "low", "high"]].to_numpy()
     assert numbers == pytest.approx(np.array([[0.031, 0.25, 0.23, 0.27], [0.031, -0.125, -0.145, -0.105]]))
     budgets.save()
     text = (here / "comparison.md").read_text()
-    assert text.index("comparison.png") < text.index(f"precision: {F_BETA} − {BCE}") < text.index("## Every claim")
+    assert text.index("comparison.png") < text.index("precision: soft F_beta − BCE") < text.index("## Every claim")
     n = len(thesis.CLAIMS)
     assert f"{n} claims (contradicts: {n})" in text and text.count("\n| 5.") == n
-    assert "nan" not in text and "`lite`, 851,968 images a run" in text
+    assert "nan" not in text and "| `lite`    | 851,968 " in text
 
 
 def test_each_profile_with_runs_is_compared_and_then_all(here, monkeypatch):
@@ -126,7 +131,7 @@ def test_each_profile_with_runs_is_compared_and_then_all(here, monkeypatch):
     folders = here, storage.root() / "figures"
     again, before = (pd.read_csv(folder / "overnight" / "comparison_claims.csv") for folder in folders)
     pd.testing.assert_frame_equal(again, before, rtol=1e-5)
-    assert "## `overnight`" in (here / "comparison.md").read_text()
+    assert "| `overnight` | 917,504 " in (here / "comparison.md").read_text()
 
 
 def test_each_claim_that_is_said_first_is_a_sentence_of_the_profile_with_most_runs():
@@ -136,6 +141,50 @@ def test_each_claim_that_is_said_first_is_a_sentence_of_the_profile_with_most_ru
     first = "contradicts**, −0.125 (−0.145 to −0.105; thesis +0.031; `lite`, 5 runs of 851,968 images)."
     assert said[0] == f"*At p = 0.5 the soft F_beta loss is more precise than cross-entropy*: **{first}"
     assert all(f"\n{i}. {sentence}\n" in budgets.markdown(found) for i, sentence in enumerate(said, 1))
+
+
+@pytest.mark.parametrize(
+    "changed, words",
+    [
+        ({"verdict": "agrees"}, ""),
+        ({"verdict": "equivalent"}, ""),
+        ({"verdict": claims.NO_RUN, "runs": 0}, "5 runs first"),
+        ({"runs": 4}, "5 runs first"),
+        ({"runs_needed": 6.0, "runs_needed_on_many": 6.0}, "6 runs"),
+        ({"runs_needed": 6.0, "images_needed": 20_000.0}, "6 runs or 20,000 test images"),
+        ({"runs_needed_on_many": 34.0}, "34 runs on many test images"),
+        ({}, "neither runs nor images, up to a thousand times as many"),
+    ],
+)
+def test_what_would_close_an_open_claim_is_said(changed, words):
+    assert claims.closing(pd.Series({**stated("open").loc[0], **changed})) == words
+
+
+def test_what_would_close_a_claim_is_that_of_most_runs():
+    two, five = stated(runs=2), stated().assign(runs_needed=7.0)
+    assert set(budgets.over({"quick": five, "evening": two})["to close it"]) == {"quick: 7 runs"}
+    assert set(budgets.over({"quick": five, "evening": stated("agrees")})["to close it"]) == {""}
+    assert set(budgets.over({"quick": stated(runs=0)})["to close it"]) == {"5 runs first"}
+    said = budgets.sentences(budgets.headlines({"quick": five}))
+    assert all(sentence.endswith("; to close it: 7 runs).") for sentence in said)
+
+
+def test_each_profile_says_what_its_claims_come_from(monkeypatch):
+    monkeypatch.setitem(PROFILES, "evening", PROFILES["evening"] | {"learning_rates": {"bce": 3e-3, "f1": 3e-4}})
+    some = stated(runs=5)
+    some.loc[3:, "runs"] = 2
+    table = budgets.table_of_budgets({"evening": some, "lite": stated()}).set_index("profile")
+    rates = "BCE 0.003, soft F_beta 0.001, soft F1 0.0003, double F1 0.001"
+    assert table["learning rates"].tolist() == [rates, "0.001"]
+    assert table["runs"].tolist() == ["2 to 5", "5"] and table["test images"].tolist() == ["1,102"] * 2
+    by_question = budgets.table_of_questions({"evening": some, "lite": stated("agrees")})
+    assert by_question.loc["4. Does segmentation help?"].tolist() == ["open: 4", "agrees: 4"]
+
+
+def test_every_claim_that_is_said_first_is_a_claim_and_each_question_has_one():
+    known = {(claim.question, claim.a, claim.b, claim.metric) for claim in thesis.CLAIMS}
+    assert {asked[:4] for asked in budgets.ASKED} <= known
+    assert {asked[0] for asked in budgets.ASKED} == set(thesis.QUESTIONS)
 
 
 def test_headlines_leave_out_claims_without_runs():
@@ -164,6 +213,21 @@ def test_forest_plot_draws_every_claim_and_no_text_overlaps():
         assert not box.overlaps(figure.axes[0].bbox) or box.x1 <= figure.axes[0].bbox.x0 + 1, text
     for one, other in itertools.combinations(boxes, 2):
         assert not one.padded(-1.5).overlaps(other.padded(-1.5))
+
+
+def test_forest_plot_shows_where_an_interval_leaves_the_axis_and_whose_verdict_stands_at_the_right():
+    style.plt.rcParams.update(style.STYLE)
+    wide = stated("agrees", runs=5)
+    wide.loc[0, ["low", "high"]] = -1.5, 1.5
+    wide.loc[1, ["low", "high"]] = -0.5, 1.5
+    figure = comparison_figures.forest({"quick": wide, "lite": stated("open", runs=1)}, {0})
+    arrows = [line.get_marker() for line in figure.axes[0].lines if line.get_marker() in "<>"]
+    assert sorted(arrows) == ["<", ">", ">"]
+    words = [text.get_text() for text in figure.texts]
+    assert words.count("agrees") == len(wide) and "open" not in words
+    bold = {text.get_text() for text in figure.texts if text.get_fontweight() == "bold"}
+    assert comparison_figures.describe(thesis.CLAIMS[0]) in bold
+    assert comparison_figures.describe(thesis.CLAIMS[1]) not in bold
 
 
 def test_budget_comparison_imports_no_network_library():

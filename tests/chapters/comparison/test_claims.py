@@ -393,6 +393,9 @@ def test_runs_needed_to_close_an_open_claim_follow_holm(p, weights):
         np.testing.assert_allclose(found, expected)
         some += 1
     assert some
+    decided = family.verdict.isin(["agrees", "contradicts"])
+    assert (decided == (family.p_adjusted < 0.05)).all() and (family.p_adjusted >= family.p.fillna(0)).all()
+    assert table[table.runs == 0].p_adjusted.isna().all()
     assert table[table.verdict != "open"].runs_needed.isna().all()
 
 
@@ -408,7 +411,7 @@ def test_comparison_text_counts_the_verdicts_first(p, weights):
     assert first.startswith(f"**{len(thesis.CLAIMS)} claims (agrees: {n['agrees']}, ")
     assert n.sum() == len(thesis.CLAIMS) and f"no run: {n['no run']}" in first and "nan" not in text
     assert text.index(first) < text.index("| section")
-    lines = {line.split("|")[2].strip(): line for line in text.splitlines() if line.count("|") == 10}
+    lines = {line.split("|")[2].strip(): line for line in text.splitlines() if line.count("|") == 11}
     assert f"{RUNS}" in lines[f"accuracy: {BCE} > {F_BETA}"] and "+0.088" in lines[f"accuracy: {BCE} > {F_BETA}"]
     assert "thesis 0.898 ± 0.008" in text and "no run; thesis 0.935 ± 0.016" in text
     for unpaired in thesis.UNPAIRED:
