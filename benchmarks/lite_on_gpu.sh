@@ -1,8 +1,8 @@
 #!/bin/bash
 # All runs of the profile lite on one GPU, in two commands meant for a quarter of an hour; not tried on a GPU yet.
 #
-#   benchmarks/lite_on_gpu.sh prepare     # simulate the survey and the large test set: at most 280 s
-#   benchmarks/lite_on_gpu.sh train       # train what is missing, score it, pack it: at most 560 s
+#   benchmarks/lite_on_gpu.sh prepare     # simulate the survey and the large test set, compile: at most 280 s
+#   benchmarks/lite_on_gpu.sh train       # train, score on the large test set, pack: at most 560 s
 #   PROFILE=smoke OUT=/tmp/out benchmarks/lite_on_gpu.sh prepare      # a trial on a CPU; likewise train
 #
 # Finders for other surveys, on the broad survey and with the full network, meant for ten minutes:
@@ -10,10 +10,11 @@
 #   PROFILE=finder benchmarks/lite_on_gpu.sh prepare -p width 64 -p chunks 208 -p patience 208 -p precision bfloat16
 #   PROFILE=finder benchmarks/lite_on_gpu.sh train -p width 64 -p chunks 208 -p patience 208 -p precision bfloat16
 #
-# What follows is given to lensdet train, such as -p experiments bce,fbeta.  It needs no weights/, figures/
-# or results/.  JAX is the backend where it finds a GPU (pip install -e .[jax-gpu]), else TensorFlow.  In $OUT, by default
-# build/ of the repository, it leaves <profile>.zip with every complete run (python -m zipfile -e <profile>.zip results/),
-# and, where all runs are there, the finders of the median runs.  Exit status 3: runs are missing; say it again to go on.
+# What follows is given to lensdet train, such as -p learning_rates '{fbeta: 0.001, f1: 0.0003}'.  It needs no weights/,
+# figures/ or results/: runs go to build/gpu, with their weights, so that those in results/ are trained again.  JAX is the
+# backend where it finds a GPU (pip install -e .[jax-gpu]), else TensorFlow.  In $OUT, by default build/ of the repository,
+# it leaves <profile>.zip with every complete run but its weights (python -m zipfile -e <profile>.zip results/), and, where
+# all runs are there, the finders of the median runs.  Exit status 3: runs are missing; say it again to go on.
 set -euo pipefail
 step=${1:?say prepare or train}
 shift
@@ -21,6 +22,8 @@ profile=${PROFILE:-lite}
 out=$(realpath -m "${OUT:-$(dirname "$0")/../build}")
 cd "$(dirname "$0")/.."
 mkdir -p "$out"
+export LENSDET_RESULTS=${LENSDET_RESULTS:-$PWD/build/gpu}
+export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$PWD/build/jax}  # what prepare compiles, train finds
 if [ -z "${KERAS_BACKEND:-}" ] && python -c 'import jax, sys; sys.exit(jax.default_backend() != "gpu")'; then
     export KERAS_BACKEND=jax
 fi
@@ -33,7 +36,12 @@ training=(python -m lensdet train -p profile "$profile" "$@")
 case $step in
 prepare)
     # no minute is left for a training, so that its status says that runs are missing
-    timeout 280 "${training[@]}" --minutes 0 || [ $? -eq 3 ]
+    timeout 200 "${training[@]}" --minutes 0 || [ $? -eq 3 ]
+    # one chunk of one run of each, thrown away, compiles what the others take
+    trial=$(mktemp -d)
+    LENSDET_RESULTS=$trial timeout 80 "${training[@]}" -p chunks 1 -p patience 1 -p runs 1 --jobs "${JOBS:-10}" ||
+        [ $? -eq 124 ]
+    rm -r "$trial"
     ;;
 train)
     # ten runs at once share the GPU; faster with NVIDIA's service for that, where it can be started
