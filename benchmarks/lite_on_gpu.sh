@@ -23,7 +23,6 @@ out=$(realpath -m "${OUT:-$(dirname "$0")/../build}")
 cd "$(dirname "$0")/.."
 mkdir -p "$out"
 export LENSDET_RESULTS=${LENSDET_RESULTS:-$PWD/build/gpu}
-export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$PWD/build/jax}  # what prepare compiles, train finds
 if [ -z "${KERAS_BACKEND:-}" ] && python -c 'import jax, sys; sys.exit(jax.default_backend() != "gpu")'; then
     export KERAS_BACKEND=jax
 fi
@@ -37,11 +36,11 @@ case $step in
 prepare)
     # no minute is left for a training, so that its status says that runs are missing
     timeout 200 "${training[@]}" --minutes 0 || [ $? -eq 3 ]
-    # one chunk of one run of each, thrown away, compiles what the others take
+    # trainings that are thrown away compile what the others take from JAX's cache
     trial=$(mktemp -d)
-    LENSDET_RESULTS=$trial timeout 80 "${training[@]}" -p chunks 1 -p patience 1 -p runs 1 --jobs "${JOBS:-10}" ||
-        [ $? -eq 124 ]
-    rm -r "$trial"
+    trap 'rm -rf "$trial"' EXIT
+    LENSDET_RESULTS=$trial timeout 75 "${training[@]}" -p runs 1 --minutes 1 --jobs "${JOBS:-10}" ||
+        [ $? -eq 3 ] || [ $? -eq 124 ]
     ;;
 train)
     # ten runs at once share the GPU; faster with NVIDIA's service for that, where it can be started

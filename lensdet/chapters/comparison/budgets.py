@@ -14,7 +14,7 @@ from lensdet.chapters import style, thesis
 from lensdet.chapters.comparison import claims
 from lensdet.chapters.comparison import figures as comparison_figures
 from lensdet.evaluation import statistics
-from lensdet.experiments import BCE, F_1, F_BETA, MAX_TREE, NETWORKS
+from lensdet.experiments import BCE, F_1, F_1_DOUBLE, F_BETA, MAX_TREE, NETWORKS
 from lensdet.parameters import resolve
 from lensdet.study import Study
 
@@ -40,10 +40,12 @@ NAMES = (
     "**soft F_beta**, **soft F1**, **double F1**: networks trained with the soft losses (F_beta Soft Loss, F_1 Soft "
     "loss, F_1 Double Soft loss); F_beta has beta = 0.17",
     "**NM_3**, **NM_6**: weighted means of three and six networks; **IDE_3**, **IDE_6**: with weights that another "
-    "network chooses for each image; **best member**: the network in it that has most of the measure on the "
+    "network chooses for each image; **best member**: the member with the highest value of the measure on the "
     "calibration set",
     "**segmented BCE**: BCE on stamps segmented by Max-Tree; **rest**: the same network on the other mock lenses",
-    "**p**: the network's output, and the threshold that it is compared with, 0.5 where none is named",
+    "**at p > 0.75**, **over p**: mean, or spread, over thresholds on the network's output p, which elsewhere is 0.5; "
+    "**p < 0.01 or > 0.99**: the share of images with such an output; **mean F_beta** and **soft F_beta** are also "
+    "measures, those that checkpoints are selected by",
 )
 
 
@@ -84,7 +86,7 @@ def over(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
         A row a claim, in the words of the figure.  ``over budgets`` is of the two largest budgets of `TREND` that have
         five runs: *stable* where both agree or both contradict; *budget-dependent* where they say something else each
         and neither is open; *open* where one is; *equivalent* where both are; "–" where there are not two.
-        ``to close it`` is `claims.closing` of the profile with most runs of the claim, to five, the last of several.
+        ``to close it`` is `claims.closing` of the profile that counts (`figures.counting`).
     """
     first = next(iter(found.values()))
     table = first[["question", "section"]].assign(claim=[*map(comparison_figures.describe, thesis.CLAIMS)])
@@ -95,7 +97,7 @@ def over(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
     for i in first.index:
         verdicts = [own.verdict[i] for own in largest if own.runs[i] >= statistics.LEAST_RUNS][-2:]
         together.append(_together(verdicts) if len(verdicts) == 2 else "–")
-        most = max(reversed(found), key=lambda profile: min(found[profile].runs[i], statistics.LEAST_RUNS))
+        most = comparison_figures.counting(found, i)
         words = claims.closing(found[most].loc[i])
         close.append(f"{most}: {words}" if words and found[most].runs[i] else words)
     return table.assign(**{"over budgets": together, "to close it": close})
@@ -125,8 +127,8 @@ def table_of_budgets(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
 def _rates(parameters):
     """The learning rates of the losses in words."""
-    losses = {network.loss: comparison_figures.SHORT[name] for name, network in reversed(NETWORKS.items())}
-    own = {short: parameters.rate(loss) for loss, short in reversed(losses.items())}
+    own = {comparison_figures.SHORT[name]: parameters.rate(NETWORKS[name].loss)
+           for name in (BCE, F_BETA, F_1, F_1_DOUBLE)}  # fmt: skip
     if len(set(own.values())) == 1:
         return f"{next(iter(own.values())):g}"
     return ", ".join(f"{short} {rate:g}" for short, rate in own.items())
@@ -173,34 +175,22 @@ def headlines(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
             of = comparison_figures.named(a, b, metric, "−")
             rows += [(question, words, of, profile, r.runs, r.thesis, r.difference, r.low, r.high, r.verdict,
                       claims.closing(r)) for r in own[best].itertuples()]  # fmt: skip
-    columns = [
-        "question",
-        "words",
-        "of",
-        "profile",
-        "runs",
-        "thesis",
-        "difference",
-        "low",
-        "high",
-        "verdict",
-        "closing",
-    ]
+    columns = "question words of profile runs thesis difference low high verdict closing".split()
     return pd.DataFrame(rows, columns=columns)
 
 
 def sentences(first: pd.DataFrame) -> list[str]:
-    """Each claim of `headlines` in a sentence, with the numbers of the profile that has most runs, then most images.
+    """Each claim of `headlines` in a sentence, with the numbers of the profile that counts, as `figures.counting`.
 
     With what would close it, where it is open.
     """
     said = []
     for words, own in first.groupby("words", sort=False):
-        own = own.assign(images=[resolve({"profile": profile}).images for profile in own.profile])
-        r = own.sort_values(["runs", "images"]).iloc[-1]
+        r = own.iloc[own.runs.clip(upper=statistics.LEAST_RUNS).argsort(kind="stable")].iloc[-1]
+        images = resolve({"profile": r.profile}).images
         interval = f"{r.low:+.3f} to {r.high:+.3f}" if pd.notna(r.low) else "no interval"
         printed = f"; thesis {r.thesis:+.3f}" if pd.notna(r.thesis) else ""
-        made = f"`{r.profile}`, {style.number_of(int(r.runs), 'run')} of {r.images:,} images"
+        made = f"`{r.profile}`, {style.number_of(int(r.runs), 'run')} of {images:,} images"
         numbers = f"{r.difference:+.3f} ({interval}{printed}".replace("-", "−")
         close = f"; to close it: {r.closing}" if r.closing else ""
         said.append(f"*{words}*: **{r.verdict}**, {numbers}; {made}{close}).")
@@ -212,15 +202,18 @@ def markdown(found: dict[str, pd.DataFrame]) -> str:
     table, profiles = over(found), list(found)
     first = headlines(found)
     six = "\n".join(f"{i}. {sentence}" for i, sentence in enumerate(sentences(first), 1))
+    counting = [found[comparison_figures.counting(found, i)].loc[i] for i in table.index]
+    together = claims.counted(pd.DataFrame(counting))
     numbers = ["thesis", "difference", "low", "high"]
     first[numbers] = first[numbers].map("{:+.3f}".format).replace("+nan", "–")
     links = ", ".join(f"[{profile}]({profile}/comparison.md)" for profile in profiles)
     parts = (
         "# The thesis' claims, by the number of training images",
-        "What the thesis says, and what is found here (the difference, and its 95 % interval over seeds and images):",
+        f"The thesis makes {together}, each judged in the last profile below that has {statistics.LEAST_RUNS} runs of "
+        "it.  Six of them, and what is found here (the difference, and its 95 % interval over seeds and images):",
         six,
-        f"A verdict needs {statistics.LEAST_RUNS} runs; with fewer a claim is open.  It is corrected for the number of "
-        "claims of its question, so that one with an interval beside 0 may be open: "
+        f"With fewer than {statistics.LEAST_RUNS} runs a claim is open.  Verdicts are corrected for the number of "
+        "claims of a question, so that one with an interval that excludes 0 may be open: "
         "[verdicts](../docs/why/statistics.md#verdicts).",
         "[![Each claim's difference in the thesis and here](comparison.png)](comparison.png)",
         "*Each claim of the thesis: its difference between two models, here (points, with 95 % intervals over seeds "
@@ -233,14 +226,14 @@ def markdown(found: dict[str, pd.DataFrame]) -> str:
         table_of_budgets(found).to_markdown(index=False, disable_numparse=True),
         claims.RULE,
         "`quick`, `evening` and `overnight` are of one network and one survey.  Over these budgets a claim is *stable* "
-        "where the two largest that have five runs both agree or both contradict, and *budget-dependent* where they "
-        "say something else each and neither is open.",
+        "where the two largest that have five runs both agree or both contradict, *equivalent* where both are, *open* "
+        "where one is open, and *budget-dependent* where they differ; – where there are not two.",
         "## The six at each number of images",
         "The difference is that of the two models as they are named: where less is claimed, the thesis' side is below "
         "0.",
         first.drop(columns=["words", "closing"]).to_markdown(index=False, disable_numparse=True),
-        f"## Every claim\n\nNumbers, intervals and p-values: {links}.  " + claims.CLOSING,
-        table.drop(columns="question").to_markdown(index=False),
+        f"## Every claim\n\nNumbers, intervals and p-values: {links}.  *To close it*: " + claims.CLOSING,
+        table.sort_values("question", kind="stable").to_markdown(index=False),
     )
     return "\n\n".join(parts) + "\n"
 

@@ -55,10 +55,10 @@ RULE = (
     f"everything is below {statistics.LEAST_RUNS} runs."
 )
 CLOSING = (
-    f"What would close a claim that is open after {statistics.LEAST_RUNS} runs: so many runs on these images, or so "
-    "many images with these runs, or so many runs on a thousand times as many images.  That supposes that the "
-    "difference and its spreads are what they were measured to be; the spread of five runs may truly be 0.6 to 2.9 "
-    "times that (95 %)."
+    f"what would close a claim that is open after {statistics.LEAST_RUNS} runs, at most: so many runs in all on these "
+    "images, or so many images with these runs, or so many runs on a thousand times as many images.  That supposes "
+    "that the difference and its spreads are what they were measured to be; the spread of five runs may truly be 0.6 "
+    "to 2.9 times that (95 %)."
 )
 CELLS = (
     "The mean over runs; the seed-to-seed spread (n − 1) of single runs; the 95 % interval that the test images leave; "
@@ -318,14 +318,16 @@ def counted(stated: pd.DataFrame) -> str:
 def closing(row: pd.Series) -> str:
     """What would close one claim, a row from `claims`, in a few words; "" where it is decided or equivalent."""
     if row.verdict == NO_RUN or (row.verdict == "open" and row.runs < statistics.LEAST_RUNS):
-        return f"{statistics.LEAST_RUNS} runs first"
+        return f"at least {statistics.LEAST_RUNS} runs"
     if row.verdict != "open":
         return ""
-    alone = [f"{row.runs_needed:,.0f} runs"] if np.isfinite(row.runs_needed) else []
+    if not np.isfinite(row.p):
+        return "runs agree exactly"
+    alone = [f"{row.runs_needed:,.0f} runs in all"] if np.isfinite(row.runs_needed) else []
     alone += [f"{row.images_needed:,.0f} test images"] if np.isfinite(row.images_needed) else []
     if not alone and np.isfinite(row.runs_needed_on_many):
         alone = [f"{row.runs_needed_on_many:,.0f} runs on many test images"]
-    return " or ".join(alone) or "neither runs nor images, up to a thousand times as many"
+    return " or ".join(alone) or "not with 1,000 runs, nor with a thousand times the images"
 
 
 def by_question(stated: pd.DataFrame) -> pd.DataFrame:
@@ -364,7 +366,7 @@ def markdown(parameters: Parameters, numbers: pd.DataFrame, stated: pd.DataFrame
         by_question(stated).to_markdown(),
         f"Claims are judged on {stated.images.max():,} test images; the numbers at the end are of "
         f"{int(numbers.images.max()):,}.",
-        f"{RULE}  {CLOSING}",
+        f"{RULE}  The last columns: {CLOSING}",
         shown.join(needed).to_markdown(index=False, disable_numparse=True),
         "Claims that no paired comparison decides:",
         "\n".join(unpaired),

@@ -58,8 +58,7 @@ def forest(tables: dict[str, pd.DataFrame], first: Container[int] = ()) -> Figur
     ----------
     tables : dict of pandas.DataFrame
         From `claims.claims`, by what stands above the panel; each has all claims, in their order.  The
-        verdict written at the right is that of the panel with most runs of the claim, of which no more than
-        `statistics.LEAST_RUNS` count; of several such the last.
+        verdict written at the right is that of `counting`.
     first : container of int
         Claims that stand out, by their place in `thesis.CLAIMS`.
 
@@ -93,10 +92,10 @@ def forest(tables: dict[str, pd.DataFrame], first: Container[int] = ()) -> Figur
         weight = "bold" if i in first else "normal"
         words = describe(thesis.CLAIMS[i])
         figure.text(0.335, _height(left, place), words, fontsize=7, va="center", ha="right", fontweight=weight)
-        verdict = max(reversed(tables.values()), key=lambda own: min(own.runs[i], statistics.LEAST_RUNS)).verdict[i]
+        verdict = tables[counting(tables, i)].verdict[i]
         colour = LOOKS.get(verdict, {"color": style.GREY})["color"]
         figure.text(0.905, _height(right, place), verdict, fontsize=7, va="center", color=colour)
-    figure.text(0.905, 1 - 0.5 / height, f"verdict\n(rightmost\n{statistics.LEAST_RUNS} runs)", fontsize=7, va="bottom")
+    figure.text(0.905, 1 - 0.5 / height, f"verdict\n(last with\n{statistics.LEAST_RUNS} runs)", fontsize=7, va="bottom")
     keys = [Line2D([], [], ls="", ms=3.5, label=word, **look) for word, look in LOOKS.items()]
     keys.append(Line2D([], [], ls="", marker="|", color="black", ms=5, label="the thesis"))
     figure.legend(keys, [key.get_label() for key in keys], loc="lower left", ncols=3, fontsize=7, frameon=False,
@@ -107,6 +106,11 @@ def forest(tables: dict[str, pd.DataFrame], first: Container[int] = ()) -> Figur
     )
     figure.text(0.62, 0.02 / height, below, fontsize=7, ha="center", linespacing=1.3)
     return figure
+
+
+def counting(tables: dict[str, pd.DataFrame], i: int) -> str:
+    """Name of the table whose verdict on claim i counts: of most runs, to `LEAST_RUNS`; of several the last."""
+    return max(reversed(tables), key=lambda name: min(tables[name].runs[i], statistics.LEAST_RUNS))
 
 
 def describe(claim: thesis.Claim) -> str:
@@ -141,8 +145,8 @@ def _panel(axis, table, places):
         if np.isfinite(claim.low):
             low, high = sorted((claim.sign * claim.low, claim.sign * claim.high))
             axis.plot([low, high], [place] * 2, color=look["color"], lw=0.9)
-            for end, marker in ((-EDGE, "<"), (EDGE, ">")):
-                if (low < -1 and end < 0) or (high > 1 and end > 0):
+            for beyond, end, marker in ((low < -1, -EDGE, "<"), (high > 1, EDGE, ">")):
+                if beyond:
                     axis.plot(end, place, marker=marker, ms=2.8, mew=0, color=look["color"])
         axis.plot(claim.sign * claim.difference, place, ms=2.8, mew=0.7, ls="", **look)
     axis.set_xlim(-1, 1)

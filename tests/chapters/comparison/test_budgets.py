@@ -119,7 +119,7 @@ def test_headlines_have_the_numbers_of_the_claims_table(here):
     text = (here / "comparison.md").read_text()
     assert text.index("comparison.png") < text.index("precision: soft F_beta − BCE") < text.index("## Every claim")
     n = len(thesis.CLAIMS)
-    assert f"{n} claims (contradicts: {n})" in text and text.count("\n| 5.") == n
+    assert f"{n} claims (contradicts: {n})" in text and text.count("| 5.") == n
     assert "nan" not in text and "| `lite`    | 851,968 " in text
 
 
@@ -148,12 +148,13 @@ def test_each_claim_that_is_said_first_is_a_sentence_of_the_profile_with_most_ru
     [
         ({"verdict": "agrees"}, ""),
         ({"verdict": "equivalent"}, ""),
-        ({"verdict": claims.NO_RUN, "runs": 0}, "5 runs first"),
-        ({"runs": 4}, "5 runs first"),
-        ({"runs_needed": 6.0, "runs_needed_on_many": 6.0}, "6 runs"),
-        ({"runs_needed": 6.0, "images_needed": 20_000.0}, "6 runs or 20,000 test images"),
+        ({"verdict": claims.NO_RUN, "runs": 0}, "at least 5 runs"),
+        ({"runs": 4}, "at least 5 runs"),
+        ({"runs_needed": 6.0, "runs_needed_on_many": 6.0}, "6 runs in all"),
+        ({"runs_needed": 6.0, "images_needed": 20_000.0}, "6 runs in all or 20,000 test images"),
         ({"runs_needed_on_many": 34.0}, "34 runs on many test images"),
-        ({}, "neither runs nor images, up to a thousand times as many"),
+        ({"p": np.nan}, "runs agree exactly"),
+        ({}, "not with 1,000 runs, nor with a thousand times the images"),
     ],
 )
 def test_what_would_close_an_open_claim_is_said(changed, words):
@@ -162,11 +163,11 @@ def test_what_would_close_an_open_claim_is_said(changed, words):
 
 def test_what_would_close_a_claim_is_that_of_most_runs():
     two, five = stated(runs=2), stated().assign(runs_needed=7.0)
-    assert set(budgets.over({"quick": five, "evening": two})["to close it"]) == {"quick: 7 runs"}
+    assert set(budgets.over({"quick": five, "evening": two})["to close it"]) == {"quick: 7 runs in all"}
     assert set(budgets.over({"quick": five, "evening": stated("agrees")})["to close it"]) == {""}
-    assert set(budgets.over({"quick": stated(runs=0)})["to close it"]) == {"5 runs first"}
+    assert set(budgets.over({"quick": stated(runs=0)})["to close it"]) == {"at least 5 runs"}
     said = budgets.sentences(budgets.headlines({"quick": five}))
-    assert all(sentence.endswith("; to close it: 7 runs).") for sentence in said)
+    assert all(sentence.endswith("; to close it: 7 runs in all).") for sentence in said)
 
 
 def test_each_profile_says_what_its_claims_come_from(monkeypatch):
@@ -185,6 +186,16 @@ def test_every_claim_that_is_said_first_is_a_claim_and_each_question_has_one():
     known = {(claim.question, claim.a, claim.b, claim.metric) for claim in thesis.CLAIMS}
     assert {asked[:4] for asked in budgets.ASKED} <= known
     assert {asked[0] for asked in budgets.ASKED} == set(thesis.QUESTIONS)
+
+
+def test_sentences_figure_and_table_take_the_verdict_of_the_same_profile():
+    """Of five runs and more the last profile, `lite`, and not that of most images or runs."""
+    found = {"overnight": stated("agrees", 6), "lite": stated("open", 5)}
+    assert {comparison_figures.counting(found, i) for i in range(len(thesis.CLAIMS))} == {"lite"}
+    assert all("**open**" in said and "`lite`" in said for said in budgets.sentences(budgets.headlines(found)))
+    assert budgets.over(found)["to close it"].str.startswith("lite: ").all()
+    some = {"overnight": stated("agrees", 5), "lite": stated("open", 4)}
+    assert all("**agrees**" in said for said in budgets.sentences(budgets.headlines(some)))
 
 
 def test_headlines_leave_out_claims_without_runs():
@@ -218,11 +229,14 @@ def test_forest_plot_draws_every_claim_and_no_text_overlaps():
 def test_forest_plot_shows_where_an_interval_leaves_the_axis_and_whose_verdict_stands_at_the_right():
     style.plt.rcParams.update(style.STYLE)
     wide = stated("agrees", runs=5)
+    less = wide.index[wide.sign < 0][0]  # of which the thesis' side is below 0
     wide.loc[0, ["low", "high"]] = -1.5, 1.5
-    wide.loc[1, ["low", "high"]] = -0.5, 1.5
+    wide.loc[less, ["low", "high"]] = -0.5, 1.5
     figure = comparison_figures.forest({"quick": wide, "lite": stated("open", runs=1)}, {0})
-    arrows = [line.get_marker() for line in figure.axes[0].lines if line.get_marker() in "<>"]
-    assert sorted(arrows) == ["<", ">", ">"]
+    arrows = [(line.get_marker(), float(line.get_xdata()[0])) for line in figure.axes[0].lines
+              if line.get_marker() in "<>"]  # fmt: skip
+    edge = comparison_figures.EDGE
+    assert sorted(arrows) == [("<", -edge), ("<", -edge), (">", edge)]
     words = [text.get_text() for text in figure.texts]
     assert words.count("agrees") == len(wide) and "open" not in words
     bold = {text.get_text() for text in figure.texts if text.get_fontweight() == "bold"}
