@@ -40,7 +40,7 @@ prepare)
     trial=$(mktemp -d)
     trap 'rm -rf "$trial"' EXIT
     LENSDET_RESULTS=$trial timeout 75 "${training[@]}" -p runs 1 --minutes 1 --jobs "${JOBS:-10}" ||
-        [ $? -eq 3 ] || [ $? -eq 124 ]
+        [[ $? =~ ^(3|124)$ ]]
     ;;
 train)
     # ten runs at once share the GPU; faster with NVIDIA's service for that, where it can be started
