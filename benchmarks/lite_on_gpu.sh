@@ -10,7 +10,7 @@
 #   PROFILE=finder benchmarks/lite_on_gpu.sh prepare -p width 64 -p chunks 208 -p patience 208 -p precision bfloat16
 #   PROFILE=finder benchmarks/lite_on_gpu.sh train -p width 64 -p chunks 208 -p patience 208 -p precision bfloat16
 #
-# What follows is given to lensdet train, such as -p learning_rates '{fbeta: 0.001, f1: 0.0003}'.  It needs no weights/,
+# What follows is given to lensdet train, such as -p learning_rates '{f1_double: 0.003}'.  It needs no weights/,
 # figures/ or results/: runs go to build/gpu, with their weights, so that those in results/ are trained again.  JAX is the
 # backend where it finds a GPU (pip install -e .[jax-gpu]), else TensorFlow.  In $OUT, by default build/ of the repository,
 # it leaves <profile>.zip with every complete run but its weights (python -m zipfile -e <profile>.zip results/), and, where

@@ -14,10 +14,11 @@ PROFILES = {
         n_source=8000, information_size=2000, width=16, momentum=0.9, learning_rate=1e-3, schedule="cosine", chunks=32,
         chunk_size=2048, patience=32, runs=2, dynamic_chunks=12, independent_negatives=5000, independent_lenses=500,
     ),
-    # Two cores over an evening: the survey and network of quick, four times as many images a run.
+    # Two cores over an evening: the survey and network of quick, four times as many images a run, and a learning rate
+    # for each loss (docs/why/rates.md).
     "evening": dict(
         n_source=8000, information_size=2000, width=16, momentum=0.9, learning_rate=1e-3, schedule="cosine", chunks=64,
-        patience=64, runs=5, dynamic_chunks=16,
+        patience=64, runs=5, dynamic_chunks=16, learning_rates={"bce": 3e-3, "f1_double": 3e-3},
     ),
     # Two cores over a night: the survey and network of quick, fourteen times as many images a run.
     "overnight": dict(
