@@ -20,6 +20,7 @@ RESULTS = Path(__file__).parents[1] / "results"
 # Each folder, and what a user gives to have it found.  A folder that is added to results/ is added here; no name here
 # ever changes.
 RUNS = {
+    "evening/IDE_3-a301b2b1": {},
     "evening/bce-b3dd2d65": {"learning_rate": 1e-3},
     "evening/bce-f4037f19": {"learning_rate": 3e-3},
     "evening/bce-fd78f06a": {"learning_rate": 3e-4},
@@ -44,6 +45,7 @@ RUNS = {
     "quick/bce-7a2482ae": {"segmentation": "text"},
     "quick/bce-791ebde5": {"segmentation": "code"},
     "quick/bce-41951ae6": {"segmentation": "text", "maxtree_area": 90, "maxtree_tolerance": 15},
+    "quick/bce-ed05892e": {"learning_rate": 3e-3},
     "quick/f1-a0e58a0b": {},
     "quick/f1_double-7a899a5a": {},
     "quick/fbeta-26e237f0": {},
