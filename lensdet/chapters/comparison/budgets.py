@@ -7,6 +7,7 @@ Reads what `claims` has left of each profile, and writes the figure and the tabl
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from lensdet import storage
@@ -84,9 +85,9 @@ def over(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
     -------
     pandas.DataFrame
         A row a claim, in the words of the figure.  ``over budgets`` is of the two largest budgets of `TREND` that have
-        five runs: *stable* where both agree or both contradict; *budget-dependent* where they say something else each
-        and neither is open; *open* where one is; *equivalent* where both are; "–" where there are not two.
-        ``to close it`` is `claims.closing` of the profile that counts (`figures.counting`).
+        five runs: *stable* where both agree or both contradict; *budget-dependent* where they differ and neither is
+        open; *open* where one is; *equivalent* where both are; "–" where there are not two.
+        ``to close it`` is `closing` of the profile that counts (`figures.counting`).
     """
     first = next(iter(found.values()))
     table = first[["question", "section"]].assign(claim=[*map(comparison_figures.describe, thesis.CLAIMS)])
@@ -98,7 +99,7 @@ def over(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
         verdicts = [own.verdict[i] for own in largest if own.runs[i] >= statistics.LEAST_RUNS][-2:]
         together.append(_together(verdicts) if len(verdicts) == 2 else "–")
         most = comparison_figures.counting(found, i)
-        words = claims.closing(found[most].loc[i])
+        words = closing(found[most].loc[i])
         close.append(f"{most}: {words}" if words and found[most].runs[i] else words)
     return table.assign(**{"over budgets": together, "to close it": close})
 
@@ -110,6 +111,21 @@ def _together(verdicts):
     if len(set(verdicts)) > 1:
         return "budget-dependent"
     return "equivalent" if verdicts[0] == "equivalent" else "stable"
+
+
+def closing(row: pd.Series) -> str:
+    """What would close one claim, a row from `claims.claims`, in a few words; "" where it is decided or equivalent."""
+    if row.verdict == claims.NO_RUN or (row.verdict == "open" and row.runs < statistics.LEAST_RUNS):
+        return f"at least {statistics.LEAST_RUNS} runs"
+    if row.verdict != "open":
+        return ""
+    if not np.isfinite(row.p):
+        return "runs agree exactly"
+    alone = [f"{row.runs_needed:,.0f} runs in all"] if np.isfinite(row.runs_needed) else []
+    alone += [f"{row.images_needed:,.0f} test images"] if np.isfinite(row.images_needed) else []
+    if not alone and np.isfinite(row.runs_needed_on_many):
+        alone = [f"{row.runs_needed_on_many:,.0f} runs on many test images"]
+    return " or ".join(alone) or "not with 1,000 runs, nor with a thousand times the images"
 
 
 def table_of_budgets(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
@@ -165,7 +181,7 @@ def headlines(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
     pandas.DataFrame
         A row a claim and profile that has runs of it: the claim in words, what is compared, ``thesis`` and
         ``difference`` with its 95 % interval over seeds and images, ``runs``, ``verdict``, and ``closing``, which is
-        `claims.closing`.
+        `closing`.
     """
     rows = []
     for question, a, b, metric, words in ASKED:
@@ -174,7 +190,7 @@ def headlines(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
             best = own.claim.str.contains(thesis.BEST_MEMBER) if b == thesis.BEST_MEMBER else own.b == b
             of = comparison_figures.named(a, b, metric, "−")
             rows += [(question, words, of, profile, r.runs, r.thesis, r.difference, r.low, r.high, r.verdict,
-                      claims.closing(r)) for r in own[best].itertuples()]  # fmt: skip
+                      closing(r)) for r in own[best].itertuples()]  # fmt: skip
     columns = "question words of profile runs thesis difference low high verdict closing".split()
     return pd.DataFrame(rows, columns=columns)
 

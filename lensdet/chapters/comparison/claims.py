@@ -315,21 +315,6 @@ def counted(stated: pd.DataFrame) -> str:
     return f"{len(stated)} claims ({', '.join(f'{verdict}: {n[verdict]}' for verdict in VERDICTS if verdict in n)})"
 
 
-def closing(row: pd.Series) -> str:
-    """What would close one claim, a row from `claims`, in a few words; "" where it is decided or equivalent."""
-    if row.verdict == NO_RUN or (row.verdict == "open" and row.runs < statistics.LEAST_RUNS):
-        return f"at least {statistics.LEAST_RUNS} runs"
-    if row.verdict != "open":
-        return ""
-    if not np.isfinite(row.p):
-        return "runs agree exactly"
-    alone = [f"{row.runs_needed:,.0f} runs in all"] if np.isfinite(row.runs_needed) else []
-    alone += [f"{row.images_needed:,.0f} test images"] if np.isfinite(row.images_needed) else []
-    if not alone and np.isfinite(row.runs_needed_on_many):
-        alone = [f"{row.runs_needed_on_many:,.0f} runs on many test images"]
-    return " or ".join(alone) or "not with 1,000 runs, nor with a thousand times the images"
-
-
 def by_question(stated: pd.DataFrame) -> pd.DataFrame:
     """How many claims of each research question have which verdict, a row a question, from `claims`."""
     table = pd.crosstab(stated.question, stated.verdict).reindex(columns=list(VERDICTS), fill_value=0)

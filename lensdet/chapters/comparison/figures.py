@@ -50,9 +50,7 @@ EDGE = 0.93  # where the arrow of an interval beyond the axis is drawn
 def forest(tables: dict[str, pd.DataFrame], first: Container[int] = ()) -> Figure:
     """Every claim in a row, by research question: left the claim, then a panel for each number of images.
 
-    To the right of 0 is the thesis' side, whichever sign the claim has.
-
-    Intervals that leave the axis end in an arrow.
+    To the right of 0 is the thesis' side, whichever sign the claim has.  Intervals that leave the axis end in an arrow.
 
     Parameters
     ----------

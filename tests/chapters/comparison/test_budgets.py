@@ -158,7 +158,7 @@ def test_each_claim_that_is_said_first_is_a_sentence_of_the_profile_with_most_ru
     ],
 )
 def test_what_would_close_an_open_claim_is_said(changed, words):
-    assert claims.closing(pd.Series({**stated("open").loc[0], **changed})) == words
+    assert budgets.closing(pd.Series({**stated("open").loc[0], **changed})) == words
 
 
 def test_what_would_close_a_claim_is_that_of_most_runs():
