@@ -71,10 +71,10 @@ def forest(tables: dict[str, pd.DataFrame], first: Container[int] = ()) -> Figur
             y += 1
             places[i] = y
         y += 1.6
-    height = 1.0 + ROW * y
+    height = 1.06 + ROW * y
     figure, axes = plt.subplots(
         1, len(tables), sharey=True, figsize=(style.PAGE, height), squeeze=False,
-        gridspec_kw={"left": 0.345, "right": 0.9, "top": 1 - 0.55 / height, "bottom": 0.45 / height,
+        gridspec_kw={"left": 0.345, "right": 0.9, "top": 1 - 0.55 / height, "bottom": 0.51 / height,
                      "wspace": 0.06},
     )  # fmt: skip
     figure.set_layout_engine("none")
@@ -102,7 +102,7 @@ def forest(tables: dict[str, pd.DataFrame], first: Container[int] = ()) -> Figur
         f"difference; right: the thesis' side; grey: within {statistics.EQUIVALENT}\n"
         f"axis to ±1: linear within {LINEAR}, logarithmic beyond"
     )
-    figure.text(0.62, 0.02 / height, below, fontsize=7, ha="center", linespacing=1.3)
+    figure.text(0.62, 0.03 / height, below, fontsize=7, ha="center", va="bottom", linespacing=1.3)
     return figure
 
 
