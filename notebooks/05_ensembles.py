@@ -150,7 +150,9 @@ wide.style.set_properties(**{"white-space": "normal", "text-align": "left"})
 
 # %%
 single = table_5_1(study, weights)
-pd.DataFrame({"here": best_models(single), "thesis": best_models(single.assign(mean=single.thesis))})
+by_rule = pd.DataFrame({"here": best_models(single), "thesis": best_models(single.assign(mean=single.thesis))})
+style.save_table(by_rule.rename_axis("measure").reset_index(), "05_best", p, **made)
+by_rule
 
 # %% [markdown]
 # **Table 05_best.** The best models here, by mean over runs at p = 0.5, and by the thesis' numbers.  The ensembles here

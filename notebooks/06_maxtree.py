@@ -198,6 +198,7 @@ style.publish(figures.figure_5_20(found, p.selection_beta), figures.figure_5_20,
 
 # %%
 duration = summary.training_time(ways)
+style.save_table(duration, "06_time", p, **made)
 rounded(duration, 1)
 
 # %% [markdown]
