@@ -73,6 +73,24 @@ def read(profiles: Iterable[str] = PROFILES) -> dict[str, pd.DataFrame]:
     return found
 
 
+def rankings(profiles: Iterable[str] = PROFILES) -> pd.DataFrame:
+    """`threshold_control.ranking` as it lies beside the figures, with the names of the figure, by ``profile``.
+
+    Raises
+    ------
+    FileNotFoundError
+        Where a profile's is not there; names the remedy.
+    """
+    tables = {}
+    for profile in profiles:
+        path = storage.figures_dir() / profile / "comparison_ranking.csv"
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: run tox -e figures -- comparison, which writes it")
+        tables[profile] = pd.read_csv(path)
+    table = pd.concat(tables, names=["profile"]).reset_index(level=0)
+    return table.assign(model=table.model.map(comparison_figures.SHORT))
+
+
 def over(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """Each claim's verdicts, a column a profile, and what they say together.
 
@@ -213,8 +231,31 @@ def sentences(first: pd.DataFrame) -> list[str]:
     return said
 
 
-def markdown(found: dict[str, pd.DataFrame]) -> str:
-    """What stands first in the comparison: the figure, six sentences, their numbers, verdicts by question and claim."""
+def with_the_threshold_moved(ranks: pd.DataFrame) -> str:
+    """Markdown of `rankings`: how many differences are shown, and a row a profile, measure and soft loss."""
+    judged = ranks[ranks.runs >= statistics.LEAST_RUNS].verdict
+    words = ", ".join(f"{n} {word}" for word, n in judged.value_counts().items()) or "none"
+    names = {"model": "loss", "cross_entropy": "BCE", "soft_loss": "soft loss"}
+    shown = ranks.drop(columns="images").rename(columns=names).sort_values("measure", kind="stable")
+    for columns, digits in ((["BCE", "soft loss"], "{:.3f}"), (["difference", "low", "high"], "{:+.3f}")):
+        shown[columns] = shown[columns].map(digits.format).replace("+nan", "–")
+    return (
+        "Most claims are about p = 0.5.  Does a soft loss order the images better, so that some threshold would make "
+        "it the better finder?  The area under the ROC curve needs no threshold; recall is compared where both have "
+        "the precision that cross-entropy has at p = 0.5.  Soft loss less cross-entropy, run i with run i, with the 95 "
+        f"% interval over seeds and images.  Of {len(judged)} differences with {statistics.LEAST_RUNS} runs: {words} "
+        "(corrected for all differences of a profile).\n\n"
+    ) + shown.to_markdown(index=False, disable_numparse=True)
+
+
+def markdown(found: dict[str, pd.DataFrame], ranks: pd.DataFrame) -> str:
+    """What stands first in the comparison: the figure, six sentences, their numbers, verdicts by question and claim.
+
+    Parameters
+    ----------
+    found, ranks
+        From `read`, and from `rankings`.
+    """
     table, profiles = over(found), list(found)
     first = headlines(found)
     six = "\n".join(f"{i}. {sentence}" for i, sentence in enumerate(sentences(first), 1))
@@ -237,6 +278,8 @@ def markdown(found: dict[str, pd.DataFrame]) -> str:
         "thesis' side, whichever of the two is said to have more; the grey band is within 0.01 of 0.  Bold: the six "
         "above.*",
         "\n".join(f"- {names}" for names in NAMES),
+        "## With the threshold moved",
+        with_the_threshold_moved(ranks),
         "## By research question",
         table_of_questions(found).to_markdown(),
         table_of_budgets(found).to_markdown(index=False, disable_numparse=True),
@@ -284,4 +327,4 @@ def save() -> None:
     figure = comparison_figures.forest(heads, first)
     style.write(figure, storage.figures_dir() / "comparison.png")
     with storage.atomic(storage.figures_dir() / "comparison.md") as beside:
-        beside.write_text(markdown(found))
+        beside.write_text(markdown(found, rankings(found)))

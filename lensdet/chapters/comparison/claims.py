@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lensdet import storage
 from lensdet.chapters import style, thesis
 from lensdet.chapters.ensembles import tables as ensemble_tables
-from lensdet.chapters.losses import tables
+from lensdet.chapters.losses import tables, threshold_control
 from lensdet.data import frozen_sets
 from lensdet.evaluation import ensembles, metrics, statistics, thresholds
 from lensdet.evaluation.scores import Scores
@@ -374,13 +374,18 @@ def _wide(numbers):
 
 
 def save(study: Study, weights: NDArray) -> pd.DataFrame:
-    """Write ``comparison.md``, and as CSV what is in it, beside the figures; returns `claims`."""
+    """Write ``comparison.md``, and as CSV what is in it, beside the figures; returns `claims`.
+
+    And as CSV `threshold_control.ranking`, which is shown for all profiles together.
+    """
     folder, numbers = style.folder(study.parameters), published(study, weights)
     if (which := judged_on(study)) != "test":
         weights = study.resamples(which)
     stated = claims(study, weights, which)
     storage.write_csv(folder / "comparison_numbers.csv", numbers, style.DIGITS)
     storage.write_csv(folder / "comparison_claims.csv", stated, style.DIGITS)
+    ranking = threshold_control.ranking(study, weights, which)
+    storage.write_csv(folder / "comparison_ranking.csv", ranking, style.DIGITS)
     text = markdown(study.parameters, numbers, stated)
     with storage.atomic(folder / "comparison.md") as beside:
         beside.write_text(text + "\n")

@@ -14,10 +14,11 @@ from scipy.special import expit
 from lensdet.chapters import style, thesis
 from lensdet.chapters.losses.tables import cell, interval, to_rows
 from lensdet.evaluation import calibration, metrics, statistics, thresholds
-from lensdet.experiments import BCE, F_1, F_BETA
+from lensdet.experiments import BCE, F_1, F_1_DOUBLE, F_BETA
 from lensdet.study import Study
 
 OWN = (BCE, F_BETA, F_1)  # whose own recall and precision are matched
+RANKING = ("area under the ROC curve", "recall at the precision of cross-entropy")
 THESIS_RECALLS = {thesis.TABLE_5_1[model]["recall"][0]: model for model in OWN}
 
 
@@ -106,6 +107,60 @@ def _at_targets(found, common, targets, weights):
             nothing = np.full(np.shape(points.tp)[:-1], np.nan)
             kept.append([value(points, w) if w > 0 else nothing for value, w in wanted])
     return np.array(plain), np.array(drawn)
+
+
+def ranking(study: Study, weights: NDArray, which: str = "test") -> pd.DataFrame:
+    """Whether a soft loss ranks images as well as cross-entropy does, which no threshold can change.
+
+    Parameters
+    ----------
+    weights : array (B, N)
+        From `Study.resamples`.
+    which : str
+        The frozen set, as for `Study.scores`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a soft loss and ``measure``, the area under the ROC curve or the recall at the precision that the run of
+        cross-entropy has at p = 0.5: means over common ``runs`` of ``cross_entropy`` and of the ``soft_loss``; their
+        paired ``difference`` with its interval over seeds and images (`statistics.paired`); ``images``, the size of
+        the set; and the ``verdict`` (`statistics.directions` of all rows).  Where the precision is never reached the
+        recall is 0.  No row without runs of cross-entropy.
+    """
+    names = [name for name in (BCE, F_BETA, F_1, F_1_DOUBLE) if name in study.models]
+    read = {name: s for name in names if (s := study.scores(name, which)) is not None}
+    rows, found = [], []
+    if reference := read.pop(BCE, None):
+        precise = metrics.evaluate(reference.labels, reference.logits, study.parameters.protocol)["precision"]
+        precise = dict(zip(reference.runs, precise, strict=True))
+        plain, drawn = _ranked(reference, precise, weights)
+    for name, scores in read.items() if reference else ():
+        _, ours, theirs = np.intersect1d(scores.runs, reference.runs, return_indices=True)
+        soft, soft_drawn = (values[:, ours] for values in _ranked(scores, precise, weights))
+        for i, measure in enumerate(RANKING) if len(ours) else ():
+            a, b = soft[i], plain[i, theirs]
+            found.append(statistics.paired(a, b, soft_drawn[i], drawn[i, theirs]))
+            rows.append((name, measure, b.mean(), a.mean(), found[-1].mean, found[-1].low, found[-1].high, len(a),
+                         weights.shape[1]))  # fmt: skip
+    columns = "model measure cross_entropy soft_loss difference low high runs images".split()
+    return pd.DataFrame(rows, columns=columns).assign(verdict=statistics.directions(found))
+
+
+def _ranked(scores, precise, weights, slices=20):
+    """`RANKING` of each run, (2, R), and on resamples, (2, R, B); ``precise`` has a run's precision by number.
+
+    In slices, as the curve of a draw has as many points as there are images.
+    """
+    plain, drawn = [], []
+    for logits, run in zip(scores.logits, scores.runs, strict=True):
+        target = max(precise.get(run, 1), np.finfo(float).tiny)  # 0 where cross-entropy accepts nothing
+        points = (thresholds.curve(scores.labels, logits, w) for w in (None, *np.array_split(weights, slices)))
+        first, *parts = ([thresholds.auc(each), np.nan_to_num(thresholds.recall_at_precision(each, target))]
+                         for each in points)  # fmt: skip
+        plain.append(first)
+        drawn.append(np.concatenate(parts, axis=1))
+    return np.transpose(plain), np.moveaxis(drawn, 0, 1)
 
 
 def effective_thresholds(study: Study) -> pd.DataFrame:

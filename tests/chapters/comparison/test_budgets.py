@@ -12,6 +12,7 @@ from lensdet import storage
 from lensdet.chapters import style, thesis
 from lensdet.chapters.comparison import budgets, claims
 from lensdet.chapters.comparison import figures as comparison_figures
+from lensdet.chapters.losses import threshold_control
 from lensdet.profiles import PROFILES
 
 BCE, F_BETA = "Binary Cross Entropy", "F_beta Soft Loss"
@@ -38,9 +39,21 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
+def ranked(runs=5, verdict="lower"):
+    """A table as `threshold_control.ranking` makes it."""
+    rows = [{"model": F_BETA, "measure": measure, "cross_entropy": 0.97, "soft_loss": 0.875, "difference": -0.095,
+             "low": -0.125 if runs > 1 else np.nan, "high": -0.0625 if runs > 1 else np.nan, "runs": runs,
+             "images": 1102, "verdict": verdict} for measure in threshold_control.RANKING]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+RANKS = ranked().assign(profile="lite")
+
+
 def left(here, **found):
     for profile, table in found.items():
         storage.write_csv(here / profile / "comparison_claims.csv", table)
+        storage.write_csv(here / profile / "comparison_ranking.csv", ranked())
 
 
 @pytest.mark.parametrize(
@@ -131,6 +144,7 @@ def test_each_profile_with_runs_is_compared_and_then_all(here, monkeypatch):
     folders = here, storage.root() / "figures"
     again, before = (pd.read_csv(folder / "overnight" / "comparison_claims.csv") for folder in folders)
     pd.testing.assert_frame_equal(again, before, rtol=1e-5)
+    assert len(budgets.rankings(["overnight"])) == 2
     assert "| `overnight` | 917,504 " in (here / "comparison.md").read_text()
 
 
@@ -140,7 +154,22 @@ def test_each_claim_that_is_said_first_is_a_sentence_of_the_profile_with_most_ru
     assert len(said) == len(budgets.ASKED) == 6
     first = "contradicts**, −0.125 (−0.145 to −0.105; thesis +0.031; `lite`, 5 runs of 851,968 images)."
     assert said[0] == f"*At p = 0.5 the soft F_beta loss is more precise than cross-entropy*: **{first}"
-    assert all(f"\n{i}. {sentence}\n" in budgets.markdown(found) for i, sentence in enumerate(said, 1))
+    assert all(f"\n{i}. {sentence}\n" in budgets.markdown(found, RANKS) for i, sentence in enumerate(said, 1))
+
+
+def test_rankings_of_all_profiles_are_one_table_and_only_those_of_five_runs_are_counted(here):
+    left(here, quick=stated(), lite=stated())
+    storage.write_csv(here / "quick" / "comparison_ranking.csv", ranked(1, "open"))
+    text = budgets.with_the_threshold_moved(budgets.rankings(["quick", "lite"]))
+    assert "Of 2 differences with 5 runs: 2 lower (" in text
+    lines = [[cell.strip() for cell in row.split("|")[1:-1]] for row in text.splitlines() if row.startswith("|")]
+    assert lines[0] == "profile;loss;measure;BCE;soft loss;difference;low;high;runs;verdict".split(";")
+    measure = threshold_control.RANKING[0]
+    assert lines[2] == ["quick", "soft F_beta", measure, "0.970", "0.875", "-0.095", "–", "–", "1", "open"]
+    assert lines[3] == ["lite", "soft F_beta", measure, "0.970", "0.875", "-0.095", "-0.125", "-0.062", "5", "lower"]
+    (here / "lite" / "comparison_ranking.csv").unlink()
+    with pytest.raises(FileNotFoundError, match="lite.comparison_ranking.csv: run tox -e figures -- comparison"):
+        budgets.rankings(["quick", "lite"])
 
 
 @pytest.mark.parametrize(
@@ -200,7 +229,7 @@ def test_sentences_figure_and_table_take_the_verdict_of_the_same_profile():
 
 def test_headlines_leave_out_claims_without_runs():
     assert budgets.headlines({"quick": stated(runs=0)}).empty
-    assert "nan" not in budgets.markdown({"quick": stated(), "lite": stated(runs=0)})
+    assert "nan" not in budgets.markdown({"quick": stated(), "lite": stated(runs=0)}, RANKS)
 
 
 def test_forest_plot_draws_every_claim_and_no_text_overlaps():

@@ -10,7 +10,7 @@ import pytest
 from lensdet import parameters
 from lensdet.chapters import thesis
 from lensdet.chapters.comparison import budgets, claims
-from lensdet.chapters.losses import tables
+from lensdet.chapters.losses import tables, threshold_control
 from lensdet.study import Study
 
 ROOT = Path(__file__).parents[3]
@@ -120,6 +120,21 @@ def test_headline_numbers_follow_from_the_committed_logits(committed, profile):
     assert any(claims.counted(computed) in line for line in text.splitlines())
     both = (text, RESULTS.read_text())
     assert all(sentence in page for sentence in budgets.sentences(budgets.headlines(budgets.read())) for page in both)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_ranking_without_a_threshold_follows_from_the_committed_logits(committed, profile):
+    """Means alone, which need no resamples but a few."""
+    study = Study(parameters.resolve({"profile": profile}))
+    which = claims.judged_on(study)
+    table = threshold_control.ranking(study, study.resamples(which, draws=20), which)
+    written = pd.read_csv(FIGURES / profile / "comparison_ranking.csv")
+    same = ["model", "measure", "cross_entropy", "soft_loss", "difference", "runs", "images"]
+    pd.testing.assert_frame_equal(table[same], written[same], rtol=1e-5, check_dtype=False)
+    lines = [line for line in (FIGURES / "comparison.md").read_text().splitlines() if line.startswith(f"| {profile} ")]
+    for r in written.itertuples():
+        means = f"| {r.cross_entropy:.3f} | {r.soft_loss:.3f} | {r.difference:+.3f} "
+        assert any(r.measure in line and means in " ".join(line.split()) for line in lines), r
 
 
 def test_readme_and_results_count_the_verdicts_of_the_lite_profile(committed):

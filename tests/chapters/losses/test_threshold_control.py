@@ -1,11 +1,13 @@
 """The control, on runs that are written here: models whose true relation is known, plain loops, and scikit-learn."""
 
+import shutil
+
 import h5py
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.special import expit
-from sklearn.metrics import precision_score, recall_score
+from sklearn.metrics import precision_score, recall_score, roc_auc_score
 
 from lensdet import parameters, runs, storage
 from lensdet.chapters.losses import tables, threshold_control
@@ -75,6 +77,47 @@ def test_models_differing_by_a_shift_have_equal_precision_at_recall(p, weights):
     assert worse["difference"] < 0
     targets = table[table["at"].str.startswith("the thesis")].target
     assert set(targets) == {0.713, 0.924, 0.951}
+
+
+def test_ranking_has_the_area_of_scikit_learn_and_the_recall_of_a_plain_search(p, weights):
+    """A shift changes nothing; the noise of the soft F1 model does."""
+    table = threshold_control.ranking(Study(p, KEY), weights)
+    assert len(table) == 4 and set(table.runs) == {3} and set(table.images) == {2 * N}
+    bce, f1 = (Study(p, KEY).scores(model) for model in ("Binary Cross Entropy", F_1))
+
+    def recall(z, precision):  # no two images have the same logit here
+        accepted = [recall_score(f1.labels, z >= cut) for cut in z if precision_score(f1.labels, z >= cut) >= precision]
+        return max(accepted, default=0)
+
+    precise = [precision_score(f1.labels, z >= 0) for z in bce.logits]
+    values = (lambda z, _: roc_auc_score(f1.labels, z)), recall
+    for measure, value in zip(threshold_control.RANKING, values, strict=True):
+        assert line(table, model=F_BETA, measure=measure)["difference"] == pytest.approx(0, abs=1e-9)
+        found = line(table, model=F_1, measure=measure)
+        ours, theirs = (np.mean([*map(value, scores.logits, precise)]) for scores in (f1, bce))
+        assert found["soft_loss"] == pytest.approx(ours, abs=1 / N)  # between two lenses we interpolate
+        assert found["cross_entropy"] == pytest.approx(theirs, abs=1 / N)
+        assert found["difference"] == pytest.approx(found["soft_loss"] - found["cross_entropy"])
+        assert found["low"] < found["difference"] < found["high"] < 0 or measure != threshold_control.RANKING[0]
+
+
+def test_ranking_pairs_the_runs_that_both_losses_have(p, weights):
+    whole = threshold_control.ranking(Study(p, KEY), weights)
+    shutil.rmtree(runs.run_folder(p, "bce", 2, KEY))
+    table = threshold_control.ranking(Study(p, KEY), weights)
+    assert set(table.runs) == {2} and not np.allclose(table.cross_entropy, whole.cross_entropy)
+    alone = threshold_control.ranking(Study(p, KEY).changed(experiments=("fbeta", "f1")), weights)
+    assert alone.empty and list(alone) == list(table)
+
+
+def test_recall_of_a_model_that_never_is_so_precise_is_0(p, weights):
+    for run in range(1, 4):
+        with h5py.File(runs.run_folder(p, "f1", run, KEY) / "logits.h5", "r+") as file:
+            file["logits/loss/test"][:] = 1 - 2 * file["rows/test"]["label"]
+    table = threshold_control.ranking(Study(p, KEY), weights)
+    worst = line(table, model=F_1, measure=threshold_control.RANKING[1])
+    assert worst["soft_loss"] == 0
+    assert worst["difference"] == -worst["cross_entropy"]
 
 
 def test_effective_threshold_of_a_shifted_model_is_the_shift(p):
