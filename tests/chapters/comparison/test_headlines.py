@@ -151,6 +151,25 @@ def test_readme_and_results_count_the_verdicts_of_the_lite_profile(committed):
     assert f"{ensembles['equivalent']} are equivalent within 0.01 and {ensembles['open']} are open" in results
 
 
+def test_answer_with_a_rate_for_each_loss_is_that_of_the_tables(committed):
+    ranks = pd.read_csv(FIGURES / "evening" / "comparison_ranking.csv")
+    assert len(ranks) == 6 and (ranks.runs == 5).all() and (ranks.verdict == "lower").all()
+    area = ranks[ranks.measure == threshold_control.RANKING[0]]
+    bce, soft = area.cross_entropy.iloc[0], area.soft_loss
+    readme, results = (" ".join(path.read_text().split()) for path in (README, RESULTS))
+    said = (
+        f"{bce:.3f} for cross-entropy and {soft.iloc[0]:.3f}, {soft.iloc[1]:.3f} and {soft.iloc[2]:.3f} for these three"
+    )
+    assert said in readme
+    for r, name in zip(area.itertuples(), ("soft F_beta", "soft F1", "double soft F1"), strict=True):
+        numbers = f"({r.difference:.3f}, {r.low:.3f} to {r.high:.3f})".replace("-", "−")
+        assert f"{r.soft_loss:.3f} for {name} {numbers}" in results
+    table = budgets.read(["evening"])["evening"]
+    n = table.verdict.value_counts()
+    counts = f"{n['agrees']} agree, {n['contradicts']} contradict, {n['equivalent']} are equivalent and {n['open']} are"
+    assert f"Of the same in `evening` {counts} open" in results
+
+
 @pytest.fixture(scope="module")
 def rates():
     spec = importlib.util.spec_from_file_location("rates", ROOT / "benchmarks" / "rates.py")
