@@ -243,8 +243,8 @@ def with_the_threshold_moved(ranks: pd.DataFrame) -> str:
         "Most claims are about p = 0.5.  Does a soft loss order the images better, so that some threshold would make "
         "it the better finder?  The area under the ROC curve needs no threshold; recall is compared where both have "
         "the precision that cross-entropy has at p = 0.5.  Soft loss less cross-entropy, run i with run i, with the 95 "
-        f"% interval over seeds and images.  Of {len(judged)} differences with {statistics.LEAST_RUNS} runs: {words} "
-        "(corrected for all differences of a profile).\n\n"
+        f"% interval over seeds and images.  Of {len(judged)} differences with {statistics.LEAST_RUNS} runs or more: "
+        f"{words} (corrected for all differences of a profile).\n\n"
     ) + shown.to_markdown(index=False, disable_numparse=True)
 
 

@@ -125,8 +125,9 @@ def ranking(study: Study, weights: NDArray, which: str = "test") -> pd.DataFrame
         A row a soft loss and ``measure``, the area under the ROC curve or the recall at the precision that the run of
         cross-entropy has at p = 0.5: means over common ``runs`` of ``cross_entropy`` and of the ``soft_loss``; their
         paired ``difference`` with its interval over seeds and images (`statistics.paired`); ``images``, the size of
-        the set; and the ``verdict`` (`statistics.directions` of all rows).  Where the precision is never reached the
-        recall is 0.  No row without runs of cross-entropy.
+        the set; and the ``verdict`` (`statistics.directions` of all rows).  That precision
+        is the same in all resamples.  Where it is never reached the recall is 0; where cross-entropy accepts nothing
+        the precision is 0, and both recalls are 1.  No row without runs of cross-entropy.
     """
     names = [name for name in (BCE, F_BETA, F_1, F_1_DOUBLE) if name in study.models]
     read = {name: s for name in names if (s := study.scores(name, which)) is not None}

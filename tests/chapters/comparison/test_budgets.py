@@ -161,7 +161,7 @@ def test_rankings_of_all_profiles_are_one_table_and_only_those_of_five_runs_are_
     left(here, quick=stated(), lite=stated())
     storage.write_csv(here / "quick" / "comparison_ranking.csv", ranked(1, "open"))
     text = budgets.with_the_threshold_moved(budgets.rankings(["quick", "lite"]))
-    assert "Of 2 differences with 5 runs: 2 lower (" in text
+    assert "Of 2 differences with 5 runs or more: 2 lower (" in text
     lines = [[cell.strip() for cell in row.split("|")[1:-1]] for row in text.splitlines() if row.startswith("|")]
     assert lines[0] == "profile;loss;measure;BCE;soft loss;difference;low;high;runs;verdict".split(";")
     measure = threshold_control.RANKING[0]
