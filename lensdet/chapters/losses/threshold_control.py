@@ -137,9 +137,11 @@ def ranking(study: Study, weights: NDArray, which: str = "test") -> pd.DataFrame
         precise = dict(zip(reference.runs, precise, strict=True))
         plain, drawn = _ranked(reference, precise, weights)
     for name, scores in read.items() if reference else ():
-        _, ours, theirs = np.intersect1d(scores.runs, reference.runs, return_indices=True)
-        soft, soft_drawn = (values[:, ours] for values in _ranked(scores, precise, weights))
-        for i, measure in enumerate(RANKING) if len(ours) else ():
+        theirs = np.isin(reference.runs, scores.runs)
+        if not theirs.any():
+            continue
+        soft, soft_drawn = _ranked(scores, precise, weights)
+        for i, measure in enumerate(RANKING):
             a, b = soft[i], plain[i, theirs]
             found.append(statistics.paired(a, b, soft_drawn[i], drawn[i, theirs]))
             rows.append((name, measure, b.mean(), a.mean(), found[-1].mean, found[-1].low, found[-1].high, len(a),
@@ -149,13 +151,15 @@ def ranking(study: Study, weights: NDArray, which: str = "test") -> pd.DataFrame
 
 
 def _ranked(scores, precise, weights, slices=20):
-    """`RANKING` of each run, (2, R), and on resamples, (2, R, B); ``precise`` has a run's precision by number.
+    """`RANKING` of each run in ``precise``, its precision by number: (2, R), and on resamples (2, R, B).
 
     In slices, as the curve of a draw has as many points as there are images.
     """
     plain, drawn = [], []
     for logits, run in zip(scores.logits, scores.runs, strict=True):
-        target = max(precise.get(run, 1), np.finfo(float).tiny)  # 0 where cross-entropy accepts nothing
+        if run not in precise:
+            continue
+        target = max(precise[run], np.finfo(float).tiny)  # 0 where cross-entropy accepts nothing
         points = (thresholds.curve(scores.labels, logits, w) for w in (None, *np.array_split(weights, slices)))
         first, *parts = ([thresholds.auc(each), np.nan_to_num(thresholds.recall_at_precision(each, target))]
                          for each in points)  # fmt: skip

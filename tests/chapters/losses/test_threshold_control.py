@@ -120,6 +120,15 @@ def test_recall_of_a_model_that_never_is_so_precise_is_0(p, weights):
     assert worst["difference"] == -worst["cross_entropy"]
 
 
+def test_where_cross_entropy_accepts_nothing_any_precision_will_do(p, weights):
+    for run in range(1, 4):
+        with h5py.File(runs.run_folder(p, "bce", run, KEY) / "logits.h5", "r+") as file:
+            file["logits/loss/test"][:] -= 100
+    table = threshold_control.ranking(Study(p, KEY), weights)
+    recall = table[table.measure == threshold_control.RANKING[1]]
+    assert len(recall) == 2 and (recall.soft_loss == 1).all() and (recall.cross_entropy == 1).all()
+
+
 def test_effective_threshold_of_a_shifted_model_is_the_shift(p):
     table = threshold_control.effective_thresholds(Study(p, KEY))
     rows = table[table.model == F_BETA]
