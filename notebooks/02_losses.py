@@ -385,6 +385,8 @@ rounded(both)
 
 # %%
 selected = threshold_control.selection(study, weights)
+if len(selected):
+    style.save_table(selected, "02_selection", p, **made)
 rounded(selected)
 
 # %% [markdown]

@@ -230,7 +230,10 @@ style.save(figure, "05_raw_weights", p)
 # the steps.  Means over runs of the `code` protocol: its checkpoints, weights fitted on a training chunk.
 
 # %%
-rounded(summary.bands(curves))
+bands = summary.bands(curves)
+if len(bands):
+    style.save_table(bands, "05_bands", p, **made)
+rounded(bands)
 
 # %% [markdown]
 # **Table 05_bands.** Mean F_beta below, above and between the two steps of the member of the largest weight among those

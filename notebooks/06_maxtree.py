@@ -233,6 +233,7 @@ style.publish(figure, "06_arc_removed", p)
 
 # %%
 against = summary.against_discs(removed, drawn)
+style.save_table(against, "06_discs", p)
 rounded(against)
 
 # %% [markdown]

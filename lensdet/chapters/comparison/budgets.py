@@ -242,8 +242,9 @@ def with_the_threshold_moved(ranks: pd.DataFrame) -> str:
     return (
         "Most claims are about p = 0.5.  Does a soft loss order the images better, so that some threshold would make "
         "it the better finder?  The area under the ROC curve needs no threshold; recall is compared where both have "
-        "the precision that cross-entropy has at p = 0.5.  Soft loss less cross-entropy, run i with run i, with the 95 "
-        f"% interval over seeds and images.  Of {len(judged)} differences with {statistics.LEAST_RUNS} runs or more: "
+        "the precision that cross-entropy has at p = 0.5; the threshold of the soft loss is read from the test images, "
+        "which a user cannot.  Soft loss less cross-entropy, run i with run i, with the 95 % interval over seeds and "
+        f"images.  Of {len(judged)} differences with {statistics.LEAST_RUNS} runs or more: "
         f"{words} (corrected for all differences of a profile).\n\n"
     ) + shown.to_markdown(index=False, disable_numparse=True)
 
