@@ -217,7 +217,7 @@ nelder_mead = [ensemble for ensemble in chosen if ensemble not in dynamic]
 code = study.changed(protocol="code")
 rows, curves = summary.around_softmax(code, nelder_mead)
 if nelder_mead:
-    style.save_table(pd.concat(rows.values()).assign(protocol="code"), "05_raw_weights", p, **made)
+    style.save_table(pd.concat(rows.values()), "05_raw_weights", p, protocol="code", **made)
     figure = figures.raw_weights(rows, curves)
 else:
     figure = style.empty("No Nelder-Mead ensemble among those asked for.")
@@ -232,7 +232,7 @@ style.save(figure, "05_raw_weights", p)
 # %%
 bands = summary.bands(curves)
 if len(bands):
-    style.save_table(bands, "05_bands", p, **made)
+    style.save_table(bands, "05_bands", p, protocol="code", **made)
 rounded(bands)
 
 # %% [markdown]
@@ -303,7 +303,9 @@ rounded(seeds.drop(columns=["against", "low", "high", "verdict"]))
 # other seeds.
 
 # %%
-rounded(tables.gains(measured, sizes))
+gains = tables.gains(measured, sizes)
+style.save_table(gains, "05_gains", p, **made)
+rounded(gains)
 
 # %% [markdown]
 # **Table 05_gains.** A plain mean minus the average of its members: for different losses, and for as many runs of

@@ -136,6 +136,7 @@ def save_table(
     readable: pd.DataFrame | None = None,
     runs: int | None = None,
     hardware: str | None = None,
+    protocol: str | None = None,
 ) -> None:
     """Write a table as CSV (six digits), Markdown and LaTeX (booktabs); the last two of ``readable`` where given.
 
@@ -147,11 +148,11 @@ def save_table(
         Of the files.
     readable : pandas.DataFrame, optional
         The table as it is to be read.
-    runs, hardware
+    runs, hardware, protocol
         As in `provenance`.
     """
     shown = table if readable is None else readable
-    index, words = shown.index.name is not None, provenance(parameters, runs, hardware=hardware)
+    index, words = shown.index.name is not None, provenance(parameters, runs, hardware=hardware, protocol=protocol)
     storage.write_csv(folder(parameters) / f"{name}.csv", table, DIGITS)
     about = words.replace("_", r"\_").replace("%", r"\%")
     latex = shown.to_latex(index=index, escape=True, float_format=f"%.{DIGITS}g", caption=about)
@@ -166,7 +167,11 @@ def number_of(n: int, noun: str) -> str:
 
 
 def provenance(
-    parameters: Parameters, runs: int | None = None, data: str | None = None, hardware: str | None = None
+    parameters: Parameters,
+    runs: int | None = None,
+    data: str | None = None,
+    hardware: str | None = None,
+    protocol: str | None = None,
 ) -> str:
     """What made a figure or table: data, profile, protocol, runs, and how many images each run was trained on at most.
 
@@ -178,9 +183,11 @@ def provenance(
         What is shown, where it is not the data of the parameters.
     hardware : str, optional
         What the runs were trained on, from `runs.hardware`, where there is room for it.
+    protocol : str, optional
+        Of the numbers, where it is not that of the parameters.
     """
     data = data or ("simulated survey" if parameters.data is None else f"stamps of {parameters.data.name}")
-    words = [data, f"profile {parameters.profile}", f"protocol {parameters.protocol}"]
+    words = [data, f"profile {parameters.profile}", f"protocol {protocol or parameters.protocol}"]
     if runs is not None:
         words.append(number_of(runs, "run"))
         words.append(f"{parameters.images:,} images a run, width {parameters.width}")

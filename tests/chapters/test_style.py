@@ -344,6 +344,8 @@ def test_tables_are_written_as_csv_markdown_and_latex(here, smoke):
     style.save_table(table, "run", kids, runs=3)
     (written,) = here.glob("smoke-*/run.tex")
     assert r"\caption{stamps of my\_kids" in written.read_text() and "3 runs" in written.read_text()
+    style.save_table(table, "published", smoke, protocol="code")  # in the folder of the parameters all the same
+    assert "protocol code" in (here / "smoke" / "published.md").read_text().splitlines()[-1]
     style.save_table(table, "plain", smoke)
     assert "model" in (here / "smoke" / "plain.md").read_text().splitlines()[0]
 

@@ -45,7 +45,7 @@ TABLES = {"01": ["01_counts"], "02": ["table_5_1", "02_matched", "02_own_thresho
           "03": ["03_empty_maps", "03_heat_inside", "03_left_out", "03_randomised"],
           "04": ["04_full_above", "04_importance", "04_explained", "04_selection_function"],
           "05": ["table_5_2", "05_weights", "05_raw_weights", "05_targets", "05_baselines", "05_against",
-                 "05_bands", "05_best", "05_cascade"],
+                 "05_bands", "05_best", "05_cascade", "05_gains"],
           "06": ["table_5_3", "06_differences", "06_sweep", "06_removed", "06_arc_removed", "06_disc",
                  "06_discs", "06_time"],
           "07": ["07_expected", "07_metrics", "07_published", "07_real_pixels"]}  # fmt: skip
