@@ -21,6 +21,7 @@ RESULTS = Path(__file__).parents[1] / "results"
 # ever changes.
 RUNS = {
     "evening/IDE_3-a301b2b1": {},
+    "evening/IDE_6-cc893103": {},
     "evening/bce-b3dd2d65": {"learning_rate": 1e-3},
     "evening/bce-f4037f19": {"learning_rate": 3e-3},
     "evening/bce-fd78f06a": {"learning_rate": 3e-4},

@@ -11,6 +11,7 @@ from lensdet import parameters
 from lensdet.chapters import thesis
 from lensdet.chapters.comparison import budgets, claims
 from lensdet.chapters.losses import tables, threshold_control
+from lensdet.experiments import ENSEMBLES
 from lensdet.study import Study
 
 ROOT = Path(__file__).parents[3]
@@ -165,9 +166,43 @@ def test_answer_with_a_rate_for_each_loss_is_that_of_the_tables(committed):
     table = budgets.read(["evening"])["evening"]
     n = table.verdict.value_counts()
     counts = f"{n['agrees']} agree, {n['contradicts']} contradict, {n['equivalent']} are equivalent and {n['open']} are"
-    assert f"Of the same {(table.runs > 0).sum()} in `evening`, on 20,000 other test images, {counts} open" in results
+    decided = (table.runs > 0).sum()
+    assert f"Of {decided} that have runs in `evening`, on 20,000 other test images, {counts} open" in results
     n = table[table.question == 3].verdict.value_counts()
     assert f"`evening`: {n['agrees']} agree, {n['equivalent']} are equivalent, {n['open']} open" in results
+
+
+def test_section_on_ensembles_has_the_numbers_of_its_tables():
+    """Of the profile that notebook 05 is drawn in."""
+    names = ("05_raw_weights", "05_bands", "05_gains", "05_against", "05_targets", "05_cascade", "05_baselines")
+    raw, bands, gains, against, targets, cascade, means = (pd.read_csv(FIGURES / "evening" / f"{n}.csv") for n in names)
+    text = " ".join(RESULTS.read_text().split("## 3.")[1].split("## 4.")[0].split())
+    of_3 = raw[raw.ensemble == "NM_3"]
+    said = "{:.3f}, {:.3f} and {:.3f}.".format(*of_3.raw).replace("-", "−")
+    assert f"the weights of NM_3 are {said}" in text
+    assert "which makes them {:.2f}, {:.2f} and {:.2f};".format(*of_3.weight) in text
+    ends = bands[bands.thresholds != "between"]
+    assert all(f"{r.softmax:.3f} with" in text and f"{r.optimum:.3f} without" in text for r in ends[:2].itertuples())
+    auc = gains[gains.measure == "area under the ROC curve"].set_index("ensemble").gain
+    assert f"{auc['mean of 3']:.3f} over its members' average" in text
+    assert f"the mean of three runs of BCE {auc['3 runs of Binary Cross Entropy']:.3f}" in text
+    best = against[(against.against == "best member") & against.ensemble.isin(ENSEMBLES)]
+    n = best.verdict.value_counts().reindex(["higher", "equivalent", "lower", "open"], fill_value=0)
+    said = f"none is shown to be higher, {n['equivalent']} are equivalent, {n['lower']} lower and {n['open']} open"
+    assert n["higher"] == 0 and f"[{len(best)} differences]" in text and said in text
+    for r in best[best.measure == "F_beta, mean over p > 0.75"].itertuples():
+        said = f"{r.difference:+.3f} ({r.low:+.3f} to {r.high:+.3f})".replace("-", "−")
+        assert not r.ensemble.startswith("NM") or (r.verdict == "equivalent" and said in text)
+    by_label = 100 * targets[targets["set"] == "training"].groupby("ensemble").by_label.mean()
+    assert f"for {by_label['IDE_3']:.0f} % of a training chunk" in text
+    assert f"of six members, {by_label['IDE_6']:.0f} %" in text
+    found = means[means.measure == "area under the ROC curve"].set_index("model")["mean"]
+    said = "{:.3f} (three members) and {:.3f} (six), that of BCE {:.3f}."
+    assert said.format(*found[["IDE_3", "IDE_6", "Binary Cross Entropy"]]) in text
+    at = cascade[cascade.thresholds == "of recall 0.5"].set_index("model")
+    both, bce = at.loc["cascade"], at.loc["Binary Cross Entropy"]
+    assert f"a precision of {both.precision:.3f} at a recall of {both.recall:.2f}" in text
+    assert f"BCE alone has {bce.precision:.3f} there" in text
 
 
 @pytest.fixture(scope="module")
