@@ -249,8 +249,8 @@ def label_lines(axis: Axes, step: float = 0.04) -> None:
     for line, place, end in zip(lines, places, ends, strict=True):
         axis.annotate(line.get_label(), (1, end), (1.05, place), xycoords="axes fraction", va="center",
                       fontsize=TEXT, color=line.get_color(), annotation_clip=False,
-                      arrowprops={"arrowstyle": "-", "color": line.get_color(), "lw": 0.6, "shrinkA": 0, "shrinkB": 0},
-                      )  # fmt: skip
+                      arrowprops={"arrowstyle": "-", "color": line.get_color(), "lw": 0.6, "shrinkA": 0, "shrinkB": 0,
+                                  "relpos": (0, 0.5)})  # fmt: skip
 
 
 def empty(words: str) -> Figure:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.collections import PolyCollection
+from matplotlib.text import Text
 from sklearn.metrics import fbeta_score, precision_recall_curve, precision_score, recall_score, roc_curve
 
 from lensdet import parameters
@@ -296,6 +297,18 @@ def test_tables_have_six_digits_whatever_the_processor(here, smoke):
         assert (here / "smoke" / "t.csv").read_text() == "name,n,value,small\na,1234567,0.333333,3.33333e-10\n"
         assert "0.333333 &" in (here / "smoke" / "t.tex").read_text()
         assert "| 0.333333 | 3.33333e-10 |" in (here / "smoke" / "t.md").read_text()
+
+
+def test_labels_of_lines_that_end_together_are_not_crossed_by_what_leads_to_them():
+    figure, (axis, _) = style.plt.subplots(1, 2, figsize=(style.PAGE, 3.5), width_ratios=(2, 1))
+    for i, end in enumerate((0.93, 0.9, 0.876, 0.823, 0.822, 0.82)):
+        axis.plot([0, 1], [0.6, end], label=f"a model, number {i}\nweight")
+    style.label_lines(axis)
+    figure.canvas.draw()
+    boxes = [Text.get_window_extent(text).padded(-1) for text in axis.texts]  # without what leads to it
+    for text in axis.texts:
+        path = text.arrow_patch.get_path().transformed(text.arrow_patch.get_transform())
+        assert not any(path.intersects_bbox(box, filled=False) for box in boxes), text.get_text()
 
 
 def test_a_number_of_one_has_a_singular():

@@ -172,7 +172,7 @@ def test_answer_with_a_rate_for_each_loss_is_that_of_the_tables(committed):
     assert f"`evening`: {n['agrees']} agree, {n['equivalent']} are equivalent, {n['open']} open" in results
 
 
-def test_section_on_ensembles_has_the_numbers_of_its_tables():
+def test_section_on_ensembles_has_the_numbers_of_its_tables(committed):
     """Of the profile that notebook 05 is drawn in."""
     names = ("05_raw_weights", "05_bands", "05_gains", "05_against", "05_targets", "05_cascade", "05_baselines")
     raw, bands, gains, against, targets, cascade, means = (pd.read_csv(FIGURES / "evening" / f"{n}.csv") for n in names)
@@ -199,6 +199,11 @@ def test_section_on_ensembles_has_the_numbers_of_its_tables():
     found = means[means.measure == "area under the ROC curve"].set_index("model")["mean"]
     said = "{:.3f} (three members) and {:.3f} (six), that of BCE {:.3f}."
     assert said.format(*found[["IDE_3", "IDE_6", "Binary Cross Entropy"]]) in text
+    table = budgets.read(["evening"])["evening"].set_index("claim")
+    recalls = table.loc[["recall: IDE_3 > NM_3", "recall: IDE_6 > NM_6"]]
+    assert (recalls.verdict == "contradicts").all() and (recalls.images == 20_000).all()
+    of_3, of_6 = (f"{-r.difference:.3f} ({-r.high:.3f} to {-r.low:.3f}; " for r in recalls.itertuples())
+    assert f"here less, by {of_3}three) and {of_6}six; 20,000 test images): contradicted" in text
     at = cascade[cascade.thresholds == "of recall 0.5"].set_index("model")
     both, bce = at.loc["cascade"], at.loc["Binary Cross Entropy"]
     assert f"a precision of {both.precision:.3f} at a recall of {both.recall:.2f}" in text
