@@ -33,7 +33,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 # TensorFlow's notes about its build are not the reader's concern.  Nor, without an NVIDIA GPU, is its error that it
-# finds none; what goes wrong in a computation is raised all the same.
+# finds none; what goes wrong in a computation is raised all the same.  TensorFlow 2.21 writes a few lines nonetheless,
+# before it reads this (its issue 100442).
 _gpu = any(Path("/dev").glob("nvidia*")) or Path("/dev/dxg").exists()
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if _gpu else "3")
 if platform.machine().lower() in ("x86_64", "amd64"):
