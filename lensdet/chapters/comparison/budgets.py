@@ -113,10 +113,9 @@ def over(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
         table[profile] = own.verdict
     largest = [found[profile] for profile in TREND if profile in found]
     together, close = [], []
-    for i in first.index:
+    for i, most in comparison_figures.counting(found).items():
         verdicts = [own.verdict[i] for own in largest if own.runs[i] >= statistics.LEAST_RUNS][-2:]
         together.append(_together(verdicts) if len(verdicts) == 2 else "–")
-        most = comparison_figures.counting(found, i)
         words = closing(found[most].loc[i])
         close.append(f"{most}: {words}" if words and found[most].runs[i] else words)
     return table.assign(**{"over budgets": together, "to close it": close})
@@ -198,36 +197,35 @@ def headlines(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
     -------
     pandas.DataFrame
         A row a claim and profile that has runs of it: the claim in words, what is compared, ``thesis`` and
-        ``difference`` with its 95 % interval over seeds and images, ``runs``, ``verdict``, and ``closing``, which is
-        `closing`.
+        ``difference`` with its 95 % interval over seeds and images, ``runs``, ``verdict``, what would close it
+        (`closing`), and whether its verdict ``counts`` (`figures.counting`).
     """
-    rows = []
+    rows, counting = [], comparison_figures.counting(found)
     for question, a, b, metric, words in ASKED:
         for profile, table in found.items():
             own = table[(table.a == a) & (table.metric == metric) & (table.runs > 0)]
             best = own.claim.str.contains(thesis.BEST_MEMBER) if b == thesis.BEST_MEMBER else own.b == b
             of = comparison_figures.named(a, b, metric, "−")
             rows += [(question, words, of, profile, r.runs, r.thesis, r.difference, r.low, r.high, r.verdict,
-                      closing(r)) for r in own[best].itertuples()]  # fmt: skip
-    columns = "question words of profile runs thesis difference low high verdict closing".split()
+                      closing(r), profile == counting[r.Index]) for r in own[best].itertuples()]  # fmt: skip
+    columns = "question words of profile runs thesis difference low high verdict closing counts".split()
     return pd.DataFrame(rows, columns=columns)
 
 
 def sentences(first: pd.DataFrame) -> list[str]:
-    """Each claim of `headlines` in a sentence, with the numbers of the profile that counts, as `figures.counting`.
+    """Each claim of `headlines` in a sentence, with the numbers of the profile that counts.
 
     With what would close it, where it is open.
     """
     said = []
-    for words, own in first.groupby("words", sort=False):
-        r = own.iloc[own.runs.clip(upper=statistics.LEAST_RUNS).argsort(kind="stable")].iloc[-1]
+    for r in first[first.counts].itertuples():
         images = resolve({"profile": r.profile}).images
         interval = f"{r.low:+.3f} to {r.high:+.3f}" if pd.notna(r.low) else "no interval"
         printed = f"; thesis {r.thesis:+.3f}" if pd.notna(r.thesis) else ""
         made = f"`{r.profile}`, {style.number_of(int(r.runs), 'run')} of {images:,} images"
         numbers = f"{r.difference:+.3f} ({interval}{printed}".replace("-", "−")
         close = f"; to close it: {r.closing}" if r.closing else ""
-        said.append(f"*{words}*: **{r.verdict}**, {numbers}; {made}{close}).")
+        said.append(f"*{r.words}*: **{r.verdict}**, {numbers}; {made}{close}).")
     return said
 
 
@@ -260,8 +258,8 @@ def markdown(found: dict[str, pd.DataFrame], ranks: pd.DataFrame) -> str:
     table, profiles = over(found), list(found)
     first = headlines(found)
     six = "\n".join(f"{i}. {sentence}" for i, sentence in enumerate(sentences(first), 1))
-    counting = [found[comparison_figures.counting(found, i)].loc[i] for i in table.index]
-    together = claims.counted(pd.DataFrame(counting))
+    counting = comparison_figures.counting(found)
+    together = claims.counted(pd.DataFrame([found[profile].loc[i] for i, profile in counting.items()]))
     numbers = ["thesis", "difference", "low", "high"]
     first[numbers] = first[numbers].map("{:+.3f}".format).replace("+nan", "–")
     links = ", ".join(f"[{profile}]({profile}/comparison.md)" for profile in profiles)
@@ -291,7 +289,7 @@ def markdown(found: dict[str, pd.DataFrame], ranks: pd.DataFrame) -> str:
         "## The six at each number of images",
         "The difference is that of the two models as they are named: where less is claimed, the thesis' side is below "
         "0.",
-        first.drop(columns=["words", "closing"]).to_markdown(index=False, disable_numparse=True),
+        first.drop(columns=["words", "closing", "counts"]).to_markdown(index=False, disable_numparse=True),
         f"## Every claim\n\nNumbers, intervals and p-values: {links}.  *To close it*: " + claims.CLOSING,
         table.sort_values("question", kind="stable").to_markdown(index=False),
     )

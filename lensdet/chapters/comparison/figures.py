@@ -86,11 +86,12 @@ def forest(tables: dict[str, pd.DataFrame], first: Container[int] = ()) -> Figur
     for question, place in heads.items():
         figure.text(0.01, _height(left, place), f"{question}. {thesis.QUESTIONS[question]}", fontsize=7, va="center",
                     fontweight="bold")  # fmt: skip
+    counts = counting(tables)
     for i, place in places.items():
         weight = "bold" if i in first else "normal"
         words = describe(thesis.CLAIMS[i])
         figure.text(0.335, _height(left, place), words, fontsize=7, va="center", ha="right", fontweight=weight)
-        verdict = tables[counting(tables, i)].verdict[i]
+        verdict = tables[counts[i]].verdict[i]
         colour = LOOKS.get(verdict, {"color": style.GREY})["color"]
         figure.text(0.905, _height(right, place), verdict, fontsize=7, va="center", color=colour)
     figure.text(0.905, 1 - 0.5 / height, f"verdict\n(last with\n{statistics.LEAST_RUNS} runs)", fontsize=7, va="bottom")
@@ -106,9 +107,10 @@ def forest(tables: dict[str, pd.DataFrame], first: Container[int] = ()) -> Figur
     return figure
 
 
-def counting(tables: dict[str, pd.DataFrame], i: int) -> str:
-    """Name of the table whose verdict on claim i counts: of most runs, to `LEAST_RUNS`; of several the last."""
-    return max(reversed(tables), key=lambda name: min(tables[name].runs[i], statistics.LEAST_RUNS))
+def counting(tables: dict[str, pd.DataFrame]) -> pd.Series:
+    """Name of the table whose verdict counts, by claim: of most runs, to `LEAST_RUNS`; of several the last."""
+    runs = pd.DataFrame({name: table.runs for name, table in reversed(tables.items())})
+    return runs.clip(upper=statistics.LEAST_RUNS).idxmax(axis="columns")
 
 
 def describe(claim: thesis.Claim) -> str:
