@@ -1,5 +1,7 @@
 """What came of training on segmented stamps: Table 5.3, and differences to plain ones and to plain discs."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -9,7 +11,7 @@ from lensdet.chapters.ensembles import tables as ensemble_tables
 from lensdet.chapters.losses import tables
 from lensdet.chapters.maxtree import sweep as segmentation_sweep
 from lensdet.data import maxtree
-from lensdet.evaluation import statistics
+from lensdet.evaluation import statistics, thresholds
 from lensdet.evaluation.scores import Scores
 from lensdet.experiments import BCE, BY_LOSS, MAX_TREE
 from lensdet.parameters import Parameters
@@ -20,6 +22,7 @@ MEASURES = {
     name: ensemble_tables.MEASURES[name] for name in ("accuracy", "f_beta", "precision", "recall", "f_beta_own", "auc")
 }
 PLAIN = "none"
+REMOVED = (0, 0.01, 0.1, 0.5, 1)  # edges of bins, shares of an arc's pixels
 
 # On the calibration set and on the test set, by row of Table 5.1 and name of the segmentation.
 Pairs = dict[tuple[str, str], tuple[Scores, Scores]]
@@ -105,15 +108,8 @@ def differences(parameters: Parameters, found: Pairs, weights: NDArray) -> pd.Da
         (`statistics.directions` of all rows).  Empty where no model has both.
     """
     rows, compared = [], []
-    for (model, how), segmented in found.items():
-        plain = found.get((model, PLAIN))
-        common = np.intersect1d(plain[1].runs, segmented[1].runs) if plain and how != PLAIN else ()
-        if not len(common):
-            continue
-        ours, theirs = (
-            [ensemble_tables.values(parameters, *(_of(s, common) for s in both), w) for w in (None, weights)]
-            for both in (segmented, plain)
-        )
+    for model, how, *pair in _pairs(found):
+        ours, theirs = ([ensemble_tables.values(parameters, *both, w) for w in (None, weights)] for both in pair)
         for which, measure in MEASURES.items():
             d = statistics.paired(ours[0][which], theirs[0][which], ours[1][which], theirs[1][which])
             rows.append({"model": model, "preset": how, "measure": measure, "plain": theirs[0][which].mean(),
@@ -128,6 +124,15 @@ def by_measure(table: pd.DataFrame, how: str) -> pd.DataFrame:
     """Of `differences` those with one segmentation, of the first model that has them; NaN for what is not there."""
     rows = table.reindex(columns=["preset", "measure", "plain", "segmented", "difference", "low", "high", "verdict"])
     return rows[rows["preset"] == how].drop_duplicates("measure").set_index("measure").reindex(MEASURES.values())
+
+
+def _pairs(found):
+    """Of `load_scores` the model, the segmentation, and the scores on segmented and on plain stamps of common runs."""
+    for (model, how), segmented in found.items():
+        plain = found.get((model, PLAIN))
+        common = np.intersect1d(plain[1].runs, segmented[1].runs) if plain and how != PLAIN else ()
+        if len(common):
+            yield model, how, *([_of(s, common) for s in both] for both in (segmented, plain))
 
 
 def _of(scores, runs):
@@ -149,6 +154,55 @@ def to_rows(table: pd.DataFrame) -> pd.DataFrame:
             cells[r.measure] = f"{r.difference:+.3f} ({span}{', images alone' * alone})"
         rows.append({"model": label(model, how), "n": style.number_of(part.runs.iloc[0], "run"), **cells})
     return pd.DataFrame(rows)
+
+
+def by_arc_removed(found: Pairs, removed: dict[str, pd.DataFrame], weights: NDArray) -> pd.DataFrame:
+    """Whether segmentation costs most where the mask removes most: segmented less plain, by what it removes of the arc.
+
+    The thesis suspects that the mask cuts into lenses (section 5.5), which the networks then miss.
+
+    Parameters
+    ----------
+    found : dict
+        From `load_scores`.
+    removed : dict of pandas.DataFrame
+        From `effect.arc_removed`, of the mock lenses of the test set in order, by name of the segmentation.
+    weights : array (B, N)
+        From `Study.resamples`, of the test set.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a model, preset and bin of `REMOVED`: its edges ``removed_low`` and ``removed_high``, shares of arc
+        pixels; n, its mock lenses; the area under the ROC curve of these against all negatives, ``plain`` and
+        ``segmented``, means over ``runs``; their ``difference`` with its interval over seeds and images
+        (`statistics.paired`), and its direction (`statistics.directions` of all rows).  Bins without lenses are left
+        out, and so are lenses without arc pixels.
+    """
+    rows, compared = [], []
+    for model, how, (_, segmented), (_, plain) in _pairs(found):
+        shares = np.full(len(plain.labels), np.nan)
+        shares[plain.labels == 1] = removed[how]["pixels"]
+        for low, high in itertools.pairwise(REMOVED):
+            inside = (shares >= low) & ((shares < high) | (high == REMOVED[-1]))
+            if not inside.any():
+                continue
+            some = inside | (plain.labels == 0)
+            values = [[np.stack([thresholds.auc(thresholds.curve(plain.labels[some], z[some], w)) for z in s.logits])
+                       for s in (segmented, plain)] for w in (None, weights[:, some])]  # fmt: skip
+            d = statistics.paired(*values[0], *values[1])
+            rows.append({"model": model, "preset": how, "removed_low": low, "removed_high": high,
+                         "n": int(inside.sum()), "plain": values[0][1].mean(), "segmented": values[0][0].mean(),
+                         "difference": d.mean, "low": d.low, "high": d.high, "runs": d.n_runs})  # fmt: skip
+            compared.append(d)
+    return pd.DataFrame(rows).assign(verdict=statistics.directions(compared))
+
+
+def whole_and_cut(table: pd.DataFrame, how: str) -> tuple[pd.Series, pd.Series]:
+    """Of `by_arc_removed` the first and last bins of one segmentation and the first model; NaN where there is none."""
+    rows = table.reindex(columns=["preset", "removed_low", "n", "difference", "low", "high", "verdict"])
+    rows = rows[rows["preset"] == how].drop_duplicates("removed_low").set_index("removed_low").reindex(REMOVED[:-1])
+    return rows.iloc[0], rows.iloc[-1]
 
 
 def training_time(ways: dict[str, Study]) -> pd.DataFrame:

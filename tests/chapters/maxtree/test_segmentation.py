@@ -426,6 +426,31 @@ def test_settings_are_compared_with_an_equal_plain_disc():
     assert segmentation_summary.against_discs({"text": removed["text"]}, weights).empty
 
 
+def test_what_segmentation_costs_is_binned_by_what_it_removes_of_the_arc():
+    """Areas of scikit-learn, lenses of a bin against all negatives; a lens without an arc is in no bin."""
+    plain, cut = drawn(5, [1, 2, 3, 4, 5], 1.0), np.r_[np.full(20, 0.0), np.full(30, 0.5), np.full(49, 1.0), np.nan]
+    harm = np.zeros(N)
+    harm[LABELS == 1] = 2 * (np.nan_to_num(cut) > 0.9)
+    both = tuple(s._replace(logits=s.logits[::-1] - harm, runs=s.runs[::-1]) for s in plain)  # paired by number
+    found = {(BCE, "none"): plain, (BCE, "text"): both, (BCE, "code"): plain, ("other", "text"): both}
+    removed = {"text": pd.DataFrame({"pixels": cut}), "code": pd.DataFrame({"pixels": np.full(100, 0.2)})}
+    table = segmentation_summary.by_arc_removed(found, removed, WEIGHTS)
+    assert table.preset.tolist() == ["text", "text", "code"] and table.n.tolist() == [20, 79, 100]
+    assert table.removed_low.tolist() == [0, 0.5, 0.1] and table.removed_high.tolist() == [0.01, 1, 0.5]
+    few, most, whole = table.itertuples()
+    some = np.r_[np.flatnonzero(cut >= 0.5), np.flatnonzero(LABELS == 0)]
+    for value, scores in ((most.plain, plain), (most.segmented, both)):
+        assert value == pytest.approx(np.mean([roc_auc_score(LABELS[some], z[some]) for z in scores[1].logits]))
+    assert few.difference == whole.difference == 0 and most.difference == pytest.approx(most.segmented - most.plain)
+    assert most.low < most.difference < most.high < 0
+    assert table.verdict.tolist() == ["open", "lower", "open"]  # runs that agree exactly have no interval
+    assert (table.runs == 5).all()
+    first, last = segmentation_summary.whole_and_cut(table, "text")
+    assert (first.n, last.n, last.difference) == (20, 79, most.difference)
+    nothing = segmentation_summary.by_arc_removed({(BCE, "none"): plain}, removed, WEIGHTS)
+    assert nothing.empty and segmentation_summary.whole_and_cut(nothing, "text")[0].isna().all()
+
+
 def test_the_lowest_validation_loss_is_averaged_over_runs(p):  # noqa: F811
     ways = {how: Study(p, KEY).changed(segmentation=how) for how in ("none", "text")}
     table = segmentation_summary.training_time(ways).set_index("model")
