@@ -340,10 +340,10 @@ filled(
     """**Why?**  The thesis suspects that networks ignore neighbours by themselves, and that the mask is "too aggressive
 in pruning" lenses, though by eye "the algorithm works well" (sections 5.5, 5.6).  Counted by pixel, most is lost at
 Einstein radii of {radius_low:.1f} to {radius_high:.1f} arcsec: {mean:.0%} of the arc on average, and more than half of
-it in {gone:.0f} of {n:.0f} lenses.  With the {cut.n:.0f} lenses that lose half of the arc or more, the area under the
-ROC curve changes by {cut.difference:+.3f} ({cut.low:+.3f} to {cut.high:+.3f}, {cut.verdict}); with the {whole.n:.0f}
-that keep 99 % of it, by {whole.difference:+.3f} ({whole.low:+.3f} to {whole.high:+.3f}, {whole.verdict}), which no cut
-of an arc explains.  Negatives are segmented as well.""",
+it in {gone:.0f} of {n:.0f} lenses.  With the {cut[n]:.0f} lenses that lose half of the arc or more, the area under the
+ROC curve changes by {cut[difference]:+.3f} ({cut[low]:+.3f} to {cut[high]:+.3f}, {cut[verdict]}); with the
+{whole[n]:.0f} that keep 99 % of it, by {whole[difference]:+.3f} ({whole[low]:+.3f} to {whole[high]:+.3f},
+{whole[verdict]}), which no cut of an arc explains.  Negatives are segmented as well.""",
     cut=cut, whole=whole, **worst,
 )  # fmt: skip
 

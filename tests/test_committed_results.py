@@ -25,6 +25,13 @@ RUNS = {
     "evening/bce-b3dd2d65": {"learning_rate": 1e-3},
     "evening/bce-f4037f19": {"learning_rate": 3e-3},
     "evening/bce-fd78f06a": {"learning_rate": 3e-4},
+    "evening/bce-b76f194b": {"learning_rate": 3e-3, "segmentation": "text"},
+    "evening/bce-b700e908": {
+        "learning_rate": 3e-3,
+        "segmentation": "text",
+        "maxtree_area": 90,
+        "maxtree_tolerance": 15,
+    },
     "evening/fbeta-5a93a50c": {"learning_rate": 3e-4},
     "evening/f1-5cc76739": {"learning_rate": 3e-4},
     "evening/f1_double-1a58a4e8": {"learning_rate": 3e-4},

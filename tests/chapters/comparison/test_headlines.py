@@ -11,7 +11,8 @@ from lensdet import parameters
 from lensdet.chapters import thesis
 from lensdet.chapters.comparison import budgets, claims
 from lensdet.chapters.losses import tables, threshold_control
-from lensdet.experiments import ENSEMBLES
+from lensdet.chapters.maxtree import summary
+from lensdet.experiments import ENSEMBLES, MAX_TREE
 from lensdet.study import Study
 
 ROOT = Path(__file__).parents[3]
@@ -231,6 +232,49 @@ def test_section_on_ensembles_has_the_numbers_of_its_tables(committed):
     said = f"({bce.cascade_minus_it:.3f}, {bce.low:.3f} to {bce.high:.3f})".replace("-", "−")
     assert f"BCE alone has {bce.precision:.3f} there {said}" in text
     assert f"The second stage sees {100 * both.seen_by_second:.0f} %" in text
+
+
+def test_section_on_segmentation_has_the_numbers_of_its_tables(committed):
+    """Of the profile that notebook 06 is drawn in; differences are segmented less whole, the other way than claims."""
+    names = ("differences", "lost", "removed", "arc_removed", "discs")
+    compared, lost, removed, radii, discs = (pd.read_csv(FIGURES / "evening" / f"06_{name}.csv") for name in names)
+    text = " ".join(RESULTS.read_text().split("## 4.")[1].split("## What to expect")[0].split())
+
+    def said(r, unit="", scale=1, digits=3):
+        difference, low, high = (f"{scale * x:+.{digits}f}" for x in (r.difference, r.low, r.high))
+        return f"{difference}{unit} ({low} to {high}".replace("-", "−")
+
+    table = budgets.read(["evening"])["evening"]
+    table = table[table.b == MAX_TREE]
+    assert len(table) == 4 and (table.verdict == "agrees").all() and (table.images == 20_000).all()
+    assert (table.runs == 5).all() and "five paired runs" in text
+    for r in table.itertuples():
+        turned = r._replace(difference=-r.difference, low=-r.high, high=-r.low)
+        thesis_has = f"{-r.thesis:+.3f}".replace("-", "−")
+        assert f"{claims.METRICS[r.metric]} {said(turned)}; thesis {thesis_has})" in text
+    areas = compared[compared.measure == "area under the ROC curve"].set_index("preset")
+    (best,) = set(areas.index) - {"text"}
+    assert (areas.verdict == "lower").all()
+    assert f"on 551 + 551: {said(areas.loc['text'])}); with the best settings found {said(areas.loc[best])})." in text
+    of = removed[removed.settings == "text"].set_index("share")
+    arcs = of.loc["pixels"]
+    assert f"{100 * of['mean'].neighbours:.0f} % of the neighbours' pixels" in text
+    said_of_arcs = (
+        f"{100 * arcs['mean']:.1f} % of the arcs' ({100 * arcs.low:.1f} to {100 * arcs.high:.1f} %, {arcs.n:.0f} "
+    )
+    assert said_of_arcs in text
+    bins = radii[radii.settings == "text"]
+    small, large = bins.iloc[0], bins.iloc[-1]
+    assert f"{100 * small['mean']:.1f} % at Einstein radii below {small.radius_high:.1f} arcsec" in text
+    assert f"{100 * large['mean']:.0f} % above {large.radius_low:.1f}." in text
+    whole, cut = summary.whole_and_cut(lost, "text")
+    assert f"({cut.n:.0f} lenses), their area under the ROC curve against all negatives changes by {said(cut)})" in text
+    assert f"99 % ({whole.n:.0f} lenses), by {said(whole)})" in text
+    assert whole.verdict == cut.verdict == "lower"  # lost arcs are one cause and not the only one
+    kept = discs[discs.share == "arc kept"].set_index("settings")
+    assert f"the arc kept differs by {said(kept.loc['text'], ' points', 100, 1)})" in text
+    for name, words in (("code", "published settings"), (best, "best")):
+        assert f"with the {words} by {said(kept.loc[name], '', 100, 1)})" in text
 
 
 @pytest.fixture(scope="module")
