@@ -188,8 +188,9 @@ def by_arc_removed(found: Pairs, removed: dict[str, pd.DataFrame], weights: NDAr
             if not inside.any():
                 continue
             some = inside | (plain.labels == 0)
+            drawn = weights[weights[:, inside].any(1)][:, some]  # of few lenses a resample may have none
             values = [[np.stack([thresholds.auc(thresholds.curve(plain.labels[some], z[some], w)) for z in s.logits])
-                       for s in (segmented, plain)] for w in (None, weights[:, some])]  # fmt: skip
+                       for s in (segmented, plain)] for w in (None, drawn)]  # fmt: skip
             d = statistics.paired(*values[0], *values[1])
             rows.append({"model": model, "preset": how, "removed_low": low, "removed_high": high,
                          "n": int(inside.sum()), "plain": values[0][1].mean(), "segmented": values[0][0].mean(),
