@@ -343,7 +343,8 @@ Einstein radii of {radius_low:.1f} to {radius_high:.1f} arcsec: {mean:.0%} of th
 it in {gone:.0f} of {n:.0f} lenses.  With the {cut[n]:.0f} lenses that lose half of the arc or more, the area under the
 ROC curve changes by {cut[difference]:+.3f} ({cut[low]:+.3f} to {cut[high]:+.3f}, {cut[verdict]}); with the
 {whole[n]:.0f} that keep 99 % of it, by {whole[difference]:+.3f} ({whole[low]:+.3f} to {whole[high]:+.3f},
-{whole[verdict]}), which no cut of an arc explains.  Negatives are segmented as well.""",
+{whole[verdict]}).  So the cut of arcs, counted above twice the noise, need not be all: fainter light of a source and
+negatives are masked as well, and the two groups differ in more than their masks.""",
     cut=cut, whole=whole, **worst,
 )  # fmt: skip
 

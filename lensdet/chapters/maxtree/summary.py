@@ -176,8 +176,8 @@ def by_arc_removed(found: Pairs, removed: dict[str, pd.DataFrame], weights: NDAr
         A row a model, preset and bin of `REMOVED`: its edges ``removed_low`` and ``removed_high``, shares of arc
         pixels; n, its mock lenses; the area under the ROC curve of these against all negatives, ``plain`` and
         ``segmented``, means over ``runs``; their ``difference`` with its interval over seeds and images
-        (`statistics.paired`), and its direction (`statistics.directions` of all rows).  Bins without lenses are left
-        out, and so are lenses without arc pixels.
+        (`statistics.paired`), and its direction (`statistics.directions` of all rows).  Left out are bins without
+        lenses, lenses without arc pixels, and resamples that have no lens of a bin.
     """
     rows, compared = [], []
     for model, how, (_, segmented), (_, plain) in _pairs(found):
