@@ -392,9 +392,10 @@ IDE_6 varies less from run to run than IDE_3 there (0.010 and 0.022 in F_beta); 
 # %%
 fair = means[means.measure == tables.MEASURES["f_beta_own"]].set_index("model")["mean"]
 filled(
-    """**Diversity or number?**  The best F_beta that each reaches at its own threshold: NM_3 {fair[NM_3]:.3f}, a plain
-mean of the same members {fair[mean of 3]:.3f}, stacking {fair[stacking of 3]:.3f}, and three runs of cross-entropy
-{fair[3 runs of Binary Cross Entropy]:.3f}, where single ones have {fair[single runs of Binary Cross Entropy]:.3f}.
+    """**Diversity or number?**  F_beta of each at its own threshold, from the calibration set: NM_3 {fair[NM_3]:.3f}, a
+plain mean of the same members {fair[mean of 3]:.3f}, stacking {fair[stacking of 3]:.3f}, and three runs of
+cross-entropy {fair[3 runs of Binary Cross Entropy]:.3f}, where single ones have
+{fair[single runs of Binary Cross Entropy]:.3f}.
 Before training other losses for an ensemble, train one of them several times, and compare.""",
     fair=fair,
 )

@@ -16,8 +16,8 @@
 #
 #     papermill notebooks/06_maxtree.py out.ipynb -p profile quick
 #
-# Takes a few minutes on two CPU cores where the runs are there; else, with `quick`, some five minutes for each run, two
-# on plain stamps and two of each segmentation.  Run i has the same initial weights and training images in all.
+# Takes a few minutes on two CPU cores where the runs are there; else, with `quick`, some five minutes for each run,
+# five on plain stamps and five of each segmentation.  Run i has the same initial weights and training images in all.
 
 # %% tags=["parameters"]
 profile: str = None  # smoke, quick (default), evening, overnight, lite, thesis
@@ -191,7 +191,8 @@ style.publish(figures.figure_5_20(found, p.selection_beta), figures.figure_5_20,
 # %% [markdown]
 # **Figure 5.20.** F_beta, precision and recall against the decision threshold on the test set, on plain and on
 # segmented stamps; means over runs.  The band is one standard deviation of F_beta from seed to seed (of two runs, the
-# range between them); diamonds, with one standard deviation at p = 0.49, are the thesis' Table 5.3.
+# range between them); diamonds, with one standard deviation at p = 0.49, are the thesis' Table 5.3, whose
+# settings were those of `code`.
 
 # %% [markdown]
 # ### Does segmentation shorten the training?
@@ -325,27 +326,28 @@ name = next(iter(tuned), "none")
 arcs, beside = (gone[share].get(name, np.nan) for share in ("pixels", "neighbours"))
 filled(
     """**Other settings?**  The thesis finds it reasonable to assume that none would increase performance, and reports
-no others (section 5.6).  Of {tried} settings, those with the highest Youden index, where they were trained beside the
-presets, are: {name}.  They remove {arcs:.0%} of the arcs and {beside:.0%} of the neighbours.  On stamps that are
-segmented so, the area under the ROC curve minus that on plain stamps is
-{tuned.difference[area under the ROC curve]:+.3f} ({tuned.verdict[area under the ROC curve]}).""",
+no others (section 5.6).  Of {tried} settings, those with the highest Youden index are: {name}.  They remove {arcs:.0%}
+of the arcs and {beside:.0%} of the neighbours.  On stamps that are segmented so, the area under the ROC curve minus
+that on plain ones is {tuned.difference[area under the ROC curve]:+.3f} ({tuned.verdict[area under the ROC curve]}).""",
     tried=int(swept.disc.isna().sum()), name=name, arcs=arcs, beside=beside,
     tuned=summary.by_measure(differences, name),
 )  # fmt: skip
 
 # %%
 worst = effect.hardest_bin(binned, asked)
-whole, cut = summary.whole_and_cut(lost, asked)
+bins = summary.of_settings(lost, asked)
 filled(
     """**Why?**  The thesis suspects that networks ignore neighbours by themselves, and that the mask is "too aggressive
 in pruning" lenses, though by eye "the algorithm works well" (sections 5.5, 5.6).  Counted by pixel, most is lost at
 Einstein radii of {radius_low:.1f} to {radius_high:.1f} arcsec: {mean:.0%} of the arc on average, and more than half of
-it in {gone:.0f} of {n:.0f} lenses.  With the {cut[n]:.0f} lenses that lose half of the arc or more, the area under the
-ROC curve changes by {cut[difference]:+.3f} ({cut[low]:+.3f} to {cut[high]:+.3f}, {cut[verdict]}); with the
-{whole[n]:.0f} that keep 99 % of it, by {whole[difference]:+.3f} ({whole[low]:+.3f} to {whole[high]:+.3f},
-{whole[verdict]}).  So the cut of arcs, counted above twice the noise, need not be all: fainter light of a source and
-negatives are masked as well, and the two groups differ in more than their masks.""",
-    cut=cut, whole=whole, **worst,
+it in {gone:.0f} of {n:.0f} lenses.  The area under the ROC curve changes by {bins.difference[3]:+.3f}
+({bins.low[3]:+.3f} to {bins.high[3]:+.3f}) with the {bins.n[3]:.0f} lenses that lose half of the arc or more, by
+{bins.difference[2]:+.3f} with the {bins.n[2]:.0f} that lose 10 to 50 %, by {bins.difference[1]:+.3f} with the
+{bins.n[1]:.0f} that lose 1 to 10 %, and by {bins.difference[0]:+.3f} ({bins.low[0]:+.3f} to {bins.high[0]:+.3f}) with
+the {bins.n[0]:.0f} that lose less.  The groups differ in more than their masks (on whole stamps the areas are
+{bins.plain[3]:.3f}, {bins.plain[2]:.3f}, {bins.plain[1]:.3f} and {bins.plain[0]:.3f}), and fainter light of a source
+and the negatives are masked as well.""",
+    bins=bins, **worst,
 )  # fmt: skip
 
 # %%
@@ -353,7 +355,9 @@ less = against[against.settings == asked].set_index("share")
 filled(
     """**What does the tree do?**  Decay and flood fill make a disc by themselves, by the formula above.  The share of
 the arcs that the settings `{asked}` keep, minus the share kept by a plain disc that removes as many pixels of
-neighbours, is {difference[arc kept]:+.3f} (95 %: {low[arc kept]:+.3f} to {high[arc kept]:+.3f}).""",
+neighbours of the validation set, is {difference[arc kept]:+.3f} (95 %: {low[arc kept]:+.3f} to {high[arc kept]:+.3f})
+of their pixels and {difference[light kept]:+.3f} ({low[light kept]:+.3f} to {high[light kept]:+.3f}) of their
+light.""",
     asked=asked, difference=less.difference, low=less.low, high=less.high,
 )  # fmt: skip
 

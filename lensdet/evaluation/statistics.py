@@ -285,7 +285,7 @@ def needed(
 ) -> tuple[float, float, float]:
     """How many runs, or how many times as many test images, would close what is open.
 
-    If the difference and its spreads are what they were measured to be; at most that many (docs/why/statistics.md).
+    If the difference and its spreads came out again as they were measured (docs/why/statistics.md).
 
     Parameters
     ----------

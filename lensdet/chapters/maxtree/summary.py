@@ -199,11 +199,11 @@ def by_arc_removed(found: Pairs, removed: dict[str, pd.DataFrame], weights: NDAr
     return pd.DataFrame(rows).assign(verdict=statistics.directions(compared))
 
 
-def whole_and_cut(table: pd.DataFrame, how: str) -> tuple[pd.Series, pd.Series]:
-    """Of `by_arc_removed` the first and last bins of one segmentation and the first model; NaN where there is none."""
-    rows = table.reindex(columns=["preset", "removed_low", "n", "difference", "low", "high", "verdict"])
-    rows = rows[rows["preset"] == how].drop_duplicates("removed_low").set_index("removed_low").reindex(REMOVED[:-1])
-    return rows.iloc[0], rows.iloc[-1]
+def of_settings(table: pd.DataFrame, how: str) -> pd.DataFrame:
+    """Of `by_arc_removed` one segmentation and the first model, a row a bin of `REMOVED`; NaN where there is none."""
+    rows = table.reindex(columns=["preset", "removed_low", "n", "plain", "difference", "low", "high", "verdict"])
+    rows = rows[rows["preset"] == how].drop_duplicates("removed_low").set_index("removed_low")
+    return rows.reindex(REMOVED[:-1]).reset_index()
 
 
 def training_time(ways: dict[str, Study]) -> pd.DataFrame:
@@ -241,14 +241,16 @@ def against_discs(removed: dict[str, pd.DataFrame], weights: NDArray) -> pd.Data
     Returns
     -------
     pandas.DataFrame
-        A row a setting and share, ``arc kept`` or ``neighbours removed``: the difference on the test set with its 95 %
-        interval over LRGs, and where that lies (`statistics.side_of_zero`).
+        A row a setting and share, ``arc kept`` (of its pixels), ``light kept`` (of the source's light in them) or
+        ``neighbours removed``: the difference on the test set with its 95 % interval over LRGs, and where that lies
+        (`statistics.side_of_zero`).
     """
     rows = []
     for how, table in removed.items():
         if (plain := removed.get(segmentation_sweep.disc_name(how))) is None:
             continue
-        for share, column, sign in (("arc kept", "pixels", -1), ("neighbours removed", "neighbours", 1)):
+        shares = ("arc kept", "pixels", -1), ("light kept", "light", -1), ("neighbours removed", "neighbours", 1)
+        for share, column, sign in shares:
             values = (sign * (table[column] - plain[column])).to_numpy()
             rows.append((how, share, *statistics.mean_interval(values, weights)))
     table = pd.DataFrame(rows, columns=["settings", "share", "difference", "low", "high"])

@@ -16,6 +16,7 @@ from lensdet.data import frozen_sets, maxtree, mocklens
 from lensdet.data.maxtree import PRESETS, Settings
 from lensdet.evaluation import metrics, thresholds
 from lensdet.evaluation.scores import Scores
+from lensdet.experiments import MAX_TREE
 from lensdet.study import Study
 from tests.evaluation.test_ensembles import KEY, draw, p, write_run  # noqa: F401
 
@@ -413,16 +414,17 @@ def test_segmentation_needs_five_runs_for_a_verdict(smoke, runs, gain, verdicts)
 
 
 def test_settings_are_compared_with_an_equal_plain_disc():
-    """Removed shares by hand: the disc removes 0.1 more of each arc and 0.3 less of each neighbour."""
+    """Removed shares by hand: the disc removes 0.1 more of each arc, 0.2 of its light, and 0.3 less of neighbours."""
     n = 40
-    table = pd.DataFrame({"pixels": np.linspace(0.1, 0.5, n), "neighbours": 0.9})
-    removed = {"text": table, "disc as text": pd.DataFrame({"pixels": table.pixels + 0.1, "neighbours": 0.6})}
+    table = pd.DataFrame({"pixels": np.linspace(0.1, 0.5, n), "light": 0.3, "neighbours": 0.9})
+    disc = pd.DataFrame({"pixels": table.pixels + 0.1, "light": 0.5, "neighbours": 0.6})
+    removed = {"text": table, "disc as text": disc}
     weights = segmentation_effect.resamples(pd.DataFrame({"stamp_id": np.arange(n), "source_id": np.arange(n)}), 50)
     table = segmentation_summary.against_discs(removed, weights)
-    assert table.share.tolist() == ["arc kept", "neighbours removed"] and set(table.settings) == {"text"}
+    assert table.share.tolist() == ["arc kept", "light kept", "neighbours removed"] and set(table.settings) == {"text"}
     for column in ("difference", "low", "high"):
-        assert table[column].tolist() == pytest.approx([0.1, 0.3])
-    assert table.interval.tolist() == ["above 0", "above 0"]
+        assert table[column].tolist() == pytest.approx([0.1, 0.2, 0.3])
+    assert table.interval.tolist() == ["above 0"] * 3
     assert segmentation_summary.against_discs({"text": removed["text"]}, weights).empty
 
 
@@ -446,12 +448,15 @@ def test_what_segmentation_costs_is_binned_by_what_it_removes_of_the_arc():
     assert table.verdict.tolist() == ["open", "lower", "open"]  # runs that agree exactly have no interval
     assert (table.runs == 5).all()
     alone = {"text": pd.DataFrame({"pixels": np.r_[0.3, np.ones(99)]})}  # a lens that a third of the resamples lack
-    few = segmentation_summary.by_arc_removed({k: found[k] for k in list(found)[:2]}, alone, WEIGHTS)
-    assert few.n.tolist() == [1, 99] and few.segmented.between(0, 1).all()
-    first, last = segmentation_summary.whole_and_cut(table, "text")
-    assert (first.n, last.n, last.difference) == (20, 79, most.difference)
+    spread = np.random.default_rng(0).normal(0, 0.5, plain[1].logits.shape)  # so that runs differ in their loss
+    worse = tuple(s._replace(logits=s.logits - spread) for s in plain)
+    few = segmentation_summary.by_arc_removed({(BCE, "none"): plain, (BCE, "text"): worse}, alone, WEIGHTS)
+    assert few.n.tolist() == [1, 99] and (few.low < few.difference).all() and (few.difference < few.high).all()
+    bins = segmentation_summary.of_settings(table, "text")
+    assert bins.removed_low.tolist() == [0, 0.01, 0.1, 0.5] and bins.n.fillna(0).tolist() == [20, 0, 0, 79]
+    assert bins.difference[3] == most.difference and bins.plain[0] == table.plain[0]
     nothing = segmentation_summary.by_arc_removed({(BCE, "none"): plain}, removed, WEIGHTS)
-    assert nothing.empty and segmentation_summary.whole_and_cut(nothing, "text")[0].isna().all()
+    assert nothing.empty and segmentation_summary.of_settings(nothing, "text").difference.isna().all()
 
 
 def test_the_lowest_validation_loss_is_averaged_over_runs(p):  # noqa: F811
@@ -479,9 +484,20 @@ def test_figure_5_20_shows_curves_of_plain_and_segmented_runs():
     curves = [metrics.f_beta_curve(LABELS, metrics.probability(test.logits), 0.17) for _, test in found.values()]
     for axis, both in zip(axes, zip(*curves, strict=True), strict=True):
         lines = [line for line in axis.lines if len(line.get_xdata()) == len(metrics.THRESHOLDS)]
-        assert [line.get_ydata() == pytest.approx(curve.mean(0)) for line, curve in zip(lines, both, strict=True)]
+        assert all(line.get_ydata() == pytest.approx(curve.mean(0)) for line, curve in zip(lines, both, strict=True))
         assert len({line.get_color() for line in lines}) == 2
     assert [text.get_text() for text in axes[0].texts] in (names := ["plain stamps", "Max-Tree (text)"], names[::-1])
+
+
+@pytest.mark.parametrize("presets, beside", [(["text"], "text"), (["code"], "code"), (["text", "code"], "code")])
+def test_table_5_3_of_the_thesis_stands_in_figure_5_20_beside_the_settings_that_it_was_made_with(presets, beside):
+    found = {(BCE, how): drawn(1 + k, [1, 2], 1.0) for k, how in enumerate(["none", *presets])}
+    axis = segmentation_figures.figure_5_20(found, 0.17).axes[0]
+    curves = [line for line in axis.lines if len(line.get_xdata()) == len(metrics.THRESHOLDS)]
+    colours = dict(zip(["none", *presets], (line.get_color() for line in curves), strict=True))
+    drawn_beside = {c.lines[0].get_color(): c.lines[0].get_ydata()[0] for c in axis.containers}
+    means = thesis.TABLE_5_1[BCE]["f_beta"][0], thesis.TABLE_5_3[MAX_TREE]["f_beta"][0]
+    assert drawn_beside == {colours["none"]: means[0], colours[beside]: means[1]}
 
 
 def test_segmentation_figures_show_the_values_of_their_tables():
