@@ -159,7 +159,8 @@ def test_training_anew_moves_results_aside_and_removes_none(repository):
         move_results()
     move_results()
     moved = repository / "results" / "quick-aside-1"
-    assert len([*moved.rglob("logits.h5")]) == 12 and not (repository / "results" / "quick").exists()
+    before = sum(path.name == "logits.h5" for path in there)
+    assert len([*moved.rglob("logits.h5")]) == before > 0 and not (repository / "results" / "quick").exists()
     complete("quick")
     move_results()
     assert (repository / "results" / "quick-aside-2").exists() and moved.exists()

@@ -43,7 +43,8 @@ NAMES = (
     "**NM_3**, **NM_6**: weighted means of three and six networks; **IDE_3**, **IDE_6**: with weights that another "
     "network chooses for each image; **best member**: the member with the highest value of the measure on the "
     "calibration set",
-    "**segmented BCE**: BCE on stamps segmented by Max-Tree; **rest**: the same network on the other mock lenses",
+    "**segmented BCE**: BCE on stamps segmented by Max-Tree, with the settings of the thesis' text (its published runs "
+    "had others); **rest**: the same network on the other mock lenses",
     "**at p > 0.75**, **over p**: mean, or spread, over thresholds on the network's output p, which elsewhere is 0.5; "
     "**p < 0.01 or > 0.99**: the share of images with such an output; **mean F_beta** and **soft F_beta** are also "
     "measures, those that checkpoints are selected by",
@@ -128,6 +129,15 @@ def _together(verdicts):
     if len(set(verdicts)) > 1:
         return "budget-dependent"
     return "equivalent" if verdicts[0] == "equivalent" else "stable"
+
+
+def counted_over_budgets(table: pd.DataFrame) -> str:
+    """How many claims of `over` have two budgets, and what these say together, in a sentence; "" where none has."""
+    judged = table[table["over budgets"] != "–"]["over budgets"]
+    if judged.empty:
+        return ""
+    words = ", ".join(f"{word}: {n}" for word, n in judged.value_counts().items())
+    return f"Of the {len(table)} claims {len(judged)} have two such budgets ({words})."
 
 
 def closing(row: pd.Series) -> str:
@@ -269,7 +279,8 @@ def markdown(found: dict[str, pd.DataFrame], ranks: pd.DataFrame) -> str:
         "it.  Six of them, and what is found here (the difference, and its 95 % interval over seeds and images):",
         six,
         f"With fewer than {statistics.LEAST_RUNS} runs a claim is open.  Verdicts are corrected for the number of "
-        "claims of a question, so that one with an interval that excludes 0 may be open: "
+        f"claims of a question that have {statistics.LEAST_RUNS} runs in a profile, so that one with an interval that "
+        "excludes 0 may be open: "
         "[verdicts](../docs/why/statistics.md#verdicts).",
         "[![Each claim's difference in the thesis and here](comparison.png)](comparison.png)",
         "*Each claim of the thesis: its difference between two models, here (points, with 95 % intervals over seeds "
@@ -286,6 +297,7 @@ def markdown(found: dict[str, pd.DataFrame], ranks: pd.DataFrame) -> str:
         "`quick`, `evening` and `overnight` are of one network and one survey.  Over these budgets a claim is *stable* "
         "where the two largest that have five runs both agree or both contradict, *equivalent* where both are, *open* "
         "where one is open, and *budget-dependent* where they differ; – where there are not two.",
+        counted_over_budgets(table),
         "## The six at each number of images",
         "The difference is that of the two models as they are named: where less is claimed, the thesis' side is below "
         "0.",
@@ -293,7 +305,7 @@ def markdown(found: dict[str, pd.DataFrame], ranks: pd.DataFrame) -> str:
         f"## Every claim\n\nNumbers, intervals and p-values: {links}.  *To close it*: " + claims.CLOSING,
         table.sort_values("question", kind="stable").to_markdown(index=False),
     )
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def logits(profile: str) -> list[Path]:

@@ -55,10 +55,11 @@ RULE = (
     f"everything is below {statistics.LEAST_RUNS} runs."
 )
 CLOSING = (
-    f"what would close a claim that is open after {statistics.LEAST_RUNS} runs, at most: so many runs in all on these "
-    "images, or so many images with these runs, or so many runs on a thousand times as many images.  That supposes "
-    "that the difference and its spreads are what they were measured to be; the spread of five runs may truly be 0.6 "
-    "to 2.9 times that (95 %)."
+    f"what would decide a claim that is open after {statistics.LEAST_RUNS} runs, if the difference and its spreads "
+    "came out again as they were measured: so many runs in all on these images, or so many images with these runs, or "
+    "so many runs on a thousand times as many images.  It is no forecast: with the true difference as measured, about "
+    "every second repeat of that size would still be open, and the spread of five runs may truly be 0.6 to 2.9 times "
+    "that (95 %)."
 )
 CELLS = (
     "The mean over runs; the seed-to-seed spread (n − 1) of single runs; the 95 % interval that the test images leave; "

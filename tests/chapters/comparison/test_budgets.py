@@ -86,6 +86,17 @@ def test_budgets_of_fewer_than_five_runs_do_not_count_for_stability():
     assert set(budgets.over(found)["over budgets"]) == {"stable"}
 
 
+def test_a_sentence_counts_what_two_budgets_say_together():
+    two = {"quick": stated("agrees"), "evening": stated("agrees")}
+    two["evening"].loc[0, "verdict"] = "contradicts"
+    two["quick"].loc[1, "runs"] = 4
+    n = len(thesis.CLAIMS)
+    said = f"Of the {n} claims {n - 1} have two such budgets (stable: {n - 2}, budget-dependent: 1)."
+    assert budgets.counted_over_budgets(budgets.over(two)) == said and said in budgets.markdown(two, RANKS)
+    one = {"quick": stated("agrees")}
+    assert budgets.counted_over_budgets(budgets.over(one)) == "" and "\n\n\n" not in budgets.markdown(one, RANKS)
+
+
 def test_each_profile_has_its_own_best_member(here):
     other = stated("agrees")
     best = other.claim.str.contains(thesis.BEST_MEMBER)

@@ -12,7 +12,7 @@ from lensdet.chapters import thesis
 from lensdet.chapters.comparison import budgets, claims
 from lensdet.chapters.losses import tables, threshold_control
 from lensdet.chapters.maxtree import summary
-from lensdet.experiments import ENSEMBLES, MAX_TREE
+from lensdet.experiments import BCE, ENSEMBLES, F_BETA, MAX_TREE
 from lensdet.study import Study
 
 ROOT = Path(__file__).parents[3]
@@ -54,6 +54,21 @@ def test_results_have_the_numbers_of_table_5_1_with_their_intervals(lite):
     for model, rows in table.groupby("model"):
         cells = [f"{r['mean']:.3f} ({r.test_low:.3f}–{r.test_high:.3f})" for _, r in rows.iterrows()]
         assert all(cell in lines[model] for cell in cells), (model, cells)
+
+
+@pytest.mark.parametrize("profile", ["quick", "evening", "lite", "overnight"])
+def test_results_have_how_far_training_goes(committed, profile):
+    """Of cross-entropy and soft F_beta in each profile."""
+    study = Study(parameters.resolve({"profile": profile}))
+    table = tables.table_5_1(study, study.resamples()).set_index(["model", "metric"])
+    cells = [cell.strip() for cell in rows_of(RESULTS)[f"`{profile}`"].split("|")[2:-1]]
+    assert [int(cell.replace(",", "")) for cell in cells[:3]] == [
+        round(study.parameters.images, -3), study.parameters.width, table.runs.max()
+    ]  # fmt: skip
+    for cell, model in zip(cells[3:], (BCE, F_BETA), strict=True):
+        accuracy, precision, recall = (table.loc[(model, name)] for name in ("accuracy", "precision", "recall"))
+        span = f"({accuracy.test_low:.3f}–{accuracy.test_high:.3f})"
+        assert cell == f"{accuracy['mean']:.3f} {span}; {precision['mean']:.3f}, {recall['mean']:.3f}"
 
 
 def test_readme_has_the_means_of_table_5_1_beside_those_of_the_thesis(lite):
@@ -176,14 +191,17 @@ def test_answer_with_a_rate_for_each_loss_is_that_of_the_tables(committed):
 
 def test_section_on_ensembles_has_the_numbers_of_its_tables(committed):
     """Of the profile that notebook 05 is drawn in."""
-    names = ("05_raw_weights", "05_bands", "05_gains", "05_against", "05_targets", "05_cascade", "05_baselines")
-    raw, bands, gains, against, targets, cascade, means = (pd.read_csv(FIGURES / "evening" / f"{n}.csv") for n in names)
+    names = "raw_weights bands gains against targets cascade baselines weights".split()
+    tables = (pd.read_csv(FIGURES / "evening" / f"05_{name}.csv") for name in names)
+    raw, bands, gains, against, targets, cascade, means, weights = tables
     text = " ".join(RESULTS.read_text().split("## 3.")[1].split("## 4.")[0].split())
     of_3 = raw[raw.ensemble == "NM_3"]
     said = "{:.3f}, {:.3f} and {:.3f}.".format(*of_3.raw).replace("-", "−")
     assert f"the weights of NM_3 are {said}" in text
     assert "which makes them {:.2f}, {:.2f} and {:.2f};".format(*of_3.weight) in text
-    low, high = bands[(bands.ensemble == "NM_3") & (bands.thresholds != "between")].itertuples()
+    low, high, between = bands[bands.ensemble == "NM_3"].itertuples()
+    assert between.thresholds == "between"
+    assert f"between, {between.softmax:.3f} and {between.optimum:.3f}." in text
     assert low.thresholds.startswith("p < 0.21") and "Below p = 0.21" in text
     assert f"is {low.softmax:.3f} with the softmax and {low.optimum:.3f} without" in text
     assert high.thresholds.startswith("p > 0.79") and "Above 0.79, where a 0" in text
@@ -196,7 +214,10 @@ def test_section_on_ensembles_has_the_numbers_of_its_tables(committed):
     said = f"none is shown to be higher, {n['equivalent']} are equivalent, {n['lower']} lower and {n['open']} open"
     assert n["higher"] == 0 and f"[{len(best)} differences]" in text and said in text
     before = best[best.verdict == "open"].high < 0
-    assert f"{before.sum()} of them with an interval below 0 before correction" in text
+    family = against[against.against == "best member"]
+    assert f"{before.sum()} of them with an interval below 0 before correction for {len(family)}, with" in text
+    of_bce = weights[weights.member == BCE].set_index("ensemble").weight
+    assert f"as {of_bce['NM_3']:.2f} and {of_bce['NM_6']:.2f} of their [weight]" in text
     best = best.set_index(["ensemble", "measure"]).sort_index()
     high = "F_beta, mean over p > 0.75"
     quoted = {("NM_3", high): "equivalent", ("NM_6", high): "equivalent", ("NM_3", "accuracy"): "equivalent",
@@ -255,7 +276,8 @@ def test_section_on_segmentation_has_the_numbers_of_its_tables(committed):
     areas = compared[compared.measure == "area under the ROC curve"].set_index("preset")
     (best,) = set(areas.index) - {"text"}
     assert (areas.verdict == "lower").all()
-    assert f"on 551 + 551: {said(areas.loc['text'])}); with the best settings found {said(areas.loc[best])})." in text
+    assert f"on 551 + 551: {said(areas.loc['text'])}); with the mask that tells" in text
+    assert f"{said(areas.loc[best])})." in text
     of = removed[removed.settings == "text"].set_index("share")
     arcs = of.loc["pixels"]
     assert f"{100 * of['mean'].neighbours:.0f} % of the neighbours' pixels" in text
@@ -267,14 +289,16 @@ def test_section_on_segmentation_has_the_numbers_of_its_tables(committed):
     small, large = bins.iloc[0], bins.iloc[-1]
     assert f"{100 * small['mean']:.1f} % at Einstein radii below {small.radius_high:.1f} arcsec" in text
     assert f"{100 * large['mean']:.0f} % above {large.radius_low:.1f}." in text
-    whole, cut = summary.whole_and_cut(lost, "text")
-    assert f"({cut.n:.0f} lenses), their area under the ROC curve against all negatives changes by {said(cut)})" in text
-    assert f"99 % ({whole.n:.0f} lenses), by {said(whole)})" in text
-    assert whole.verdict == cut.verdict == "lower" and cut.difference < whole.difference
-    kept = discs[discs.share == "arc kept"].set_index("settings")
-    assert f"the arc kept differs by {said(kept.loc['text'], ' points', 100, 1)})" in text
-    for name, words in (("code", "published settings"), (best, "best")):
-        assert f"with the {words} by {said(kept.loc[name], '', 100, 1)})" in text
+    bins = summary.of_settings(lost, "text")
+    ways = ("less than 1 %", "1 to 10 %", "10 to 50 %", "more")
+    said_of_bins = [f"{said(r)}; {r.n:.0f} lenses, {way})" for r, way in zip(bins.itertuples(), ways, strict=True)]
+    assert f"changes by {', '.join(said_of_bins[:3])} and {said_of_bins[3]}." in text
+    assert "it is {:.3f}, {:.3f}, {:.3f} and {:.3f}".format(*bins.plain) in text
+    assert (bins.verdict == "lower").all() and bins.difference.idxmin() == 3
+    pixels, light = (discs[discs.share == share].set_index("settings") for share in ("arc kept", "light kept"))
+    for name, words in (("text", "of this mask"), ("code", "of the published settings"), (best, "of the best mask")):
+        both = f"{said(pixels.loc[name], '', 100, 1)}) and {said(light.loc[name], '', 100, 1)})"
+        assert f"{words} {both}" in text
 
 
 @pytest.fixture(scope="module")
