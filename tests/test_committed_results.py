@@ -32,6 +32,8 @@ RUNS = {
         "maxtree_area": 90,
         "maxtree_tolerance": 15,
     },
+    "evening/bce-72dfe718": {"schedule": "constant", "momentum": 0.99, "learning_rate": 1e-4},
+    "evening/fbeta-6c7e1389": {"schedule": "constant", "momentum": 0.99, "learning_rate": 1e-4},
     "evening/fbeta-5a93a50c": {"learning_rate": 3e-4},
     "evening/f1-5cc76739": {"learning_rate": 3e-4},
     "evening/f1_double-1a58a4e8": {"learning_rate": 3e-4},

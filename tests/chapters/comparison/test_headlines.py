@@ -313,6 +313,38 @@ def test_table_of_learning_rates_follows_from_the_committed_histories(committed,
     assert rates.markdown(rates.scanned("evening")) in (ROOT / "docs" / "why" / "rates.md").read_text()
 
 
+def test_table_of_the_published_recipe_follows_from_the_committed_logits(committed, rates):
+    table = rates.recipes("evening")
+    assert table.groupby(["loss", "recipe"], sort=False).run.apply(list).tolist() == [[1, 2]] * 4
+    assert rates.markdown_of_recipes(table) in (ROOT / "docs" / "why" / "rates.md").read_text()
+
+
+def test_claims_have_the_same_sign_with_the_published_recipe(committed, rates):
+    """Those of cross-entropy and soft F_beta that `evening` decides; means alone, which need no resamples but a few."""
+    given = {"profile": "evening", "experiments": ["bce", "fbeta"], "runs": len(rates.RUNS), **rates.PUBLISHED}
+    study = Study(parameters.resolve(given))
+    found = claims.claims(study, study.resamples("large", draws=20), "large")
+    own = budgets.read(["evening"])["evening"]
+    own = own[(found.runs > 0) & own.verdict.isin(["agrees", "contradicts"])]
+    n = own.verdict.value_counts()
+    assert (n["agrees"], n["contradicts"]) == (7, 2)
+    assert (np.sign(found.difference[own.index]) == np.sign(own.difference)).all()
+    text = " ".join((ROOT / "docs" / "why" / "rates.md").read_text().split())
+    assert (
+        "seven agree and two contradict.  With the published recipe all nine have the same sign".replace("  ", " ")
+        in text
+    )
+    both = (
+        found.difference.map("{:+.3f}".format).str.replace("-", "−"),
+        own.difference.map("{:+.3f}".format).str.replace("-", "−"),
+    )
+    first, second = own.index[own.verdict == "contradicts"]
+    assert f"on the test set ({both[0][first]}; `evening` {both[1][first]})" in text
+    assert f"a higher soft F_beta ({both[0][second]}; {both[1][second]})" in text
+    (recall,) = own.index[(own.metric == "recall") & (own.b == BCE)]
+    assert f"{both[0][recall]}, and {both[1][recall]} with the cosine" in text
+
+
 def test_learning_rate_of_a_loss_is_the_lower_mean_of_the_best_two(rates):
     """Of the two best of run 1 that of the lower mean; none where a run is missing."""
     table = pd.DataFrame({"loss": ["bce"] * 3 + ["f1"] * 3, "rate": rates.RATES * 2,
