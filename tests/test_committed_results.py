@@ -13,8 +13,10 @@ from lensdet import parameters, profiles, storage
 from lensdet.chapters.candidates import domain_shift, independent_test
 from lensdet.chapters.maxtree import sweep as segmentation_sweep
 from lensdet.data import frozen_sets, maxtree
+from lensdet.evaluation import ensembles
 from lensdet.network.finders import EXPERIMENTS, load
 from lensdet.runs import all_runs, complete_runs, run_folder
+from lensdet.study import Study
 
 RESULTS = Path(__file__).parents[1] / "results"
 # Each folder, and what a user gives to have it found.  A folder that is added to results/ is added here; no name here
@@ -50,8 +52,6 @@ RUNS = {
     "overnight/bce-ec1f4dee": {},
     "overnight/fbeta-971c916b": {},
     "quick/IDE_3-971fc920": {},
-    "quick/IDE_3-ec3bdc80": {"learning_rate": 1e-3},
-    "quick/IDE_6-5034e5de": {"learning_rate": 1e-3},
     "quick/IDE_6-c3e98acf": {},
     "quick/bce-77755574": {"learning_rate": 1e-3},
     "quick/bce-7a2482ae": {"learning_rate": 1e-3, "segmentation": "text"},
@@ -63,6 +63,13 @@ RUNS = {
         "maxtree_tolerance": 15,
     },
     "quick/bce-ed05892e": {"learning_rate": 3e-3},
+    "quick/bce-70e90f5b": {"learning_rate": 3e-3, "segmentation": "text"},
+    "quick/bce-27710ffe": {
+        "learning_rate": 3e-3,
+        "segmentation": "text",
+        "maxtree_area": 90,
+        "maxtree_tolerance": 15,
+    },
     "quick/f1-a0e58a0b": {"learning_rate": 1e-3},
     "quick/f1_double-7a899a5a": {"learning_rate": 1e-3},
     "quick/f1_double-fc587995": {"learning_rate": 3e-3},
@@ -145,6 +152,14 @@ def test_runs_of_each_committed_folder_match_its_name(folder, committed):
         assert folder.endswith(f"-{storage.digest(content)}")
         _, logits = run.logits("loss", "test")
         assert len(logits) == 2 * p.frozen_size
+
+
+@pytest.mark.parametrize("folder", [folder for folder in RUNS if "/IDE_" in folder])
+def test_committed_networks_of_ensembles_belong_to_the_committed_members(folder, committed):
+    """`dynamic_weights` compares the members that a network was trained for with those that are there."""
+    ensemble = Path(folder).name.rpartition("-")[0]
+    weights = ensembles.dynamic_weights(Study(resolved(folder)), ensemble)
+    assert weights.shape == (resolved(folder).runs, 2 * resolved(folder).frozen_size, int(ensemble[-1]))
 
 
 def test_committed_independent_test_set_is_of_the_finders_in_weights():

@@ -316,7 +316,6 @@ from lensdet import parameters
 from lensdet.data import bank
 from lensdet.network import training
 from lensdet.network.state import State
-from lensdet.profiles import PROFILES
 
 given, how = json.loads(sys.argv[1]), sys.argv[2]
 training.SAVE_SECONDS = -1  # after every chunk
@@ -936,7 +935,6 @@ from lensdet import parameters, runs as run_folders
 from lensdet.data import bank, frozen_sets, mocklens
 from lensdet.network import engine, ensemble_network, resnet, training
 from lensdet.network.state import State
-from lensdet.profiles import PROFILES
 from lensdet.runs import Run
 
 p, folder = parameters.resolve(json.loads(sys.argv[1])), Path(sys.argv[2])

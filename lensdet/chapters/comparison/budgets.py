@@ -133,10 +133,13 @@ def _together(verdicts):
 
 def counted_over_budgets(table: pd.DataFrame) -> str:
     """How many claims of `over` have two budgets, and what these say together, in a sentence; "" where none has."""
-    judged = table[table["over budgets"] != "–"]["over budgets"]
+    trend = table[[profile for profile in TREND if profile in table]]
+    last = trend.where(trend.isin(["agrees", "contradicts"])).ffill(axis=1).iloc[:, -1]
+    together = table["over budgets"]
+    judged = together.where(together != "stable", "stable, " + last)[together != "–"]
     if judged.empty:
         return ""
-    words = ", ".join(f"{word}: {n}" for word, n in judged.value_counts().items())
+    words = "; ".join(f"{word}: {n}" for word, n in judged.value_counts().items())
     return f"Of the {len(table)} claims {len(judged)} have two such budgets ({words})."
 
 

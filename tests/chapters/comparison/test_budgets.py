@@ -88,10 +88,12 @@ def test_budgets_of_fewer_than_five_runs_do_not_count_for_stability():
 
 def test_a_sentence_counts_what_two_budgets_say_together():
     two = {"quick": stated("agrees"), "evening": stated("agrees")}
-    two["evening"].loc[0, "verdict"] = "contradicts"
+    two["evening"].loc[[0, 2, 3, 4], "verdict"] = "contradicts"
+    two["quick"].loc[[2, 3], "verdict"] = "contradicts"
     two["quick"].loc[1, "runs"] = 4
     n = len(thesis.CLAIMS)
-    said = f"Of the {n} claims {n - 1} have two such budgets (stable: {n - 2}, budget-dependent: 1)."
+    words = f"stable, agrees: {n - 5}; budget-dependent: 2; stable, contradicts: 2"
+    said = f"Of the {n} claims {n - 1} have two such budgets ({words})."
     assert budgets.counted_over_budgets(budgets.over(two)) == said and said in budgets.markdown(two, RANKS)
     one = {"quick": stated("agrees")}
     assert budgets.counted_over_budgets(budgets.over(one)) == "" and "\n\n\n" not in budgets.markdown(one, RANKS)

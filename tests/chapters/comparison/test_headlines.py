@@ -12,7 +12,7 @@ from lensdet.chapters import thesis
 from lensdet.chapters.comparison import budgets, claims
 from lensdet.chapters.losses import tables, threshold_control
 from lensdet.chapters.maxtree import summary
-from lensdet.experiments import BCE, ENSEMBLES, F_BETA, MAX_TREE
+from lensdet.experiments import BCE, ENSEMBLES, F_1, F_BETA, MAX_TREE
 from lensdet.study import Study
 
 ROOT = Path(__file__).parents[3]
@@ -189,6 +189,27 @@ def test_answer_with_a_rate_for_each_loss_is_that_of_the_tables(committed):
     assert f"and {n['contradicts']} contradicted, of {n.sum()})" in results
 
 
+def test_soft_f1_finds_more_lenses_after_few_images(committed):
+    text, said = " ".join(RESULTS.read_text().split()), []
+    for profile in ("quick", "evening"):
+        table = budgets.read([profile])[profile].set_index("claim")
+        r = table.loc[f"recall: {F_1} > {BCE}"]
+        assert r.images == 20_000 and r.runs == 5
+        numbers = f"{r.difference:+.3f} ({r.low:+.3f} to {r.high:+.3f}; {r.verdict})".replace("-", "−")
+        said.append(f"`{profile}` {numbers}")
+    assert f"20,000 images: {', '.join(said)}" in text
+
+
+def test_results_count_what_the_two_budgets_say_together(committed):
+    """`quick` and `evening`, each of five runs."""
+    said = budgets.counted_over_budgets(budgets.over(budgets.read()))
+    assert said in (FIGURES / "comparison.md").read_text()
+    words = said[said.index("(") + 1 : said.index(")")]
+    text = " ".join(RESULTS.read_text().split())
+    assert f"four times as many images ({words}): no claim that both decide changes sides" in text
+    assert "budget-dependent" not in words
+
+
 def test_section_on_ensembles_has_the_numbers_of_its_tables(committed):
     """Of the profile that notebook 05 is drawn in."""
     names = "raw_weights bands gains against targets cascade baselines weights".split()
@@ -243,10 +264,12 @@ def test_section_on_ensembles_has_the_numbers_of_its_tables(committed):
     said = "{:.3f} (three members) and {:.3f} (six), that of BCE {:.3f}."
     assert said.format(*found[["IDE_3", "IDE_6", "Binary Cross Entropy"]]) in text
     table = budgets.read(["evening"])["evening"].set_index("claim")
-    recalls = table.loc[["recall: IDE_3 > NM_3", "recall: IDE_6 > NM_6"]]
+    names = ["recall: IDE_3 > NM_3", "recall: IDE_6 > NM_6"]
+    recalls, earlier = table.loc[names], budgets.read(["quick"])["quick"].set_index("claim").loc[names]
     assert (recalls.verdict == "contradicts").all() and (recalls.images == 20_000).all()
     of_3, of_6 = (f"{-r.difference:.3f} ({-r.high:.3f} to {-r.low:.3f}; " for r in recalls.itertuples())
-    assert f"here less, by {of_3}three) and {of_6}six; 20,000 images): contradicted" in text
+    assert f"here less, by {of_3}three) and {of_6}six; 20,000 images): contradicted (`quick`: open)" in text
+    assert (earlier.verdict == "open").all()
     at = cascade[cascade.thresholds == "of recall 0.5"].set_index("model")
     both, bce = at.loc["cascade"], at.loc["Binary Cross Entropy"]
     assert f"a precision of {both.precision:.3f} at a recall of {both.recall:.2f}" in text
@@ -295,10 +318,14 @@ def test_section_on_segmentation_has_the_numbers_of_its_tables(committed):
     assert f"changes by {', '.join(said_of_bins[:3])} and {said_of_bins[3]}." in text
     assert "it is {:.3f}, {:.3f}, {:.3f} and {:.3f}".format(*bins.plain) in text
     assert (bins.verdict == "lower").all() and bins.difference.idxmin() == 3
+    parts = 100 * bins.n * bins.difference / (bins.n * bins.difference).sum()
+    assert f"keep more than 99 % of it** ({parts[3]:.0f} and {parts[0]:.0f} %)" in text
     pixels, light = (discs[discs.share == share].set_index("settings") for share in ("arc kept", "light kept"))
     for name, words in (("text", "of this mask"), ("code", "of the published settings"), (best, "of the best mask")):
         both = f"{said(pixels.loc[name], '', 100, 1)}) and {said(light.loc[name], '', 100, 1)})"
         assert f"{words} {both}" in text
+    fewer, *none = (pixels.interval[name] for name in ("text", "code", best))
+    assert (fewer, none, set(light.interval)) == ("below 0", ["holds 0"] * 2, {"above 0"})
 
 
 @pytest.fixture(scope="module")
@@ -342,7 +369,10 @@ def test_claims_have_the_same_sign_with_the_published_recipe(committed, rates):
     assert f"on the test set ({both[0][first]}; `evening` {both[1][first]})" in text
     assert f"a higher soft F_beta ({both[0][second]}; {both[1][second]})" in text
     (recall,) = own.index[(own.metric == "recall") & (own.b == BCE)]
-    assert f"{both[0][recall]}, and {both[1][recall]} with the cosine" in text
+    of = rates.recipes("evening").groupby(["loss", "recipe"]).recall.mean().unstack("loss").diff(axis=1).fbeta
+    assert of["as published"] == pytest.approx(found.difference[recall])
+    same_two = f"{of['cosine, chosen rate']:+.3f}".replace("-", "−")
+    assert f"{both[0][recall]}, and {same_two} in the same two runs with the cosine" in text
 
 
 def test_learning_rate_of_a_loss_is_the_lower_mean_of_the_best_two(rates):
