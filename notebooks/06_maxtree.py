@@ -347,8 +347,8 @@ it in {gone:.0f} of {n:.0f} lenses.  The area under the ROC curve changes by {bi
 {bins.n[1]:.0f} that lose 1 to 10 %, and by {bins.difference[0]:+.3f} ({bins.low[0]:+.3f} to {bins.high[0]:+.3f}) with
 the {bins.n[0]:.0f} that lose less.  The groups differ in more than their masks (on whole stamps the areas are
 {bins.plain[3]:.3f}, {bins.plain[2]:.3f}, {bins.plain[1]:.3f} and {bins.plain[0]:.3f}), and fainter light of a source
-and the negatives are masked as well.  Of the change over all of them {part[3]:.0%} is of the first and {part[0]:.0%} of
-the last: the cut of arcs, counted above twice the noise, is not all.""",
+and the negatives are masked as well.  Of the change over all of them {part[3]:.0%} is of the first group and
+{part[0]:.0%} of the last, whose arcs are whole above twice the noise.""",
     bins=bins, part=bins.n * bins.difference / (bins.n * bins.difference).sum(), **worst,
 )  # fmt: skip
 
