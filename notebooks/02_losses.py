@@ -67,7 +67,7 @@ pd.DataFrame({e: {"folder": runs[0].folder.parent.name, "runs": len(runs)} for e
 
 # %%
 at_own = own.set_index("model") if len(own) else {}
-numbers = by_model(table) | {c: at_own[c] for c in ("difference", "low", "high", "verdict") if c in at_own}
+numbers = by_model(table) | {c: at_own.get(c, {}) for c in ("difference", "low", "high", "verdict")}  # {}: of one loss
 filled(
     """At a decision threshold of p = 0.5 the soft F_beta loss has a precision of {precision[F_beta Soft Loss]:.3f} at a
 recall of {recall[F_beta Soft Loss]:.3f}, and binary cross-entropy {precision[Binary Cross Entropy]:.3f} at

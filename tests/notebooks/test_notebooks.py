@@ -191,6 +191,12 @@ def test_the_network_of_an_ensemble_is_trained_where_it_is_missing(tmp_path, pla
     assert Run(folder).is_complete
 
 
+@pytest.mark.parametrize("experiment", ["fbeta", *(pytest.param(e, marks=pytest.mark.slow) for e in ("bce", "f1"))])
+def test_the_losses_notebook_runs_with_one_loss_alone(experiment, tmp_path, few):
+    """As params/fbeta.yaml has it: there is no cross-entropy to compare with."""
+    execute(LOSSES, tmp_path, **{**FEW, "experiments": [experiment]})
+
+
 @pytest.mark.slow
 def test_the_losses_notebook_shows_losses_beyond_the_thesis(tmp_path):
     given = {**FEW, "experiments": ["bce", "fbeta:0.5", "focal"], "runs": 1}
