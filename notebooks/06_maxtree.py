@@ -346,17 +346,16 @@ it in {gone:.0f} of {n:.0f} lenses.""",
 
 # %%
 bins = summary.of_settings(lost, asked)
-part = bins.n * bins.difference / (bins.n * bins.difference).sum()
 filled(
     """**Which lenses?**  The area under the ROC curve changes by {bins.difference[3]:+.3f} ({bins.low[3]:+.3f} to
 {bins.high[3]:+.3f}) with the {bins.n[3]:.0f} lenses that lose half of the arc or more, by {bins.difference[2]:+.3f}
 with the {bins.n[2]:.0f} that lose 10 to 50 %, by {bins.difference[1]:+.3f} with the {bins.n[1]:.0f} that lose 1 to
 10 %, and by {bins.difference[0]:+.3f} ({bins.low[0]:+.3f} to {bins.high[0]:+.3f}) with the {bins.n[0]:.0f} that lose
-less.  Of the change over all of them {part[3]:.0%} is of the first group and {part[0]:.0%} of the last, whose arcs are
-whole above twice the noise.  The groups differ in more than their masks (on whole stamps the areas are
+less.  Of the change over all of them {bins.part[3]:.0%} is of the first group and {bins.part[0]:.0%} of the last,
+whose arcs are whole above twice the noise.  The groups differ in more than their masks (on whole stamps the areas are
 {bins.plain[3]:.3f}, {bins.plain[2]:.3f}, {bins.plain[1]:.3f} and {bins.plain[0]:.3f}), and fainter light of a source
 and the negatives are masked as well.""",
-    bins=bins, part=part,
+    bins=bins,
 )  # fmt: skip
 
 # %%

@@ -200,10 +200,14 @@ def by_arc_removed(found: Pairs, removed: dict[str, pd.DataFrame], weights: NDAr
 
 
 def of_settings(table: pd.DataFrame, how: str) -> pd.DataFrame:
-    """Of `by_arc_removed` one segmentation and the first model, a row a bin of `REMOVED`; NaN where there is none."""
+    """Of `by_arc_removed` one segmentation and the first model, a row a bin of `REMOVED`; NaN where there is none.
+
+    ``part`` is the share of a bin in the change over all lenses.
+    """
     rows = table.reindex(columns=["preset", "removed_low", "n", "plain", "difference", "low", "high", "verdict"])
     rows = rows[rows["preset"] == how].drop_duplicates("removed_low").set_index("removed_low")
-    return rows.reindex(REMOVED[:-1]).reset_index()
+    change = rows.n * rows.difference
+    return rows.assign(part=change / change.sum()).reindex(REMOVED[:-1]).reset_index()
 
 
 def training_time(ways: dict[str, Study]) -> pd.DataFrame:

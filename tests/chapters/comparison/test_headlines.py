@@ -318,8 +318,7 @@ def test_section_on_segmentation_has_the_numbers_of_its_tables(committed):
     assert f"changes by {', '.join(said_of_bins[:3])} and {said_of_bins[3]}." in text
     assert "it is {:.3f}, {:.3f}, {:.3f} and {:.3f}".format(*bins.plain) in text
     assert (bins.verdict == "lower").all() and bins.difference.idxmin() == 3
-    parts = 100 * bins.n * bins.difference / (bins.n * bins.difference).sum()
-    assert f"keep more than 99 % of it** ({parts[3]:.0f} and {parts[0]:.0f} %)" in text
+    assert f"keep more than 99 % of it** ({100 * bins.part[3]:.0f} and {100 * bins.part[0]:.0f} %)" in text
     pixels, light = (discs[discs.share == share].set_index("settings") for share in ("arc kept", "light kept"))
     for name, words in (("text", "of this mask"), ("code", "of the published settings"), (best, "of the best mask")):
         both = f"{said(pixels.loc[name], '', 100, 1)}) and {said(light.loc[name], '', 100, 1)})"
@@ -357,14 +356,8 @@ def test_claims_have_the_same_sign_with_the_published_recipe(committed, rates):
     assert (n["agrees"], n["contradicts"]) == (7, 2)
     assert (np.sign(found.difference[own.index]) == np.sign(own.difference)).all()
     text = " ".join((ROOT / "docs" / "why" / "rates.md").read_text().split())
-    assert (
-        "seven agree and two contradict.  With the published recipe all nine have the same sign".replace("  ", " ")
-        in text
-    )
-    both = (
-        found.difference.map("{:+.3f}".format).str.replace("-", "−"),
-        own.difference.map("{:+.3f}".format).str.replace("-", "−"),
-    )
+    assert "seven agree and two contradict. With the published recipe all nine have the same sign" in text
+    both = [t.difference.map("{:+.3f}".format).str.replace("-", "−") for t in (found, own)]
     first, second = own.index[own.verdict == "contradicts"]
     assert f"on the test set ({both[0][first]}; `evening` {both[1][first]})" in text
     assert f"a higher soft F_beta ({both[0][second]}; {both[1][second]})" in text

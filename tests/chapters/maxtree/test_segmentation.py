@@ -455,6 +455,7 @@ def test_what_segmentation_costs_is_binned_by_what_it_removes_of_the_arc():
     bins = segmentation_summary.of_settings(table, "text")
     assert bins.removed_low.tolist() == [0, 0.01, 0.1, 0.5] and bins.n.fillna(0).tolist() == [20, 0, 0, 79]
     assert bins.difference[3] == most.difference and bins.plain[0] == table.plain[0]
+    assert bins.part.fillna(0).tolist() == [0, 0, 0, 1]  # the first bin does not change
     nothing = segmentation_summary.by_arc_removed({(BCE, "none"): plain}, removed, WEIGHTS)
     assert nothing.empty and segmentation_summary.of_settings(nothing, "text").difference.isna().all()
 
