@@ -52,7 +52,7 @@ class Bench:
         self.options, self.began, self.rows = options, time.monotonic(), []
         rng = np.random.default_rng(0)
         n = options.stamps
-        self.size = (n // 10, n // 10, n)
+        self.size = mocklens.Sizes(n // 10, n // 10, n)
         # uniform noise, not zeros, which can run faster; contaminants are darker, so that there is something to learn
         self.hosts = rng.random((n // 5, 101, 101), np.float32).astype(np.float16)
         self.hosts[n // 10 :] *= np.float16(0.5)

@@ -1,6 +1,6 @@
 """Training and scoring with TensorFlow's oneDNN on and off, in turn, and how far logits then differ.
 
-    python benchmarks/onednn.py            # with --widths 16 eight minutes on two cores; 64 takes longer
+    python benchmarks/onednn.py            # nine minutes on two cores with AVX-512; with --widths 16 three
 
 Each measurement is a process of its own, as oneDNN is switched before TensorFlow is imported; two processes run side by
 side with a thread each, as `lensdet train --jobs 2` has them.  Medians over rounds; the first chunk of
@@ -31,7 +31,7 @@ def measure(width, chunk_size, chunks, path):
     p = parameters.resolve({"profile": "quick", "width": width, "chunk_size": chunk_size, "chunks": chunks + 1})
     rng = np.random.default_rng(0)
     hosts, sources = rng.random((2, 200, resnet.STAMP, resnet.STAMP), np.float32).astype(np.float16)
-    learner, size = engine.Learner(p, "bce", 1, hosts, sources), (100, 100, 200)
+    learner, size = engine.Learner(p, "bce", 1, hosts, sources), mocklens.Sizes(100, 100, 200)
     scored = mocklens.training_rows(p, 1, 0, size)[0]
     np.save(path, learner.logits(scored, learner.bank))
     training, scoring = [], []
