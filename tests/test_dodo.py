@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -181,7 +182,8 @@ def test_an_interrupted_notebook_is_run_again_and_the_others_are_not(repository,
     after = "import pathlib, time\ntime.sleep(40)\npathlib.Path('late').touch()\n"
     (repository / "notebooks" / "01_bad.py").write_text(f"# %%\n{after}")
     command = [sys.executable, "-m", "doit", "01", "02"]
-    process = subprocess.Popen(command, stdout=-1, stderr=-1, text=True, start_new_session=True)
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # tests in the background of a shell ignore Ctrl-C
+    process = subprocess.Popen(command, stdout=-1, stderr=-1, text=True, start_new_session=True, preexec_fn=heard)
     while not (repository / "figures" / "quick" / "02_good.txt").exists():
         assert process.poll() is None
         time.sleep(0.5)

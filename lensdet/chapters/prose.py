@@ -27,7 +27,7 @@ def filled(template: str, **numbers: Any) -> Markdown:
 
 def by_model(table: pd.DataFrame, values: str = "mean") -> dict[str, dict[str, float]]:
     """Numbers by metric and model, for `filled`, of a table with a row a model and metric."""
-    wide = table.pivot_table(index="model", columns="metric", values=values, aggfunc="first")
+    wide = table.pivot_table(index="model", columns="metric", values=values, aggfunc="first", dropna=False)
     return {metric: wide[metric].to_dict() for metric in wide}
 
 

@@ -18,3 +18,8 @@ def test_a_table_is_read_without_numbers_of_rows_and_with_dashes():
     table = pd.DataFrame({"of": ["x", None], "n": [65536, 2], "mean": [0.12345, float("nan")]}, index=[7, 7])
     html = rounded(table, 2).to_html()
     assert re.findall(r"<td.*?>(.*?)</td>", html) == ["x", "65,536", "0.12", "–", "2", "–"] and ">7<" not in html
+
+
+def test_a_spread_of_one_run_is_a_dash():
+    table = pd.DataFrame({"model": ["A", "A"], "metric": ["recall", "F_beta"], "spread": [0.01, float("nan")]})
+    assert filled("{F_beta[A]:.3f}", **by_model(table, "spread")).data == "–"
