@@ -45,9 +45,9 @@ NAMES = (
     "calibration set",
     "**segmented BCE**: BCE on stamps segmented by Max-Tree, with the settings of the thesis' text (its published runs "
     "had others); **rest**: the same network on the other mock lenses",
-    "**at p > 0.75**, **over p**: mean, or spread, over thresholds on the network's output p, which elsewhere is 0.5; "
-    "**p < 0.01 or > 0.99**: the share of images with such an output; **mean F_beta** and **soft F_beta** are also "
-    "measures, those that checkpoints are selected by",
+    "**at p > 0.75**, **over p**: mean, or spread, over thresholds on the network's output p; accuracy, precision, "
+    "recall and F_beta without these words are at p = 0.5; **p < 0.01 or > 0.99**: the share of images with such an "
+    "output; **mean F_beta** and **soft F_beta** are also measures, those that checkpoints are selected by",
 )
 
 
@@ -143,6 +143,26 @@ def counted_over_budgets(table: pd.DataFrame) -> str:
     return f"Of the {len(table)} claims {len(judged)} have two such budgets ({words})."
 
 
+def compared_with_the_one_before(found: dict[str, pd.DataFrame]) -> str:
+    """How the verdicts of the last two profiles with five runs go together, in a sentence; "" where there are not two.
+
+    Of claims that have five runs in both.  The last is the one that counts, though its test images may be fewer.
+    """
+    judged = {profile: own for profile, own in found.items() if (own.runs >= statistics.LEAST_RUNS).any()}
+    if len(judged) < 2:
+        return ""
+    (one, before), (last, own) = list(judged.items())[-2:]
+    both = (before.runs >= statistics.LEAST_RUNS) & (own.runs >= statistics.LEAST_RUNS)
+    a, b = before.verdict[both], own.verdict[both]
+    same, open_before, open_last = a == b, (a == "open") & (b != "open"), (b == "open") & (a != "open")
+    others = (~same & ~open_before & ~open_last).sum()
+    return (
+        f"`{last}` ({own.images.max():,} test images) and `{one}` ({before.images.max():,}) both judge {both.sum()} "
+        f"claims: {same.sum()} alike, {open_last.sum()} are open in `{last}` alone, {open_before.sum()} in `{one}` "
+        f"alone, {others or 'none'} {'has' if others == 1 else 'have'} verdicts that differ otherwise."
+    )
+
+
 def closing(row: pd.Series) -> str:
     """What would close one claim, a row from `claims.claims`, in a few words; "" where it is decided or equivalent."""
     if row.verdict == claims.NO_RUN or (row.verdict == "open" and row.runs < statistics.LEAST_RUNS):
@@ -164,11 +184,17 @@ def table_of_budgets(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
     for profile, own in found.items():
         p, some = resolve({"profile": profile}), own[own.runs > 0]
         rows.append({
-            "profile": f"`{profile}`", "training images of a run": f"{p.images:,}", "width": p.width,
+            "profile": f"`{profile}`", "training images of a run": f"{p.images:,}",
+            "of a network of IDE": f"{p.dynamic_chunks * p.chunk_size:,}" if _of_ide(some) else "–", "width": p.width,
             "learning rates": _rates(p), "runs": _range(some.runs), "test images": f"{own.images.max():,}",
             "claims": claims.counted(own),
         })  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def _of_ide(table):
+    """Whether any claim is on an ensemble whose weights another network chooses."""
+    return table[["a", "b"]].isin(["IDE_3", "IDE_6"]).any(axis=None)
 
 
 def _rates(parameters):
@@ -247,7 +273,8 @@ def with_the_threshold_moved(ranks: pd.DataFrame) -> str:
     judged = ranks[ranks.runs >= statistics.LEAST_RUNS].verdict
     words = ", ".join(f"{n} {word}" for word, n in judged.value_counts().items()) or "none"
     names = {"model": "loss", "cross_entropy": "BCE", "soft_loss": "soft loss"}
-    shown = ranks.drop(columns="images").rename(columns=names).sort_values("measure", kind="stable")
+    shown = ranks.rename(columns=names | {"images": "test images"}).sort_values("measure", kind="stable")
+    shown["test images"] = shown["test images"].map("{:,}".format)
     for columns, digits in ((["BCE", "soft loss"], "{:.3f}"), (["difference", "low", "high"], "{:+.3f}")):
         shown[columns] = shown[columns].map(digits.format).replace("+nan", "–")
     return (
@@ -284,10 +311,11 @@ def markdown(found: dict[str, pd.DataFrame], ranks: pd.DataFrame) -> str:
         f"With fewer than {statistics.LEAST_RUNS} runs a claim is open.  Verdicts are corrected for the number of "
         f"claims of a question that have {statistics.LEAST_RUNS} runs in a profile, so that one with an interval that "
         "excludes 0 may be open: "
-        "[verdicts](../docs/why/statistics.md#verdicts).",
+        "[verdicts](../docs/why/statistics.md#verdicts).  " + compared_with_the_one_before(found),
         "[![Each claim's difference in the thesis and here](comparison.png)](comparison.png)",
-        "*Each claim of the thesis: its difference between two models, here (points, with 95 % intervals over seeds "
-        "and images) and in the thesis (black strokes), at each number of training images.  To the right of 0 is the "
+        "*Each claim of the thesis: its difference between two models, here (coloured, with 95 % intervals over seeds "
+        "and images) and in the thesis (black strokes, also where there is no run here), at each number of training "
+        "images.  To the right of 0 is the "
         "thesis' side, whichever of the two is said to have more; the grey band is within 0.01 of 0.  Bold: the six "
         "above.*",
         "\n".join(f"- {names}" for names in NAMES),

@@ -99,6 +99,28 @@ def test_a_sentence_counts_what_two_budgets_say_together():
     assert budgets.counted_over_budgets(budgets.over(one)) == "" and "\n\n\n" not in budgets.markdown(one, RANKS)
 
 
+def test_a_sentence_compares_the_profile_that_counts_with_the_one_before():
+    found = {"evening": stated("agrees"), "overnight": stated("contradicts", runs=1), "lite": stated("agrees")}
+    found["lite"].loc[[0, 1], "verdict"] = "open"
+    found["evening"].loc[[2], "verdict"] = "open"
+    found["evening"].loc[[3], "verdict"] = "contradicts"
+    found["lite"].loc[[4], "runs"] = 4
+    n = len(thesis.CLAIMS)
+    said = budgets.compared_with_the_one_before(found)
+    assert said in budgets.markdown(found, RANKS) and said.startswith(
+        "`lite` (1,102 test images) and `evening` (1,102)"
+    )
+    assert f"judge {n - 1} claims: {n - 5} alike, 2 are open in `lite` alone, 1 in `evening` alone, 1 has" in said
+    assert budgets.compared_with_the_one_before({"lite": found["lite"], "overnight": found["overnight"]}) == ""
+
+
+def test_images_of_networks_that_choose_weights_are_named():
+    """They see fewer than those whose predictions they weigh."""
+    table = budgets.table_of_budgets({"evening": stated(), "lite": stated(runs=0)}).set_index("profile")
+    assert table["of a network of IDE"].to_dict() == {"`evening`": "65,536", "`lite`": "–"}
+    assert PROFILES["evening"]["dynamic_chunks"] * 4096 == 65_536
+
+
 def test_each_profile_has_its_own_best_member(here):
     other = stated("agrees")
     best = other.claim.str.contains(thesis.BEST_MEMBER)
@@ -176,10 +198,11 @@ def test_rankings_of_all_profiles_are_one_table_and_only_those_of_five_runs_are_
     text = budgets.with_the_threshold_moved(budgets.rankings(["quick", "lite"]))
     assert "Of 2 differences with 5 runs or more: 2 lower (" in text
     lines = [[cell.strip() for cell in row.split("|")[1:-1]] for row in text.splitlines() if row.startswith("|")]
-    assert lines[0] == "profile;loss;measure;BCE;soft loss;difference;low;high;runs;verdict".split(";")
+    assert lines[0] == "profile;loss;measure;BCE;soft loss;difference;low;high;runs;test images;verdict".split(";")
     measure = threshold_control.RANKING[0]
-    assert lines[2] == ["quick", "soft F_beta", measure, "0.970", "0.875", "-0.095", "–", "–", "1", "open"]
-    assert lines[3] == ["lite", "soft F_beta", measure, "0.970", "0.875", "-0.095", "-0.125", "-0.062", "5", "lower"]
+    assert lines[2] == ["quick", "soft F_beta", measure, "0.970", "0.875", "-0.095", "–", "–", "1", "1,102", "open"]
+    numbers = ["0.970", "0.875", "-0.095", "-0.125", "-0.062", "5", "1,102"]
+    assert lines[3] == ["lite", "soft F_beta", measure, *numbers, "lower"]
     (here / "lite" / "comparison_ranking.csv").unlink()
     with pytest.raises(FileNotFoundError, match="lite.comparison_ranking.csv: run tox -e figures -- comparison"):
         budgets.rankings(["quick", "lite"])
