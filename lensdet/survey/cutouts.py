@@ -72,7 +72,9 @@ class Plan(NamedTuple):
     def remarks(self) -> list[str]:
         """What a user should know of the catalogue, and of files that are passed over."""
         some = ", ".join(map(repr, self.passed_over[:3])) + (", ..." if len(self.passed_over) > 3 else "")
-        said = f"{len(self.passed_over):,} files whose names are not those of FITS are passed over: {some}"
+        n = len(self.passed_over)
+        words = "file whose name is not that of FITS is" if n == 1 else "files whose names are not those of FITS are"
+        said = f"{n:,} {words} passed over: {some}"
         return [*self.notes, *([said] if self.passed_over else [])]
 
     @property

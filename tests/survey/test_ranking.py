@@ -291,7 +291,7 @@ def test_exit_status_of_the_rank_command_tells_the_outcome(folder, finders, tmp_
     (tmp_path / "more" / "stamp.npy").write_bytes(b"x")
     capsys.readouterr()
     assert command(tmp_path / "more", "passed") == 3  # a small survey, too, says what it passes over
-    assert "1 files whose names are not those of FITS are passed over: 'stamp.npy'" in capsys.readouterr().out
+    assert "1 file whose name is not that of FITS is passed over: 'stamp.npy'" in capsys.readouterr().out
     shutil.copytree(folder, tmp_path / "bad", ignore=shutil.ignore_patterns("field_*"))
     assert command(tmp_path / "bad", "none") == 1
     assert "none of 3 stamps can be scored" in capsys.readouterr().err
