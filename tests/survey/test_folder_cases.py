@@ -463,6 +463,7 @@ def test_files_that_are_passed_over_are_named(tmp_path):
     (tmp_path / "a.fits").write_bytes(image())
     plan = plan_folder(tmp_path)
     assert sorted(plan.passed_over) == other
+    assert plan.remarks[-1].startswith(f"{len(other)} files whose names are not those of FITS are passed over: ")
     assert plan.total == 1
 
 

@@ -134,6 +134,8 @@ def _together(verdicts):
 def counted_over_budgets(table: pd.DataFrame) -> str:
     """How many claims of `over` have two budgets, and what these say together, in a sentence; "" where none has."""
     trend = table[[profile for profile in TREND if profile in table]]
+    if trend.empty:
+        return ""
     last = trend.where(trend.isin(["agrees", "contradicts"])).ffill(axis=1).iloc[:, -1]
     together = table["over budgets"]
     judged = together.where(together != "stable", "stable, " + last)[together != "–"]
@@ -153,13 +155,16 @@ def compared_with_the_one_before(found: dict[str, pd.DataFrame]) -> str:
         return ""
     (one, before), (last, own) = list(judged.items())[-2:]
     both = (before.runs >= statistics.LEAST_RUNS) & (own.runs >= statistics.LEAST_RUNS)
+    if not both.any():
+        return ""
     a, b = before.verdict[both], own.verdict[both]
-    same, open_before, open_last = a == b, (a == "open") & (b != "open"), (b == "open") & (a != "open")
-    others = (~same & ~open_before & ~open_last).sum()
+    open_in_both, decided = ((a == "open") & (b == "open")).sum(), (a != "open") & (b != "open")
     return (
-        f"`{last}` ({own.images.max():,} test images) and `{one}` ({before.images.max():,}) both judge {both.sum()} "
-        f"claims: {same.sum()} alike, {open_last.sum()} are open in `{last}` alone, {open_before.sum()} in `{one}` "
-        f"alone, {others or 'none'} {'has' if others == 1 else 'have'} verdicts that differ otherwise."
+        f"`{last}` ({own.images.max():,} test images) and `{one}` ({before.images.max():,}) both have "
+        f"{statistics.LEAST_RUNS} runs of {both.sum()} claims; decided alike or equivalent in both: "
+        f"{(a == b).sum() - open_in_both}, open in both: {open_in_both}, open in `{last}` alone: "
+        f"{(b == 'open').sum() - open_in_both}, open in `{one}` alone: {(a == 'open').sum() - open_in_both}, other "
+        f"pairs of verdicts: {(decided & (a != b)).sum()}.  (The best member of an ensemble may be another in each.)"
     )
 
 
@@ -183,10 +188,11 @@ def table_of_budgets(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
     rows = []
     for profile, own in found.items():
         p, some = resolve({"profile": profile}), own[own.runs > 0]
+        ide = f"{p.dynamic_chunks * p.chunk_size:,}" if _of_ide(some) else "–"
         rows.append({
             "profile": f"`{profile}`", "training images of a run": f"{p.images:,}",
-            "of a network of IDE": f"{p.dynamic_chunks * p.chunk_size:,}" if _of_ide(some) else "–", "width": p.width,
-            "learning rates": _rates(p), "runs": _range(some.runs), "test images": f"{own.images.max():,}",
+            "training images of an IDE network": ide, "width": p.width, "learning rates": _rates(p),
+            "runs": _range(some.runs), "test images": f"{own.images.max():,}",
             "claims": claims.counted(own),
         })  # fmt: skip
     return pd.DataFrame(rows)
@@ -310,8 +316,8 @@ def markdown(found: dict[str, pd.DataFrame], ranks: pd.DataFrame) -> str:
         six,
         f"With fewer than {statistics.LEAST_RUNS} runs a claim is open.  Verdicts are corrected for the number of "
         f"claims of a question that have {statistics.LEAST_RUNS} runs in a profile, so that one with an interval that "
-        "excludes 0 may be open: "
-        "[verdicts](../docs/why/statistics.md#verdicts).  " + compared_with_the_one_before(found),
+        "excludes 0 may be open: [verdicts](../docs/why/statistics.md#verdicts).",
+        compared_with_the_one_before(found),
         "[![Each claim's difference in the thesis and here](comparison.png)](comparison.png)",
         "*Each claim of the thesis: its difference between two models, here (coloured, with 95 % intervals over seeds "
         "and images) and in the thesis (black strokes, also where there is no run here), at each number of training "

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import binomtest
 
 from lensdet import parameters
 from lensdet.chapters import thesis
@@ -165,6 +166,17 @@ def test_readme_and_results_count_the_verdicts_of_the_lite_profile(committed):
     decided = int((table.runs > 0).sum())
     said = f"Of the thesis' {len(thesis.CLAIMS)} claims, {decided} have runs there: "
     assert f"{said}{counts}and {n['open']} are open" in results
+    found = budgets.read()
+    last = pd.Series([found[profile].verdict[i] for i, profile in budgets.comparison_figures.counting(found).items()])
+    n = last.value_counts()
+    counts = f"{n['agrees']} agree, {n['contradicts']} contradict, {n['equivalent']} are equivalent and {n['open']} are"
+    assert f"With these {len(last) - decided} judged in `evening`, {n['agrees']} of the {len(last)} agree" in readme
+    assert f" agree, {counts.split(' agree, ')[1]} open" in readme
+    assert f"the other {len(last) - decided} judged in `evening`, {n['agrees']} of all {len(last)} agree, " in results
+    assert f" agree, {counts.split(' agree, ')[1]} open." in results
+    r = table.set_index("claim").loc[f"recall: {F_1} > {BCE}"]
+    of_1 = ((table.question == 1) & (table.runs >= 5)).sum()
+    assert f"Claim 3 is open: corrected for {of_1} claims, its p-value is {r.p_adjusted:.3f}" in results
     assert f"{ensembles['equivalent']} are equivalent within 0.01 and {ensembles['open']} are open" in results
 
 
@@ -212,6 +224,9 @@ def test_results_count_what_the_two_budgets_say_together(committed):
 
 def test_two_selections_of_evening_chose_the_same_checkpoints(committed):
     """So that claims on the one and on the other are one number."""
+    study = Study(parameters.resolve({"profile": "evening"}))
+    by_one, by_other = (study.scores(model).logits for model in ("F_beta metric", "Soft F_beta metric"))
+    assert len(by_one) == 5 and np.array_equal(by_one, by_other)
     table = budgets.read(["evening"])["evening"]
     of_one, of_other = (table[table.b == model].set_index(["a", "metric"]).difference
                         for model in ("F_beta metric", "Soft F_beta metric"))  # fmt: skip
@@ -292,6 +307,16 @@ def test_section_on_ensembles_has_the_numbers_of_its_tables(committed):
     assert f"The second stage sees {100 * both.seen_by_second:.0f} %" in text
 
 
+def test_share_of_negatives_whose_class_neighbours_change_has_an_exact_interval():
+    """Clopper and Pearson's, of BCE in `lite`."""
+    table = pd.read_csv(FIGURES / "lite" / "03_left_out.csv").set_index(["model", "left out", "of"])
+    r = table.loc["bce", "neighbours", "negatives with neighbours"]
+    k = round(r["decisions changed"] * r.n)
+    low, high = binomtest(k, int(r.n)).proportion_ci()
+    said = f"Of {r.n:.0f} negatives {k} change class without their neighbours ({100 * k / r.n:.0f} %, exact interval "
+    assert f"{said}{100 * low:.0f} to {100 * high:.0f} %)" in " ".join(RESULTS.read_text().split())
+
+
 def test_section_on_segmentation_has_the_numbers_of_its_tables(committed):
     """Of the profile that notebook 06 is drawn in; differences are segmented less whole, the other way than claims."""
     names = ("differences", "lost", "removed", "arc_removed", "discs")
@@ -333,9 +358,9 @@ def test_section_on_segmentation_has_the_numbers_of_its_tables(committed):
     assert "it is {:.3f}, {:.3f}, {:.3f} and {:.3f}".format(*bins.plain) in text
     assert (bins.verdict == "lower").all() and bins.difference.idxmin() == 3
     shares = (
-        f"(together {100 * bins.part[3]:.0f} % of the whole loss), but {100 * bins.part[0]:.0f} % of it is of lenses"
+        f"together {100 * bins.part[3]:.0f} % of the whole loss; {100 * bins.part[0]:.0f} % of the whole loss is of"
     )
-    assert f"{shares} that keep more than 99 % of their arc.**" in text
+    assert f"{shares} lenses that keep more than 99 % of their arc.**" in text
     pixels, light = (discs[discs.share == share].set_index("settings") for share in ("arc kept", "light kept"))
     for name, words in (("text", "of this mask"), ("code", "of the published settings"), (best, "of the best mask")):
         both = f"{said(pixels.loc[name], '', 100, 1)}) and {said(light.loc[name], '', 100, 1)})"
