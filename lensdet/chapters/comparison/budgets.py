@@ -15,7 +15,7 @@ from lensdet.chapters import style, thesis
 from lensdet.chapters.comparison import claims
 from lensdet.chapters.comparison import figures as comparison_figures
 from lensdet.evaluation import statistics
-from lensdet.experiments import BCE, F_1, F_1_DOUBLE, F_BETA, MAX_TREE, NETWORKS
+from lensdet.experiments import BCE, F_1, F_1_DOUBLE, F_BETA, INPUT_DEPENDENT, MAX_TREE, NETWORKS
 from lensdet.parameters import resolve
 from lensdet.study import Study
 
@@ -148,7 +148,8 @@ def counted_over_budgets(table: pd.DataFrame) -> str:
 def compared_with_the_one_before(found: dict[str, pd.DataFrame]) -> str:
     """How the verdicts of the last two profiles with five runs go together, in a sentence; "" where there are not two.
 
-    Of claims that have five runs in both.  The last is the one that counts, though its test images may be fewer.
+    Of claims of `read` that have five runs in both.  The last is the one that counts, though its test images may be
+    fewer.
     """
     judged = {profile: own for profile, own in found.items() if (own.runs >= statistics.LEAST_RUNS).any()}
     if len(judged) < 2:
@@ -157,14 +158,15 @@ def compared_with_the_one_before(found: dict[str, pd.DataFrame]) -> str:
     both = (before.runs >= statistics.LEAST_RUNS) & (own.runs >= statistics.LEAST_RUNS)
     if not both.any():
         return ""
-    a, b = before.verdict[both], own.verdict[both]
-    open_in_both, decided = ((a == "open") & (b == "open")).sum(), (a != "open") & (b != "open")
+    alike = before.verdict[both] == own.verdict[both]
+    open_before, open_last = (table.verdict[both] == "open" for table in (before, own))
     return (
         f"`{last}` ({own.images.max():,} test images) and `{one}` ({before.images.max():,}) both have "
         f"{statistics.LEAST_RUNS} runs of {both.sum()} claims; decided alike or equivalent in both: "
-        f"{(a == b).sum() - open_in_both}, open in both: {open_in_both}, open in `{last}` alone: "
-        f"{(b == 'open').sum() - open_in_both}, open in `{one}` alone: {(a == 'open').sum() - open_in_both}, other "
-        f"pairs of verdicts: {(decided & (a != b)).sum()}.  (The best member of an ensemble may be another in each.)"
+        f"{(alike & ~open_last).sum()}, open in both: {(alike & open_last).sum()}, open in `{last}` alone: "
+        f"{(open_last & ~alike).sum()}, open in `{one}` alone: {(open_before & ~alike).sum()}, other pairs of "
+        f"verdicts: {(~alike & ~open_before & ~open_last).sum()}.  (The best member of an ensemble may be "
+        "another in each.)"
     )
 
 
@@ -184,23 +186,21 @@ def closing(row: pd.Series) -> str:
 
 
 def table_of_budgets(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """What the claims of each profile come from: training images, width, learning rates, runs, test images."""
+    """What the claims of each profile come from: training images, width, learning rates, runs, test images.
+
+    Networks that choose weights (IDE) see fewer images than their members.
+    """
     rows = []
     for profile, own in found.items():
         p, some = resolve({"profile": profile}), own[own.runs > 0]
-        ide = f"{p.dynamic_chunks * p.chunk_size:,}" if _of_ide(some) else "–"
+        has_ide = some[["a", "b"]].isin(INPUT_DEPENDENT).any(axis=None)
         rows.append({
             "profile": f"`{profile}`", "training images of a run": f"{p.images:,}",
-            "training images of an IDE network": ide, "width": p.width, "learning rates": _rates(p),
-            "runs": _range(some.runs), "test images": f"{own.images.max():,}",
-            "claims": claims.counted(own),
+            "training images of an IDE network": f"{p.dynamic_chunks * p.chunk_size:,}" if has_ide else "–",
+            "width": p.width, "learning rates": _rates(p), "runs": _range(some.runs),
+            "test images": f"{own.images.max():,}", "claims": claims.counted(own),
         })  # fmt: skip
     return pd.DataFrame(rows)
-
-
-def _of_ide(table):
-    """Whether any claim is on an ensemble whose weights another network chooses."""
-    return table[["a", "b"]].isin(["IDE_3", "IDE_6"]).any(axis=None)
 
 
 def _rates(parameters):
@@ -321,9 +321,8 @@ def markdown(found: dict[str, pd.DataFrame], ranks: pd.DataFrame) -> str:
         "[![Each claim's difference in the thesis and here](comparison.png)](comparison.png)",
         "*Each claim of the thesis: its difference between two models, here (coloured, with 95 % intervals over seeds "
         "and images) and in the thesis (black strokes, also where there is no run here), at each number of training "
-        "images.  To the right of 0 is the "
-        "thesis' side, whichever of the two is said to have more; the grey band is within 0.01 of 0.  Bold: the six "
-        "above.*",
+        "images.  To the right of 0 is the thesis' side, whichever of the two is said to have more; the grey band is "
+        "within 0.01 of 0.  Bold: the six above.*",
         "\n".join(f"- {names}" for names in NAMES),
         "## With the threshold moved",
         with_the_threshold_moved(ranks),

@@ -169,11 +169,10 @@ def test_readme_and_results_count_the_verdicts_of_the_lite_profile(committed):
     found = budgets.read()
     last = pd.Series([found[profile].verdict[i] for i, profile in budgets.comparison_figures.counting(found).items()])
     n = last.value_counts()
-    counts = f"{n['agrees']} agree, {n['contradicts']} contradict, {n['equivalent']} are equivalent and {n['open']} are"
-    assert f"With these {len(last) - decided} judged in `evening`, {n['agrees']} of the {len(last)} agree" in readme
-    assert f" agree, {counts.split(' agree, ')[1]} open" in readme
-    assert f"the other {len(last) - decided} judged in `evening`, {n['agrees']} of all {len(last)} agree, " in results
-    assert f" agree, {counts.split(' agree, ')[1]} open." in results
+    others, all_of_them = len(last) - decided, len(last)
+    rest = f"agree, {n['contradicts']} contradict, {n['equivalent']} are equivalent and {n['open']} are open"
+    assert f"With these {others} judged in `evening`, {n['agrees']} of the {all_of_them} {rest}" in readme
+    assert f"with the other {others} judged in `evening`, {n['agrees']} of all {all_of_them} {rest}" in results
     r = table.set_index("claim").loc[f"recall: {F_1} > {BCE}"]
     of_1 = ((table.question == 1) & (table.runs >= 5)).sum()
     assert f"Claim 3 is open: corrected for {of_1} claims, its p-value is {r.p_adjusted:.3f}" in results
